@@ -1,0 +1,43 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint data bench board clean
+
+PYTHON ?= python3
+CORPUS ?= planted
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+READY := $(VENV)/.ready
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv with the locked packages (PYTHON=python3.12 picks another Python)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(RUN) pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	touch $@
+
+test: $(READY) ## Run the tests (GRBENCH_DATA=folder adds those on real data)
+	$(RUN) pytest -q
+
+lint: $(READY) ## Check style and types
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+
+data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty
+	$(RUN) data_prep $(CORPUS)
+
+bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n SET="key=value ..." BOARD=dir
+	$(RUN) benchmarks bench --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD))
+
+board: $(READY) ## Render the tables from the records: BOARD=dir
+	$(RUN) leaderboards $(if $(BOARD),--board $(BOARD))
+
+clean: ## Remove .venv and caches; records, tables and runs/ (downloads, trainings) stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis grbench.egg-info
+	find $(wildcard benchmarks data_prep leaderboards models tests) -name __pycache__ -prune -exec rm -rf {} +

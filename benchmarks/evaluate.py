@@ -1,0 +1,99 @@
+"""The one evaluator: ranks of the targets by full ranking. The metric is the product.
+
+Recall and NDCG are computed from these ranks alone, by `leaderboards.metrics`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, Int64, UInt8
+from torch import Tensor
+
+from data_prep.batches import Batches
+from data_prep.corpus import Corpus, Part
+from models.api import Ranking, Recommender
+
+MAX_RANK = 50
+BATCH = 256
+
+Ranker = Callable[[Int[Tensor, "B T"], int], Ranking]
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What one pass over users found.
+
+    Attributes:
+        ranks: `[U]` rank of each user's target, 1..K; 0 beyond.
+        certified: `[U]` the user's list provably equals the full ranking.
+        invalid: share of list places that name no item.
+        seconds: wall time of the pass.
+    """
+
+    ranks: UInt8[np.ndarray, "U"]
+    certified: Bool[np.ndarray, "U"]
+    invalid: float
+    seconds: float
+
+
+class Grader:
+    """Grades recommenders on one part of a corpus, always on the same users in the same order."""
+
+    def __init__(self, corpus: Corpus, part: Part, users: int | None = None, seed: int = 0, k: int = MAX_RANK) -> None:
+        """
+        Args:
+            users: grade a sample of so many users, drawn with `seed`; None for all.
+            k: length of the ranked lists, at most 50.
+        """
+        examples = corpus.examples(part)
+        if users is not None and users < len(examples):
+            chosen = np.random.default_rng(seed).choice(len(examples), users, replace=False)
+            examples = examples.take(np.sort(chosen))
+        self.examples, self.items, self.k = examples, corpus.items, k
+
+    def __call__(self, recommender: Recommender, rank: Ranker | None = None) -> Graded:
+        """Grades `recommender.rank`, or another ranking function of the same recommender.
+
+        Raises:
+            ValueError: the ranking has a wrong shape, an id that is no item, or names an item twice.
+        """
+        was_training = recommender.training
+        recommender.eval()
+        started = time.perf_counter()
+        batches = Batches(self.examples, BATCH, recommender.history_length, recommender.device)
+        ranks = np.zeros(len(self.examples), dtype=np.uint8)
+        certified = np.zeros(len(self.examples), dtype=bool)
+        invalid = 0
+        with torch.inference_mode():
+            for rows in batches.rows():
+                batch = batches.batch(rows)
+                ranking = (rank or recommender.rank)(batch.history, self.k)
+                check(ranking, len(rows), self.k, self.items, type(recommender).__name__)
+                ranks[rows.cpu()] = target_ranks(ranking.items, batch.target).cpu().numpy()
+                certified[rows.cpu()] = ranking.certified.cpu().numpy()
+                invalid += int((ranking.items == 0).sum())
+        recommender.train(was_training)
+        places = max(1, len(self.examples) * self.k)
+        return Graded(ranks, certified, invalid / places, time.perf_counter() - started)
+
+
+def target_ranks(items: Int[Tensor, "B K"], target: Int64[Tensor, "B"]) -> UInt8[Tensor, "B"]:
+    """1-based place of the target in its list; 0 where it is absent. A hit is an item, never a code sequence."""
+    hit = items == target[:, None]
+    return torch.where(hit.any(1), hit.int().argmax(1) + 1, 0).to(torch.uint8)
+
+
+def check(ranking: Ranking, users: int, k: int, items: int, model: str) -> None:
+    """Refuses a ranking that would flatter its model: every item at most once, only items of the corpus."""
+    if ranking.items.shape != (users, k):
+        raise ValueError(f"{model}.rank returned items of shape {tuple(ranking.items.shape)}; expected {(users, k)}")
+    if int(ranking.items.min()) < 0 or int(ranking.items.max()) > items:
+        raise ValueError(f"{model}.rank returned an item id outside 0..{items}")
+    ordered = ranking.items.sort(dim=1).values
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] > 0)).any():
+        raise ValueError(f"{model}.rank named an item twice in one list; each item may hold one rank only")

@@ -1,0 +1,178 @@
+"""What ran where: the only reader of git, the lock file and the hardware."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from leaderboards.record import Provenance
+
+UNKNOWN = "unknown"
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("benchmarks", "data_prep", "leaderboards", "models")
+# Packages whose version can move a number.
+LIBRARIES = (
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pytorch-lightning",
+    "scikit-learn",
+    "scipy",
+    "sentence-transformers",
+    "torch",
+    "transformers",
+)
+# A bench writes its rows here, which must not make the next run's checkout a changed one.
+ROWS = (
+    ":(exclude,glob)leaderboards/v*/*/**",
+    ":(exclude,glob)leaderboards/v*/*.md",
+    ":(exclude,glob)leaderboards/v*/*.csv",
+)
+
+
+def collect(*, threads: int, precision: str, evaluation_batch: int, device: str, root: Path = ROOT) -> Provenance:
+    """What a record says of its run, gathered before training starts.
+
+    Args:
+        threads: CPU threads of one operation.
+        precision: number format of training and evaluation, e.g. `32-true`.
+        evaluation_batch: users ranked at once.
+        device: where the model runs, `cpu` or `cuda:<index>`.
+        root: folder of the project.
+    """
+    commit = git_commit(root)
+    return Provenance(
+        git_commit=commit,
+        git_dirty_sha256=None if commit == UNKNOWN else git_dirty_sha256(root),
+        lock_sha256=_lock_sha256(root),
+        source_sha256=source_sha256(root),
+        versions=_versions(),
+        python=platform.python_version(),
+        platform=platform.platform(),
+        device=_device_name(device),
+        threads=threads,
+        precision=precision,
+        evaluation_batch=evaluation_batch,
+        started_at=datetime.now(UTC).replace(microsecond=0),
+        command=command(sys.argv),
+    )
+
+
+def git_commit(root: Path) -> str:
+    """Commit of the checkout at `root`; `unknown` where `root` is none, has no commit yet, or git is not installed."""
+    top = _git(root, "rev-parse", "--show-toplevel")
+    # An installed copy may lie inside a checkout of something else.
+    if top is None or Path(top.decode().strip()) != root.resolve():
+        return UNKNOWN
+    head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    return head.decode().strip() if head else UNKNOWN
+
+
+def git_dirty_sha256(root: Path) -> str | None:
+    """Hash of what differs from the commit: changes, and untracked files that git does not ignore; None if nothing.
+
+    Rows and rendered tables of a board do not count: a bench writes them.
+
+    Raises:
+        ValueError: `root` is no checkout with a commit.
+    """
+    changes = _git(root, "diff", "--binary", "--no-ext-diff", "HEAD", "--", ".", *ROWS)
+    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", *ROWS)
+    if changes is None or untracked is None:
+        raise ValueError(f"{root} is no git checkout with a commit; changes against it cannot be listed")
+    files = [root / name.decode(errors="surrogateescape") for name in untracked.split(b"\0") if name]
+    if not changes and not files:
+        return None
+    return _sha256([changes, *_named_contents(root, files)])
+
+
+def source_sha256(root: Path) -> str:
+    """Hash of the four packages' Python files, names and contents."""
+    files = [file for package in OURS for file in (root / package).rglob("*.py")]
+    return _sha256(_named_contents(root, files))
+
+
+def command(arguments: list[str]) -> str:
+    """A command line as typed, absolute paths cut to their last part so that no machine's folders are published."""
+    program, *rest = arguments
+    typed = f"python -m {Path(program).parent.name}" if Path(program).name == "__main__.py" else Path(program).name
+    return " ".join([typed, *("=".join(_last_part(part) for part in argument.split("=")) for argument in rest)])
+
+
+def peak_memory_bytes(device: str) -> int:
+    """Most memory this process has held so far: on the accelerator for `cuda...`, else of the process itself."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":
+        # Not ru_maxrss, in which a child process starts with the size of its parent.
+        return int(_proc_field("/proc/self/status", "VmHWM").split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _git(root: Path, *arguments: str) -> bytes | None:
+    """Standard output of a git command in `root`, None where it fails or git is not installed."""
+    try:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True).stdout
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return None
+
+
+def _named_contents(root: Path, files: Iterable[Path]) -> list[bytes]:
+    pairs = [(str(file.relative_to(root)).encode(errors="surrogateescape"), file) for file in files]
+    return [part for name, file in sorted(pairs) for part in (name, _content(file))]
+
+
+def _content(file: Path) -> bytes:
+    """A link counts as the path it holds, as it does for git; it may lead to a folder or nowhere."""
+    return str(file.readlink()).encode() if file.is_symlink() else file.read_bytes()
+
+
+def _sha256(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        # The length in front keeps two parts from reading as two others.
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _lock_sha256(root: Path) -> str:
+    lock = root / "requirements.lock"
+    return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else UNKNOWN
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    model = _proc_field("/proc/cpuinfo", "model name") if sys.platform == "linux" else platform.processor()
+    return model or platform.machine()
+
+
+def _proc_field(file: str, name: str) -> str:
+    """First value of `name : value` in a file of Linux's /proc, empty where this processor or kernel has none."""
+    lines = (line.partition(":") for line in Path(file).read_text().splitlines())
+    return next((value.strip() for field, _, value in lines if field.strip() == name), "")
+
+
+def _last_part(text: str) -> str:
+    return Path(text).name if Path(text).is_absolute() else text

@@ -1,0 +1,221 @@
+"""One experiment under one seed -> one record. The only place where a model, a corpus and a grade meet."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+import models
+from benchmarks import experiments, provenance
+from benchmarks.evaluate import BATCH, Graded, Grader
+from benchmarks.experiments import SMALL_CORPORA, Experiment
+from benchmarks.fit import Fit, Hardware
+from data_prep import planted
+from data_prep.corpus import Corpus, ItemVectors
+from data_prep.embed import item_vectors
+from leaderboards import store
+from leaderboards.metrics import metrics
+from leaderboards.record import (
+    RANKS_SCHEMA,
+    CorpusInfo,
+    Cost,
+    Record,
+    Search,
+    Stage,
+    VectorsInfo,
+    canonical_json,
+    config_key,
+)
+from models.api import Generative, HasItemVectors, Recommender, parameters
+
+PROTOCOL = "v1"
+# Item vectors that are trained within the run, on its training part and under its seed, by the model SASRec.
+TRAINED = "sasrec"
+BEAMS = (20, 50)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the cells of a bench share.
+
+    Attributes:
+        board: folder of the records.
+        work: folder for trainings in progress and finished ones that another cell can share.
+        vectors_path: a `.npz` file or a sentence-transformers folder, for those kinds of item vectors.
+    """
+
+    board: Path
+    work: Path = Path("runs")
+    vectors_path: Path | None = None
+    hardware: Hardware = field(default_factory=Hardware)
+
+
+def target(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:
+    """Where the record of a cell lies, or will lie."""
+    return store.path(bench.board, corpus.name, experiment.model, _key(bench, corpus, experiment), seed)
+
+
+def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_position: int = 0) -> Path:
+    """Train, grade and write the record; a record that exists is left as it is.
+
+    Raises:
+        ValueError: the config asks for what the corpus does not have, or a record with another result exists.
+    """
+    path = target(bench, corpus, experiment, seed)
+    if path.exists():
+        return path
+    torch.set_num_threads(bench.hardware.threads)
+    fit = Fit(corpus, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware, bar_position)
+    origin = provenance.collect(
+        threads=bench.hardware.threads,
+        precision=bench.hardware.precision,
+        evaluation_batch=BATCH,
+        device=str(bench.hardware.device),
+    )
+    seen = dataclasses.replace(corpus, vectors=_vectors(bench, corpus, experiment, fit))
+    recommender = models.load(experiment.model).train(experiment.config, seen, fit).to(bench.hardware.device)
+    valid, test = Grader(corpus, "valid")(recommender), Grader(corpus, "test")(recommender)
+    ranks = _rank_table(corpus, valid, test)
+    row = Record(
+        protocol=PROTOCOL,
+        corpus=_corpus_info(corpus),
+        model=experiment.model,
+        experiment=experiment.name,
+        seed=seed,
+        key=path.parent.name,
+        config=dataclasses.asdict(experiment.config),
+        vectors=_vectors_info(seen.vectors),
+        notes=_notes(experiment, corpus, seen.vectors),
+        valid=metrics(valid.ranks),
+        test=metrics(test.ranks),
+        valid_users=getattr(experiment.config, "valid_users", None) or corpus.users,
+        diagnostics=_diagnostics(corpus, recommender),
+        search=Search(certified_share=float(test.certified.mean()), mean_expansions=None, max_expansions=None),
+        code_card=recommender.index.card() if isinstance(recommender, Generative) else None,
+        cost=Cost(
+            train_seconds=sum(stage.seconds for stage in fit.stages),
+            stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
+            evaluate_users_per_second=corpus.users / test.seconds,
+            peak_memory_bytes=provenance.peak_memory_bytes(str(bench.hardware.device)),
+            parameters=parameters(recommender),
+            energy_joules=None,
+        ),
+        provenance=origin,
+        ranks_sha256=store.content_sha256(ranks),
+    )
+    return store.write(bench.board, row, ranks)
+
+
+def _key(bench: Bench, corpus: Corpus, experiment: Experiment) -> str:
+    config = dataclasses.asdict(experiment.config)
+    return config_key(PROTOCOL, corpus.fingerprint, config, _vectors_sha256(bench, corpus, experiment))
+
+
+def _kind(experiment: Experiment) -> str | None:
+    """The item vectors that a config names in its field `vectors`; None where the model uses none."""
+    return getattr(experiment.config, "vectors", None)
+
+
+def _vectors_sha256(bench: Bench, corpus: Corpus, experiment: Experiment) -> str | None:
+    kind = _kind(experiment)
+    if kind == TRAINED:
+        # The values differ from seed to seed; a row's identity is how they are made.
+        recipe = canonical_json(dataclasses.asdict(_sasrec_config(corpus)))
+        return hashlib.sha256(recipe.encode()).hexdigest()
+    return item_vectors(corpus, kind, bench.vectors_path, bench.work / "vectors").sha256 if kind else None
+
+
+def _vectors(bench: Bench, corpus: Corpus, experiment: Experiment, fit: Fit) -> ItemVectors | None:
+    kind = _kind(experiment)
+    if kind is None:
+        return None
+    if kind != TRAINED:
+        return item_vectors(corpus, kind, bench.vectors_path, bench.work / "vectors")
+    recommender = models.load(TRAINED).train(_sasrec_config(corpus), corpus, fit)
+    assert isinstance(recommender, HasItemVectors)
+    values = recommender.item_vectors().cpu().numpy()
+    identity = _vectors_sha256(bench, corpus, experiment)
+    assert identity is not None
+    return ItemVectors(
+        values, kind, f"SASRec, {values.shape[1]}-d, of the training part and the run's seed", identity, stand_in=False
+    )
+
+
+def _sasrec_config(corpus: Corpus) -> Any:
+    return experiments.complete(TRAINED, corpus.name).config
+
+
+def _diagnostics(corpus: Corpus, recommender: Recommender) -> dict[str, dict[str, float]]:
+    """What the same weights score under the beams that papers use, with the trie and free."""
+    found = {}
+    if isinstance(recommender, Generative):
+        grader = Grader(corpus, "test", k=10)
+        for width in BEAMS:
+            for constrained in (True, False):
+                graded = grader(recommender, partial(recommender.beam, width=width, constrained=constrained))
+                scores = metrics(graded.ranks)
+                found[f"beam{width}/{'trie' if constrained else 'free'}"] = {
+                    "recall@10": scores["recall@10"],
+                    "ndcg@10": scores["ndcg@10"],
+                    "invalid": graded.invalid,
+                }
+    return found
+
+
+def _rank_table(corpus: Corpus, valid: Graded, test: Graded) -> pa.Table:
+    """Per user: both ranks, and the facts about the target by which a board can be sliced later."""
+    examples = corpus.examples("test")
+    return pa.Table.from_arrays(
+        [
+            pa.array(examples.user, pa.int32()),
+            pa.array(test.ranks),
+            pa.array(valid.ranks),
+            pa.array(corpus.training_counts()[examples.target], pa.int32()),
+            pa.array(examples.length, pa.int32()),
+            pa.array(_seen_in_training(corpus)),
+        ],
+        schema=RANKS_SCHEMA,
+    )
+
+
+def _seen_in_training(corpus: Corpus) -> np.ndarray:
+    """`[U]` whether some user's training part goes straight from the test history's last item to the test target."""
+    width = corpus.items + 1
+    test, train = corpus.examples("test"), corpus.examples("train")
+    pairs = train.last_item.astype(np.int64) * width + train.target
+    return np.isin(test.last_item.astype(np.int64) * width + test.target, pairs)
+
+
+def _corpus_info(corpus: Corpus) -> CorpusInfo:
+    return CorpusInfo(
+        name=corpus.name,
+        fingerprint=corpus.fingerprint,
+        users=corpus.users,
+        items=corpus.items,
+        interactions=corpus.interactions,
+        source=f"{corpus.card['origin']}: {corpus.card['layout']}",
+        ceiling=planted.ceiling(corpus) if corpus.card["origin"] == "generated" else None,
+    )
+
+
+def _vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
+    if vectors is None:
+        return None
+    return VectorsInfo(kind=vectors.kind, name=vectors.name, sha256=vectors.sha256, stand_in=vectors.stand_in)
+
+
+def _notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:
+    notes = []
+    if corpus.name in SMALL_CORPORA and experiment.config != models.load(experiment.model).Config():
+        notes.append("small sizes")
+    if vectors is not None and vectors.stand_in:
+        notes.append(f"item vectors are a stand-in for sentence-t5: {vectors.name}")
+    return notes

@@ -1,0 +1,60 @@
+"""`python -m data_prep CORPUS`: load a corpus and print its card; `--list` prints the names of all corpora."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from data_prep.amazon2023 import OFFICIAL_K, names
+from data_prep.corpus import Corpus
+from data_prep.prepare import facts, load
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0, or 2 after an error that the user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m data_prep", description="Prepare a corpus and print its card.")
+    parser.add_argument("corpus", nargs="?", help="name of the corpus (see --list)")
+    parser.add_argument("--list", action="store_true", help="print the names of all corpora")
+    parser.add_argument("--source", default="auto", help="auto, local, official or hub (default: auto)")
+    parser.add_argument("--cache", type=Path, default=Path("runs/corpora"), help="downloads and prepared corpora")
+    parser.add_argument("--k", type=int, default=OFFICIAL_K, help="keep the k-core (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if options.list:
+        print("\n".join(names()))
+        return 0
+    if options.corpus is None:
+        parser.error("name a corpus, or --list")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        corpus = load(options.corpus, options.source, options.cache, k=options.k)
+    except (ValueError, OSError) as error:
+        # A full disk carries its sentence beside the error number.
+        print(f"error: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        return 2
+    print(table(corpus))
+    return 0
+
+
+def table(corpus: Corpus) -> str:
+    """The corpus's card as text: what it is, then the counts at every step."""
+    card, text = corpus.card, corpus.card["item_text"]
+    rows = {
+        "corpus": corpus.name,
+        "source": f"{card['origin']}, layout {card['layout']}" + (f", {card['k']}-core" if card["k"] else ""),
+        "committed card": "matches" if card["checked"] else "none for this layout and k",
+        **{key: f"{value:,}" if isinstance(value, int) else value
+           for key, value in facts(corpus).items() if key != "steps"},
+        "item text": f"template {text['template']}, {text['items_without_text']} items without" if text else "none",
+        **{f"sha256 {name}": value for name, value in card["files"].items()},
+    }  # fmt: skip
+    steps = tabulate(card["steps"], headers="keys", intfmt=",")
+    return f"{tabulate(list(rows.items()), tablefmt='plain', disable_numparse=True)}\n\n{steps}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Amazon Reviews 2023 (Hou et al. 2024, arXiv:2403.03952): corpus names, where the files are, columns -> interactions.
+
+Three sources give the same plain files: a local folder laid out as the official downloads are, the official site, and
+the hub at a pinned revision. All of them go through the readers below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.files import Malformed, csv_columns, json_columns
+from data_prep.filtering import Interactions, Sequences
+
+logger = logging.getLogger(__name__)
+
+Layout = Literal["rating_only", "last_out_w_his", "sequences", "raw"]
+Origin = Literal["auto", "local", "official", "hub"]
+
+CATEGORIES = (
+    "All_Beauty", "Amazon_Fashion", "Appliances", "Arts_Crafts_and_Sewing", "Automotive", "Baby_Products",
+    "Beauty_and_Personal_Care", "Books", "CDs_and_Vinyl", "Cell_Phones_and_Accessories", "Clothing_Shoes_and_Jewelry",
+    "Digital_Music", "Electronics", "Gift_Cards", "Grocery_and_Gourmet_Food", "Handmade_Products",
+    "Health_and_Household", "Health_and_Personal_Care", "Home_and_Kitchen", "Industrial_and_Scientific",
+    "Kindle_Store", "Magazine_Subscriptions", "Movies_and_TV", "Musical_Instruments", "Office_Products",
+    "Patio_Lawn_and_Garden", "Pet_Supplies", "Software", "Sports_and_Outdoors", "Subscription_Boxes",
+    "Tools_and_Home_Improvement", "Toys_and_Games", "Video_Games", "Unknown",
+)  # fmt: skip
+# Amazon 2014 Beauty 5-core: a local sequence file only.
+ONLY_LOCAL = ("Beauty_2014",)
+# Written by data_prep/planted.py in the schema of a category.
+GENERATED = ("Planted", "Planted_Noise")
+
+OFFICIAL = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023"
+HUB = "hf://datasets/McAuley-Lab/Amazon-Reviews-2023@2b6d039ed471f2ba5fd2acb718bf33b0a7e5598e"
+# The official filtered files are 5-cores: a smaller core must start from the raw reviews.
+OFFICIAL_K = 5
+
+PARTS = ("train", "valid", "test")
+# Each layout's files in an official folder, in the order in which they are looked for.
+FILES: dict[Layout, tuple[str, ...]] = {
+    "rating_only": ("5core/rating_only/{}.csv",),
+    "last_out_w_his": tuple(f"5core/last_out_w_his/{{}}.{part}.csv" for part in PARTS),
+    "sequences": ("sequences/{}.tsv",),
+    "raw": ("raw/review_categories/{}.jsonl",),
+}
+METADATA = "raw/meta_categories/meta_{}.jsonl"
+SEQUENCE_METADATA = "sequences/{}.items.jsonl"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one corpus's files are.
+
+    Attributes:
+        origin: `local`, `official`, `hub` or `generated`.
+        layout: which of the layouts the interactions come in.
+        files: name inside an official folder -> path on this machine.
+        metadata: name and path of the item metadata, or nothing.
+    """
+
+    origin: str
+    layout: Layout
+    files: dict[str, Path]
+    metadata: dict[str, Path] = field(default_factory=dict)
+
+
+def names() -> list[str]:
+    """All corpus names: the category in lower case."""
+    return sorted(_by_name())
+
+
+def category_of(name: str) -> str:
+    """The category's official spelling.
+
+    Raises:
+        ValueError: no such corpus; the sentence suggests the nearest name.
+    """
+    categories = _by_name()
+    if name not in categories:
+        near = difflib.get_close_matches(name.lower(), categories, n=1, cutoff=0.0)[0]
+        raise ValueError(f"no corpus {name!r}; did you mean {near!r}? `python -m data_prep --list` prints all names")
+    return categories[name]
+
+
+def find_local(category: str, folder: Path, k: int) -> Source | None:
+    """The corpus's files below `folder` (or `folder/amazon2023`), filtered files before raw ones; None without any."""
+    for layout, patterns in FILES.items():
+        # A sequence file is taken as it is; a filtered file can only be filtered further.
+        if layout != "raw" and (k < OFFICIAL_K or (k > OFFICIAL_K and layout == "sequences")):
+            continue
+        files = {pattern.format(category): _existing(folder, pattern.format(category)) for pattern in patterns}
+        found = {name: path for name, path in files.items() if path}
+        if len(found) == len(files):
+            return Source("local", layout, found, _local_metadata(category, folder))
+    return None
+
+
+def remote_files(category: str, k: int) -> tuple[Layout, list[str], str]:
+    """Layout, interaction files and metadata file to download for a category.
+
+    Raises:
+        ValueError: the corpus is none of the Amazon-2023 categories.
+    """
+    if category not in CATEGORIES:
+        where = FILES["sequences"][0].format(category)
+        raise ValueError(
+            f"{category.lower()} has no Amazon-2023 download; set GRBENCH_DATA to a folder that holds {where}[.gz]"
+        )
+    layout: Layout = "rating_only" if k >= OFFICIAL_K else "raw"
+    return layout, [pattern.format(category) for pattern in FILES[layout]], METADATA.format(category)
+
+
+def read_interactions(source: Source) -> Interactions:
+    """Users, items and times of a source that has times (every layout but `sequences`), in file order.
+
+    The three files of `last_out_w_his` follow one another: each user's rows are then in the order of `rating_only`.
+
+    Raises:
+        ValueError: what `files.csv_columns` and `files.json_columns` say of a damaged file.
+    """
+    if source.layout == "raw":
+        tables = [_raw_reviews(path) for path in source.files.values()]
+    else:
+        tables = [csv_columns(path, CODED) for path in source.files.values()]
+    table = pa.concat_tables(tables).unify_dictionaries()
+    user, user_ids = _codes(table["user_id"])
+    item, item_ids = _codes(table["parent_asin"])
+    timestamp = table["timestamp"].to_numpy()
+    return Interactions(user, item, timestamp, user_ids, item_ids)
+
+
+def check_histories(source: Source, sequences: Sequences) -> None:
+    """Compare the sequences with those that the official test rows spell out (`history` and the item after it).
+
+    Raises:
+        ValueError: they differ; the sentence names the first user.
+    """
+    path = list(source.files.values())[PARTS.index("test")]
+    columns = ("user_id", "parent_asin", "history")
+    rows = csv_columns(path, dict.fromkeys(columns, pa.string())).sort_by("user_id")
+    official = pc.binary_join_element_wise(rows["history"], rows["parent_asin"], " ").combine_chunks()
+    items = sequences.item_ids.take(pa.array(sequences.flat - 1))
+    ours = pc.binary_join(pa.ListArray.from_arrays(pa.array(sequences.offsets, pa.int32()), items), " ")
+    if rows["user_id"].combine_chunks() != sequences.user_ids:
+        raise ValueError(f"{path} has {len(rows):,} users; expected the {len(ours):,} of the train and valid files")
+    differs = pc.index(pc.not_equal(ours, official), True).as_py()
+    if differs >= 0:
+        raise ValueError(
+            f"{path}: the history of user {sequences.user_ids[differs]} is {official[differs]}; "
+            f"expected the order of the rows, {ours[differs]}"
+        )
+
+
+ID = pa.dictionary(pa.int32(), pa.string())
+CODED = {"user_id": ID, "parent_asin": ID, "timestamp": pa.int64()}
+RAW = pa.schema({"user_id": pa.string(), "parent_asin": pa.string(), "timestamp": pa.int64()})
+
+
+def _raw_reviews(path: Path) -> pa.Table:
+    malformed = Malformed(path)
+    # Encoded block by block, so that the strings of all rows are never in memory together.
+    blocks = [
+        pa.table({name: column.dictionary_encode() if CODED[name] == ID else column
+                  for name, column in zip(block.column_names, block.columns, strict=True)})
+        for block in json_columns(path, RAW, malformed)
+    ]  # fmt: skip
+    if malformed.bad:
+        logger.warning("%s; they are left out", malformed)
+    return pa.concat_tables(blocks)
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Codes and the dictionary of a column whose chunks share one dictionary."""
+    codes = [chunk.indices.to_numpy() for chunk in column.chunks]
+    return np.concatenate(codes), column.chunk(0).dictionary
+
+
+def _by_name() -> dict[str, str]:
+    return {category.lower(): category for category in (*CATEGORIES, *ONLY_LOCAL, *GENERATED)}
+
+
+def _local_metadata(category: str, folder: Path) -> dict[str, Path]:
+    for pattern in (METADATA, SEQUENCE_METADATA):
+        name = pattern.format(category)
+        if path := _existing(folder, name):
+            return {name: path}
+    return {}
+
+
+def _existing(folder: Path, name: str) -> Path | None:
+    """The file `name`, plain or packed, in the folder itself, its `amazon2023/`, or their `benchmark/`."""
+    places = [folder / below for below in ("amazon2023", ".", "amazon2023/benchmark", "benchmark")]
+    paths = [place / (name + suffix) for place in places for suffix in ("", ".gz")]
+    return next((path for path in paths if path.is_file()), None)

@@ -1,0 +1,72 @@
+"""Examples -> Batches: bucketed by length, from tensors in memory, without worker processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from data_prep.corpus import Batch, Examples
+
+# A pool of so many batches is sorted by length before it is cut into batches: little padding, much randomness left.
+POOL = 64
+
+
+class Batches:
+    """Batches of `Examples`, each padded to its own longest history only.
+
+    With `epoch` given, an iteration goes through the examples in an order drawn from `(seed, epoch())`; without it, in
+    order of length, for grading. In distributed training every process takes its own `shard` of each epoch's batches.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        history_length: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        epoch: Callable[[], int] | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        # Copies: a prepared corpus lies in a read-only memory map.
+        self.flat, self.user, self.start, self.stop = (
+            torch.tensor(array, dtype=torch.int64, device=device)
+            for array in (examples.flat, examples.user, examples.start, examples.stop)
+        )
+        self.start = torch.maximum(self.start, self.stop - history_length)
+        self.batch_size, self.seed, self.epoch, self.shard = batch_size, seed, epoch, shard
+
+    def __len__(self) -> int:
+        batches = math.ceil(len(self.stop) / self.batch_size)
+        world = self.shard[1]
+        # Distributed training needs as many steps in every process; the last few batches of an epoch may be left out.
+        return batches if world == 1 else batches // world
+
+    def __iter__(self) -> Iterator[Batch]:
+        rank, world = self.shard
+        chosen = self.rows()
+        for number in range(len(self)):
+            yield self.batch(chosen[number * world + rank])
+
+    def rows(self) -> list[Int[Tensor, "B"]]:
+        """Which examples make up each batch of the current epoch."""
+        lengths = self.stop - self.start
+        if self.epoch is None:
+            return list(lengths.argsort(stable=True).split(self.batch_size))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
+        order = torch.randperm(len(lengths), generator=generator).to(lengths.device)
+        pools = order.split(self.batch_size * POOL)
+        batches = [batch for pool in pools for batch in pool[lengths[pool].argsort(stable=True)].split(self.batch_size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+    def batch(self, rows: Int[Tensor, "B"]) -> Batch:
+        start, stop = self.start[rows], self.stop[rows]
+        columns = torch.arange(int((stop - start).max()), device=rows.device)
+        position = start[:, None] + columns
+        inside = position < stop[:, None]
+        history = self.flat[position.clamp(max=len(self.flat) - 1)] * inside
+        return Batch(self.user[rows], history, self.flat[stop])

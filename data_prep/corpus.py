@@ -1,0 +1,207 @@
+"""Corpus, Examples, Batch: what a model may see of the data.
+
+Shape letters are those of `models/api.py`: `B` users in a batch, `T` history length, `N` items (ids 1..N, 0 is
+padding), `I` = N+1 rows, `F` item-vector width; here also `U` users, `M` interactions, `E` examples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+from torch import Tensor
+
+Part = Literal["train", "valid", "test", "items"]
+
+# Interactions that the later parts take from the end of a user's sequence: last = test, second last = validation.
+HELD_OUT = 2
+# The shortest sequence that can be split: one to train on, one to validate, one to test.
+SHORTEST = 3
+
+
+class Batch(NamedTuple):
+    """The only thing that crosses from the data to a model while it trains.
+
+    Attributes:
+        user: `[B]` user index, 0..U-1.
+        history: `[B, T]` item ids, oldest first, right-padded with 0.
+        target: `[B]` item id that follows the history.
+    """
+
+    user: Tensor
+    history: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pairs (history, next item) as views on one flat item array: no history is ever copied.
+
+    Example `e` has the history `flat[start[e]:stop[e]]` and the target `flat[stop[e]]`.
+    """
+
+    flat: Int32[np.ndarray, "M"]
+    user: Int64[np.ndarray, "E"]
+    start: Int64[np.ndarray, "E"]
+    stop: Int64[np.ndarray, "E"]
+
+    def __len__(self) -> int:
+        return len(self.stop)
+
+    @property
+    def target(self) -> Int32[np.ndarray, "E"]:
+        return self.flat[self.stop]
+
+    @property
+    def last_item(self) -> Int32[np.ndarray, "E"]:
+        """The item just before the target; 0 where the history is empty."""
+        return np.where(self.stop > self.start, self.flat[np.maximum(self.stop - 1, 0)], 0).astype(np.int32)
+
+    @property
+    def length(self) -> Int64[np.ndarray, "E"]:
+        return self.stop - self.start
+
+    def take(self, rows: Int64[np.ndarray, "R"]) -> Examples:
+        return replace(self, user=self.user[rows], start=self.start[rows], stop=self.stop[rows])
+
+    def longest_per_user(self) -> Examples:
+        """The last example of each user: its history and target hold every training position of that user."""
+        last = np.flatnonzero(np.append(self.user[1:] != self.user[:-1], True)) if len(self) else np.arange(0)
+        return self.take(last)
+
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for array in (self.flat, self.user, self.start, self.stop):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """One vector per item and where it comes from: part of a row's identity.
+
+    Attributes:
+        values: `[I, F]`, row 0 (padding) is zero.
+        kind: `tfidf`, `sentence-t5-base`, `folder` or `npz`.
+        name: what a reader needs to find the same vectors again (model and revision, file name).
+        sha256: hash of the values.
+        stand_in: the vectors take the place of the papers' text embeddings; rows that use them say so.
+    """
+
+    values: Float32[np.ndarray, "I F"]
+    kind: str
+    name: str
+    sha256: str
+    stand_in: bool
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Users' item sequences, oldest first, with what is known of the items.
+
+    Attributes:
+        name: the corpus's registry name, e.g. `all_beauty`.
+        flat: `[M]` item ids (1..N) of all users, one user after the other.
+        offsets: `[U+1]`; user `u` owns `flat[offsets[u]:offsets[u+1]]`.
+        user_ids: `[U]` the source's user ids, ascending.
+        item_ids: `[N]` parent_asin of items 1..N, ascending.
+        item_text: `[N]` one sentence per item, or None where the source has no metadata.
+        card: counts at every step of the preparation, hashes of the source files, text template.
+        vectors: item vectors, or None until an experiment asks for them.
+    """
+
+    name: str
+    flat: Int32[np.ndarray, "M"]
+    offsets: Int64[np.ndarray, "U1"]
+    user_ids: Any  # sequences of str; Arrow arrays, so that millions of ids stay on disk
+    item_ids: Any
+    item_text: Any | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+    vectors: ItemVectors | None = None
+
+    def __post_init__(self) -> None:
+        lengths = np.diff(self.offsets)
+        if len(lengths) == 0 or lengths.min() < SHORTEST:
+            shortest = int(lengths.min()) if len(lengths) else 0
+            raise ValueError(
+                f"corpus {self.name}: a user has {shortest} interactions; leave-one-out needs at least {SHORTEST}"
+            )
+
+    def __repr__(self) -> str:
+        return f"<Corpus {self.name}: {self.users:,} users, {self.items:,} items, {self.interactions:,} interactions>"
+
+    @property
+    def users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def interactions(self) -> int:
+        return len(self.flat)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content hash of sequences, ids and item text; every record quotes it."""
+        return self._digest(self.user_ids, self.item_ids, self.item_text or ())
+
+    @cached_property
+    def sequences_sha256(self) -> str:
+        """Content hash of sequences and ids: the same with and without item text."""
+        return self._digest(self.user_ids, self.item_ids)
+
+    def _digest(self, *columns: Any) -> str:
+        digest = hashlib.sha256()
+        digest.update(np.ascontiguousarray(self.flat, dtype="<i4").tobytes())
+        digest.update(np.ascontiguousarray(self.offsets, dtype="<i8").tobytes())
+        for column in columns:
+            for value in column:
+                digest.update(str(value).encode() + b"\n")
+            digest.update(b"\0")
+        return digest.hexdigest()
+
+    def examples(self, part: Part) -> Examples:
+        """Leave-one-out examples without randomness (protocol v1).
+
+        `train`: every prefix of a user's training part with a non-empty history. `valid`: the second last item.
+        `test`: the last item; its history holds the validation item. `items`: one example per item, with no history,
+        whose target is the item (what a tokenizer trains on).
+        """
+        if part == "items":
+            rows = np.arange(self.items, dtype=np.int64)
+            return Examples(np.arange(1, self.items + 1, dtype=np.int32), rows, rows, rows)
+        first, end = self.offsets[:-1], self.offsets[1:]
+        if part == "test":
+            return Examples(self.flat, np.arange(self.users), first, end - 1)
+        if part == "valid":
+            return Examples(self.flat, np.arange(self.users), first, end - 2)
+        if part != "train":
+            raise ValueError(f"no part {part!r} in a corpus; possible: train, valid, test, items")
+        pairs = end - first - HELD_OUT - 1
+        user = np.repeat(np.arange(self.users), pairs)
+        within = np.arange(pairs.sum()) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+        return Examples(self.flat, user, first[user], first[user] + 1 + within)
+
+    def training_counts(self) -> Int64[np.ndarray, "I"]:
+        """How often each item occurs in the users' training parts; row 0 is 0."""
+        positions = np.arange(self.interactions) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        from_end = np.repeat(np.diff(self.offsets), np.diff(self.offsets)) - positions
+        return np.bincount(self.flat[from_end > HELD_OUT], minlength=self.items + 1)
+
+    def item_vectors(self) -> Float32[np.ndarray, "I F"]:
+        """The item vectors that the experiment chose.
+
+        Raises:
+            ValueError: the experiment chose none.
+        """
+        if self.vectors is None:
+            raise ValueError(
+                f"corpus {self.name} has no item vectors; a model that wants them has a Config field `vectors`"
+            )
+        return self.vectors.values

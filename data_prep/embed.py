@@ -1,0 +1,270 @@
+"""Item vectors: from item text by an encoder, or from a file. Which one it was is part of a row's identity.
+
+The papers encode the items' text with Sentence-T5 base; vectors of any other origin are marked as stand-ins.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Float32
+
+from data_prep.atomic import atomic_file
+from data_prep.corpus import Corpus, ItemVectors
+
+KINDS = ("sentence-t5-base", "tfidf", "npz", "folder")
+T5_REPOSITORY = "sentence-transformers/sentence-t5-base"
+T5_REVISION = "50c53e206f8b01c9621484a3c0aafce4e55efebf"
+TFIDF_WIDTH = 256
+# Power iterations of the randomised SVD; 7 is what scikit-learn takes itself where few components are asked for.
+TFIDF_ITERATIONS = 7
+ENCODER_BATCH = 64
+NPZ_ENDING = ".item_vectors.npz"
+SHOWN = 3
+
+Rows = Float32[np.ndarray, "N F"]
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """How sentences become vectors: `identity` names all that the result depends on, besides the sentences."""
+
+    name: str
+    identity: dict[str, Any]
+    encode: Callable[[list[str]], Rows]
+
+
+def item_vectors(
+    corpus: Corpus, kind: str, path: Path | None = None, cache: Path = Path("runs/vectors")
+) -> ItemVectors:
+    """One vector per item of the corpus.
+
+    Args:
+        corpus: its `item_text` is encoded; `npz` needs its `item_ids` only.
+        kind: where the vectors come from:
+            `sentence-t5-base`: the papers' encoder at a pinned revision, from the local hub cache;
+            `tfidf`: TF-IDF and truncated SVD of the corpus's own text, unit length; an item without words stays zero;
+            `npz`: a file with `parent_asin` `[M]` (text) and `vectors` `[M, F]` (floats), in any order;
+            `folder`: a sentence-transformers model in a local folder.
+        path: the file of `npz` (by default `<corpus>.item_vectors.npz` in `$GRBENCH_DATA/sequences`, in any case of
+            letters) or the folder of `folder`; the other kinds take none.
+        cache: folder where encoded text is kept, by a hash of encoder and sentences.
+
+    Returns:
+        Vectors `[I, F]`, row 0 zero, with name and hash.
+
+    Raises:
+        ValueError: unknown kind; a path too many or too few; no item text; a file with other arrays, shapes, types,
+            repeated ids or values that are not finite; items without a vector; sentence-transformers not installed.
+        FileNotFoundError: the file, the folder or the encoder's weights are not there.
+    """
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.0)[0]
+        raise ValueError(f"no item vectors {kind!r}; did you mean {near!r}? possible: {', '.join(KINDS)}")
+    if kind == "npz":
+        file, name = (path, path.name) if path else _default_npz(corpus)
+        return _item_vectors(_read_npz(corpus, file), kind, name)
+    sentences = _sentences(corpus, kind)
+    encoder = _encoder(kind, path)
+    rows = _cached(encoder, sentences, cache / kind)
+    return _item_vectors(rows, kind, f"{encoder.name}, {rows.shape[1]}-d")
+
+
+def _item_vectors(rows: Rows, kind: str, name: str) -> ItemVectors:
+    values = np.concatenate([np.zeros_like(rows[:1]), rows])
+    digest = hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").tobytes()).hexdigest()
+    return ItemVectors(values, kind, name, digest, stand_in=kind != "sentence-t5-base")
+
+
+def _sentences(corpus: Corpus, kind: str) -> list[str]:
+    if corpus.item_text is None:
+        raise ValueError(
+            f"corpus {corpus.name} has no item text for {kind!r} to encode; expected metadata, "
+            "or use kind 'npz' with a file of vectors by parent_asin"
+        )
+    return [str(sentence) for sentence in corpus.item_text]
+
+
+def _encoder(kind: str, path: Path | None) -> _Encoder:
+    if kind == "folder":
+        if path is None:
+            raise ValueError("kind 'folder' needs a path; expected a folder with a sentence-transformers model")
+        return _folder_encoder(path)
+    if path is not None:
+        raise ValueError(f"kind {kind!r} takes no path but was given {path}; kinds with a path: npz, folder")
+    return _tfidf_encoder() if kind == "tfidf" else _t5_encoder()
+
+
+def _cached(encoder: _Encoder, sentences: list[str], cache: Path) -> Rows:
+    """The encoder's vectors, encoded once for the same encoder and sentences."""
+    said = json.dumps([encoder.identity, sentences], sort_keys=True)
+    path = cache / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.npy"
+    if not path.is_file():
+        encoded = np.ascontiguousarray(encoder.encode(sentences), dtype=np.float32)
+        _check_finite(encoded, encoder.name)
+        with atomic_file(path) as file:
+            np.save(file, encoded, allow_pickle=False)
+    # Read back even when just written: a miss and a hit cannot differ.
+    rows: Rows = np.load(path, allow_pickle=False)
+    return rows
+
+
+def _tfidf_encoder() -> _Encoder:
+    import sklearn
+
+    words = {"sublinear_tf": True, "stop_words": "english", "strip_accents": "unicode"}
+    svd = {"n_iter": TFIDF_ITERATIONS, "random_state": 0}
+
+    def encode(sentences: list[str]) -> Rows:
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.preprocessing import normalize
+        from threadpoolctl import threadpool_limits
+
+        vectorizer = TfidfVectorizer(**words)
+        analyze = vectorizer.build_analyzer()
+        found = {word for sentence in sentences for word in analyze(sentence)}
+        if len(found) < 2:
+            raise ValueError(f"the item text has {len(found)} different words; 'tfidf' needs at least 2")
+        counts = vectorizer.fit_transform(sentences)
+        # One thread: the order of summation, hence the last bits, would depend on the number of cores.
+        with threadpool_limits(1):
+            width = min(TFIDF_WIDTH, *counts.shape)
+            # scikit-learn fixes the signs: the largest weight of every component is positive.
+            reduced = TruncatedSVD(width, **svd).fit_transform(counts)
+        rows: Rows = normalize(reduced).astype(np.float32)
+        return rows
+
+    return _Encoder(
+        name="TF-IDF + SVD",
+        identity={"kind": "tfidf", "width": TFIDF_WIDTH, **words, **svd, "scikit-learn": sklearn.__version__},
+        encode=encode,
+    )
+
+
+def _t5_encoder() -> _Encoder:
+    sentence_transformers = _sentence_transformers()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(T5_REPOSITORY, revision=T5_REVISION, local_files_only=True)
+    except LocalEntryNotFoundError as error:
+        raise FileNotFoundError(
+            f"the weights of {T5_REPOSITORY} are not in the local hub cache; expected them after "
+            f"`hf download {T5_REPOSITORY} --revision {T5_REVISION}`, or use kind 'tfidf'"
+        ) from error
+    return _Encoder(
+        name=f"{T5_REPOSITORY}@{T5_REVISION[:7]}",
+        identity={"kind": "sentence-t5-base", "revision": T5_REVISION, "versions": _versions(sentence_transformers)},
+        encode=lambda sentences: _encode(sentence_transformers, Path(folder), sentences),
+    )
+
+
+def _folder_encoder(folder: Path) -> _Encoder:
+    if not (folder / "modules.json").is_file():
+        raise FileNotFoundError(f"{folder} has no modules.json; expected a folder with a sentence-transformers model")
+    sentence_transformers = _sentence_transformers()
+    digest = _folder_sha256(folder)
+    return _Encoder(
+        name=f"{folder.resolve().name} (sha256 {digest[:12]})",
+        identity={"kind": "folder", "sha256": digest, "versions": _versions(sentence_transformers)},
+        encode=lambda sentences: _encode(sentence_transformers, folder, sentences),
+    )
+
+
+def _sentence_transformers() -> Any:
+    try:
+        return importlib.import_module("sentence_transformers")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "sentence-transformers is not installed; expected it after `pip install sentence-transformers`, "
+            "or use kind 'tfidf'"
+        ) from error
+
+
+def _versions(sentence_transformers: Any) -> list[str]:
+    import transformers
+
+    return [sentence_transformers.__version__, transformers.__version__]
+
+
+def _encode(sentence_transformers: Any, folder: Path, sentences: list[str]) -> Rows:
+    model = sentence_transformers.SentenceTransformer(str(folder), local_files_only=True)
+    # Single precision whatever the weights were saved in; encode() sorts by length before it cuts into batches.
+    return np.asarray(model.float().encode(sentences, batch_size=ENCODER_BATCH, show_progress_bar=True))
+
+
+def _folder_sha256(folder: Path) -> str:
+    """Hash of weights and of the settings that say how they are used (pooling, normalisation, tokenizer)."""
+    digest = hashlib.sha256()
+    files = [file for ending in ("safetensors", "bin", "json", "txt", "model") for file in folder.rglob(f"*.{ending}")]
+    for file in sorted(files):
+        with file.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _default_npz(corpus: Corpus) -> tuple[Path, str]:
+    """The file that lies beside the corpus's sequences in the user's data folder, and how to name it."""
+    data = os.environ.get("GRBENCH_DATA")
+    if not data:
+        raise ValueError("kind 'npz' needs a path; expected one, or GRBENCH_DATA to name a folder that has such a file")
+    wanted = f"{corpus.name}{NPZ_ENDING}".lower()
+    for file in sorted(Path(data, "sequences").glob(f"*{NPZ_ENDING}")):
+        if file.name.lower() == wanted:
+            return file, f"{file.name} of GRBENCH_DATA"
+    raise FileNotFoundError(f"{data}/sequences has no {wanted} in any case of letters; expected one, or a path")
+
+
+def _read_npz(corpus: Corpus, path: Path) -> Rows:
+    """Rows in the order of the corpus's items."""
+    ids, vectors = _arrays(path)
+    row = {str(asin): number for number, asin in enumerate(ids)}
+    if len(row) < len(ids):
+        raise ValueError(f"{path}: parent_asin repeats {len(ids) - len(row)} of its {len(ids)} ids; expected each once")
+    items = [str(asin) for asin in corpus.item_ids]
+    missing = [asin for asin in items if asin not in row]
+    if missing:
+        first = ", ".join(missing[:SHOWN])
+        raise ValueError(
+            f"{path} misses {len(missing)} of the {len(items)} items of corpus {corpus.name} (first: {first}); "
+            "expected a vector for each"
+        )
+    rows = vectors[[row[asin] for asin in items]].astype(np.float32)
+    _check_finite(rows, str(path))
+    return rows
+
+
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`parent_asin` and `vectors` of the file, which agree in type and length."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; expected an .npz file with parent_asin and vectors")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ids, vectors = file["parent_asin"], file["vectors"]
+    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}; expected an .npz file with parent_asin (text) and vectors") from error
+    if ids.ndim != 1 or ids.dtype.kind != "U":
+        raise ValueError(f"{path}: parent_asin is {ids.dtype} {list(ids.shape)}; expected text [M]")
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(ids):
+        found = f"{vectors.dtype} {list(vectors.shape)}"
+        raise ValueError(f"{path}: vectors is {found}; expected floats [{len(ids)}, F], one row per parent_asin")
+    return ids, vectors
+
+
+def _check_finite(rows: Rows, where: str) -> None:
+    bad = int((~np.isfinite(rows)).any(axis=1).sum())
+    if bad:
+        raise ValueError(f"{where}: {bad} of {len(rows)} vectors hold NaN or infinity; expected finite numbers")

@@ -1,0 +1,187 @@
+"""`load`: a corpus name -> a Corpus that matches its committed card, prepared once and then memory-mapped."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from data_prep import amazon2023, store
+from data_prep.amazon2023 import GENERATED, OFFICIAL_K, Origin, Source
+from data_prep.atomic import atomic_folder
+from data_prep.corpus import HELD_OUT, Corpus
+from data_prep.download import fetch, fetch_hub, pinned
+from data_prep.files import sha256_of
+from data_prep.filtering import Sequences, k_core_sequences
+from data_prep.item_text import TEMPLATE_SHA256, ItemText, read_item_text
+from data_prep.sequences import read_sequences
+
+logger = logging.getLogger(__name__)
+
+# Part of every prepared corpus's key: raise it with any change to what the preparation makes of the same files.
+PREPARATION_VERSION = 1
+CARDS = Path(__file__).with_name("cards")
+DATA_VARIABLE = "GRBENCH_DATA"
+
+
+def load(
+    name: str,
+    source: str = "auto",
+    cache: Path = Path("runs/corpora"),
+    data: Path | None = None,
+    k: int = OFFICIAL_K,
+) -> Corpus:
+    """Load a corpus, preparing it on the first call.
+
+    Args:
+        name: one of `names()`.
+        source: `local` (a folder laid out as the official downloads are), `official` (the site), `hub`, or `auto`:
+            local where the folder has the corpus, else official. Generated corpora know `auto` only.
+        cache: folder for downloads and prepared corpora.
+        data: the local folder; by default the environment variable GRBENCH_DATA.
+        k: users and items with fewer interactions are left out; cards hold for the default.
+
+    Raises:
+        ValueError: unknown name or source, damaged file, empty k-core, or a corpus that does not match its card.
+        FileNotFoundError: the local folder does not have the corpus, or the server does not have the file.
+        OSError: the disk is full.
+    """
+    category = amazon2023.category_of(name)
+    found = find_source(category, source, cache, data, k)
+    logger.info("%s: %s files, layout %s", name, found.origin, found.layout)
+    files = _hashes(found, cache / "hashes")
+    folder = cache / name / _content_key(found, files, k)
+    if not folder.is_dir():
+        _prepare(name, found, files, k, folder)
+    corpus = store.open_corpus(folder, name)
+    expected = committed_card(name).get("expected", {}).get(found.layout) if k == OFFICIAL_K else None
+    corpus = replace(corpus, card={**corpus.card, "origin": found.origin, "checked": expected is not None})
+    _check(corpus, expected or {})
+    return corpus
+
+
+def committed_card(name: str) -> dict[str, Any]:
+    """What the repository expects of a corpus; empty where nobody has committed a card for it."""
+    path = CARDS / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def find_source(category: str, origin: str, cache: Path, data: Path | None, k: int) -> Source:
+    """Where the corpus's files are, after downloading them if need be. Arguments and errors are those of `load`."""
+    if origin not in get_args(Origin):
+        near = difflib.get_close_matches(origin, get_args(Origin), n=1, cutoff=0.0)[0]
+        raise ValueError(f"no source {origin!r}; did you mean {near!r}? possible: {', '.join(get_args(Origin))}")
+    if category in GENERATED:
+        if origin != "auto":
+            raise ValueError(f"{category.lower()} is generated, not {origin}; expected source 'auto'")
+        return _generated(category, cache, k)
+    folder = data or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
+    local = amazon2023.find_local(category, folder, k) if folder and origin in ("auto", "local") else None
+    if local:
+        return local
+    if origin == "local":
+        where = f"{folder} has no files of {category} for a {k}-core" if folder else f"{DATA_VARIABLE} is not set"
+        raise FileNotFoundError(f"{where}; expected a folder laid out as the official downloads are")
+    return _downloaded(category, "hub" if origin == "hub" else "official", cache / "downloads", k)
+
+
+def _downloaded(category: str, origin: str, folder: Path, k: int) -> Source:
+    layout, names, metadata = amazon2023.remote_files(category, k)
+    paths = {}
+    for name in (*names, metadata):
+        # The site serves the benchmark files below benchmark/, packed; the hub the same, unpacked.
+        remote = f"benchmark/{name}" if layout == "rating_only" and name != metadata else name
+        if origin == "hub":
+            paths[name] = fetch_hub(f"{amazon2023.HUB}/{remote}", folder / "hub")
+        else:
+            wanted = committed_card(category.lower()).get("sources", {}).get(f"{name}.gz")
+            paths[name] = fetch(f"{amazon2023.OFFICIAL}/{remote}.gz", folder / "official" / f"{name}.gz", wanted)
+    return Source(origin, layout, {name: paths[name] for name in names}, {metadata: paths[metadata]})
+
+
+def _generated(category: str, cache: Path, k: int) -> Source:
+    from data_prep import planted
+
+    generator = hashlib.sha256(Path(planted.__file__).read_bytes()).hexdigest()[:16]
+    folder = cache / category.lower() / f"source-{generator}"
+    if not folder.is_dir():
+        with atomic_folder(folder) as temporary:
+            planted.write(temporary, noise_only=category == "Planted_Noise")
+    found = amazon2023.find_local(category, folder, k)
+    if found is None:
+        raise FileNotFoundError(f"the generator wrote no reviews of {category} below {folder}; expected raw reviews")
+    return replace(found, origin="generated")
+
+
+def _hashes(source: Source, memory: Path) -> dict[str, str]:
+    """SHA-256 of every source file, by its name inside an official folder; downloads must be as they came."""
+    hashes = {}
+    for name, path in {**source.files, **source.metadata}.items():
+        hashes[name] = sha256_of(path, memory)
+        if pinned(path) not in (None, hashes[name]):
+            raise ValueError(f"{path} has changed: SHA-256 is {hashes[name]}, expected {pinned(path)} of its download")
+    return hashes
+
+
+def _content_key(source: Source, hashes: dict[str, str], k: int) -> str:
+    """Names a prepared corpus by all that its content depends on."""
+    template = TEMPLATE_SHA256 if source.metadata else None
+    said = json.dumps([PREPARATION_VERSION, source.layout, hashes, template, k], sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _prepare(name: str, source: Source, hashes: dict[str, str], k: int, folder: Path) -> None:
+    sequences = _sequences(name, source, k)
+    text: ItemText | None = None
+    for path in source.metadata.values():
+        text = read_item_text(path, sequences.item_ids.to_pylist())
+    card = {
+        "corpus": name,
+        "layout": source.layout,
+        "k": k if source.layout != "sequences" else None,
+        "preparation": PREPARATION_VERSION,
+        "files": hashes,
+        "steps": sequences.steps,
+        "item_text": text.card if text else None,
+    }
+    store.save(folder, sequences, text.sentences if text else None, card)
+
+
+def _sequences(name: str, source: Source, k: int) -> Sequences:
+    if source.layout == "sequences":
+        return read_sequences(*source.files.values())
+    sequences = k_core_sequences(amazon2023.read_interactions(source), k, name)
+    if source.layout == "last_out_w_his" and k == OFFICIAL_K:
+        amazon2023.check_histories(source, sequences)
+    return sequences
+
+
+def facts(corpus: Corpus) -> dict[str, Any]:
+    """What a committed card may expect of a corpus: counts, hashes and the counts at every step."""
+    facts = {
+        "users": corpus.users,
+        "items": corpus.items,
+        "interactions": corpus.interactions,
+        "train_pairs": corpus.interactions - (HELD_OUT + 1) * corpus.users,
+        "steps": corpus.card["steps"],
+        "sequences_sha256": corpus.sequences_sha256,
+    }
+    return {**facts, "fingerprint": corpus.fingerprint} if corpus.item_text is not None else facts
+
+
+def _check(corpus: Corpus, expected: dict[str, Any]) -> None:
+    """The committed fingerprint is that with item text: without metadata the sequences alone are compared."""
+    found = facts(corpus)
+    wrong = [
+        f"{key} is {found[key]}, expected {value}"
+        for key, value in expected.items()
+        if found.get(key, value) != value
+    ]  # fmt: skip
+    if wrong:
+        layout = corpus.card["layout"]
+        raise ValueError(f"corpus {corpus.name} ({layout}) does not match its committed card: {'; '.join(wrong)}")

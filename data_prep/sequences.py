@@ -1,0 +1,48 @@
+"""Ordered sequences without timestamps (another lab's files): `user<TAB>item item ...`, oldest first.
+
+Order is all such a file says, so no duplicate rule, sort or k-core is applied: the file is taken as it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from data_prep.corpus import SHORTEST
+from data_prep.files import lines
+from data_prep.filtering import Sequences, in_order
+
+
+def read_sequences(path: Path) -> Sequences:
+    """Read a sequence file, one user a line.
+
+    Raises:
+        ValueError: a line without tab, a repeated user, a user with fewer than three interactions (the sentence names
+            the line), not UTF-8, an empty file, a damaged gzip.
+    """
+    users: dict[str, int] = {}
+    items: dict[str, int] = {}
+    flat: list[int] = []
+    lengths: list[int] = []
+    for number, line in lines(path):
+        user, tab, history = line.partition("\t")
+        sequence = history.split()
+        if not tab:
+            raise ValueError(f"{path}, line {number} has no tab; expected user<TAB>item item item ...")
+        if user in users:
+            raise ValueError(f"{path}, line {number}: user {user} has a line already; expected one line a user")
+        if len(sequence) < SHORTEST:
+            raise ValueError(
+                f"{path}, line {number}: user {user} has {len(sequence)} interactions; expected at least {SHORTEST}"
+            )
+        users[user] = len(users)
+        flat.extend(items.setdefault(item, len(items)) for item in sequence)
+        lengths.append(len(sequence))
+    if not users:
+        raise ValueError(f"{path} has no user; expected lines user<TAB>item item item ...")
+    user_codes = np.repeat(np.arange(len(users), dtype=np.int32), lengths)
+    step = {"step": "sequences read", "users": len(users), "items": len(items), "interactions": len(flat)}
+    ids = pa.array(list(users), pa.string()), pa.array(list(items), pa.string())
+    return in_order(user_codes, np.array(flat, dtype=np.int32), *ids, [step])

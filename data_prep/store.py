@@ -1,0 +1,60 @@
+"""A prepared corpus on disk: Arrow files that are memory-mapped, in a folder named by the content they come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from data_prep.atomic import atomic_folder, write_json
+from data_prep.corpus import Corpus
+from data_prep.filtering import Sequences
+
+
+def save(folder: Path, sequences: Sequences, item_text: Sequence[str] | None, card: dict[str, Any]) -> None:
+    """Write sequences, item text and card as one folder, or nothing.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    items = {"item_id": sequences.item_ids}
+    if item_text is not None:
+        items["item_text"] = pa.array(item_text, pa.string())
+    with atomic_folder(folder) as temporary:
+        _write(temporary / "flat.arrow", {"flat": pa.array(sequences.flat)})
+        _write(temporary / "offsets.arrow", {"offsets": pa.array(sequences.offsets)})
+        _write(temporary / "users.arrow", {"user_id": sequences.user_ids})
+        _write(temporary / "items.arrow", items)
+        write_json(temporary / "card.json", card)
+
+
+def open_corpus(folder: Path, name: str) -> Corpus:
+    """The corpus of a folder that `save` wrote; arrays are read-only views on the files.
+
+    Raises:
+        ValueError: a user is too short for leave-one-out.
+    """
+    items = _read(folder / "items.arrow")
+    return Corpus(
+        name=name,
+        flat=_read(folder / "flat.arrow")["flat"].to_numpy(),
+        offsets=_read(folder / "offsets.arrow")["offsets"].to_numpy(),
+        user_ids=_read(folder / "users.arrow")["user_id"],
+        item_ids=items["item_id"],
+        item_text=items.get("item_text"),
+        card=json.loads((folder / "card.json").read_text()),
+    )
+
+
+def _write(path: Path, columns: dict[str, pa.Array]) -> None:
+    batch = pa.record_batch(columns)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _read(path: Path) -> dict[str, pa.Array]:
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    return dict(zip(batch.schema.names, batch.columns, strict=True))

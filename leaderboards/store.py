@@ -1,0 +1,185 @@
+"""Where records lie: a JSON and a table of ranks per run, written whole, checked when read, never edited."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from leaderboards.metrics import metrics
+from leaderboards.record import RANKS_SCHEMA, Record
+
+
+class Run(NamedTuple):
+    """A record with its per-user ranks: `RANKS_SCHEMA`, user `u` in row `u`."""
+
+    record: Record
+    ranks: pa.Table
+
+
+def path(board: Path, corpus: str, model: str, key: str, seed: int) -> Path:
+    """Where a run's record lies; its ranks lie beside it as `seed-<n>.ranks.parquet`."""
+    return board / corpus / model / key / f"seed-{seed}.json"
+
+
+def content_sha256(ranks: pa.Table) -> str:
+    """Hash of the ranks' values, the same whichever library version wrote the file."""
+    digest = hashlib.sha256()
+    for name in RANKS_SCHEMA.names:
+        values = ranks[name].to_numpy()
+        digest.update(name.encode() + values.astype(values.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+def write_atomically(target: Path, fill: Callable[[Path], object]) -> None:
+    """Let `fill` write a temporary file in the target's folder, then move it into place; an error leaves nothing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        fill(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, content: str) -> None:
+    """Write a text file atomically, UTF-8."""
+    write_atomically(target, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+
+
+def write(board: Path, record: Record, ranks: pa.Table) -> Path:
+    """Store a run, the ranks first, so that no record lies there without them; a repeated run changes nothing.
+
+    Args:
+        board: folder of the board, e.g. `leaderboards/v1`.
+        record: of one run.
+        ranks: `RANKS_SCHEMA`, one row per user of the corpus.
+
+    Returns:
+        Where the record lies.
+
+    Raises:
+        ValueError: the ranks do not fit the record, or a record with another result already lies there.
+    """
+    target = path(board, record.corpus.name, record.model, record.key, record.seed)
+    check(Run(record, ranks), target)
+    stored = read(target) if target.exists() else None
+    differences = list(_differences(stored.result(), record.result())) if stored else []
+    if differences:
+        raise ValueError(f"record {target} already exists with another result: {'; '.join(differences[:4])}")
+    if stored is None or not _ranks_path(target).exists():
+        write_atomically(_ranks_path(target), lambda temporary: _write_parquet(ranks, temporary))
+    if stored is None:
+        write_text(target, record.model_dump_json(indent=2) + "\n")
+    return target
+
+
+def read(target: Path) -> Record:
+    """One record.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is damaged or does not fit the schema; the message names the field.
+    """
+    try:
+        return Record.model_validate_json(target.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file as a whole"
+        raise ValueError(f"record {target} does not fit the schema at {field}: {first['msg']}") from error
+
+
+def read_board(board: Path, corpus: str) -> list[Run]:
+    """All runs on a corpus with their ranks, in the order of their paths.
+
+    Raises:
+        FileNotFoundError: the board has no record on that corpus, or a record has no ranks beside it.
+        ValueError: a record or its ranks are damaged, or do not fit each other or their place.
+    """
+    targets = sorted((board / corpus).glob("*/*/seed-*.json"))
+    if not targets:
+        raise FileNotFoundError(f"no record of a run on {corpus!r} in {board}")
+    return [_read_run(board, target) for target in targets]
+
+
+def check(run: Run, target: Path) -> None:
+    """Hold a record against its ranks, of which every metric must come out again.
+
+    Raises:
+        ValueError: columns, users, hash or metrics differ; the message names `target`, the record's path.
+    """
+    record, ranks = run
+    if not ranks.schema.equals(RANKS_SCHEMA):
+        raise ValueError(
+            f"ranks of {target} have the columns {_columns(ranks.schema)}; expected {_columns(RANKS_SCHEMA)}"
+        )
+    if not np.array_equal(ranks["user"].to_numpy(), np.arange(record.corpus.users)):
+        raise ValueError(f"ranks of {target} are not those of users 0..{record.corpus.users - 1} in order")
+    if content_sha256(ranks) != record.ranks_sha256:
+        raise ValueError(
+            f"ranks of {target} have the hash {content_sha256(ranks)}; its record says {record.ranks_sha256}"
+        )
+    for part, column, stated in (("test", "rank", record.test), ("valid", "valid_rank", record.valid)):
+        differences = list(_differences(stated, metrics(ranks[column].to_numpy()), part))
+        if differences:
+            raise ValueError(f"metrics of {target} are not those of its ranks: {'; '.join(differences[:4])}")
+
+
+def _read_run(board: Path, target: Path) -> Run:
+    record = read(target)
+    if target != path(board, record.corpus.name, record.model, record.key, record.seed):
+        raise ValueError(f"record {target} is of {record.corpus.name}/{record.model}/{record.key}, seed {record.seed}")
+    run = Run(record, _read_parquet(_ranks_path(target)))
+    check(run, target)
+    return run
+
+
+def _ranks_path(target: Path) -> Path:
+    return target.with_suffix(".ranks.parquet")
+
+
+def _read_parquet(target: Path) -> pa.Table:
+    content = target.read_bytes()
+    try:
+        return pq.ParquetFile(pa.BufferReader(content)).read()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"ranks {target} are no readable Parquet file: {error}") from error
+
+
+def _write_parquet(ranks: pa.Table, target: Path) -> None:
+    pq.write_table(
+        ranks,
+        target,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=["rank", "valid_rank", "target_count", "history_length"],
+        column_encoding={"user": "DELTA_BINARY_PACKED"},
+        write_statistics=False,
+    )
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}{'?' if field.nullable else ''}" for field in schema)
+
+
+def _differences(stored: object, given: object, where: str = "") -> Iterator[str]:
+    """Where two JSON values differ; floats may differ by rounding, since another processor sums in another order."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        for name in sorted(stored.keys() | given.keys()):
+            yield from _differences(stored.get(name), given.get(name), f"{where}.{name}".lstrip("."))
+    elif isinstance(stored, float) and isinstance(given, float):
+        if not math.isclose(stored, given, rel_tol=1e-6, abs_tol=1e-9):
+            yield f"{where} is {stored} stored, {given} given"
+    elif stored != given:
+        yield f"{where} is {stored!r} stored, {given!r} given"

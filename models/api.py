@@ -1,0 +1,164 @@
+"""What every model owes the harness, and what it is given.
+
+Shape letters, used in every signature: `B` users in a batch, `T` history length, `N` items (ids 1..N, 0 is padding),
+`I` = N+1 rows, `L` codes per item, `V` codes in a book, `P` prefixes, `K` ranked items, `D` width, `F` item-vector
+width, `S` tokens of an encoder input.
+
+A model file `models/<name>.py` defines
+
+* `Config`: a frozen dataclass whose defaults are the paper's; every field that a sweep may move is `tuned`;
+* `SMALL`: a `Config` for corpora of a few thousand users on two CPU cores (embedded corpus, contract tests);
+* `train(config, corpus, fit) -> Recommender`: straight-line Python that reads like the paper's method section;
+* one `@final` subclass of `Recommender`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import pytorch_lightning as pl
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from data_prep.corpus import Batch, Corpus, Examples
+
+if TYPE_CHECKING:
+    from models.parts.index import ItemIndex
+
+SEARCH_RANGE = "search"
+
+
+def tuned(default: Any, **search: Any) -> Any:
+    """A dataclass field with its search range on it: `lr: float = tuned(1e-3, low=1e-4, high=1e-2, log=True)`.
+
+    `search` holds `low`, `high` (and `log` or `step`), or `choices`.
+    """
+    return dataclasses.field(default=default, metadata={SEARCH_RANGE: search})
+
+
+class Ranking(NamedTuple):
+    """The best items per user.
+
+    Attributes:
+        items: `[B, K]` item ids, best first; 0 where there is no item (an invalid code sequence, or a short list).
+        scores: `[B, K]` the model's own log-probability or score; -inf where there is no item.
+        certified: `[B]` true where the list provably equals the full ranking of all items.
+    """
+
+    items: Int[Tensor, "B K"]
+    scores: Float[Tensor, "B K"]
+    certified: Bool[Tensor, "B"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a stage may train. The harness stops early and keeps the best epoch."""
+
+    epochs: int
+    batch_size: int
+    patience: int = 10
+    """Checks without a better quality before training stops."""
+    check_every: int = 1
+    """Epochs between two checks of the quality; a resumed run starts from the last check."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    valid_users: int | None = None
+    """Users that grade an epoch: None for all, else a seeded sample of that size. The record names it."""
+
+
+M = TypeVar("M", bound=pl.LightningModule)
+
+
+class Fit(Protocol):
+    """Trains one stage of a model; the harness injects it and owns seeds, Trainer, checkpoints and resume."""
+
+    def __call__(
+        self,
+        stage: str,
+        build: Callable[[], M],
+        budget: Budget,
+        examples: Examples | None = None,
+        quality: Callable[[M], float] | None = None,
+    ) -> M:
+        """The module that `build` makes, trained, at its best epoch.
+
+        Args:
+            stage: label from which the stage's seed is derived; `build` runs under that seed.
+            build: makes the module; it must have a `config` attribute (a dataclass).
+            budget: when to stop.
+            examples: what an epoch goes through; the corpus's training pairs unless given.
+            quality: larger is better; NDCG@10 on the validation part for a `Recommender` unless given, and for any
+                other module the negative training loss.
+        """
+        ...
+
+
+class Recommender(pl.LightningModule, ABC):
+    """Ranks items for histories. Subclassed once, directly; it contains no evaluation line.
+
+    Attributes:
+        config: the frozen dataclass it was built from.
+        history_length: the harness hands over at most the last so many items of a history.
+    """
+
+    config: Any
+    history_length: int
+
+    @abstractmethod
+    def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
+        """The `k` best items for histories right-padded with 0. Ties: smaller item id first."""
+
+
+@runtime_checkable
+class Generative(Protocol):
+    """What a recommender that generates code sequences offers besides `rank`, for the diagnostics of its row."""
+
+    index: ItemIndex
+
+    def beam(self, history: Int[Tensor, "B T"], k: int, width: int, constrained: bool) -> Ranking:
+        """Plain beam search of that width; unconstrained, a sequence that names no item takes a rank as item 0."""
+        ...
+
+
+@runtime_checkable
+class HasItemVectors(Protocol):
+    """A recommender whose item representations can serve another model as input."""
+
+    def item_vectors(self) -> Float[Tensor, "I D"]:
+        """One vector per item; row 0 is zero."""
+        ...
+
+
+class Model(Protocol):
+    """A module `models/<name>.py`."""
+
+    Config: type
+    SMALL: Any
+
+    @staticmethod
+    def train(config: Any, corpus: Corpus, fit: Fit) -> Recommender: ...
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
+
+
+__all__ = [
+    "Batch",
+    "Budget",
+    "Corpus",
+    "Examples",
+    "Fit",
+    "Generative",
+    "HasItemVectors",
+    "Model",
+    "Ranking",
+    "Recommender",
+    "parameters",
+    "tuned",
+]

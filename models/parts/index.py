@@ -1,0 +1,150 @@
+"""ItemIndex: item <-> code sequence, and the prefix trie over all sequences as tensors.
+
+Level `l` of the trie has one node per distinct prefix of `l` codes, numbered in lexicographic order; the root is node 0
+of level 0. Children of a node are neighbours on the next level, so a level is three tensors: where a node's children
+start, which code leads to each child, and `parent * V + code` for looking one up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+
+class ItemIndex(nn.Module):
+    """Code sequences of all items.
+
+    `codes` is a persistent buffer, so a checkpoint carries the index with the weights that belong to it; the trie is
+    derived from it, also after a checkpoint is loaded.
+
+    Attributes:
+        codes: `[I, L]`, row 0 (padding) is -1.
+        sizes: `L` codebook sizes.
+    """
+
+    codes: Tensor
+
+    def __init__(self, codes: Int[Tensor, "I L"], sizes: tuple[int, ...]) -> None:
+        """
+        Raises:
+            ValueError: a code is outside its codebook, or row 0 is not padding.
+        """
+        super().__init__()
+        if codes.shape[1] != len(sizes) or (codes[0] != -1).any():
+            raise ValueError(f"codes of shape {tuple(codes.shape)} need {len(sizes)} levels and -1 in row 0")
+        outside = (codes[1:] < 0) | (codes[1:] >= torch.tensor(sizes, device=codes.device))
+        if outside.any():
+            item, level = (int(i) for i in outside.nonzero()[0])
+            code = int(codes[item + 1, level])
+            raise ValueError(f"item {item + 1} has code {code} at level {level}; possible: 0..{sizes[level] - 1}")
+        self.sizes = sizes
+        self.register_buffer("codes", codes.long().clone())
+        self.register_load_state_dict_post_hook(_rebuild)  # type: ignore[no-untyped-call]
+        self._build()
+
+    @property
+    def levels(self) -> int:
+        return len(self.sizes)
+
+    def continuations(self, level: int, node: Int[Tensor, "..."]) -> tuple[Tensor, Tensor, Bool[Tensor, "... C"]]:
+        """Legal next codes of prefixes: codes `[..., C]`, child nodes `[..., C]`, and which of them exist.
+
+        `C` is the largest fan-out of the level; node -1 (no prefix of the index) has no children.
+        """
+        first, code = getattr(self, f"first_{level}"), getattr(self, f"code_{level}")
+        start = first[node.clamp(min=0)]
+        fan_out = torch.where(node >= 0, first[node.clamp(min=0) + 1] - start, 0)
+        child = start[..., None] + torch.arange(self.fan_out[level], device=node.device)
+        exists = child < (start + fan_out)[..., None]
+        child = torch.where(exists, child, 0)
+        return code[child], child, exists
+
+    def child(self, level: int, node: Int[Tensor, "..."], code: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+        """The child reached by a code, or -1 where the index has no such prefix."""
+        keys = getattr(self, f"key_{level}")
+        wanted = node * self.sizes[level] + code
+        place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        return torch.where((node >= 0) & (keys[place] == wanted), place, -1)
+
+    def items_at(self, leaf: Int[Tensor, "..."]) -> Int[Tensor, "... G"]:
+        """Items that a complete sequence names, ascending, padded with 0; `G` is the largest such group."""
+        first, members = self.get_buffer("leaf_first"), self.get_buffer("leaf_items")
+        start = first[leaf.clamp(min=0)]
+        place = start[..., None] + torch.arange(self.largest_group, device=leaf.device)
+        inside = (place < first[leaf.clamp(min=0) + 1][..., None]) & (leaf >= 0)[..., None]
+        return torch.where(inside, members[torch.where(inside, place, 0)], 0)
+
+    def card(self) -> dict[str, Any]:
+        """The code card: what the codes of a row look like.
+
+        `duplicate_items`: share of items whose whole sequence another item has too. Per level: share of codes in use,
+        entropy of code usage in nats, mean and largest number of children of a prefix.
+        """
+        codes = self.codes[1:].cpu()
+        usage = [torch.bincount(codes[:, level], minlength=size) for level, size in enumerate(self.sizes)]
+        groups = torch.unique(codes, dim=0, return_counts=True)[1]
+        entropy = [torch.special.entr(count / count.sum()).sum() for count in usage]
+        return {
+            "levels": self.levels,
+            "sizes": list(self.sizes),
+            "duplicate_items": float(groups[groups > 1].sum() / len(codes)),
+            "utilisation": [float((count > 0).float().mean()) for count in usage],
+            "entropy": [float(nats) for nats in entropy],
+            "mean_fan_out": [self._nodes[level + 1] / self._nodes[level] for level in range(self.levels)],
+            "largest_fan_out": list(self.fan_out),
+        }
+
+    def _build(self) -> None:
+        codes = self.codes[1:].cpu().numpy()
+        order = np.lexsort(codes.T[::-1])  # stable: items of one sequence stay in order of id
+        ordered = codes[order]
+        node = np.zeros(len(ordered), dtype=np.int64)
+        self.fan_out: list[int] = []
+        self._nodes = [1]
+        new = np.zeros(len(ordered), dtype=bool)
+        new[0] = True
+        for level, size in enumerate(self.sizes):
+            new[1:] |= ordered[1:, level] != ordered[:-1, level]
+            parent, code = node[new], ordered[new, level]
+            first = np.searchsorted(parent, np.arange(self._nodes[-1] + 1))
+            self._keep(f"first_{level}", first)
+            self._keep(f"code_{level}", code)
+            self._keep(f"key_{level}", parent * size + code)
+            self.fan_out.append(int(np.diff(first).max()))
+            self._nodes.append(len(code))
+            node = np.cumsum(new) - 1
+        leaf_first = np.append(np.flatnonzero(new), len(order))
+        self.largest_group = int(np.diff(leaf_first).max())
+        self._keep("leaf_first", leaf_first)
+        self._keep("leaf_items", order + 1)
+
+    def _keep(self, name: str, array: np.ndarray) -> None:
+        self.register_buffer(name, torch.from_numpy(array).to(self.codes.device), persistent=False)
+
+
+def _rebuild(index: ItemIndex, keys: Any) -> None:
+    index._build()
+
+
+def with_suffix(codes: Int[Tensor, "N L"], size: int) -> Int[Tensor, "I L1"]:
+    """TIGER's repair of collisions: one more code counts the items of equal codes, by item id from 0. Row 0 is padding.
+
+    Raises:
+        ValueError: more items share their codes than the suffix codebook has codes.
+    """
+    group = torch.unique(codes, dim=0, return_inverse=True)[1]
+    order = group.argsort(stable=True)
+    ordered = group[order]
+    first = torch.searchsorted(ordered, ordered)
+    suffix = torch.empty_like(group)
+    suffix[order] = torch.arange(len(group), device=group.device) - first
+    if int(suffix.max()) >= size:
+        raise ValueError(
+            f"{int(suffix.max()) + 1} items have equal codes, but the suffix codebook tells only {size} apart: "
+            "the tokenizer has collapsed, or the item vectors hardly differ"
+        )
+    return torch.nn.functional.pad(torch.cat([codes, suffix[:, None]], dim=1), (0, 0, 1, 0), value=-1)

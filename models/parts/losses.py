@@ -1,0 +1,51 @@
+"""Losses that two or more papers share, as pure functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# Logits held at a time: 32 MiB in float32.
+LOGITS = 1 << 23
+
+
+def catalogue_cross_entropy(
+    states: Float[Tensor, "X D"], items: Float[Tensor, "N D"], target: Int[Tensor, "X"]
+) -> Float[Tensor, ""]:
+    """Mean of -log softmax(states @ items.T)[target] over all items, without ever holding all `[X, N]` logits.
+
+    The softmax is computed once, in blocks of rows, and the gradients in the same pass; float32 throughout.
+    `target` is 0-based. Differentiable once.
+    """
+    loss: Tensor = _CatalogueCrossEntropy.apply(states, items, target)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _CatalogueCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
+    def forward(ctx: Any, states: Tensor, items: Tensor, target: Tensor) -> Tensor:
+        grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
+        loss = states.new_zeros(())
+        block = max(1, LOGITS // len(items))
+        for x, y, grad in zip(states.split(block), target.split(block), grad_states.split(block), strict=True):
+            logits = x @ items.T
+            p = logits.softmax(1)
+            # log-sum-exp by way of the largest term, whose probability cannot underflow
+            total = logits.amax(1) - p.amax(1).log()
+            loss += (total - logits.gather(1, y[:, None]).squeeze(1)).sum()
+            p.scatter_add_(1, y[:, None], p.new_full((len(y), 1), -1.0))  # d loss / d logits = softmax - one-hot
+            torch.mm(p, items, out=grad)
+            grad_items.addmm_(p.T, x)
+        ctx.save_for_backward(grad_states, grad_items)
+        return loss / len(states)
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type="cuda")  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_states, grad_items = ctx.saved_tensors
+        scale = grad_loss / len(grad_states)
+        return grad_states * scale, grad_items * scale, None

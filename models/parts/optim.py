@@ -1,0 +1,34 @@
+"""Optimizers with the schedules that the papers use."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+
+Schedule = Literal["constant", "cosine", "inverse-sqrt"]
+
+
+def factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
+    """Learning-rate factor at a 0-based step: linear warm-up, then constant, cosine to 0, or 1/sqrt(step)."""
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "cosine":
+        progress = (step - warmup) / max(1, total - warmup)
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    if schedule == "inverse-sqrt":
+        return math.sqrt(max(1, warmup) / (step + 1))
+    return 1.0
+
+
+def adamw(
+    module: pl.LightningModule, lr: float, weight_decay: float, schedule: Schedule = "constant", warmup: int = 0
+) -> Any:
+    """AdamW over the trainable parameters, stepped per batch; `warmup` is in steps. For `configure_optimizers`."""
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
+    total = int(module.trainer.estimated_stepping_batches)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, schedule, warmup, total))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,167 @@
+"""Provenance: what counts as a changed checkout, what a command line gives away, what is known without git."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from benchmarks import provenance
+from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256, source_sha256
+from leaderboards.record import Provenance
+
+Git = Callable[..., str]
+
+
+@pytest.fixture
+def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
+    """A command in the checkout at `tmp_path`, which has one commit."""
+    for name, value in {"NAME": "a", "EMAIL": "a@example.org"}.items():
+        monkeypatch.setenv(f"GIT_AUTHOR_{name}", value)
+        monkeypatch.setenv(f"GIT_COMMITTER_{name}", value)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    run("init", "--quiet")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiger.py").write_text("width = 1\n")
+    (tmp_path / ".gitignore").write_text("runs/\n")
+    run("add", ".")
+    run("commit", "--quiet", "-m", "first")
+    return run
+
+
+def collected(root: Path, device: str = "cpu") -> Provenance:
+    return collect(threads=2, precision="32-true", evaluation_batch=64, device=device, root=root)
+
+
+def test_a_clean_checkout(tmp_path: Path, git: Git) -> None:
+    found = collected(tmp_path)
+    assert found.git_commit == git("rev-parse", "HEAD").strip()
+    assert found.git_dirty_sha256 is None
+
+
+def test_every_change_is_another_hash(tmp_path: Path, git: Git) -> None:
+    model = tmp_path / "models" / "tiger.py"
+    hashes: list[str | None] = [git_dirty_sha256(tmp_path)]
+    model.write_text("width = 2\n")
+    hashes.append(git_dirty_sha256(tmp_path))
+    git("add", ".")
+    assert git_dirty_sha256(tmp_path) == hashes[-1], "staged or not is all the same"
+    (tmp_path / "models" / "six.py").write_text("")
+    hashes.append(git_dirty_sha256(tmp_path))
+    (tmp_path / "models" / "six.py").write_text("x = 1\n")
+    hashes.append(git_dirty_sha256(tmp_path))
+    (tmp_path / "models" / "six.py").rename(tmp_path / "models" / "seven.py")
+    hashes.append(git_dirty_sha256(tmp_path))
+    (tmp_path / "models" / "nowhere.py").symlink_to("gone.py")
+    hashes.append(git_dirty_sha256(tmp_path))
+    assert hashes[0] is None
+    assert len(set(hashes)) == len(hashes)
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("leaderboards/v1/toys/tiger/0123456789ab/seed-0.json", False),
+        ("leaderboards/v1/toys.md", False),
+        ("leaderboards/v1/toys.csv", False),
+        ("runs/log.txt", False),
+        ("leaderboards/v1/protocol.toml", True),
+        ("leaderboards/metrics.py", True),
+    ],
+)
+def test_rows_and_ignored_files_are_no_change(tmp_path: Path, git: Git, name: str, counts: bool) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.write_text("1")
+    assert (git_dirty_sha256(tmp_path) is not None) is counts
+    git("add", "--force", name)
+    git("commit", "--quiet", "-m", "second")
+    file.write_text("2")
+    tracked_and_ignored = name.startswith("runs/")
+    assert (git_dirty_sha256(tmp_path) is not None) is (counts or tracked_and_ignored)
+
+
+def test_outside_git(tmp_path: Path) -> None:
+    found = collected(tmp_path)
+    assert (found.git_commit, found.git_dirty_sha256, found.lock_sha256) == ("unknown", None, "unknown")
+    with pytest.raises(ValueError, match="is no git checkout with a commit"):
+        git_dirty_sha256(tmp_path)
+
+
+def test_without_git_installed(tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert git_commit(tmp_path) != "unknown"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_commit(tmp_path) == "unknown"
+
+
+def test_a_copy_inside_another_checkout_has_no_commit_of_its_own(tmp_path: Path, git: Git) -> None:
+    assert git("rev-parse", "HEAD")
+    assert git_commit(tmp_path / "models") == "unknown"
+
+
+def test_a_checkout_before_its_first_commit(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    assert collected(tmp_path).git_commit == "unknown"
+
+
+def test_source_hash_sees_python_files_of_the_packages(tmp_path: Path) -> None:
+    (tmp_path / "models" / "parts").mkdir(parents=True)
+    (tmp_path / "tests").mkdir()
+    before = source_sha256(tmp_path)
+    (tmp_path / "tests" / "test_x.py").write_text("x")
+    (tmp_path / "models" / "notes.txt").write_text("x")
+    assert source_sha256(tmp_path) == before
+    (tmp_path / "models" / "parts" / "a.py").write_text("x")
+    after = source_sha256(tmp_path)
+    (tmp_path / "models" / "parts" / "a.py").rename(tmp_path / "models" / "parts" / "b.py")
+    assert len({before, after, source_sha256(tmp_path)}) == 3
+
+
+def test_lock_versions_and_machine(tmp_path: Path) -> None:
+    (tmp_path / "requirements.lock").write_text("numpy==2\n")
+    found = collected(tmp_path)
+    assert found.lock_sha256 == hashlib.sha256(b"numpy==2\n").hexdigest()
+    assert found.versions["torch"] == version("torch")
+    assert found.python == platform.python_version()
+    assert found.device
+    assert (found.threads, found.precision, found.evaluation_batch) == (2, "32-true", 64)
+
+
+def test_the_project_itself_is_read() -> None:
+    assert (provenance.ROOT / "pyproject.toml").exists()
+    assert source_sha256(provenance.ROOT) != source_sha256(provenance.ROOT / "tests")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed"),
+    [
+        (["/home/ann/grbench/benchmarks/__main__.py", "bench", "--jobs", "2"], "python -m benchmarks bench --jobs 2"),
+        (["/usr/bin/pytest", "-q"], "pytest -q"),
+        (["run.py", "--board", "/home/ann/rows", "--set", "a=/srv/v.npz"], "run.py --board rows --set a=v.npz"),
+        (["run.py", "--board=/home/ann/rows", "leaderboards/v1"], "run.py --board=rows leaderboards/v1"),
+    ],
+)
+def test_command_keeps_no_absolute_path(arguments: list[str], typed: str) -> None:
+    assert command(arguments) == typed
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    # In a process of its own: the peak of this one may be far above what is added here.
+    script = (
+        "from benchmarks.provenance import peak_memory_bytes as peak\n"
+        "before = peak('cpu'); held = bytearray(200 << 20); held[::4096] = b'x' * len(held[::4096])\n"
+        "print(before, peak('cpu'))"
+    )
+    output = subprocess.run([sys.executable, "-c", script], cwd=provenance.ROOT, capture_output=True, check=True).stdout
+    before, after = map(int, output.split())
+    assert after - before == pytest.approx(200 << 20, rel=0.1)

@@ -1,0 +1,71 @@
+"""Nothing half-written, whatever goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from data_prep.atomic import atomic_file, atomic_folder, write_json
+
+
+def disk_full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def write_then_stop_file(path: Path) -> None:
+    with atomic_file(path) as file:
+        file.write(b"half")
+        raise RuntimeError("stop")
+
+
+def write_then_stop_folder(path: Path) -> None:
+    with atomic_folder(path) as folder:
+        (folder / "a").write_text("half")
+        raise RuntimeError("stop")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    with pytest.raises(RuntimeError, match="stop"):
+        write_then_stop_file(path)
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert [entry.name for entry in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError, match=r"the disk is full while writing .*file; free some space"):
+        write_json(tmp_path / "file", {"a": 1})
+    with (
+        pytest.raises(OSError, match=r"the disk is full while writing .*folder; free some space"),
+        atomic_folder(tmp_path / "folder") as folder,
+    ):
+        (folder / "part").write_text("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    with pytest.raises(RuntimeError, match="stop"):
+        write_then_stop_folder(path)
+    assert list(tmp_path.iterdir()) == []
+    with atomic_folder(path) as folder:
+        (folder / "a").write_text("whole")
+        assert not path.exists()
+    assert (path / "a").read_text() == "whole"
+
+
+def test_the_first_of_two_writers_wins(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    with atomic_folder(path) as slow:
+        (slow / "a").write_text("slow")
+        with atomic_folder(path) as fast:
+            (fast / "a").write_text("fast")
+    assert (path / "a").read_text() == "fast"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]

@@ -1,0 +1,146 @@
+"""Tables: every number recomputed from the rank files, and what a reader sees."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from leaderboards.__main__ import main
+from leaderboards.board import console, corpora, markdown, render, table
+from leaderboards.metrics import interval
+from leaderboards.store import write
+from tests.leaderboards.test_record import ranks_of, run_of
+
+CEILING = {"recall@5": 0.5, "ndcg@5": 0.4, "recall@10": 0.7, "ndcg@10": 0.45}
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """Cells of the Markdown tables' rows, headers and rules left out."""
+    lines = [
+        line for line in text.splitlines() if line.startswith("|") and "---" not in line and "Experiment" not in line
+    ]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_rendered_numbers_are_those_of_the_rank_files(tmp_path: Path) -> None:
+    for seed in range(2):
+        write(tmp_path, *run_of(seed))
+    assert [target.name for target in render(tmp_path, "toys")] == ["toys.md", "toys.csv"]
+
+    ranks = np.stack([pq.read_table(file)["rank"].to_numpy() for file in sorted(tmp_path.rglob("*.parquet"))])
+    gains = np.where((ranks > 0) & (ranks <= 10), 1 / np.log2(1.0 + np.maximum(ranks, 1)), 0)
+    recall_5 = ((ranks > 0) & (ranks <= 5)).mean()
+    frame = pd.read_csv(tmp_path / "toys.csv")
+    [row] = frame.to_dict("records")
+    assert row["recall@5"] == pytest.approx(recall_5, abs=1e-6)
+    assert row["ndcg@10"] == pytest.approx(gains.mean(), abs=1e-6)
+    low, high = interval(gains)
+    assert (row["ndcg@10_low"], row["ndcg@10_high"]) == pytest.approx((low, high), abs=1e-6)
+    # 30 s of training, 200 users at 20 a second.
+    assert (row["seeds"], row["seconds"], row["certified_share"]) == (2, 40, 1)
+    [cells] = rows_of((tmp_path / "toys.md").read_text())
+    assert cells[2] == f"{recall_5:.4f}"
+    assert cells[5:10] == [f"{gains.mean():.4f}", f"{low:.4f}-{high:.4f}", "2", "40", "100%"]
+
+
+def test_rendering_again_gives_the_same_bytes(tmp_path: Path) -> None:
+    for seed in (2, 0, 1):
+        write(tmp_path, *run_of(seed, notes=["a", "b"]))
+    files = render(tmp_path, "toys")
+    before = [file.read_bytes() for file in files]
+    render(tmp_path, "toys")
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_standard_deviation_from_three_seeds_on() -> None:
+    runs = [run_of(seed) for seed in range(3)]
+    assert math.isnan(table(runs[:2])["ndcg@10_std"].item())
+    values = [run.record.test["ndcg@10"] for run in runs]
+    expected = math.sqrt(sum((value - sum(values) / 3) ** 2 for value in values) / 2)
+    frame = table(runs)
+    assert frame["ndcg@10_std"].item() == pytest.approx(expected)
+    assert f"{sum(values) / 3:.4f} ± {expected:.4f}" in console(frame)
+
+
+def test_best_row_first_beneath_the_ceiling() -> None:
+    weak = run_of(experiment="weak", corpus={"ceiling": CEILING}, ranks=ranks_of(200, 1, hit_share=0.1))
+    strong = run_of(experiment="strong", corpus={"ceiling": CEILING}, ranks=ranks_of(200, 1, hit_share=0.9))
+    frame = table([weak, strong])
+    assert frame["experiment"].tolist() == ["ceiling", "strong", "weak"]
+    lines = console(frame).splitlines()
+    assert lines[2].split() == ["ceiling", "0.5000", "0.4000", "0.7000", "0.4500"]
+    assert [line.split()[0] for line in lines[2:]] == ["ceiling", "strong", "weak"]
+
+
+def test_configs_of_one_experiment_are_rows_of_their_own() -> None:
+    frame = table([run_of(0), run_of(1), run_of(0, config={"width": 128})])
+    assert frame["seeds"].tolist() in ([2, 1], [1, 2])
+    assert frame["key"].nunique() == 2
+
+
+@pytest.mark.parametrize("other", [{"corpus": {"fingerprint": "e" * 64}}, {"protocol": "v0"}])
+def test_rows_of_another_corpus_or_protocol_are_listed_apart(other: dict[str, Any]) -> None:
+    # The foreign run scores best, yet comes last; the latest run says what the board is about.
+    foreign = run_of(0, experiment="foreign", ranks=ranks_of(200, 1, hit_share=0.9), **other)
+    ours = [run_of(1, experiment="ours", ranks=ranks_of(200, 1, hit_share=0.1))]
+    frame = table([foreign, *ours])
+    assert frame["experiment"].tolist() == ["ours", "foreign"]
+    assert frame["standing"].tolist() == ["ranked", "not comparable"]
+    assert "foreign" not in console(frame)
+    above, beneath = markdown(frame, ours[0].record.corpus).split("Not comparable")
+    assert ("foreign" in above, "foreign" in beneath) == (False, True)
+
+
+def test_notes_are_footnotes_and_stand_ins_are_named() -> None:
+    vectors = {"kind": "npz", "name": "codes.npz", "sha256": "d" * 64, "stand_in": True}
+    plain = run_of(0, experiment="plain", notes=["shared"], ranks=ranks_of(200, 1, hit_share=0.9))
+    special = run_of(0, experiment="special", notes=["own", "shared"], vectors=vectors, valid_users=150)
+    text = markdown(table([plain, special]), plain.record.corpus)
+    assert [cells[-2:] for cells in rows_of(text)] == [["", "1"], ["npz (stand-in)", "2, 1, 3"]]
+    assert re.findall(r"^\d+\. .*$", text, flags=re.MULTILINE) == [
+        "1. shared",
+        "2. own",
+        "3. validation during training on 150 of 200 users",
+    ]
+
+
+def test_uncommitted_changes_are_written_down() -> None:
+    run = run_of()
+    dirty = run.record.provenance.model_copy(update={"git_dirty_sha256": "9" * 64})
+    frame = table([run._replace(record=run.record.model_copy(update={"provenance": dirty}))])
+    assert frame["notes"].item() == ["run from a checkout with uncommitted changes"]
+
+
+def test_all_users_is_said_of_all_users_only() -> None:
+    share = {"certified_share": 0.99996, "mean_expansions": 70.0, "max_expansions": 900}
+    assert console(table([run_of(search=share)])).split()[-1] == "99.9%"
+
+
+def test_a_table_of_nothing() -> None:
+    with pytest.raises(ValueError, match="no runs to make a table of"):
+        table([])
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, *run_of())
+    write(tmp_path, *run_of(corpus={"name": "books"}))
+    assert corpora(tmp_path) == ["books", "toys"]
+    assert main(["--board", str(tmp_path)]) == 0
+    written = capsys.readouterr().out.split()
+    assert [Path(line).name for line in written] == ["books.md", "books.csv", "toys.md", "toys.csv"]
+    assert "Do not edit" in (tmp_path / "toys.md").read_text().splitlines()[0]
+
+
+def test_command_line_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--board", str(tmp_path)]) == 2
+    assert main(["--board", str(tmp_path), "--corpus", "toys"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: no record of a run") for line in lines)

@@ -1,0 +1,148 @@
+"""The house's floors: who may import whom, read from the source without running it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Package -> those of ours it may import besides itself.
+ARROWS = {
+    "data_prep": set[str](),
+    "models": {"data_prep"},
+    "leaderboards": set[str](),
+    "benchmarks": {"data_prep", "models", "leaderboards"},
+}
+HEAVY = {"torch", "lightning", "pytorch_lightning", "transformers"}
+SHARED_BY_MODELS = {"api", "parts"}
+GIT_LIBRARIES = {"git", "pygit2", "dulwich"}
+
+
+def imported(tree: ast.Module, file: PurePosixPath) -> Iterator[str]:
+    """Dotted names that a module imports anywhere in its text, `from a import b` as `a.b`."""
+    package = file.parts[:-1]
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom():
+                base = [*package[: len(package) - node.level + 1]] if node.level else []
+                prefix = ".".join([*base, *([node.module] if node.module else [])])
+                yield from (f"{prefix}.{alias.name}" for alias in node.names)
+            case ast.Call(func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__")):
+                yield from (
+                    arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+                )
+
+
+def calls_git(tree: ast.Module) -> bool:
+    """A command that starts with `git`, as a list, a tuple, or one string given to a function."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.List(elts=[ast.Constant(value="git"), *_]) | ast.Tuple(elts=[ast.Constant(value="git"), *_]):
+                return True
+            case ast.Call(args=[ast.Constant(value=str(text)), *_]) if text.split()[:1] == ["git"]:
+                return True
+    return False
+
+
+def violations(name: str, source: str) -> list[str]:
+    """What the module `name` (its path in the project) does that its floor forbids, one sentence each."""
+    file, tree = PurePosixPath(name), ast.parse(source)
+    package = file.parts[0]
+    found = []
+    for target in imported(tree, file):
+        top, second = (*target.split("."), "")[:2]
+        if top in ARROWS and top != package and top not in ARROWS[package]:
+            found.append(
+                f"{name} imports {target}: {package} may import {sorted(ARROWS[package]) or 'nothing of ours'}"
+            )
+        if top == package == "models" and second not in SHARED_BY_MODELS:
+            found.append(f"{name} imports {target}: models share only models/api.py and models/parts")
+        if package == "leaderboards" and top in HEAVY:
+            found.append(f"{name} imports {target}: leaderboards work without {top}")
+        if top == "wandb" and name != "benchmarks/tracking.py":
+            found.append(f"{name} imports wandb: only benchmarks/tracking.py may")
+        if top in GIT_LIBRARIES and name != "benchmarks/provenance.py":
+            found.append(f"{name} imports {target}: only benchmarks/provenance.py reads git")
+    if calls_git(tree) and name != "benchmarks/provenance.py":
+        found.append(f"{name} calls git: only benchmarks/provenance.py may")
+    return found
+
+
+def sources() -> list[str]:
+    return sorted(file.relative_to(ROOT).as_posix() for package in ARROWS for file in (ROOT / package).rglob("*.py"))
+
+
+def test_every_package_is_looked_at() -> None:
+    assert {name.split("/")[0] for name in sources()} == set(ARROWS)
+
+
+@pytest.mark.parametrize("name", sources())
+def test_floor(name: str) -> None:
+    assert violations(name, (ROOT / name).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("data_prep/a.py", "import models.api"),
+        ("data_prep/a.py", "def f():\n    from leaderboards import record"),
+        ("models/a.py", "from benchmarks.run import run"),
+        ("models/a.py", "from leaderboards.metrics import ndcg"),
+        ("leaderboards/a.py", "from benchmarks import provenance"),
+        ("leaderboards/a.py", "from data_prep.corpus import Corpus"),
+        ("leaderboards/a.py", "import numpy, torch.nn as nn"),
+        ("leaderboards/a.py", "def f():\n    import pytorch_lightning as pl"),
+        ("leaderboards/a.py", "import importlib\nimportlib.import_module('transformers')"),
+        ("models/tiger.py", "from models.sasrec import Config"),
+        ("models/tiger.py", "from models import sasrec"),
+        ("models/tiger.py", "from . import sasrec"),
+        ("models/tiger.py", "from .sasrec import Config"),
+        ("models/parts/search.py", "from models import tiger"),
+        ("models/parts/search.py", "from ..tiger import Config"),
+        ("models/api.py", "import models.tiger"),
+        ("benchmarks/run.py", "import wandb"),
+        ("models/tiger.py", "def f():\n    from wandb.sdk import init"),
+        ("benchmarks/run.py", "import subprocess\nsubprocess.run(['git', 'status'])"),
+        ("benchmarks/run.py", "import os\nos.system('git status')"),
+        ("data_prep/a.py", "import pygit2"),
+    ],
+)
+def test_a_breach_is_seen(name: str, source: str) -> None:
+    assert len(violations(name, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        (
+            "benchmarks/run.py",
+            "from models import tiger\nfrom leaderboards.record import write\nimport data_prep, torch",
+        ),
+        ("benchmarks/tracking.py", "import wandb"),
+        ("benchmarks/provenance.py", "import subprocess\nsubprocess.run(['git', 'status'])"),
+        (
+            "models/tiger.py",
+            "from models.api import Ranking\nfrom models.parts.search import beam\nfrom data_prep import corpus",
+        ),
+        ("models/tiger.py", "from .parts import index\nfrom . import api"),
+        ("models/parts/search.py", "from . import index\nfrom .index import ItemIndex\nfrom models.api import Ranking"),
+        ("models/tiger.py", "print('models.sasrec', 'git')"),
+        ("leaderboards/board.py", "from leaderboards.record import read"),
+    ],
+)
+def test_what_is_allowed(name: str, source: str) -> None:
+    assert violations(name, source) == []
+
+
+def test_leaderboards_run_without_torch() -> None:
+    block = f"import sys; sys.modules.update(dict.fromkeys({sorted(HEAVY)!r}))"
+    script = f"{block}; import leaderboards.board, leaderboards.__main__"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
