@@ -29,11 +29,11 @@ lint: $(READY) ## Check style and types
 	$(RUN) ruff format --check
 	$(RUN) mypy
 
-data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty
-	$(RUN) data_prep $(CORPUS)
+data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub
+	$(RUN) data_prep $(CORPUS) $(if $(SOURCE),--source $(SOURCE))
 
-bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n SET="key=value ..." BOARD=dir
-	$(RUN) benchmarks bench --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD))
+bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n THREADS=n SET="key=value ..." BOARD=dir SOURCE=...
+	$(RUN) benchmarks bench --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))
 
 board: $(READY) ## Render the tables from the records: BOARD=dir
 	$(RUN) leaderboards $(if $(BOARD),--board $(BOARD))

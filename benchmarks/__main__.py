@@ -13,7 +13,7 @@ import data_prep
 import models
 from benchmarks import experiments
 from benchmarks.bench import Cell, run_all
-from benchmarks.fit import Hardware
+from benchmarks.fit import Hardware, process_rank
 from benchmarks.run import Bench, target
 from leaderboards import board
 from leaderboards.store import read_board
@@ -39,9 +39,9 @@ def bench(options: argparse.Namespace) -> int:
     missing = [cell for cell in cells if not target(setting, corpus, *cell).exists()]
     if len(missing) < len(cells):
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {setting.board / corpus.name}")
-    failed = list(run_all(setting, options.corpus, options.source, missing, options.jobs))
-    if not (setting.board / corpus.name).is_dir():
-        return 1
+    failed = run_all(setting, options.corpus, options.source, missing, options.jobs)
+    if process_rank() or not (setting.board / corpus.name).is_dir():
+        return bool(failed)  # another process of distributed training prints, or there is nothing to print
     print("\n" + board.console(board.table(read_board(setting.board, corpus.name))))
     print("\nrendered: " + " ".join(str(path) for path in board.render(setting.board, corpus.name)))
     return 1 if failed else 0

@@ -1,14 +1,15 @@
-"""The cells of a bench, in several processes, each with a progress bar of its own."""
+"""The cells of a bench: one after the other, or in several processes, each with a progress bar of its own."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
 import sys
+import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from pathlib import Path
+from multiprocessing.context import SpawnContext
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -28,41 +29,65 @@ class Cell(NamedTuple):
         return f"{self.experiment.name} seed {self.seed}"
 
 
-def run_all(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> Iterator[Cell]:
-    """Runs cells in `jobs` processes; yields those that failed, after saying why."""
+Ended = tuple[Cell, BaseException | None]
+
+
+def run_all(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> list[Cell]:
+    """Runs cells in `jobs` processes; returns those that failed, after saying why. One job runs in this process."""
+    failed = []
     jobs = min(jobs, len(cells))
-    if jobs == 0:
-        return
-    context = multiprocessing.get_context("spawn")
+    ended = _in_turn(setting, corpus, source, cells) if jobs <= 1 else _in_pool(setting, corpus, source, cells, jobs)
+    for cell, error in tqdm(ended, total=len(cells), desc="bench", unit="run", position=0, disable=not cells):
+        if error is not None:
+            failed.append(cell)
+            # A user's mistake is one sentence; anything else is ours, and needs its traceback.
+            known = isinstance(error, (ValueError, OSError))
+            text = str(error) if known else "".join(traceback.format_exception(error))
+            tqdm.write(f"error: {cell}: {text}", file=sys.stderr)
+    return failed
+
+
+def _in_turn(setting: Bench, corpus: str, source: str, cells: Iterable[Cell]) -> Iterator[Ended]:
+    _hush()
+    for cell in cells:
+        try:
+            _run_cell(setting, corpus, source, cell)
+        except Exception as error:
+            yield cell, error
+        else:
+            yield cell, None
+
+
+def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> Iterator[Ended]:
+    context: SpawnContext = multiprocessing.get_context("spawn")
     tqdm.set_lock(context.RLock())
     places = context.Queue()
     for place in range(1, jobs + 1):
         places.put(place)
-    pool = ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(places, tqdm.get_lock()))
-    with pool, tqdm(total=len(cells), desc="bench", unit="run", position=0) as bar:
-        waiting: dict[Future[Path], Cell] = {
+    with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(places, tqdm.get_lock())) as pool:
+        waiting: dict[Future[None], Cell] = {
             pool.submit(_run_cell, setting, corpus, source, cell): cell for cell in cells
         }
         for future in as_completed(waiting):
-            bar.update()
-            error = future.exception()
-            if error is not None:
-                tqdm.write(f"error: {waiting[future]}: {error}", file=sys.stderr)
-                yield waiting[future]
+            yield waiting[future], future.exception()
 
 
-_place = 0
+# The line of the terminal where this process draws its progress bar; the bench's own is line 0.
+_place = 1
 
 
 def _start_worker(places: Any, lock: Any) -> None:
-    """Each worker draws its progress bar in a line of its own."""
     global _place
     _place = places.get()
     tqdm.set_lock(lock)
-    # Lightning's advice on worker processes and logging does not fit tensors that are in memory already.
+    _hush()
+
+
+def _hush() -> None:
+    """Lightning's advice on worker processes and loggers does not fit tensors that are in memory already."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
-def _run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> Path:
-    return run(setting, data_prep.load(corpus, source=source), *cell, bar_position=_place)
+def _run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> None:
+    run(setting, data_prep.load(corpus, source=source), *cell, bar_position=_place)

@@ -74,8 +74,9 @@ class Grader:
                 batch = batches.batch(rows)
                 ranking = (rank or recommender.rank)(batch.history, self.k)
                 check(ranking, len(rows), self.k, self.items, type(recommender).__name__)
-                ranks[rows.cpu()] = target_ranks(ranking.items, batch.target).cpu().numpy()
-                certified[rows.cpu()] = ranking.certified.cpu().numpy()
+                users = rows.cpu().numpy()  # as a tensor, one user alone would index like a plain number
+                ranks[users] = target_ranks(ranking.items, batch.target).cpu().numpy()
+                certified[users] = ranking.certified.cpu().numpy()
                 invalid += int((ranking.items == 0).sum())
         recommender.train(was_training)
         places = max(1, len(self.examples) * self.k)

@@ -24,6 +24,7 @@ import pytorch_lightning as pl
 import safetensors.torch
 import torch
 from filelock import FileLock
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from tqdm import tqdm
 
@@ -45,6 +46,11 @@ def derive(seed: int, *labels: object) -> int:
     """A 31-bit seed from a run's seed and labels, so that adding a stage shifts no other stage's randomness."""
     digest = hashlib.sha256(json.dumps([seed, *map(str, labels)]).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def process_rank() -> int:
+    """Rank of this process in distributed training; 0 outside it. Lightning keeps it up to date."""
+    return int(getattr(rank_zero_only, "rank", 0))
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class Fit:
         folder = self.root / self._address(module, budget, examples, seed)
         folder.mkdir(parents=True, exist_ok=True)
         # Two cells that need the same training at the same time: one trains, the other waits for it.
-        with FileLock(folder / "lock"):
+        with FileLock(folder / f"lock-{process_rank()}"):
             if (folder / DONE).exists():
                 log = Stage(**json.loads((folder / DONE).read_text()))
                 self.stages.append(dataclasses.replace(log, name=stage, reused=True))

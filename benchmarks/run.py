@@ -17,7 +17,7 @@ import models
 from benchmarks import experiments, provenance
 from benchmarks.evaluate import BATCH, Graded, Grader
 from benchmarks.experiments import SMALL_CORPORA, Experiment
-from benchmarks.fit import Fit, Hardware
+from benchmarks.fit import Fit, Hardware, process_rank
 from data_prep import planted
 from data_prep.corpus import Corpus, ItemVectors
 from data_prep.embed import item_vectors
@@ -111,7 +111,9 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
         provenance=origin,
         ranks_sha256=store.content_sha256(ranks),
     )
-    return store.write(bench.board, row, ranks)
+    if process_rank() == 0:
+        store.write(bench.board, row, ranks)
+    return path
 
 
 def _key(bench: Bench, corpus: Corpus, experiment: Experiment) -> str:

@@ -73,6 +73,7 @@ class Budget:
 M = TypeVar("M", bound=pl.LightningModule)
 
 
+@runtime_checkable
 class Fit(Protocol):
     """Trains one stage of a model; the harness injects it and owns seeds, Trainer, checkpoints and resume."""
 
@@ -133,6 +134,7 @@ class HasItemVectors(Protocol):
         ...
 
 
+@runtime_checkable
 class Model(Protocol):
     """A module `models/<name>.py`."""
 

@@ -63,12 +63,6 @@ class RqVae(pl.LightningModule):
         """Codes of items 1..N."""
         return self.quantizer(self.encoder(self.vectors[1:])).codes.clone()
 
-    @torch.inference_mode()
-    def distinct(self) -> float:
-        """Share of items that no other item has the same codes as: the quality by which a tokenizer is kept."""
-        groups = torch.unique(self.item_codes(), dim=0, return_counts=True)[1]
-        return float((groups == 1).sum() / groups.sum())
-
     def configure_optimizers(self) -> Any:
         config = self.config
         if config.optimizer == "adagrad":
