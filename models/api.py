@@ -69,6 +69,12 @@ class Budget:
     valid_users: int | None = None
     """Users that grade an epoch: None for all, else a seeded sample of that size. The record names it."""
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "check_every", "valid_users"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"a budget has {name} {value}; expected at least 1")
+
 
 M = TypeVar("M", bound=pl.LightningModule)
 

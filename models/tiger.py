@@ -14,6 +14,7 @@ Published on Musical_Instruments (ETEGRec, table 3): R@5 .0368, R@10 .0574, N@5 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -48,9 +49,10 @@ class Config:
     """Steps."""
     weight_decay: float = tuned(0.0, choices=[0.0, 0.01, 0.05, 0.1])
     batch_size: int = 256
-    epochs: int = 400
-    """About the paper's 200,000 steps on its Beauty corpus."""
+    steps: int = 200_000
+    """Rounded up to whole epochs."""
     patience: int = 20
+    """Epochs."""
     valid_users: int | None = None
     """Users that grade an epoch; None: all."""
     beam: int = 3
@@ -69,8 +71,8 @@ SMALL = Config(
     warmup=200,
     weight_decay=0.01,
     batch_size=128,
-    epochs=14,
-    patience=5,
+    steps=1_200,
+    patience=30,
 )
 
 
@@ -86,7 +88,9 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     suffix_codes = config.tokenizer.codes
     codes = with_suffix(tokenizer.item_codes(), suffix_codes)
     index = ItemIndex(codes, (*tokenizer.quantizer.sizes, suffix_codes))
-    budget = Budget(config.epochs, config.batch_size, config.patience, valid_users=config.valid_users)
+    steps_per_epoch = math.ceil(len(corpus.examples("train")) / config.batch_size)
+    epochs = math.ceil(config.steps / steps_per_epoch)
+    budget = Budget(epochs, config.batch_size, config.patience, valid_users=config.valid_users)
     return fit("recommender", lambda: Tiger(config, index), budget)
 
 
