@@ -15,6 +15,7 @@ from benchmarks import experiments
 from benchmarks.bench import Cell, run_all
 from benchmarks.fit import Hardware, process_rank
 from benchmarks.run import Bench, target
+from data_prep.corpus import Corpus
 from leaderboards import board
 from leaderboards.store import read_board
 
@@ -36,7 +37,7 @@ def bench(options: argparse.Namespace) -> int:
     hardware = Hardware(options.accelerator, options.devices, options.strategy, options.threads)
     setting = Bench(options.board, options.work, options.vectors_path, hardware)
     cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
-    missing = [cell for cell in cells if not target(setting, corpus, *cell).exists()]
+    missing = [cell for cell in cells if not _exists(setting, corpus, cell)]
     if len(missing) < len(cells):
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {setting.board / corpus.name}")
     failed = run_all(setting, options.corpus, options.source, missing, options.jobs)
@@ -45,6 +46,14 @@ def bench(options: argparse.Namespace) -> int:
     print("\n" + board.console(board.table(read_board(setting.board, corpus.name))))
     print("\nrendered: " + " ".join(str(path) for path in board.render(setting.board, corpus.name)))
     return 1 if failed else 0
+
+
+def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
+    try:
+        return target(setting, corpus, *cell).exists()
+    except (ValueError, OSError):
+        # What stands in the way of one cell is said when that cell runs, and stops no other.
+        return False
 
 
 def show(options: argparse.Namespace) -> int:

@@ -28,6 +28,9 @@ VARIANTS = {
     "tiger-sas": Variant("tiger", {"vectors": "sasrec"}),
 }
 
+# A smaller sample of users would choose a row's epoch by chance.
+FEWEST_VALID_USERS = 5_000
+
 # Too small for the papers' sizes: a paper-size model has more weights than they have interactions.
 SMALL_CORPORA = ("all_beauty", "planted", "planted_noise")
 
@@ -59,7 +62,11 @@ def complete(name: str, corpus: str, settings: Iterable[str] = ()) -> Experiment
     model = models.load(variant.model)
     base = model.SMALL if corpus in SMALL_CORPORA else model.Config()
     changes = dict(variant.settings) | dict(_setting(text) for text in settings)
-    return Experiment(name, variant.model, changed(base, changes, variant.model))
+    config = changed(base, changes, variant.model)
+    sample = getattr(config, "valid_users", None)
+    if sample is not None and sample < FEWEST_VALID_USERS:
+        raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
+    return Experiment(name, variant.model, config)
 
 
 def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -111,7 +112,9 @@ class Fit:
         torch.manual_seed(seed)
         module = build()
         examples = self.corpus.examples("train") if examples is None else examples
-        folder = self.root / self._address(module, budget, examples, seed)
+        if not len(examples):
+            raise ValueError(f"stage {stage} on corpus {self.corpus.name} has no examples; expected at least one")
+        folder = self.root / self._address(module, budget, examples, quality, seed)
         folder.mkdir(parents=True, exist_ok=True)
         # Two cells that need the same training at the same time: one trains, the other waits for it.
         with FileLock(folder / f"lock-{process_rank()}"):
@@ -172,7 +175,9 @@ class Fit:
         grader = Grader(self.corpus, "valid", budget.valid_users, k=10)
         return lambda recommender: metrics(grader(recommender).ranks)["ndcg@10"]
 
-    def _address(self, module: pl.LightningModule, budget: Budget, examples: Examples, seed: int) -> str:
+    def _address(
+        self, module: pl.LightningModule, budget: Budget, examples: Examples, quality: object, seed: int
+    ) -> str:
         facts = {
             "module": type(module).__qualname__,
             "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _code_of(module)],
@@ -180,6 +185,7 @@ class Fit:
             "state": _state_sha256(module),
             "budget": dataclasses.asdict(budget),
             "examples": examples.sha256(),
+            "quality": getattr(quality, "__qualname__", None),
             "corpus": self.corpus.fingerprint,
             "seed": seed,
             "precision": self.hardware.precision,
@@ -219,6 +225,8 @@ class Keeper(pl.callbacks.Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.clock = time.perf_counter()
+        # Killed after its last epoch, a training that lost its patience must not go on.
+        trainer.should_stop = self._patience_is_lost()
         steps = int(trainer.num_training_batches)
         self.bar = tqdm(
             desc=self.title,
@@ -250,6 +258,8 @@ class Keeper(pl.callbacks.Checkpoint):
         done = self.done
         value = self.quality(module) if self.quality else -float(self.loss) / int(trainer.num_training_batches)
         value = float(trainer.strategy.broadcast(value))
+        if not math.isfinite(value):
+            raise ValueError(f"the quality of {self.title} is {value} after epoch {epoch}: the training has diverged")
         if not done.quality or value > max(done.quality):
             done.best_epoch = epoch
             if trainer.is_global_zero:
@@ -257,13 +267,19 @@ class Keeper(pl.callbacks.Checkpoint):
         done.quality.append(value)
         done.epochs = epoch
         self.bar.set_postfix(epoch=epoch, quality=f"{value:.4f}", best=f"{max(done.quality):.4f}", refresh=False)
-        if (epoch - done.best_epoch) // self.budget.check_every >= self.budget.patience:
-            trainer.should_stop = True
-        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+        trainer.should_stop = self._patience_is_lost()
+        # Lightning writes in the system's temporary folder; from there a move may be a copy, which a kill leaves half.
+        fresh = self.folder / f"{LAST}.new"
+        trainer.save_checkpoint(fresh, weights_only=False)
+        if trainer.is_global_zero:
+            fresh.replace(self.folder / LAST)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._stop_clock()
         self.bar.close()
+
+    def _patience_is_lost(self) -> bool:
+        return (self.done.epochs - self.done.best_epoch) // self.budget.check_every >= self.budget.patience
 
     def _stop_clock(self) -> None:
         now = time.perf_counter()

@@ -96,7 +96,7 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
         notes=_notes(experiment, corpus, seen.vectors),
         valid=metrics(valid.ranks),
         test=metrics(test.ranks),
-        valid_users=getattr(experiment.config, "valid_users", None) or corpus.users,
+        valid_users=min(getattr(experiment.config, "valid_users", None) or corpus.users, corpus.users),
         diagnostics=_diagnostics(corpus, recommender),
         search=Search(certified_share=float(test.certified.mean()), mean_expansions=None, max_expansions=None),
         code_card=recommender.index.card() if isinstance(recommender, Generative) else None,

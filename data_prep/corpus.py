@@ -16,6 +16,7 @@ from jaxtyping import Float32, Int32, Int64
 from torch import Tensor
 
 Part = Literal["train", "valid", "test", "items"]
+VectorKind = Literal["sentence-t5-base", "tfidf", "npz", "folder"]
 
 # Interactions that the later parts take from the end of a user's sequence: last = test, second last = validation.
 HELD_OUT = 2
@@ -86,7 +87,7 @@ class ItemVectors:
 
     Attributes:
         values: `[I, F]`, row 0 (padding) is zero.
-        kind: `tfidf`, `sentence-t5-base`, `folder` or `npz`.
+        kind: a `VectorKind`, or the model whose training gave the vectors.
         name: what a reader needs to find the same vectors again (model and revision, file name).
         sha256: hash of the values.
         stand_in: the vectors take the place of the papers' text embeddings; rows that use them say so.

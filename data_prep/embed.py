@@ -13,16 +13,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float32
 
 from data_prep.atomic import atomic_file
-from data_prep.corpus import Corpus, ItemVectors
+from data_prep.corpus import Corpus, ItemVectors, VectorKind
 
-KINDS = ("sentence-t5-base", "tfidf", "npz", "folder")
+KINDS = get_args(VectorKind)
 T5_REPOSITORY = "sentence-transformers/sentence-t5-base"
 T5_REVISION = "50c53e206f8b01c9621484a3c0aafce4e55efebf"
 TFIDF_WIDTH = 256

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data_prep.corpus import VectorKind
 from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.optim import Schedule, adamw
@@ -33,8 +34,8 @@ from models.parts.seq2seq import CodeTransformer, Encoded, Prefixes, T5Sizes
 
 @dataclass(frozen=True)
 class Config:
-    vectors: str = "tfidf"
-    """Item vectors: a kind of `data_prep.embed` (the paper: sentence-t5-base), or `sasrec` (TIGER-SAS)."""
+    vectors: Literal[VectorKind, "sasrec"] = "tfidf"
+    """Item vectors of `data_prep.embed` (the paper: sentence-t5-base), or a SASRec's (ETEGRec's TIGER-SAS)."""
     tokenizer: RqVaeConfig = field(default_factory=RqVaeConfig)
     tokenizer_epochs: int = 20_000
     tokenizer_batch: int = 1024

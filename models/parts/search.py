@@ -67,7 +67,7 @@ def _expand(
     """Codes, trie nodes and scores of all continuations; -inf where there is none."""
     if constrained:
         codes, child, exists = index.continuations(level, node)
-        # A -inf prefix is a place that holds nothing; 0 probability keeps a legal continuation legal but last.
+        # -inf is a place that holds nothing, whether the prefix has no such continuation or gives it no probability.
         total = (score[..., None] + log_probs.gather(2, codes)).masked_fill(~exists, -torch.inf)
     else:
         codes = torch.arange(log_probs.shape[2], device=node.device).expand_as(log_probs)

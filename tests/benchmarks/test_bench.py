@@ -1,0 +1,176 @@
+"""The command line of the main job: what it prints, how it ends, what it leaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import data_prep
+from benchmarks import bench as bench_module
+from benchmarks.__main__ import main
+from benchmarks.bench import Cell, run_all
+from benchmarks.experiments import complete
+from benchmarks.run import Bench
+from data_prep.corpus import Corpus
+from leaderboards.store import read_board
+
+ROOT = Path(__file__).resolve().parents[2]
+# On the embedded corpus a second or two.
+QUICK = ("--models", "sasrec", "--set", "epochs=1", "width=8", "inner=8", "layers=1")
+
+
+@pytest.fixture(autouse=True)
+def _workplace(workplace: Path, planted_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run where the embedded corpus is prepared already."""
+    monkeypatch.chdir(workplace)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., int]:
+    """`bench` in this process, with a board and a folder of trainings of the test's own."""
+
+    def call(*arguments: str, board: str = "board") -> int:
+        return main(["bench", "--board", str(tmp_path / board), "--work", str(tmp_path / f"{board}-work"), *arguments])
+
+    return call
+
+
+@pytest.fixture
+def tiny_cells(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    """Cells of this process run on the tiny corpus, under a name that the command line knows."""
+    corpus = replace(tiny_corpus, name="all_beauty")
+    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+    return corpus
+
+
+def test_the_command_as_a_user_runs_it(workplace: Path, planted_corpus: Corpus, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "bench", "--models", "popularity"]
+    command += ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == str(planted_corpus)
+    head = next(number for number, line in enumerate(lines) if line.startswith("Experiment"))
+    assert lines[head].split()[2:] == ["Recall@5", "NDCG@5", "Recall@10", "NDCG@10", "Seeds", "Seconds", "Certified"]
+    assert lines[head + 2].startswith("ceiling")
+    assert lines[head + 3].startswith("popularity")
+    assert lines[head + 3].endswith("100%")
+    assert (tmp_path / "board/planted.md").is_file()
+    assert (tmp_path / "board/planted.csv").is_file()
+    assert "1/1" in done.stderr, "the progress bar"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_call_runs_nothing(
+    bench: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert bench("--models", "popularity") == 0
+    assert "records exist" not in capsys.readouterr().out
+    monkeypatch.setattr(bench_module, "run", None)
+    assert bench("--models", "popularity") == 0
+    said = capsys.readouterr().out
+    assert f"1 of 1 records exist in {tmp_path / 'board' / 'planted'}" in said
+    assert "\npopularity " in said
+
+
+def test_only_what_is_missing_runs(
+    bench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bench("--models", "popularity")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "board/planted").rglob("seed-*")}
+    assert bench("--models", "popularity", "--seeds", "2", "--jobs", "1") == 0
+    assert "1 of 2 records exist" in capsys.readouterr().out
+    after = {file: file.stat().st_mtime_ns for file in (tmp_path / "board/planted").rglob("seed-*")}
+    assert before.items() < after.items()
+    assert sorted(run.record.seed for run in read_board(tmp_path / "board", "planted")) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--models", "sasrek"], "no model or experiment 'sasrek'; possible: .*; did you mean 'sasrec'?"),
+        (["--models", "popularity", "--corpus", "plantd"], "'plantd'.*did you mean 'planted'"),
+        (["--models", "sasrec", "--set", "widht=3"], "sasrec has no option 'widht'; possible: .*did you mean 'width'?"),
+        (["--models", "sasrec", "--set", "loss=hinge"], "sasrec option loss is 'hinge': .*'ce' or 'bce'"),
+        (["--models", "sasrec", "--set", "width"], "setting 'width' is not of the form key=value"),
+        (["--models", "popularity", "--source", "hubb"], "no source 'hubb'; did you mean 'hub'?"),
+        (["--models", "tiger", "--set", "vectors=tfidff"], "tiger option vectors is 'tfidff': .*'tfidf'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    bench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    assert bench(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert re.search(said.replace("?", r"\?"), err), err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "board").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--seeds", "0"], ["--seeds", "many"], ["--jobs", "-1"], ["--modles", "tiger"]])
+def test_an_option_that_cannot_be_ends_with_two(
+    bench: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        bench(*arguments)
+    assert "error: " in capsys.readouterr().err
+
+
+def test_jobs_do_not_change_a_number(bench: Callable[..., int], tmp_path: Path) -> None:
+    assert bench(*QUICK, "--seeds", "2", "--jobs", "1", board="one") == 0
+    assert bench(*QUICK, "--seeds", "2", "--jobs", "2", board="two") == 0
+    one, two = (read_board(tmp_path / board, "planted") for board in ("one", "two"))
+    assert [run.record.seed for run in one] == [0, 1]
+    assert [run.record.result() for run in one] == [run.record.result() for run in two]
+    assert one[0].record.ranks_sha256 != one[1].record.ranks_sha256
+
+
+def test_a_failing_cell_stops_no_other(tiny_cells: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setting = Bench(tmp_path / "board", tmp_path / "work")
+    collapsed = complete("tiger", "all_beauty", ["tokenizer_epochs=1", "tokenizer.codes=1"])
+    broken = complete("sasrec", "all_beauty", ["heads=3"])
+    fine = complete("popularity", "all_beauty")
+    cells = [Cell(collapsed, 0), Cell(broken, 0), Cell(fine, 0)]
+    assert run_all(setting, "all_beauty", "auto", cells, jobs=1) == cells[:2]
+    assert [run.record.model for run in read_board(tmp_path / "board", "all_beauty")] == ["popularity"]
+    err = capsys.readouterr().err
+    assert "error: tiger seed 0: 40 items have equal codes, but the suffix codebook tells only 1 apart" in err
+    # What is no user's mistake needs its traceback.
+    assert "error: sasrec seed 0: Traceback" in err
+
+
+def test_a_model_whose_vectors_are_missing_stops_no_other(
+    bench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = ("--vectors-path", str(tmp_path / "none.npz"), "--jobs", "1")
+    assert bench("--models", "tiger", "--set", "vectors=npz", *path) == 1
+    assert re.search("error: tiger seed 0: .*none.npz", capsys.readouterr().err)
+    assert bench("--models", "popularity", *path) == 0
+
+
+def test_a_failing_cell_is_told_at_the_end(
+    bench: Callable[..., int], tiny_cells: Corpus, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    failing = ("--corpus", "all_beauty", "--models", "tiger", "--set", "tokenizer_epochs=1", "tokenizer.codes=1")
+    assert bench(*failing, "--jobs", "1") == 1
+    assert not (tmp_path / "board").exists()
+    assert bench("--corpus", "all_beauty", "--models", "popularity", "--jobs", "1") == 0
+    capsys.readouterr()
+    assert bench(*failing, "--jobs", "1") == 1
+    assert "\npopularity " in capsys.readouterr().out, "what there is is printed all the same"
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("popularity", "sasrec-bce", "tiger-sas", "planted_noise", "all_beauty"))

@@ -1,0 +1,194 @@
+"""The grader: whose rank is whose, what counts as a hit, and what it refuses. Faults that the field's code has had."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import evaluate
+from benchmarks.evaluate import Grader, check, target_ranks
+from data_prep.corpus import Corpus
+from leaderboards.metrics import metrics
+from models.api import Ranking, Recommender
+from models.parts.index import ItemIndex
+from models.parts.search import beam_search
+
+ITEMS = 60
+
+
+@final
+class Following(Recommender):
+    """Ranks the items after the last one, in the order of their ids and round again; keeps the histories it saw."""
+
+    history_length = 20
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[list[int]] = []
+
+    def rank(self, history: Tensor, k: int) -> Ranking:
+        self.seen += [[int(item) for item in row if item] for row in history]
+        last = history.gather(1, (history > 0).sum(1, keepdim=True) - 1)
+        items = (last + torch.arange(k)) % ITEMS + 1
+        # Every third row of a batch is beyond doubt.
+        return Ranking(items, -torch.arange(k).float().expand(len(items), k), torch.arange(len(items)) % 3 == 0)
+
+
+def shop(distances: list[int], lengths: list[int]) -> Corpus:
+    """A corpus whose test target lies so many items after the one before it, and the validation target one."""
+    users = []
+    for user, (distance, length) in enumerate(zip(distances, lengths, strict=True)):
+        history = (np.arange(length - 1) + user) % ITEMS + 1
+        users.append([*history, (history[-1] + distance - 1) % ITEMS + 1])
+    names = [f"U{user}" for user in range(len(users))]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Corpus("shop", np.concatenate(users).astype(np.int32), offsets, names, [f"B{i}" for i in range(ITEMS)])
+
+
+def ranking(items: list[list[int]]) -> Ranking:
+    rows = torch.tensor(items)
+    return Ranking(rows, torch.zeros(rows.shape), torch.ones(len(rows), dtype=torch.bool))
+
+
+def test_ranks_by_hand() -> None:
+    items = torch.tensor([[4, 2, 9], [4, 2, 9], [4, 2, 9], [0, 0, 4]])
+    assert target_ranks(items, torch.tensor([4, 9, 5, 4])).tolist() == [1, 3, 0, 3]
+
+
+def test_a_place_without_an_item_is_a_miss_and_keeps_its_rank() -> None:
+    items = torch.tensor([[0, 0, 7, 0]])
+    assert target_ranks(items, torch.tensor([7])).tolist() == [3]
+    assert target_ranks(items, torch.tensor([1])).tolist() == [0]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 256])
+def test_ranks_are_in_the_order_of_users_however_they_are_batched(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(evaluate, "BATCH", batch)
+    distances, lengths = [3, 1, 12, 7, 2], [9, 4, 6, 12, 5]
+    graded = Grader(shop(distances, lengths), "test", k=10)(Following())
+    assert graded.ranks.tolist() == [3, 1, 0, 7, 2]
+
+
+def test_a_test_history_holds_the_validation_item_and_ends_before_the_target() -> None:
+    corpus, fake = shop([5, 1], [6, 4]), Following()
+    Grader(corpus, "test")(fake)
+    assert sorted(fake.seen) == sorted([[1, 2, 3, 4, 5], [2, 3, 4]])
+    fake.seen.clear()
+    graded = Grader(corpus, "valid")(fake)
+    assert sorted(fake.seen) == sorted([[1, 2, 3, 4], [2, 3]])
+    assert graded.ranks.tolist() == [1, 1]
+
+
+def test_a_history_is_cut_to_its_last_items() -> None:
+    fake = Following()
+    fake.history_length = 2
+    Grader(shop([5, 1], [6, 4]), "test")(fake)
+    assert sorted(fake.seen) == [[3, 4], [4, 5]]
+
+
+def test_the_sample_of_users_is_fixed_by_its_seed(tiny_corpus: Corpus) -> None:
+    first, again, other = (Grader(tiny_corpus, "valid", 20, seed).examples.user for seed in (0, 0, 1))
+    assert len(np.unique(first)) == 20
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert (np.diff(first) > 0).all()
+
+
+def test_a_sample_grades_its_users_as_the_whole_does(tiny_corpus: Corpus) -> None:
+    sample = Grader(tiny_corpus, "test", 20)
+    whole = Grader(tiny_corpus, "test")
+    model = Following()
+    model.rank = lambda history, k: ranking([[1 + (int(row.sum()) + i) % 40 for i in range(k)] for row in history])  # type: ignore[method-assign]
+    sample.k = whole.k = 40
+    assert np.array_equal(sample(model).ranks, whole(model).ranks[sample.examples.user])
+    assert len(Grader(tiny_corpus, "test", 1000).examples) == tiny_corpus.users
+
+
+def test_shares_of_certified_users_and_of_places_without_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "BATCH", 3)
+    grader = Grader(shop([1] * 5, [4] * 5), "test", k=4)
+    graded = grader(Following())
+    assert graded.certified.tolist() == [True, False, False, True, False]
+    assert graded.invalid == 0
+
+    def half_empty(history: Tensor, k: int) -> Ranking:
+        return ranking([[0, 0, 0, 9] if row == 0 else [1, 2, 3, 4] for row in range(len(history))])
+
+    assert grader(Following(), half_empty).invalid == 6 / 20
+
+
+def test_the_model_is_handed_back_in_the_mode_it_came_in() -> None:
+    model, modes = Following(), list[bool]()
+    grader = Grader(shop([1], [4]), "test", k=4)
+
+    def rank(history: Tensor, k: int) -> Ranking:
+        modes.append(model.training or torch.is_grad_enabled())
+        return ranking([[1, 2, 3, 4]])
+
+    for training in (True, False):
+        model.train(training)
+        grader(model, rank)
+        assert model.training is training
+    assert modes == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([[1, 2, 3]], r"Fake.rank returned items of shape \(1, 3\); expected \(2, 3\)"),
+        ([[1, 2], [3, 4]], r"Fake.rank returned items of shape \(2, 2\); expected \(2, 3\)"),
+        ([[1, 2, 3], [4, 5, 8]], r"Fake.rank returned an item id outside 0..7"),
+        ([[1, 2, 3], [4, 5, -1]], r"Fake.rank returned an item id outside 0..7"),
+        ([[1, 2, 3], [4, 5, 4]], r"Fake.rank named an item twice in one list"),
+    ],
+)
+def test_a_ranking_that_would_flatter_is_refused(items: list[list[int]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check(ranking(items), users=2, k=3, items=7, model="Fake")
+
+
+def test_empty_places_may_repeat() -> None:
+    check(ranking([[1, 0, 0], [7, 2, 0]]), users=2, k=3, items=7, model="Fake")
+
+
+def test_the_grader_checks_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "BATCH", 1)
+
+    def same(history: Tensor, k: int) -> Ranking:
+        return ranking([[9, 9]] if history.shape[1] == 5 else [[9, 8]])
+
+    with pytest.raises(ValueError, match="twice"):
+        Grader(shop([1, 1], [4, 6]), "test", k=2)(Following(), same)
+
+
+def coded() -> tuple[ItemIndex, list[float]]:
+    """Items 2 and 3 have equal codes; code 1 names no item. Log-probabilities of codes 0..3."""
+    index = ItemIndex(torch.tensor([[-1], [2], [0], [0], [3]]), (4,))
+    return index, [-1.0, -0.5, -2.0, -3.0]
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+def test_equal_codes_never_give_two_items_one_hit(constrained: bool) -> None:
+    index, scores = coded()
+
+    def step(codes: Tensor | None, parent: Tensor | None, state: None) -> tuple[Tensor, None]:
+        return torch.tensor(scores).expand(3, 1, 4), None
+
+    found = beam_search(step, None, index, k=4, width=4, constrained=constrained)
+    check(found, users=3, k=4, items=4, model="codes")
+    ranks = target_ranks(found.items, torch.tensor([2, 3, 1])).tolist()
+    # Best is the code that names no item: a miss that takes rank 1 where codes are free, illegal in the trie.
+    assert ranks == ([1, 2, 3] if constrained else [2, 3, 4])
+    assert found.certified.tolist() == [constrained] * 3
+
+
+def test_ndcg_is_cut_off() -> None:
+    scores = metrics(np.array([10, 11, 0, 1]))
+    assert scores["ndcg@10"] == pytest.approx((1 / np.log2(11) + 1) / 4)
+    assert scores["ndcg@5"] == pytest.approx(1 / 4)
+    assert scores["ndcg@20"] == pytest.approx((1 / np.log2(11) + 1 / np.log2(12) + 1) / 4)
+    assert scores["recall@10"] == 2 / 4

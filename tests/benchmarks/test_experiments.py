@@ -1,0 +1,104 @@
+"""Experiments: what a config becomes, and what is said of a setting that cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+import models
+from benchmarks import experiments
+from benchmarks.experiments import complete
+from models import sasrec, tiger
+from models.parts.rqvae import RqVaeConfig
+from models.parts.seq2seq import T5Sizes
+
+
+def test_every_model_is_an_experiment_and_every_variant_too() -> None:
+    assert experiments.names() == sorted([*models.names(), "sasrec-bce", "tiger-sas"])
+
+
+@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize("corpus", ["all_beauty", "musical_instruments"])
+def test_every_experiment_is_complete(name: str, corpus: str) -> None:
+    experiment = complete(name, corpus)
+    assert experiment.name == name
+    assert type(experiment.config) is models.load(experiment.model).Config
+
+
+def test_a_model_has_its_papers_config_but_on_small_corpora() -> None:
+    assert complete("tiger", "musical_instruments").config == tiger.Config()
+    assert [complete("tiger", name).config for name in ("all_beauty", "planted", "planted_noise")] == [tiger.SMALL] * 3
+
+
+def test_a_variant_changes_its_fields_only() -> None:
+    bce = complete("sasrec-bce", "musical_instruments")
+    assert (bce.model, bce.config) == ("sasrec", sasrec.Config(loss="bce"))
+    sas = complete("tiger-sas", "planted")
+    assert (sas.model, sas.config.vectors, sas.config.t5) == ("tiger", "sasrec", tiger.SMALL.t5)
+
+
+def test_settings() -> None:
+    settings = ["lr=3e-4", "tokenizer.codes=64", "tokenizer.hidden=[64, 32]", "t5.dropout=0", "schedule=constant"]
+    config = complete(
+        "tiger", "musical_instruments", [*settings, "vectors=sentence-t5-base", "valid_users=5000"]
+    ).config
+    assert config.tokenizer == RqVaeConfig(codes=64, hidden=(64, 32))
+    assert config.t5 == T5Sizes(dropout=0.0)
+    assert (config.lr, config.schedule, config.vectors, config.valid_users) == (
+        3e-4, "constant", "sentence-t5-base", 5000,
+    )  # fmt: skip
+    assert complete("tiger", "musical_instruments", ["valid_users=null"]).config == tiger.Config()
+
+
+def test_a_later_setting_wins_and_a_value_may_hold_an_equals_sign() -> None:
+    assert complete("sasrec", "planted", ["width=16", "width=32"]).config.width == 32
+    with pytest.raises(ValueError, match=r"tiger option vectors is 'a=b': .*'npz'"):
+        complete("tiger", "planted", ["vectors=a=b"])
+
+
+def test_settings_win_over_the_variant() -> None:
+    assert complete("sasrec-bce", "planted", ["loss=ce"]).config == sasrec.SMALL
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("sasrek", [], "no model or experiment 'sasrek'; possible: .*; did you mean 'sasrec'?"),
+        ("tiger-sass", [], "did you mean 'tiger-sas'?"),
+        ("sasrec", ["widht=3"], "sasrec has no option 'widht'; possible: batch_size, .*; did you mean 'width'?"),
+        ("tiger", ["tokenizer.code=3"], "did you mean 'tokenizer.codes'?"),
+        ("tiger", ["tokenizer=3"], "tiger has no option 'tokenizer'"),
+        ("tiger-sas", ["widht=3"], "tiger has no option 'widht'"),
+        ("popularity", ["width=3"], "popularity has no option 'width'"),
+        ("sasrec", ["width=wide"], "sasrec option width is 'wide': .*integer"),
+        ("sasrec", ["width=1.5"], "sasrec option width is 1.5: .*integer"),
+        ("sasrec", ["loss=hinge"], "sasrec option loss is 'hinge': .*'ce' or 'bce'"),
+        ("tiger", ["tokenizer.lr=fast"], "tiger option tokenizer.lr is 'fast': .*number"),
+        ("tiger", ["tokenizer.hidden=128"], "tiger option tokenizer.hidden is 128: .*tuple"),
+        ("sasrec", ["valid_users=4999"], "sasrec option valid_users is 4999; expected null or at least 5000"),
+        ("sasrec", ["width"], "setting 'width' is not of the form key=value"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence(name: str, settings: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said.replace("?", r"\?")) as error:
+        complete(name, "musical_instruments", settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_a_config_survives_json(name: str) -> None:
+    """A record holds the config; whoever repeats the row must get the same one from it."""
+    config = complete(name, "planted").config
+    flat: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    settings = [f"{key}={json.dumps(value)}" for key, value in leaves(flat)]
+    assert complete(name, "musical_instruments", settings).config == config
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs = []
+    for key, value in values.items():
+        pairs += leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return pairs

@@ -1,0 +1,363 @@
+"""Fit: seeds, the best epoch, one training per content, and a kill at any moment that changes no number."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from benchmarks import fit as fit_module
+from benchmarks.fit import BEST, DONE, LAST, Fit, derive, save_weights
+from data_prep.corpus import Batch, Corpus
+from models.api import Budget
+from models.sasrec import Config, SasRec
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = Config(width=16, inner=16, layers=1, heads=1, history=8)
+# 60 users in batches of 20: three steps in an epoch.
+BUDGET = Budget(epochs=4, batch_size=20)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    width: int = 1
+
+
+class Counter(pl.LightningModule):
+    """Its one weight counts training steps, and its buffer holds a random number of its making."""
+
+    steps: Tensor
+    noise: Tensor
+
+    def __init__(self, config: Sizes | None = None) -> None:
+        super().__init__()
+        self.config, self.history_length = config or Sizes(), 5
+        self.weight = nn.Parameter(torch.zeros(self.config.width))
+        self.register_buffer("noise", torch.rand(3))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        return -self.weight.sum()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+class StopError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def sasrec(fit: Fit, config: Config = SMALL, budget: Budget = BUDGET, **more: Any) -> SasRec:
+    users = fit.corpus.examples("train").longest_per_user()
+    return fit("recommender", lambda: SasRec(config, fit.corpus.items), budget, users, **more)
+
+
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def qualities(*values: float) -> Callable[[pl.LightningModule], float]:
+    left: Iterator[float] = iter(values)
+    return lambda module: next(left)
+
+
+def steps_taken(module: Counter) -> int:
+    return round(module.weight[0].item())
+
+
+@pytest.fixture
+def new_fit(tiny_corpus: Corpus, tmp_path: Path) -> Callable[..., Fit]:
+    """A `Fit` of the tiny corpus in a fresh folder, or in a folder of that name."""
+    numbers = iter(range(100))
+    return lambda seed=0, folder="": Fit(tiny_corpus, seed, tmp_path / (folder or str(next(numbers))), "test")
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_others(new_fit: Callable[..., Fit]) -> None:
+    first, again, other = new_fit(), new_fit(), new_fit(seed=1)
+    torch.manual_seed(3)
+    trained = weights(sasrec(first))
+    torch.manual_seed(4)
+    assert equal(trained, weights(sasrec(again)))
+    assert not equal(trained, weights(sasrec(other)))
+    assert replace(first.stages[0], seconds=0) == replace(again.stages[0], seconds=0)
+
+
+def test_a_stages_seed_depends_on_its_label_alone(new_fit: Callable[..., Fit]) -> None:
+    assert (
+        len({derive(seed, *labels) for seed in (0, 1) for labels in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))}) == 10
+    )
+    assert 0 <= derive(0, "recommender") < 2**31
+
+    def noise(fit: Fit, *stages: str) -> list[Tensor]:
+        return [fit(stage, Counter, Budget(1, 60)).noise for stage in stages]
+
+    (alone,) = noise(new_fit(), "recommender")
+    tokenizer, after = noise(new_fit(), "tokenizer", "recommender")
+    assert torch.equal(alone, after)
+    assert not torch.equal(alone, tokenizer)
+
+
+def test_the_best_epoch_comes_back_not_the_last(in_memory: Fit) -> None:
+    module = in_memory("count", Counter, Budget(4, 1000), quality=qualities(0.1, 0.7, 0.5, 0.6))
+    assert steps_taken(module) == 2
+    stage = in_memory.stages[0]
+    assert (stage.best_epoch, stage.epochs, stage.quality) == (2, 4, [0.1, 0.7, 0.5, 0.6])
+    assert not module.training
+
+
+def test_of_equal_epochs_the_first_is_kept(in_memory: Fit) -> None:
+    assert steps_taken(in_memory("count", Counter, Budget(3, 1000), quality=lambda module: 0.5)) == 1
+
+
+def test_patience_ends_a_training(in_memory: Fit) -> None:
+    falling = qualities(0.1, 0.7, 0.5, 0.5, 0.5, 0.5, 0.5)
+    in_memory("count", Counter, Budget(7, 1000, patience=3), quality=falling)
+    assert (in_memory.stages[0].epochs, in_memory.stages[0].best_epoch) == (5, 2)
+
+
+def test_quality_is_looked_at_every_few_epochs_and_at_the_end(in_memory: Fit) -> None:
+    module = in_memory("count", Counter, Budget(7, 1000, check_every=3), quality=qualities(0.1, 0.9, 0.3))
+    stage = in_memory.stages[0]
+    assert (len(stage.quality), stage.best_epoch, stage.epochs) == (3, 6, 7)
+    assert steps_taken(module) == 6
+
+
+def test_patience_counts_looks(in_memory: Fit) -> None:
+    in_memory("count", Counter, Budget(20, 1000, patience=2, check_every=3), quality=qualities(0.9, 0.1, 0.1, 1.0))
+    assert (in_memory.stages[0].epochs, in_memory.stages[0].best_epoch) == (9, 3)
+
+
+def test_without_a_quality_the_lowest_training_loss_is_best(in_memory: Fit) -> None:
+    module = in_memory("count", Counter, Budget(3, 1000))
+    assert steps_taken(module) == 3, "the loss falls with every step"
+    assert in_memory.stages[0].quality == pytest.approx([0, 1, 2], abs=1e-5)
+
+
+def test_a_recommender_is_kept_by_its_validation_ndcg(new_fit: Callable[..., Fit]) -> None:
+    fit = new_fit()
+    sasrec(fit)
+    assert len(fit.stages[0].quality) == 4
+    assert all(0 <= value <= 1 for value in fit.stages[0].quality)
+    sampled = new_fit()
+    sasrec(sampled, budget=replace(BUDGET, valid_users=7))
+    assert sampled.stages[0].quality != fit.stages[0].quality
+
+
+def test_the_same_training_is_done_once(in_memory: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = weights(sasrec(in_memory))
+    monkeypatch.setattr(pl, "Trainer", None)
+    again = replace(in_memory, label="another", stages=[])
+    assert equal(trained, weights(sasrec(again)))
+    assert [stage.reused for stage in (*in_memory.stages, *again.stages)] == [False, True]
+    assert replace(again.stages[0], reused=False) == in_memory.stages[0]
+
+
+def test_whatever_changes_the_outcome_trains_anew(in_memory: Fit, tiny_corpus: Corpus) -> None:
+    def count(epochs: int = 1, batch: int = 1000, width: int = 1, shift: int = 0, items: bool = False) -> None:
+        def build() -> Counter:
+            module = Counter(Sizes(width))
+            module.noise += shift
+            return module
+
+        in_memory("count", build, Budget(epochs, batch), tiny_corpus.examples("items" if items else "train"))
+
+    count()
+    count(epochs=2)
+    count(batch=30)
+    count(width=2)
+    count(shift=1)
+    count(items=True)
+    in_memory("another", Counter, Budget(1, 1000))
+    in_memory.seed = 1
+    count()
+    assert [stage.reused for stage in in_memory.stages] == [False] * 8
+    count()
+    assert in_memory.stages[-1].reused
+
+
+def test_no_half_written_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Counter()
+    save_weights(module, tmp_path / BEST)
+    before = (tmp_path / BEST).read_bytes()
+    assert equal(safetensors.torch.load(before), weights(module))
+
+    def out_of_power(handle: int) -> None:
+        raise StopError
+
+    monkeypatch.setattr("os.fsync", out_of_power)
+    with pytest.raises(StopError):
+        save_weights(Counter(), tmp_path / BEST)
+    assert (tmp_path / BEST).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [BEST]
+
+
+def test_a_diverged_training_is_said(in_memory: Fit) -> None:
+    with pytest.raises(ValueError, match="quality of test count is nan after epoch 2: the training has diverged"):
+        in_memory("count", Counter, Budget(3, 1000), quality=qualities(0.5, float("nan")))
+
+
+def test_another_quality_keeps_another_epoch(in_memory: Fit) -> None:
+    def rising(module: Counter) -> float:
+        return steps_taken(module)
+
+    def falling(module: Counter) -> float:
+        return -steps_taken(module)
+
+    assert steps_taken(in_memory("count", Counter, Budget(3, 1000), quality=rising)) == 3
+    assert steps_taken(in_memory("count", Counter, Budget(3, 1000), quality=falling)) == 1
+
+
+def test_nothing_to_train_on_is_said(new_fit: Callable[..., Fit], tiny_corpus: Corpus) -> None:
+    nothing = tiny_corpus.examples("train").take(np.arange(0))
+    with pytest.raises(ValueError, match="stage count on corpus tiny has no examples; expected at least one"):
+        new_fit()("count", Counter, Budget(1, 1000), nothing)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("epochs", 0), ("epochs", -1), ("batch_size", 0), ("patience", 0), ("check_every", 0)]
+)
+def test_a_budget_that_trains_nothing_is_refused(field: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"a budget has {field} {value}; expected at least 1"):
+        Budget(**{"epochs": 1, "batch_size": 1, field: value})
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, at: int, after: bool = False) -> None:
+    """The `at`-th call of a function ends the process, before or after its work is done; only that one."""
+    whole, calls = getattr(owner, name), iter(range(1, 1000))
+
+    def ending(*args: Any, **kwargs: Any) -> Any:
+        now = next(calls) == at
+        if now and not after:
+            raise StopError
+        result = whole(*args, **kwargs)
+        if now:
+            raise StopError
+        return result
+
+    monkeypatch.setattr(owner, name, ending)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "at", "after"),
+    [
+        (SasRec, "training_step", 1, False),
+        (SasRec, "training_step", 8, False),
+        (fit_module, "save_weights", 1, False),
+        (fit_module, "save_weights", 1, True),
+        (pl.Trainer, "save_checkpoint", 2, False),
+        (pl.Trainer, "save_checkpoint", 2, True),
+        (pl.Trainer, "save_checkpoint", 4, True),
+        (fit_module, "write_json", 1, False),
+        (fit_module, "write_json", 1, True),
+    ],
+)
+@pytest.mark.parametrize("early_stop", [False, True])
+def test_an_interrupted_training_ends_as_any_other(
+    new_fit: Callable[..., Fit],
+    monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    name: str,
+    at: int,
+    after: bool,
+    early_stop: bool,
+) -> None:
+    # Four epochs either way: quality rises to the end of the budget, or falls until patience is lost.
+    budget = Budget(epochs=6, batch_size=20, patience=3) if early_stop else BUDGET
+
+    def quality(module: SasRec) -> float:
+        return -module.current_epoch if early_stop else module.current_epoch
+
+    straight, broken = new_fit(), new_fit(folder="broken")
+    expected = weights(sasrec(straight, budget=budget, quality=quality))
+    with monkeypatch.context() as patched:
+        interrupt(patched, owner, name, at, after)
+        with pytest.raises(StopError):
+            sasrec(broken, budget=budget, quality=quality)
+    resumed = new_fit(folder="broken")
+    assert equal(weights(sasrec(resumed, budget=budget, quality=quality)), expected)
+    assert replace(resumed.stages[0], seconds=0, reused=False) == replace(straight.stages[0], seconds=0)
+
+
+def test_a_checkpoint_half_written_is_none(new_fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning moves a checkpoint into place; between two file systems that is a copy, which a kill cuts short."""
+    moves = iter(range(1, 100))
+
+    def move(source: str, target: str) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[: 1000 if next(moves) == 3 else None])
+        if Path(target).stat().st_size == 1000:
+            raise StopError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.move", move)
+        with pytest.raises(StopError):
+            sasrec(new_fit(folder="broken"))
+    assert equal(weights(sasrec(new_fit(folder="broken"))), weights(sasrec(new_fit())))
+
+
+CHILD = """
+import os, pickle, signal, sys
+from pathlib import Path
+import torch
+from benchmarks.fit import Fit
+from models.api import Budget
+from models.sasrec import Config, SasRec
+
+torch.set_num_threads(1)
+given = pickle.loads(Path(sys.argv[1]).read_bytes())
+steps, step = iter(range(1, 1000)), SasRec.training_step
+
+def training_step(self, batch, number):
+    if next(steps) == given["kill_at"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, number)
+
+SasRec.training_step = training_step
+corpus = given["corpus"]
+fit = Fit(corpus, 0, given["folder"], "child")
+users = corpus.examples("train").longest_per_user()
+fit("recommender", lambda: SasRec(given["config"], corpus.items), given["budget"], users)
+"""
+
+
+def test_a_killed_process_resumes_and_ends_as_any_other(
+    new_fit: Callable[..., Fit], tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The 8th step is the second of the third epoch.
+    given = {"kill_at": 8, "corpus": tiny_corpus, "folder": tmp_path / "killed", "config": SMALL, "budget": BUDGET}
+    (tmp_path / "given").write_bytes(pickle.dumps(given))
+    child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path / "given")], cwd=ROOT, capture_output=True)
+    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    (folder,) = (tmp_path / "killed").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == sorted([BEST, LAST, "lock-0"])
+
+    taken: list[int] = []
+    step = SasRec.training_step
+
+    def counted(module: SasRec, batch: Batch, number: int) -> Tensor:
+        taken.append(number)
+        return step(module, batch, number)
+
+    monkeypatch.setattr(SasRec, "training_step", counted)
+    resumed = new_fit(folder="killed")
+    found = weights(sasrec(resumed))
+    assert taken == [0, 1, 2] * 2, "two epochs of four were left to train"
+    assert not resumed.stages[0].reused
+    assert sorted(path.name for path in folder.iterdir()) == sorted([BEST, DONE, "lock-0"])
+    straight = new_fit()
+    assert equal(found, weights(sasrec(straight)))
+    assert resumed.stages[0].quality == straight.stages[0].quality

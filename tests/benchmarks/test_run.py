@@ -1,0 +1,270 @@
+"""A run: the record says what its ranks say, a second run does nothing, a repeated one gives the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import data_prep
+from benchmarks import run as run_module
+from benchmarks.experiments import complete
+from benchmarks.run import Bench, run, target
+from data_prep.corpus import Corpus
+from data_prep.embed import item_vectors
+from leaderboards import store
+from leaderboards.metrics import metrics
+from leaderboards.record import config_key
+from leaderboards.store import Run, read_board
+from models import tiger
+from models.parts.index import ItemIndex
+
+SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
+TIGER = ("tokenizer_epochs=3", "tokenizer.codes=8", "steps=2", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1")
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus: Corpus) -> Corpus:
+    """The tiny corpus under a name that has small configs."""
+    return replace(tiny_corpus, name="all_beauty")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """One board and one folder of trainings for the tests that only read."""
+    folder = tmp_path_factory.mktemp("bench")
+    return Bench(folder / "board", folder / "work")
+
+
+@pytest.fixture(scope="module")
+def ran(bench: Bench, corpus: Corpus) -> Callable[..., Run]:
+    def one(name: str, *settings: str, seed: int = 0) -> Run:
+        path = run(bench, corpus, complete(name, corpus.name, settings), seed)
+        return next(found for found in read_board(bench.board, corpus.name) if path == place(bench, found))
+
+    return one
+
+
+def place(bench: Bench, found: Run) -> Path:
+    record = found.record
+    return store.path(bench.board, record.corpus.name, record.model, record.key, record.seed)
+
+
+def hand_made() -> Corpus:
+    """Three users; by counts of the training parts the items' order is 2, 1, 3, 4, 5."""
+    users = [[1, 2, 3, 4, 5], [4, 5, 3, 2, 1], [2, 1, 4, 2, 3, 5]]
+    return Corpus(
+        "corner_shop",
+        np.concatenate(users).astype(np.int32),
+        np.array([0, 5, 10, 16]),
+        ["U0", "U1", "U2"],
+        ["B1", "B2", "B3", "B4", "B5"],
+        card={"origin": "local", "layout": "sequences"},
+    )
+
+
+def test_the_columns_of_a_record_by_hand(tmp_path: Path) -> None:
+    corpus = hand_made()
+    run(Bench(tmp_path / "board", tmp_path), corpus, complete("popularity", corpus.name), seed=0)
+    (found,) = read_board(tmp_path / "board", corpus.name)
+    columns = found.ranks.to_pydict()
+    assert columns["user"] == [0, 1, 2]
+    assert columns["rank"] == [5, 2, 5]
+    assert columns["valid_rank"] == [4, 1, 3]
+    assert columns["target_count"] == [1, 2, 1]
+    assert columns["history_length"] == [4, 4, 5]
+    # 4 -> 5 opens the second user's training part, 2 -> 1 the third's; 3 -> 5 is only there the other way round.
+    assert columns["transition_seen"] == [True, True, False]
+    record = found.record
+    assert record.test["recall@5"] == 1
+    assert record.test["ndcg@5"] == pytest.approx((2 / np.log2(6) + 1 / np.log2(3)) / 3)
+    assert record.valid["ndcg@10"] == pytest.approx((1 / np.log2(5) + 1 + 1 / np.log2(4)) / 3)
+
+
+def test_a_row_without_training(ran: Callable[..., Run], corpus: Corpus) -> None:
+    record = ran("popularity").record
+    assert (record.model, record.experiment, record.seed, record.protocol) == ("popularity", "popularity", 0, "v1")
+    assert record.corpus.fingerprint == corpus.fingerprint
+    assert (record.corpus.users, record.corpus.items, record.corpus.interactions) == (60, 40, len(corpus.flat))
+    assert (record.corpus.source, record.corpus.ceiling) == ("local: sequences", None)
+    assert (record.vectors, record.code_card, record.diagnostics, record.notes) == (None, None, {}, [])
+    assert (record.cost.stages, record.cost.train_seconds, record.cost.parameters) == ([], 0, 0)
+    assert record.search.certified_share == 1
+    assert record.valid_users == 60
+    assert record.key == config_key("v1", corpus.fingerprint, {}, None)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("popularity", ()), ("sasrec", SASREC), ("tiger", TIGER)])
+def test_metrics_are_those_of_the_stored_ranks(
+    ran: Callable[..., Run], name: str, settings: tuple[str, ...], corpus: Corpus
+) -> None:
+    record, ranks = ran(name, *settings)
+    assert record.test == pytest.approx(metrics(ranks["rank"].to_numpy()))
+    assert record.valid == pytest.approx(metrics(ranks["valid_rank"].to_numpy()))
+    lengths = np.diff(corpus.offsets)
+    assert ranks["history_length"].to_pylist() == (lengths - 1).tolist()
+    assert ranks["target_count"].to_pylist() == corpus.training_counts()[corpus.flat[corpus.offsets[1:] - 1]].tolist()
+    # All 40 items fit in a list of 50: every target has a rank.
+    assert ranks["rank"].to_numpy().min() >= 1
+
+
+def test_a_trained_row_says_how_it_was_trained(ran: Callable[..., Run]) -> None:
+    record = ran("sasrec", *SASREC).record
+    (stage,) = record.cost.stages
+    assert (stage.name, stage.epochs, len(stage.quality), stage.reused) == ("recommender", 3, 3, False)
+    assert record.cost.train_seconds == stage.seconds > 0
+    assert (record.config["epochs"], record.config["width"], record.config["loss"]) == (3, 16, "ce")
+    assert record.valid_users == 60
+    assert record.notes == ["small sizes"]
+    assert record.cost.parameters > 40 * 16
+    assert (record.provenance.threads, record.provenance.evaluation_batch) == (1, 256)
+
+
+@pytest.mark.parametrize(("sample", "graded"), [(30, 30), (5000, 60)])
+def test_a_row_says_how_many_users_chose_its_epoch(
+    bench: Bench, corpus: Corpus, tmp_path: Path, sample: int, graded: int
+) -> None:
+    whole = complete("sasrec", corpus.name, SASREC)
+    sampled = replace(whole, config=replace(whole.config, valid_users=sample))
+    record = store.read(run(replace(bench, board=tmp_path), corpus, sampled, 0))
+    assert record.valid_users == graded
+
+
+def test_the_chosen_epoch_is_the_one_that_is_graded(ran: Callable[..., Run]) -> None:
+    record = ran("sasrec", *SASREC).record
+    (stage,) = record.cost.stages
+    assert record.valid["ndcg@10"] == pytest.approx(max(stage.quality))
+    assert stage.quality.index(max(stage.quality)) + 1 == stage.best_epoch
+
+
+def test_a_row_with_codes(ran: Callable[..., Run], corpus: Corpus, bench: Bench) -> None:
+    record = ran("tiger", *TIGER).record
+    vectors = item_vectors(corpus, "tfidf", cache=bench.work / "vectors")
+    assert record.vectors is not None
+    assert (record.vectors.kind, record.vectors.sha256, record.vectors.stand_in) == ("tfidf", vectors.sha256, True)
+    assert record.notes == ["small sizes", f"item vectors are a stand-in for sentence-t5: {vectors.name}"]
+    assert [stage.name for stage in record.cost.stages] == ["tokenizer", "recommender"]
+    assert record.code_card is not None
+    assert (record.code_card["sizes"], record.code_card["duplicate_items"]) == ([8, 8, 8, 8], 0)
+    assert set(record.diagnostics) == {f"beam{width}/{codes}" for width in (20, 50) for codes in ("trie", "free")}
+    for name, found in record.diagnostics.items():
+        assert set(found) == {"recall@10", "ndcg@10", "invalid"}
+        assert (found["invalid"] == 0) == name.endswith("trie"), "an untrained model names items that are none"
+    # 50 prefixes hold all 40 items: that beam is the full ranking, and so is the row's own list.
+    assert record.diagnostics["beam50/trie"]["ndcg@10"] == pytest.approx(record.test["ndcg@10"])
+    assert record.search.certified_share == 1
+
+
+def test_certified_and_duplicates_are_what_the_model_says(
+    bench: Bench, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The harness copies shares from rankings and index: here every other user is in doubt, two items share codes."""
+    whole = tiger.Tiger.rank
+
+    def doubtful(self: tiger.Tiger, history: torch.Tensor, k: int) -> Any:
+        found = whole(self, history, k)
+        return found._replace(certified=torch.arange(len(history)) % 2 == 0)
+
+    def twins(codes: torch.Tensor, sizes: tuple[int, ...]) -> ItemIndex:
+        return ItemIndex(codes.index_copy(0, torch.tensor([2]), codes[1:2]), sizes)
+
+    monkeypatch.setattr(tiger.Tiger, "rank", doubtful)
+    monkeypatch.setattr(tiger, "ItemIndex", twins)
+    fresh = replace(bench, board=tmp_path / "board")
+    record = store.read(run(fresh, corpus, complete("tiger", corpus.name, TIGER), 0))
+    assert record.search.certified_share == 0.5
+    assert record.code_card is not None
+    assert record.code_card["duplicate_items"] == pytest.approx(2 / 40)
+
+
+def test_tiger_sas_trains_on_the_vectors_of_the_sasrec_row(ran: Callable[..., Run], corpus: Corpus) -> None:
+    sasrec = ran("sasrec").record
+    record = ran("tiger-sas", *TIGER).record
+    assert (record.model, record.experiment) == ("tiger", "tiger-sas")
+    assert [stage.reused for stage in record.cost.stages] == [True, False, False]
+    assert record.cost.stages[0].quality == sasrec.cost.stages[0].quality
+    assert record.vectors is not None
+    assert (record.vectors.kind, record.vectors.stand_in) == ("sasrec", False)
+    assert record.vectors.name.startswith("SASRec, 64-d")
+    assert record.notes == ["small sizes"]
+    assert record.key != ran("tiger", *TIGER).record.key
+
+
+def test_a_record_that_exists_is_left_alone(
+    bench: Bench, ran: Callable[..., Run], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran("sasrec", *SASREC)
+    experiment = complete("sasrec", corpus.name, SASREC)
+    path = target(bench, corpus, experiment, 0)
+    before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.parent.iterdir()}
+    assert len(before) == 2
+    monkeypatch.setattr(run_module, "Fit", None)
+    assert run(bench, corpus, experiment, 0) == path
+    assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(("name", "settings"), [("sasrec", SASREC), ("tiger", TIGER)])
+def test_a_fresh_board_gets_an_equal_result(
+    ran: Callable[..., Run], corpus: Corpus, tmp_path: Path, bench: Bench, name: str, settings: tuple[str, ...]
+) -> None:
+    """Trained again from nothing; the stored result then takes it for the same run."""
+    first = ran(name, *settings)
+    run(Bench(tmp_path / "board", tmp_path / "work"), corpus, complete(name, corpus.name, settings), 0)
+    (again,) = read_board(tmp_path / "board", corpus.name)
+    assert not any(stage.reused for stage in again.record.cost.stages)
+    assert again.record.result() == first.record.result()
+    assert again.ranks.equals(first.ranks)
+    written = place(bench, first).read_bytes()
+    assert store.write(bench.board, again.record, again.ranks) == place(bench, first)
+    assert place(bench, first).read_bytes() == written
+
+
+def test_another_seed_is_another_row_of_the_same_key(ran: Callable[..., Run]) -> None:
+    first, other = ran("sasrec", *SASREC), ran("sasrec", *SASREC, seed=1)
+    assert (other.record.key, other.record.seed) == (first.record.key, 1)
+    assert not other.ranks["rank"].equals(first.ranks["rank"])
+
+
+def test_the_config_and_the_vectors_decide_the_key(bench: Bench, corpus: Corpus) -> None:
+    experiments = [
+        complete("sasrec", corpus.name),
+        complete("sasrec", corpus.name, ["lr=0.002"]),
+        complete("tiger", corpus.name),
+        complete("tiger-sas", corpus.name),
+    ]
+    keys = [target(bench, corpus, experiment, 0).parent.name for experiment in experiments]
+    reworded = replace(corpus, item_text=[*corpus.item_text[:-1], "something else"])  # type: ignore[index]
+    keys += [target(bench, reworded, experiment, 0).parent.name for experiment in experiments]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_model_that_wants_text_where_there_is_none(tmp_path: Path) -> None:
+    corpus = hand_made()
+    with pytest.raises(ValueError, match="corpus corner_shop has no item text for 'tfidf'"):
+        run(Bench(tmp_path / "board", tmp_path), corpus, complete("tiger", "all_beauty"), 0)
+    assert not (tmp_path / "board").exists()
+
+
+def ranks_by_popularity(corpus: Corpus) -> list[int]:
+    """Ranks of the test targets, 0 beyond 50, from a list that is sorted here."""
+    counts = corpus.training_counts()
+    order = sorted(range(1, corpus.items + 1), key=lambda item: (-counts[item], item))[:50]
+    return [order.index(item) + 1 if item in order else 0 for item in corpus.examples("test").target.tolist()]
+
+
+def test_stored_ranks_are_those_of_the_list(ran: Callable[..., Run], corpus: Corpus) -> None:
+    assert ran("popularity").ranks["rank"].to_pylist() == ranks_by_popularity(corpus)
+
+
+def test_stored_ranks_are_those_of_the_list_on_real_data(real_data: Path, tmp_path: Path) -> None:
+    corpus = data_prep.load("all_beauty", "local", tmp_path / "corpora", real_data)
+    run(Bench(tmp_path / "board", tmp_path / "work"), corpus, complete("popularity", corpus.name), 0)
+    (found,) = read_board(tmp_path / "board", corpus.name)
+    ranks = found.ranks["rank"].to_pylist()
+    assert ranks == ranks_by_popularity(corpus)
+    assert 0 in ranks, "356 items do not fit in a list of 50"

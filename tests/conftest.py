@@ -1,0 +1,78 @@
+"""Corpora that many tests share, made once per run, and the harness's side of training in a folder of the test."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import data_prep
+from benchmarks.fit import Fit
+from data_prep.corpus import Corpus
+
+USERS, ITEMS = 60, 40
+KINDS = ("kettle", "rake", "pencil", "drum", "tent")
+TRAITS = ("steel", "wooden", "tiny", "loud", "folding", "blue", "antique", "heavy")
+
+
+def pytest_configure() -> None:
+    # One thread: sums then come out the same in every process, and the tests leave the other cores alone.
+    torch.set_num_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus() -> Corpus:
+    """60 users, 40 items, 5 to 9 items each, no user an item twice; a step of 3 follows most items."""
+    lengths = 5 + np.arange(USERS) % 5
+    rng = np.random.default_rng(7)
+    sequences = []
+    for user, length in enumerate(lengths):
+        steps = np.where(rng.random(length) < 0.2, 7, 3)
+        sequences.append((user + steps.cumsum()) % ITEMS + 1)
+    text = [f"{trait} {kind}, a {trait} thing for {kind} lovers" for kind in KINDS for trait in TRAITS]
+    return Corpus(
+        "tiny",
+        np.concatenate(sequences).astype(np.int32),
+        np.concatenate([[0], lengths.cumsum()]),
+        [f"U{user:02}" for user in range(USERS)],
+        [f"B{item:02}" for item in range(ITEMS)],
+        text,
+        {"origin": "local", "layout": "sequences"},
+    )
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to run commands in: prepared corpora are kept where the command line looks for them."""
+    return tmp_path_factory.mktemp("workplace")
+
+
+@pytest.fixture(scope="session")
+def planted_corpus(workplace: Path) -> Corpus:
+    return data_prep.load("planted", cache=workplace / "runs/corpora")
+
+
+@pytest.fixture(scope="session")
+def noise_corpus(workplace: Path) -> Corpus:
+    return data_prep.load("planted_noise", cache=workplace / "runs/corpora")
+
+
+@pytest.fixture
+def in_memory(tiny_corpus: Corpus, tmp_path: Path) -> Fit:
+    """The harness's `Fit` on the tiny corpus, in a folder that no other test knows."""
+    return Fit(tiny_corpus, 0, tmp_path / "fits", "test")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data, laid out as the official downloads are."""
+    if "GRBENCH_DATA" not in os.environ:
+        pytest.skip("GRBENCH_DATA names no folder of real data")
+    return Path(os.environ["GRBENCH_DATA"])

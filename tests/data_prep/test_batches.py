@@ -1,0 +1,147 @@
+"""Batches against the examples they are made of: nothing lost, nothing doubled, little padding."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.batches import POOL, Batches
+from data_prep.corpus import Batch, Examples
+
+Row = tuple[int, tuple[int, ...], int]
+
+
+def examples_of(lengths: list[int]) -> Examples:
+    """One example per user with a history of that length; item ids are never used twice."""
+    ends = np.cumsum(np.array(lengths, dtype=np.int64) + 1)
+    flat = np.arange(1, ends[-1] + 1, dtype=np.int32)
+    return Examples(flat, np.arange(len(lengths)), ends - 1 - np.array(lengths), ends - 1)
+
+
+def expected(examples: Examples, history_length: int) -> list[Row]:
+    rows = zip(examples.user, examples.start, examples.stop, strict=True)
+    flat = examples.flat.tolist()
+    return [(int(user), tuple(flat[start:stop][-history_length:]), flat[stop]) for user, start, stop in rows]
+
+
+def at(epoch: int) -> Callable[[], int]:
+    return lambda: epoch
+
+
+def unpadded(batch: Batch) -> list[Row]:
+    """Users, histories and targets; checks that padding is on the right and no wider than the longest history."""
+    rows = []
+    for user, history, target in zip(batch.user.tolist(), batch.history.tolist(), batch.target.tolist(), strict=True):
+        length = sum(item > 0 for item in history)
+        assert history[length:] == [0] * (len(history) - length)
+        rows.append((user, tuple(history[:length]), target))
+    assert batch.history.shape[1] == max(len(history) for _, history, _ in rows)
+    return rows
+
+
+LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=60)
+
+
+@given(LENGTHS, st.integers(1, 9), st.integers(1, 7), st.sampled_from([None, 0, 5]))
+def test_every_example_once(lengths: list[int], batch_size: int, history_length: int, epoch: int | None) -> None:
+    examples = examples_of(lengths)
+    current = None if epoch is None else at(epoch)
+    batches = Batches(examples, batch_size, history_length, seed=3, epoch=current)
+    seen = [unpadded(batch) for batch in batches]
+    assert len(seen) == len(batches)
+    assert max(map(len, seen)) <= batch_size
+    assert sorted(row for batch in seen for row in batch) == sorted(expected(examples, history_length))
+
+
+def test_one_batch_by_hand() -> None:
+    examples = Examples(
+        np.array([5, 6, 7, 8, 9], dtype=np.int32), np.array([4, 4, 2]), np.array([0, 0, 3]), np.array([1, 3, 4])
+    )
+    (batch,) = Batches(examples, 8, history_length=2)
+    # In order of length, ties as given; the history 5 6 7 keeps its last two items.
+    assert batch.user.tolist() == [4, 2, 4]
+    assert batch.history.tolist() == [[5, 0], [8, 0], [6, 7]]
+    assert batch.target.tolist() == [6, 9, 8]
+    assert batch.history.dtype == batch.target.dtype == torch.int64
+
+
+def targets(
+    examples: Examples, seed: int, epoch: Callable[[], int] | None, shard: tuple[int, int] = (0, 1)
+) -> list[list[int]]:
+    return [batch.target.tolist() for batch in Batches(examples, 4, 5, seed=seed, epoch=epoch, shard=shard)]
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    examples = examples_of([length % 7 for length in range(50)])
+    torch.manual_seed(0)
+    first = targets(examples, seed=1, epoch=at(0))
+    state = torch.get_rng_state()
+    assert targets(examples, seed=1, epoch=at(0)) == first
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)
+    assert targets(examples, seed=1, epoch=at(0)) == first
+    others = [targets(examples, seed=seed, epoch=at(epoch)) for seed, epoch in [(1, 1), (2, 0), (2, 1)]]
+    assert len({str(order) for order in [first, *others]}) == 4
+
+
+def test_the_epoch_is_asked_for_at_each_iteration() -> None:
+    now = [0]
+    batches = Batches(examples_of([3] * 30), 4, 5, epoch=lambda: now[0])
+    orders = []
+    for now[0] in (0, 1, 0):
+        orders.append([batch.target.tolist() for batch in batches])
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_grading_goes_by_length() -> None:
+    examples = examples_of([4, 1, 3, 1, 2, 5])
+    seen = [len(history) for batch in Batches(examples, 2, 9) for _, history, _ in unpadded(batch)]
+    assert seen == [1, 1, 2, 3, 4, 5]
+
+
+def test_a_pool_is_cut_by_length() -> None:
+    """Within a pool no batch holds lengths that lie between those of another."""
+    lengths = np.random.default_rng(0).integers(1, 30, size=4 * POOL).tolist()
+    ranges = []
+    for batch in Batches(examples_of(lengths), 4, 50, epoch=at(0)):
+        held = [len(history) for _, history, _ in unpadded(batch)]
+        ranges.append((min(held), max(held)))
+    assert ranges != sorted(ranges)  # batches come in random order
+    ranges.sort()
+    assert all(before[1] <= after[0] for before, after in pairwise(ranges))
+
+
+def test_more_than_one_pool_stays_random() -> None:
+    """Which examples meet in a batch differs between epochs, though each pool is sorted."""
+    examples = examples_of([length % 10 for length in range(8 * POOL)])
+    meet = [{frozenset(batch) for batch in targets(examples, 0, at(epoch))} for epoch in (0, 1)]
+    assert len(meet[0] & meet[1]) < 0.1 * len(meet[0])
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+def test_shards_are_disjoint_and_of_equal_count(world: int) -> None:
+    examples = examples_of([length % 6 for length in range(90)])
+    whole = targets(examples, 1, at(0))
+    shards = [targets(examples, 1, at(0), shard=(rank, world)) for rank in range(world)]
+    assert {len(shard) for shard in shards} == {len(whole) // world}
+    seen = [target for shard in shards for batch in shard for target in batch]
+    assert len(seen) == len(set(seen))
+    assert all(batch in whole for shard in shards for batch in shard)
+    assert len(Batches(examples, 4, 5, epoch=at(0), shard=(0, world))) == len(whole) // world
+
+
+def test_reads_a_read_only_memory_map() -> None:
+    examples = examples_of([2, 0, 3])
+    for array in (examples.flat, examples.user, examples.start, examples.stop):
+        array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (batch,) = Batches(examples, 4, 5)
+    assert sorted(unpadded(batch)) == expected(examples, 5)

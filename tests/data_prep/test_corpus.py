@@ -1,0 +1,142 @@
+"""Leave-one-out examples by hand on three users, and what the fingerprint notices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.corpus import Corpus, Examples, ItemVectors
+
+SEQUENCES = [[1, 2, 3, 4, 5], [2, 2, 6], [6, 5, 4, 3]]
+
+
+def corpus_of(sequences: list[list[int]], items: int = 6, **fields: Any) -> Corpus:
+    return Corpus(
+        name="hand",
+        flat=np.array([item for sequence in sequences for item in sequence], dtype=np.int32),
+        offsets=np.cumsum([0, *map(len, sequences)]),
+        user_ids=[f"u{number}" for number in range(len(sequences))],
+        item_ids=[f"i{number}" for number in range(items)],
+        **fields,
+    )
+
+
+def pairs(examples: Examples) -> list[tuple[int, list[int], int]]:
+    """User, history, target."""
+    rows = zip(examples.user, examples.start, examples.stop, strict=True)
+    return [(int(user), examples.flat[start:stop].tolist(), int(examples.flat[stop])) for user, start, stop in rows]
+
+
+CORPUS = corpus_of(SEQUENCES)
+# User 1 has one training item, and so no training pair.
+TRAIN = [(0, [1], 2), (0, [1, 2], 3), (2, [6], 5)]
+
+
+def test_examples_by_hand() -> None:
+    assert pairs(CORPUS.examples("train")) == TRAIN
+    assert pairs(CORPUS.examples("valid")) == [(0, [1, 2, 3], 4), (1, [2], 2), (2, [6, 5], 4)]
+    assert pairs(CORPUS.examples("test")) == [(0, [1, 2, 3, 4], 5), (1, [2, 2], 6), (2, [6, 5, 4], 3)]
+    assert pairs(CORPUS.examples("items")) == [(item - 1, [], item) for item in range(1, 7)]
+    assert repr(CORPUS) == "<Corpus hand: 3 users, 6 items, 12 interactions>"
+
+
+def test_views_of_examples() -> None:
+    train = CORPUS.examples("train")
+    assert len(train) == 3
+    assert train.target.tolist() == [2, 3, 5]
+    assert train.last_item.tolist() == [1, 2, 6]
+    assert train.length.tolist() == [1, 2, 1]
+    assert pairs(train.take(np.array([2, 0]))) == [TRAIN[2], TRAIN[0]]
+    assert CORPUS.examples("items").last_item.tolist() == [0] * 6
+    assert train.flat is CORPUS.flat
+
+
+def test_longest_per_user() -> None:
+    assert pairs(CORPUS.examples("train").longest_per_user()) == [(0, [1, 2], 3), (2, [6], 5)]
+    assert pairs(CORPUS.examples("test").longest_per_user()) == pairs(CORPUS.examples("test"))
+    none = corpus_of([[1, 2, 3], [4, 5, 6]]).examples("train")
+    assert len(none) == len(none.longest_per_user()) == 0
+
+
+@given(st.lists(st.lists(st.integers(1, 6), min_size=3, max_size=9), min_size=1, max_size=6))
+def test_parts_are_leave_one_out(sequences: list[list[int]]) -> None:
+    corpus = corpus_of(sequences)
+    numbered = list(enumerate(sequences))
+    train = [(user, full[:end], full[end]) for user, full in numbered for end in range(1, len(full) - 2)]
+    assert pairs(corpus.examples("train")) == train
+    assert pairs(corpus.examples("valid")) == [(user, full[:-2], full[-2]) for user, full in numbered]
+    assert pairs(corpus.examples("test")) == [(user, full[:-1], full[-1]) for user, full in numbered]
+    longest = {user: (user, history, target) for user, history, target in train}
+    assert pairs(corpus.examples("train").longest_per_user()) == list(longest.values())
+    training = [item for full in sequences for item in full[:-2]]
+    assert corpus.training_counts().tolist() == [training.count(item) for item in range(7)]
+
+
+def test_training_counts_by_hand() -> None:
+    # Training parts: 1 2 3, 2, 6 5.
+    assert CORPUS.training_counts().tolist() == [0, 1, 2, 1, 0, 1, 1]
+
+
+def test_example_hashes_tell_examples_apart() -> None:
+    parts = [CORPUS.examples("train"), CORPUS.examples("valid"), CORPUS.examples("test"), CORPUS.examples("items")]
+    parts.append(CORPUS.examples("train").longest_per_user())
+    parts.append(corpus_of([[1, 2, 6, 4, 5], *SEQUENCES[1:]]).examples("train"))
+    assert len({part.sha256() for part in parts}) == len(parts)
+    assert corpus_of(SEQUENCES).examples("train").sha256() == CORPUS.examples("train").sha256()
+
+
+TEXT = ["red", "blue", "green", "teal", "grey", "pink"]
+
+
+def test_fingerprint_notices_every_change() -> None:
+    corpus = corpus_of(SEQUENCES, item_text=TEXT)
+    changed = [
+        corpus_of([[1, 3, 2, 4, 5], *SEQUENCES[1:]], item_text=TEXT),  # order
+        corpus_of([[1, 2, 3, 4], [5, 2, 2, 6], SEQUENCES[2]], item_text=TEXT),  # where a user ends
+        replace(corpus, user_ids=["u0", "u1", "u9"]),
+        replace(corpus, user_ids=["u1", "u0", "u2"]),
+        replace(corpus, item_ids=["i0", "i1", "i2", "i3", "i4", "i9"]),
+        replace(corpus, item_ids=["i0i", "1", "i2", "i3", "i4", "i5"]),  # the same letters
+        replace(corpus, item_text=["red", "blue", "green", "teal", "gray", "pink"]),
+        replace(corpus, item_text=["red", "blue", "green", "grey", "teal", "pink"]),
+        replace(corpus, item_text=["", *TEXT[1:]]),
+        corpus_of(SEQUENCES),
+    ]
+    assert len({corpus.fingerprint, *(other.fingerprint for other in changed)}) == len(changed) + 1
+
+
+def test_fingerprint_is_of_content_alone() -> None:
+    corpus = corpus_of(SEQUENCES, item_text=TEXT)
+    same = Corpus(
+        "another name",
+        corpus.flat.copy(),
+        corpus.offsets.copy(),
+        pa.array(corpus.user_ids),
+        pa.chunked_array([corpus.item_ids[:2], corpus.item_ids[2:]]),
+        pa.array(TEXT, pa.large_string()),
+        card={"steps": []},
+    )
+    assert same.fingerprint == corpus.fingerprint
+    assert same.sequences_sha256 == corpus.sequences_sha256 == corpus_of(SEQUENCES).sequences_sha256
+    assert corpus_of([[1, 3, 2, 4, 5], *SEQUENCES[1:]]).sequences_sha256 != corpus.sequences_sha256
+
+
+@pytest.mark.parametrize(("sequences", "shortest"), [([[1, 2, 3], [4, 5]], 2), ([[1, 2, 3], []], 0), ([], 0)])
+def test_too_short_users(sequences: list[list[int]], shortest: int) -> None:
+    with pytest.raises(ValueError, match=f"corpus hand: a user has {shortest} interactions; .* needs at least 3"):
+        corpus_of(sequences)
+
+
+def test_item_vectors_are_the_experiments() -> None:
+    with pytest.raises(ValueError, match="corpus hand has no item vectors"):
+        CORPUS.item_vectors()
+    values = np.zeros((7, 2), dtype=np.float32)
+    chosen = replace(CORPUS, vectors=ItemVectors(values, "npz", "file.npz", "0" * 64, stand_in=False))
+    assert chosen.item_vectors() is values
+    assert chosen.fingerprint == CORPUS.fingerprint

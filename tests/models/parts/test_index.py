@@ -1,0 +1,137 @@
+"""The trie against brute force on plain tuples, and what a checkpoint does to it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from models.parts.index import ItemIndex, with_suffix
+
+Row = tuple[int, ...]
+
+
+def index_of(rows: list[Row], sizes: tuple[int, ...]) -> ItemIndex:
+    return ItemIndex(torch.tensor([(-1,) * len(sizes), *rows]), sizes)
+
+
+@st.composite
+def coded(draw: st.DrawFn) -> tuple[list[Row], tuple[int, ...]]:
+    """Few codes, so that prefixes and whole sequences collide."""
+    sizes = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
+    row = st.tuples(*(st.integers(0, size - 1) for size in sizes))
+    return draw(st.lists(row, min_size=1, max_size=12)), sizes
+
+
+def assert_trie_is(index: ItemIndex, rows: list[Row]) -> None:
+    """Walks every prefix, and compares with what a search through `rows` finds."""
+    prefixes: list[Row] = [()]
+    for level, size in enumerate(index.sizes):
+        node = torch.arange(-1, len(prefixes))
+        codes, child, exists = index.continuations(level, node)
+        assert not exists[0].any()
+        following: list[Row] = []
+        for number, prefix in enumerate(prefixes):
+            legal = sorted({row[level] for row in rows if row[:level] == prefix})
+            found = exists[number + 1]
+            assert codes[number + 1][found].tolist() == legal
+            # Nodes of a level are numbered in lexicographic order.
+            assert child[number + 1][found].tolist() == list(range(len(following), len(following) + len(legal)))
+            every = index.child(level, torch.tensor(number), torch.arange(size)).tolist()
+            assert every == [len(following) + legal.index(code) if code in legal else -1 for code in range(size)]
+            following += [(*prefix, code) for code in legal]
+        assert index.child(level, torch.tensor(-1), torch.arange(size)).tolist() == [-1] * size
+        prefixes = following
+    groups = [[item for item, row in enumerate(rows, 1) if row == prefix] for prefix in prefixes]
+    width = max(map(len, groups))
+    padded = [group + [0] * (width - len(group)) for group in ([], *groups)]
+    assert index.items_at(torch.arange(-1, len(prefixes))).tolist() == padded
+
+
+@given(coded())
+def test_trie_is_brute_force(drawn: tuple[list[Row], tuple[int, ...]]) -> None:
+    rows, sizes = drawn
+    assert_trie_is(index_of(rows, sizes), rows)
+
+
+def test_nodes_of_any_shape() -> None:
+    index = index_of([(0, 1), (2, 0), (2, 1)], (3, 2))
+    codes, child, exists = index.continuations(1, torch.tensor([[0, 1], [-1, 1]]))
+    assert exists.tolist() == [[[True, False], [True, True]], [[False, False], [True, True]]]
+    assert codes[exists].tolist() == [1, 0, 1, 0, 1]
+    assert child[exists].tolist() == [0, 1, 2, 1, 2]
+    assert index.items_at(torch.tensor([[2, -1]])).tolist() == [[[3], [0]]]
+
+
+def test_card_by_hand() -> None:
+    card = index_of([(0, 0), (2, 1), (0, 0), (0, 1)], (3, 2)).card()
+    assert card["levels"] == 2
+    assert card["sizes"] == [3, 2]
+    assert card["duplicate_items"] == 0.5  # items 1 and 3
+    assert card["utilisation"] == pytest.approx([2 / 3, 1.0])
+    # Level 0 uses its codes 3, 0 and 1 times: -(3/4 ln 3/4 + 1/4 ln 1/4); level 1 twice each: ln 2.
+    assert card["entropy"] == pytest.approx([0.5623351, 0.6931472])
+    assert card["mean_fan_out"] == [2.0, 1.5]  # root -> 0, 2; then 0 -> 0, 1 and 2 -> 1
+    assert card["largest_fan_out"] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("codes", "sizes", "message"),
+    [
+        ([[-1, -1], [0, 1], [2, 2]], (3, 2), r"item 2 has code 2 at level 1; possible: 0\.\.1"),
+        ([[-1, -1], [-1, 1]], (3, 2), r"item 1 has code -1 at level 0; possible: 0\.\.2"),
+        ([[0, 0], [0, 1]], (3, 2), r"need 2 levels and -1 in row 0"),
+        ([[-1, -1], [0, 1]], (3, 2, 4), r"codes of shape \(2, 2\) need 3 levels"),
+    ],
+)
+def test_impossible_codes(codes: list[list[int]], sizes: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ItemIndex(torch.tensor(codes), sizes)
+
+
+def test_the_callers_codes_may_change_later() -> None:
+    codes = torch.tensor([[-1], [0], [1]])
+    index = ItemIndex(codes, (2,))
+    codes[1] = 1
+    assert index.codes.tolist() == [[-1], [0], [1]]
+
+
+OLD: list[Row] = [(0, 1), (2, 0), (2, 0), (1, 1)]
+NEW: list[Row] = [(2, 0), (0, 0), (0, 1), (0, 0)]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_loading_other_codes_rebuilds_the_trie(nested: bool) -> None:
+    old, new = index_of(OLD, (3, 2)), index_of(NEW, (3, 2))
+    assert list(new.state_dict()) == ["codes"]
+    if nested:
+        nn.ModuleDict({"index": old}).load_state_dict(nn.ModuleDict({"index": new}).state_dict())
+    else:
+        old.load_state_dict(new.state_dict())
+    assert_trie_is(old, NEW)
+    assert old.card() == new.card()
+
+
+def test_a_stale_trie_would_be_noticed() -> None:
+    index = index_of(OLD, (3, 2))
+    assert_trie_is(index, OLD)
+    index.codes.copy_(index_of(NEW, (3, 2)).codes)  # as a load without the rebuild would
+    with pytest.raises(AssertionError):
+        assert_trie_is(index, NEW)
+
+
+def test_with_suffix_by_hand() -> None:
+    codes = torch.tensor([[1, 2], [0, 0], [1, 2], [0, 1], [1, 2], [0, 0]])
+    expected = [[-1, -1, -1], [1, 2, 0], [0, 0, 0], [1, 2, 1], [0, 1, 0], [1, 2, 2], [0, 0, 1]]
+    assert with_suffix(codes, 3).tolist() == expected
+    with pytest.raises(ValueError, match="3 items have equal codes, but the suffix codebook tells only 2 apart"):
+        with_suffix(codes, 2)
+
+
+@given(coded())
+def test_suffix_counts_equal_codes_by_item(drawn: tuple[list[Row], tuple[int, ...]]) -> None:
+    rows, _ = drawn
+    expected = [(*row, rows[:number].count(row)) for number, row in enumerate(rows)]
+    assert [tuple(row) for row in with_suffix(torch.tensor(rows), len(rows))[1:].tolist()] == expected

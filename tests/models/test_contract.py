@@ -1,0 +1,275 @@
+"""What every file of `models/` owes the harness. A new file is tested by being there."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+import models
+from benchmarks.fit import Fit
+from data_prep.batches import Batches
+from data_prep.corpus import Corpus, Examples
+from data_prep.embed import KINDS, item_vectors
+from models.api import Budget, Generative, Model, Ranking, Recommender
+
+ROOT = Path(__file__).resolve().parents[2]
+EPOCHS, CODES = 2, 8
+
+
+class Trained(NamedTuple):
+    module: Model
+    config: Any
+    corpus: Corpus
+    recommender: Recommender
+    history: Tensor
+
+
+def reduced(config: Any) -> Any:
+    """A config with trainings of an instant, and books that 40 items can fill; nested configs too."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = reduced(value)
+        elif field.name.endswith(("epochs", "steps")) and isinstance(value, int):
+            changes[field.name] = min(value, EPOCHS)
+        elif field.name == "codes":
+            changes[field.name] = min(value, CODES)
+    return dataclasses.replace(config, **changes)
+
+
+def with_vectors(corpus: Corpus, config: Any, cache: Path) -> Corpus:
+    kind = getattr(config, "vectors", None)
+    assert kind is None or kind in KINDS
+    return dataclasses.replace(corpus, vectors=item_vectors(corpus, kind, cache=cache)) if kind else corpus
+
+
+# All ranking is done as the grader does it, without gradients.
+@torch.inference_mode()
+def rank(recommender: Recommender, history: Tensor, k: int) -> Ranking:
+    return recommender.rank(history, k)
+
+
+@torch.inference_mode()
+def beam(recommender: Generative, history: Tensor, k: int, width: int, constrained: bool = True) -> Ranking:
+    return recommender.beam(history, k, width, constrained)
+
+
+def by_item(ranking: Ranking, items: int) -> Tensor:
+    """`[B, I]` scores at the items' own places: two rankings agree here up to rounding, wherever near ties fall."""
+    return torch.full((len(ranking.items), items + 1), -torch.inf).scatter(1, ranking.items, ranking.scores)
+
+
+def state(recommender: Recommender) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in recommender.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module", params=models.names())
+def trained(request: pytest.FixtureRequest, tiny_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    module, folder = models.load(request.param), tmp_path_factory.mktemp(request.param)
+    config = reduced(module.SMALL)
+    corpus = with_vectors(tiny_corpus, config, folder)
+    recommender = module.train(config, corpus, Fit(corpus, 0, folder / "fits", request.param))
+    (batch,) = Batches(corpus.examples("test"), 100, recommender.history_length)
+    return Trained(module, config, corpus, recommender.eval(), batch.history)
+
+
+@pytest.fixture
+def train(trained: Trained, tmp_path: Path) -> Callable[..., Recommender]:
+    """Trains the model again, in a folder of its own, under the same seed unless another is given."""
+
+    def again(seed: int = 0, corpus: Corpus = trained.corpus) -> Recommender:
+        folder = tmp_path / f"{seed} {corpus.fingerprint}"
+        return trained.module.train(trained.config, corpus, Fit(corpus, seed, folder, "again")).eval()
+
+    return again
+
+
+class TestContract:
+    def test_config_is_frozen_and_complete(self, trained: Trained) -> None:
+        module = trained.module
+        assert dataclasses.is_dataclass(module.Config)
+        assert isinstance(module.SMALL, module.Config)
+        assert isinstance(module.Config(), module.Config), "every field has a default"
+        assert hash(module.SMALL) == hash(dataclasses.replace(module.SMALL)), "frozen, and so are its parts"
+        for field in dataclasses.fields(module.Config):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(module.SMALL, field.name, None)
+
+    def test_one_final_recommender(self, trained: Trained) -> None:
+        file = type(trained.recommender).__module__
+        assert sys.modules[file] is sys.modules[trained.module.train.__module__]
+        own = [kind for _, kind in inspect.getmembers(trained.module, inspect.isclass) if kind.__module__ == file]
+        (found,) = (kind for kind in own if issubclass(kind, Recommender))
+        assert Recommender in found.__bases__
+        assert getattr(found, "__final__", False)
+        assert type(trained.recommender) is found
+        assert list(inspect.signature(trained.module.train).parameters) == ["config", "corpus", "fit"]
+
+    def test_it_is_handed_back_ready_to_rank(self, trained: Trained) -> None:
+        assert trained.recommender.config == trained.config
+        assert trained.recommender.history_length >= 1
+
+    @pytest.mark.parametrize("k", [1, 10, 40])
+    def test_a_list_holds_different_items_best_first(self, trained: Trained, k: int) -> None:
+        items, scores, certified = rank(trained.recommender, trained.history, k)
+        users = len(trained.history)
+        assert (items.shape, scores.shape, certified.shape) == ((users, k), (users, k), (users,))
+        assert items.min() >= 1
+        assert items.max() <= trained.corpus.items
+        assert all(len(set(row)) == k for row in items.tolist())
+        assert torch.isfinite(scores).all()
+        assert (scores.diff(dim=1) <= 0).all()
+        tied = scores[:, 1:] == scores[:, :-1]
+        assert (items[:, 1:] > items[:, :-1])[tied].all(), "ties go to the smaller item id"
+
+    def test_a_list_longer_than_the_catalogue_ends_empty(self, trained: Trained) -> None:
+        whole, longer = (rank(trained.recommender, trained.history, k) for k in (40, 50))
+        assert torch.equal(longer.items[:, :40], whole.items)
+        assert (longer.items[:, 40:] == 0).all()
+        assert (longer.scores[:, 40:] == -torch.inf).all()
+
+    def test_a_user_alone_ranks_as_in_a_batch(self, trained: Trained) -> None:
+        together = by_item(rank(trained.recommender, trained.history, 40), 40)
+        for user in range(0, len(trained.history), 7):
+            row = trained.history[user]
+            alone = rank(trained.recommender, row[row > 0][None], 40)
+            torch.testing.assert_close(by_item(alone, 40)[0], together[user], atol=1e-4, rtol=1e-4)
+
+    def test_padding_changes_nothing(self, trained: Trained) -> None:
+        model, history = trained.recommender, trained.history
+        narrow = rank(model, history, 40)
+        wide = rank(model, torch.nn.functional.pad(history, (0, model.history_length - history.shape[1])), 40)
+        torch.testing.assert_close(by_item(wide, 40), by_item(narrow, 40), atol=1e-4, rtol=1e-4)
+
+    def test_the_state_dict_is_the_whole_model(self, trained: Trained, train: Callable[..., Recommender]) -> None:
+        other = train(seed=1)
+        other.load_state_dict(state(trained.recommender))
+        for one, two in zip(
+            rank(other, trained.history, 40), rank(trained.recommender, trained.history, 40), strict=True
+        ):
+            assert torch.equal(one, two)
+
+    def test_the_same_seed_gives_the_same_numbers(self, trained: Trained, train: Callable[..., Recommender]) -> None:
+        torch.manual_seed(99)
+        again = train()
+        assert same(state(again), state(trained.recommender))
+        assert torch.equal(rank(again, trained.history, 10).items, rank(trained.recommender, trained.history, 10).items)
+
+    def test_ranking_changes_neither_weights_nor_random_numbers(self, trained: Trained) -> None:
+        before, numbers = state(trained.recommender), torch.get_rng_state()
+        first = rank(trained.recommender, trained.history, 10)
+        again = rank(trained.recommender, trained.history, 10)
+        assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+        assert same(state(trained.recommender), before)
+        assert torch.equal(torch.get_rng_state(), numbers)
+
+    @pytest.mark.parametrize("k", [1, 3, 10])
+    def test_a_certified_list_is_the_full_ranking(self, trained: Trained, k: int) -> None:
+        everything = rank(trained.recommender, trained.history, 40)
+        if isinstance(trained.recommender, Generative):
+            everything = beam(trained.recommender, trained.history, 40, width=40)
+        assert everything.certified.all()
+        items, scores, certified = rank(trained.recommender, trained.history, k)
+        torch.testing.assert_close(scores[certified], everything.scores[certified, :k], atol=1e-4, rtol=1e-4)
+        of_items = by_item(everything, 40).gather(1, items)
+        torch.testing.assert_close(scores, of_items, atol=1e-4, rtol=1e-4)
+
+    def test_a_beam_names_items_where_codes_are_legal(self, trained: Trained) -> None:
+        model = trained.recommender
+        if not isinstance(model, Generative):
+            assert not hasattr(model, "index"), "codes without a beam: the row would lack its diagnostics"
+            return
+        legal, free = (beam(model, trained.history, 10, 20, constrained) for constrained in (True, False))
+        assert (legal.items > 0).all()
+        assert not free.certified.any()
+        # A free list holds legal items under their own scores, and misses.
+        own = by_item(rank(model, trained.history, 40), 40).gather(1, free.items)
+        named = free.items > 0
+        torch.testing.assert_close(free.scores[named], own[named], atol=1e-4, rtol=1e-4)
+        assert model.index.card()["levels"] == len(model.index.sizes)
+
+    def test_it_learns_nothing_from_held_out_items(self, trained: Trained, tmp_path: Path) -> None:
+        """Other validation and test items, chosen by a quality that does not look at them: the same weights."""
+        poisoned = poison(trained.corpus)
+        runs = []
+        for corpus in (trained.corpus, poisoned):
+            blind = Blind(Fit(corpus, 0, tmp_path / corpus.fingerprint, "blind"))
+            runs.append(state(trained.module.train(trained.config, corpus, blind)))
+        assert same(*runs)
+
+
+M = TypeVar("M", bound=pl.LightningModule)
+
+
+class Blind:
+    """A `Fit` that keeps the last epoch, whatever validation says."""
+
+    def __init__(self, fit: Fit) -> None:
+        self.fit = fit
+
+    def __call__(
+        self,
+        stage: str,
+        build: Callable[[], M],
+        budget: Budget,
+        examples: Examples | None = None,
+        quality: Callable[[M], float] | None = None,
+    ) -> M:
+        epochs = itertools.count()
+        return self.fit(stage, build, budget, examples, quality=lambda module: float(next(epochs)))
+
+
+def poison(corpus: Corpus) -> Corpus:
+    """The same corpus but for each user's last two items."""
+    flat, held_out = corpus.flat.copy(), np.concatenate([corpus.offsets[1:] - 1, corpus.offsets[1:] - 2])
+    flat[held_out] = (flat[held_out] + 4) % corpus.items + 1
+    other = dataclasses.replace(corpus, flat=flat)
+    assert (other.flat != corpus.flat).sum() == 2 * corpus.users
+    return other
+
+
+def test_a_model_without_its_parts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "halfway.py").write_text("SMALL = None\n")
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    with pytest.raises(ValueError, match=r"models/halfway.py defines no Config, train; a model needs"):
+        models.load("halfway")
+    with pytest.raises(ValueError, match=r"no model 'halfwya'; possible: .*; did you mean 'halfway'\?"):
+        models.load("halfwya")
+
+
+def test_a_copied_file_is_one_more_model(tmp_path: Path) -> None:
+    for package in ("benchmarks", "data_prep", "leaderboards", "models"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "v*"))
+    for file in ("pyproject.toml", "tests/conftest.py", "tests/models/test_contract.py"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    source = (ROOT / "models/tiger.py").read_text()
+    assert "width=64" in source
+    (tmp_path / "models/narrow.py").write_text(source.replace("width=64", "width=48"))
+    assert "narrow" not in models.names()
+
+    here = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    chosen = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "narrow", "tests/models"]
+    run = subprocess.run(chosen, cwd=tmp_path, env=here, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    methods = [name for name in vars(TestContract) if name.startswith("test")]
+    assert int(run.stdout.splitlines()[-1].split(" passed")[0].split()[-1]) >= len(methods), run.stdout

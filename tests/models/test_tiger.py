@@ -1,0 +1,213 @@
+"""TIGER's tokens by hand, and its ranking against teacher forcing of every item."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from data_prep.corpus import ItemVectors
+from models.api import Batch, Budget, Corpus, Examples, Fit, Ranking
+from models.parts.index import ItemIndex
+from models.parts.rqvae import RqVae, RqVaeConfig
+from models.parts.seq2seq import Encoded, T5Sizes
+from models.tiger import Config, Tiger, train
+
+Row = tuple[int, ...]
+
+CONFIG = Config(
+    tokenizer=RqVaeConfig(hidden=(8,), width=4, levels=2, codes=4),
+    t5=T5Sizes(width=16, inner=24, heads=2, head_width=8, encoder_layers=2, decoder_layers=2, dropout=0.0),
+    history=4,
+)
+SIZES = (4, 3, 2)
+# Items 2 and 9 share their codes, and so do 5, 6 and 12: an index need not tell all items apart.
+ROWS: list[Row] = [(2, 0, 1), (3, 2, 0), (0, 0, 0), (1, 1, 1), (0, 2, 1), (0, 2, 1)]
+ROWS += [(2, 1, 0), (3, 0, 0), (3, 2, 0), (1, 0, 0), (2, 0, 0), (0, 2, 1), (1, 2, 1)]
+HISTORY = torch.tensor([[1, 0, 0, 0], [5, 3, 11, 8], [9, 9, 0, 0], [4, 13, 2, 0], [7, 0, 0, 0], [10, 12, 6, 0]])
+LENGTHS = [1, 4, 2, 3, 1, 3]
+TARGET = torch.tensor([9, 1, 3, 13, 12, 8])
+
+
+def made(rows: list[Row] = ROWS, sizes: tuple[int, ...] = SIZES, beam: int = 3, seed: int = 0) -> Tiger:
+    torch.manual_seed(seed)
+    index = ItemIndex(torch.tensor([(-1,) * len(sizes), *rows]), sizes)
+    model = Tiger(replace(CONFIG, beam=beam), index).eval()
+    with torch.no_grad():  # far from the even distribution of a fresh model
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.5)
+    return model
+
+
+def test_tokens_by_hand() -> None:
+    model = made()
+    # 0 pads; level 0 has tokens 1..4, level 1 has 5..7, level 2 has 8 and 9; 10 ends an input.
+    assert model.item_tokens(torch.tensor([[1, 0], [2, 13]])).tolist() == [
+        [[3, 5, 9], [0, 0, 0]],
+        [[4, 7, 8], [2, 7, 9]],
+    ]
+    assert model.token.num_embeddings == 11
+
+
+def test_inputs_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made()
+    with torch.no_grad():  # an embedding from which its token can be read
+        model.token.weight.copy_(torch.arange(11.0)[:, None].expand(11, 16))
+    seen: list[Encoded] = []
+
+    def encode(tokens: Tensor, mask: Tensor) -> Encoded:
+        seen.append(Encoded(tokens, mask))
+        return seen[-1]
+
+    monkeypatch.setattr(model.transformer, "encode", encode)
+    model.encode(torch.tensor([[1, 0], [2, 13]]))
+    ((states, mask),) = seen
+    assert states[..., 0].tolist() == [[3, 5, 9, 10, 0, 0, 0], [4, 7, 8, 2, 7, 9, 10]]
+    assert mask.tolist() == [[True] * 4 + [False] * 3, [True] * 7]
+
+
+def teacher_forced(model: Tiger, history: Tensor) -> Tensor:
+    """`[B, N]` log-probabilities of all items, each decoded as a whole; twins share one computation."""
+    encoded = model.encode(history)
+    known: dict[tuple[int, ...], Tensor] = {}
+    columns = []
+    for row in model.index.codes[1:].tolist():
+        codes = tuple(row)
+        if codes not in known:
+            tokens = [code + 1 + sum(model.index.sizes[:level]) for level, code in enumerate(codes)]
+            inputs = torch.tensor([[0, *tokens[:-1]]] * len(history))
+            states = model.transformer.decode(model.token(inputs), encoded)
+            log_probs = (states @ model.token.weight.T / model.config.t5.width**0.5).log_softmax(-1)
+            known[codes] = sum((log_probs[:, level, token] for level, token in enumerate(tokens)), torch.tensor(0.0))
+        columns.append(known[codes])
+    return torch.stack(columns, 1)
+
+
+def test_the_loss_is_minus_the_score_of_the_target() -> None:
+    model = made()
+    loss = model.training_step(Batch(torch.arange(6), HISTORY, TARGET), 0)
+    scores = teacher_forced(model, HISTORY).gather(1, TARGET[:, None] - 1)
+    torch.testing.assert_close(loss * len(SIZES), -scores.mean())
+
+
+@torch.inference_mode()
+def test_steps_score_the_target_as_training_does() -> None:
+    model = made()
+    codes = model.index.codes[TARGET]
+    here = torch.zeros(6, 1, dtype=torch.long)
+    log_probs, state = model.step(None, None, (0, model.transformer.start(model.encode(HISTORY))))
+    total = log_probs.gather(2, codes[:, None, :1]).sum()
+    for level in (1, 2):
+        log_probs, state = model.step(codes[:, level - 1 : level], here, state)
+        assert log_probs.shape == (6, 1, SIZES[level])
+        total = total + log_probs.gather(2, codes[:, None, level : level + 1]).sum()
+    loss = model.training_step(Batch(torch.arange(6), HISTORY, TARGET), 0)
+    torch.testing.assert_close(total / -18, loss)
+
+
+def assert_full_ranking(ranking: Ranking, scores: Tensor, users: list[int]) -> None:
+    k = ranking.items.shape[1]
+    expected, order = scores.sort(dim=1, descending=True, stable=True)
+    assert ranking.items[users].tolist() == (order[users, :k] + 1).tolist()
+    torch.testing.assert_close(ranking.scores[users], expected[users, :k], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@torch.inference_mode()
+def test_a_wide_beam_ranks_as_teacher_forcing_does(seed: int) -> None:
+    model = made(seed=seed)
+    ranking = model.rank(HISTORY, k=8)  # a beam of 24 for 13 items
+    assert ranking.certified.all()
+    assert_full_ranking(ranking, teacher_forced(model, HISTORY), list(range(6)))
+
+
+def test_what_a_narrow_beam_certifies_is_right() -> None:
+    rows = [tuple(row) for row in product(range(5), range(4), range(3))][::2]
+    model = made(rows, (5, 4, 3), beam=2)
+    history = torch.randint(1, len(rows) + 1, (60, 3))
+    batch = Batch(torch.arange(60), history, history[:, 2])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(35):  # a model that knows a little is sure of some users only
+        optimizer.zero_grad()
+        model.training_step(batch, 0).backward()
+        optimizer.step()
+    with torch.inference_mode():
+        ranking = model.rank(history, k=2)
+        proven = ranking.certified.nonzero().flatten().tolist()
+        assert 5 < len(proven) < 55
+        assert_full_ranking(ranking, teacher_forced(model, history), proven)
+
+
+@pytest.mark.parametrize("constrained", [True, False])
+@torch.inference_mode()
+def test_a_user_alone_ranks_as_in_a_batch(constrained: bool) -> None:
+    model = made()
+    together = model.beam(HISTORY, 5, 4, constrained)
+    for user, length in enumerate(LENGTHS):
+        alone = model.beam(HISTORY[user : user + 1, :length], 5, 4, constrained)
+        assert alone.items[0].tolist() == together.items[user].tolist()
+        assert alone.certified[0] == together.certified[user]
+        torch.testing.assert_close(alone.scores[0], together.scores[user], atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_free_beam_ranks_items_as_the_trie_does_and_names_the_rest_0() -> None:
+    model = made()
+    free, legal = model.beam(HISTORY, 30, 24, constrained=False), model.beam(HISTORY, 13, 24, constrained=True)
+    assert not free.certified.any()
+    for user in range(6):
+        named = free.items[user] > 0
+        assert free.items[user][named].tolist() == legal.items[user].tolist()
+        torch.testing.assert_close(free.scores[user][named], legal.scores[user], atol=1e-5, rtol=1e-5)
+        # 24 sequences, of which 10 name the 13 items: 14 places without an item, and 3 beyond the end of the list.
+        assert int((~named & free.scores[user].isfinite()).sum()) == 14
+
+
+@torch.inference_mode()
+def test_a_checkpoint_carries_the_codes() -> None:
+    source, copy = made(), made(list(reversed(ROWS)), seed=1)
+    expected = source.rank(HISTORY, 8)
+    assert copy.rank(HISTORY, 8).items.tolist() != expected.items.tolist()
+    copy.load_state_dict(source.state_dict())
+    assert copy.rank(HISTORY, 8).items.tolist() == expected.items.tolist()
+
+
+def test_train_makes_tokenizer_index_and_recommender() -> None:
+    """The suffix code tells items of equal vectors apart; the recommender is built on the trained tokenizer's codes."""
+    torch.manual_seed(0)
+    values = np.random.default_rng(0).normal(size=(13, 6)).astype(np.float32)
+    values[0] = 0
+    values[[4, 9]] = values[2]
+    corpus = Corpus(
+        "hand",
+        np.arange(12, dtype=np.int32) + 1,
+        np.array([0, 6, 12]),
+        ["u0", "u1"],
+        [f"i{item}" for item in range(12)],
+        vectors=ItemVectors(values, "npz", "file.npz", "0" * 64, stand_in=False),
+    )
+    stages: dict[str, tuple[nn.Module, Budget, Examples | None]] = {}
+
+    def untrained(stage: str, build: object, budget: Budget, examples: Examples | None = None) -> nn.Module:
+        assert callable(build)
+        stages[stage] = (build(), budget, examples)
+        return stages[stage][0]
+
+    fit: Fit = untrained  # type: ignore[assignment]
+    recommender = train(CONFIG, corpus, fit)
+    assert list(stages) == ["tokenizer", "recommender"]
+    tokenizer, budget, examples = stages["tokenizer"]
+    assert isinstance(tokenizer, RqVae)
+    assert isinstance(recommender, Tiger)
+    assert (budget.epochs, budget.batch_size) == (CONFIG.tokenizer_epochs, CONFIG.tokenizer_batch)
+    assert examples is not None
+    assert examples.target.tolist() == list(range(1, 13))
+    codes = recommender.index.codes[1:]
+    assert torch.equal(codes[:, :2], tokenizer.item_codes())
+    assert len(codes.unique(dim=0)) == 12
+    assert codes[[1, 3, 8], 2].tolist() == [0, 1, 2]
+    assert recommender.index.sizes == (4, 4, 4)
