@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import fit as fit_module
-from benchmarks.fit import BEST, DONE, LAST, Fit, derive, save_weights
+from benchmarks import keeper
+from benchmarks.fit import Fit
+from benchmarks.keeper import BEST, DONE, LAST, derive, save_weights
 from data_prep.corpus import Batch, Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec
@@ -257,8 +259,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, at: int
     [
         (SasRec, "training_step", 1, False),
         (SasRec, "training_step", 8, False),
-        (fit_module, "save_weights", 1, False),
-        (fit_module, "save_weights", 1, True),
+        (keeper, "save_weights", 1, False),
+        (keeper, "save_weights", 1, True),
         (pl.Trainer, "save_checkpoint", 2, False),
         (pl.Trainer, "save_checkpoint", 2, True),
         (pl.Trainer, "save_checkpoint", 4, True),

@@ -1,0 +1,143 @@
+"""Keeper: what happens between the epochs of a training, so that it can be killed at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import safetensors.torch
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from data_prep.atomic import atomic_file
+from models.api import Budget
+
+# The files of a stage's folder: best weights, last state of the trainer (while it trains), log (when it is done).
+BEST, LAST, DONE = "best.safetensors", "last.ckpt", "done.json"
+
+
+def derive(seed: int, *labels: object) -> int:
+    """A 31-bit seed from a run's seed and labels, so that adding a stage shifts no other stage's randomness."""
+    digest = hashlib.sha256(json.dumps([seed, *map(str, labels)]).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+@dataclass
+class Stage:
+    """What one stage cost and how its quality went; copied to the record."""
+
+    name: str
+    epochs: int = 0
+    best_epoch: int = 0
+    seconds: float = 0.0
+    quality: list[float] = field(default_factory=list)
+    reused: bool = False
+
+
+class Keeper(pl.callbacks.Checkpoint):
+    """Checks quality, keeps the best weights and the last state, stops early, shows progress.
+
+    Lightning runs `Checkpoint` callbacks last, when the trainer's state is complete; so a run that resumes from
+    `last.ckpt` goes on exactly where an uninterrupted one would be.
+    """
+
+    def __init__(
+        self,
+        done: Stage,
+        seed: int,
+        budget: Budget,
+        quality: Callable[[Any], float] | None,
+        folder: Path,
+        title: str,
+        bar_position: int,
+    ) -> None:
+        self.done, self.seed, self.budget, self.quality, self.folder = done, seed, budget, quality, folder
+        self.title, self.bar_position = title, bar_position
+        self.clock = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        self._stop_clock()
+        return dataclasses.asdict(self.done)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.done.__dict__.update(state_dict)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.clock = time.perf_counter()
+        # Killed after its last epoch, a training that lost its patience must not go on.
+        trainer.should_stop = self._patience_is_lost()
+        steps = int(trainer.num_training_batches)
+        self.bar = tqdm(
+            desc=self.title,
+            total=self.budget.epochs * steps,
+            initial=trainer.current_epoch * steps,
+            position=self.bar_position,
+            unit="step",
+            leave=False,
+            disable=not trainer.is_global_zero,
+            # Into a log file, a line a minute is enough.
+            mininterval=0.5 if sys.stderr.isatty() else 60,
+        )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        # Randomness of an epoch depends on its number alone, so no generator state has to survive a kill.
+        torch.manual_seed(derive(self.seed, "epoch", trainer.current_epoch, trainer.global_rank))
+        self.loss = torch.zeros((), device=module.device)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.loss += outputs["loss"]
+        self.bar.update()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch % self.budget.check_every and epoch < self.budget.epochs:
+            return
+        done = self.done
+        value = self.quality(module) if self.quality else -float(self.loss) / int(trainer.num_training_batches)
+        value = float(trainer.strategy.broadcast(value))
+        if not math.isfinite(value):
+            raise ValueError(f"the quality of {self.title} is {value} after epoch {epoch}: the training has diverged")
+        if not done.quality or value > max(done.quality):
+            done.best_epoch = epoch
+            if trainer.is_global_zero:
+                save_weights(module, self.folder / BEST)
+        done.quality.append(value)
+        done.epochs = epoch
+        self.bar.set_postfix(epoch=epoch, quality=f"{value:.4f}", best=f"{max(done.quality):.4f}", refresh=False)
+        trainer.should_stop = self._patience_is_lost()
+        # Lightning writes in the system's temporary folder; from there a move may be a copy, which a kill leaves half.
+        fresh = self.folder / f"{LAST}.new"
+        trainer.save_checkpoint(fresh, weights_only=False)
+        if trainer.is_global_zero:
+            fresh.replace(self.folder / LAST)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._stop_clock()
+        self.bar.close()
+
+    def _patience_is_lost(self) -> bool:
+        return (self.done.epochs - self.done.best_epoch) // self.budget.check_every >= self.budget.patience
+
+    def _stop_clock(self) -> None:
+        now = time.perf_counter()
+        self.done.seconds += now - self.clock
+        self.clock = now
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Parameters and persistent buffers as safetensors, written whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    with atomic_file(path) as file:
+        file.write(safetensors.torch.save(tensors))
