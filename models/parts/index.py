@@ -81,17 +81,17 @@ class ItemIndex(nn.Module):
     def card(self) -> dict[str, Any]:
         """The code card: what the codes of a row look like.
 
-        `duplicate_items`: share of items whose whole sequence another item has too. Per level: share of codes in use,
-        entropy of code usage in nats, mean and largest number of children of a prefix.
+        Per level: share of items whose codes up to that level another item has too (the last level: duplicates; the one
+        before a suffix: duplicates before the repair), share of codes in use, entropy of code usage in nats, mean and
+        largest number of children of a prefix.
         """
         codes = self.codes[1:].cpu()
         usage = [torch.bincount(codes[:, level], minlength=size) for level, size in enumerate(self.sizes)]
-        groups = torch.unique(codes, dim=0, return_counts=True)[1]
         entropy = [torch.special.entr(count / count.sum()).sum() for count in usage]
         return {
             "levels": self.levels,
             "sizes": list(self.sizes),
-            "duplicate_items": float(groups[groups > 1].sum() / len(codes)),
+            "shared_prefix": [_shared(codes[:, : level + 1]) for level in range(self.levels)],
             "utilisation": [float((count > 0).float().mean()) for count in usage],
             "entropy": [float(nats) for nats in entropy],
             "mean_fan_out": [self._nodes[level + 1] / self._nodes[level] for level in range(self.levels)],
@@ -124,6 +124,11 @@ class ItemIndex(nn.Module):
 
     def _keep(self, name: str, array: np.ndarray) -> None:
         self.register_buffer(name, torch.from_numpy(array).to(self.codes.device), persistent=False)
+
+
+def _shared(codes: Int[Tensor, "N l"]) -> float:
+    groups = torch.unique(codes, dim=0, return_counts=True)[1]
+    return float(groups[groups > 1].sum() / len(codes))
 
 
 def _rebuild(index: ItemIndex, keys: Any) -> None:

@@ -69,7 +69,7 @@ def test_card_by_hand() -> None:
     card = index_of([(0, 0), (2, 1), (0, 0), (0, 1)], (3, 2)).card()
     assert card["levels"] == 2
     assert card["sizes"] == [3, 2]
-    assert card["duplicate_items"] == 0.5  # items 1 and 3
+    assert card["shared_prefix"] == [0.75, 0.5]  # items 1, 3 and 4; items 1 and 3
     assert card["utilisation"] == pytest.approx([2 / 3, 1.0])
     # Level 0 uses its codes 3, 0 and 1 times: -(3/4 ln 3/4 + 1/4 ln 1/4); level 1 twice each: ln 2.
     assert card["entropy"] == pytest.approx([0.5623351, 0.6931472])
