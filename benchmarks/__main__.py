@@ -27,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last epochs", file=sys.stderr)
+        return 130
 
 
 def bench(options: argparse.Namespace) -> int:

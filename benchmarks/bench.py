@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 import sys
 import traceback
 import warnings
@@ -68,8 +69,12 @@ def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: 
         waiting: dict[Future[None], Cell] = {
             pool.submit(_run_cell, setting, corpus, source, cell): cell for cell in cells
         }
-        for future in as_completed(waiting):
-            yield waiting[future], future.exception()
+        try:
+            for future in as_completed(waiting):
+                yield waiting[future], future.exception()
+        finally:
+            # After an interrupt, what has not begun must not begin.
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 # The line of the terminal where this process draws its progress bar; the bench's own is line 0.
@@ -80,6 +85,8 @@ def _start_worker(places: Any, lock: Any) -> None:
     global _place
     _place = places.get()
     tqdm.set_lock(lock)
+    # Ctrl-C ends a worker at once: a training can be killed at any moment, and Lightning would only skip to the next.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _hush()
 
 

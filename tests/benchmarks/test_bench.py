@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from benchmarks import bench as bench_module
 from benchmarks.__main__ import main
 from benchmarks.bench import Cell, run_all
 from benchmarks.experiments import complete
+from benchmarks.keeper import LAST
 from benchmarks.run import Bench
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
@@ -67,6 +70,31 @@ def test_the_command_as_a_user_runs_it(workplace: Path, planted_corpus: Corpus, 
     assert (tmp_path / "board/planted.csv").is_file()
     assert "1/1" in done.stderr, "the progress bar"
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_all_processes_and_begins_no_other_run(workplace: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "bench", "--models", "sasrec", "--seeds", "3", "--jobs", "2"]
+    command += ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "work"), "--set", "patience=100"]
+    # A group of its own, as a terminal's foreground job has; `default_int_handler` undoes what a runner may ignore.
+    with subprocess.Popen(
+        command,
+        cwd=workplace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as running:
+        while not list((tmp_path / "work").rglob(LAST)):
+            assert running.poll() is None
+            time.sleep(0.1)
+        os.killpg(running.pid, signal.SIGINT)
+        # Ends when the last process that holds the pipe does.
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted; the same command goes on" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "board").exists()
 
 
 def test_a_second_call_runs_nothing(
