@@ -106,8 +106,21 @@ def command(arguments: list[str]) -> str:
     return " ".join([typed, *("=".join(_last_part(part) for part in argument.split("=")) for argument in rest)])
 
 
+def reset_peak_memory(device: str) -> None:
+    """Begin a new peak, so that a run is not charged for the run that its process made before.
+
+    Where the system offers no reset (other than Linux), a process's peak is that of all its runs.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_bytes(device: str) -> int:
-    """Most memory this process has held so far: on the accelerator for `cuda...`, else of the process itself."""
+    """Most memory held since `reset_peak_memory`: on the accelerator for `cuda...`, else by this process."""
     if device.startswith("cuda"):
         import torch
 

@@ -74,6 +74,7 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
         return path
     torch.set_num_threads(bench.hardware.threads)
     fit = Fit(corpus, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware, bar_position)
+    provenance.reset_peak_memory(str(bench.hardware.device))
     origin = provenance.collect(
         threads=bench.hardware.threads,
         precision=bench.hardware.precision,

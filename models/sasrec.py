@@ -73,7 +73,7 @@ class SasRec(Recommender):
         layer = nn.TransformerEncoderLayer(
             config.width, config.heads, config.inner, config.dropout, activation="gelu", batch_first=True
         )
-        layer.dropout = nn.Dropout(0.0)  # torch's dropout inside the feed-forward, which neither paper nor RecBole has
+        layer.dropout = nn.Dropout(0.0)  # torch's own, between the feed-forward's two layers, which RecBole has not
         self.blocks = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         self.apply(_initialise)
 
