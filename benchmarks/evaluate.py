@@ -16,7 +16,8 @@ from torch import Tensor
 
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Part
-from models.api import Ranking, Recommender
+from models.api import Generative, Ranking, Recommender
+from models.parts.search import beam_search, exact_search
 
 MAX_RANK = 50
 BATCH = 256
@@ -31,12 +32,14 @@ class Graded:
     Attributes:
         ranks: `[U]` rank of each user's target, 1..K; 0 beyond.
         certified: `[U]` the user's list provably equals the full ranking.
+        expansions: `[U]` prefixes expanded for the user; None for a model that scores every item.
         invalid: share of list places that name no item.
         seconds: wall time of the pass.
     """
 
     ranks: UInt8[np.ndarray, "U"]
     certified: Bool[np.ndarray, "U"]
+    expansions: Int64[np.ndarray, "U"] | None
     invalid: float
     seconds: float
 
@@ -68,6 +71,7 @@ class Grader:
         batches = Batches(self.examples, BATCH, recommender.history_length, recommender.device)
         ranks = np.zeros(len(self.examples), dtype=np.uint8)
         certified = np.zeros(len(self.examples), dtype=bool)
+        expansions = None
         invalid = 0
         with torch.inference_mode():
             for rows in batches.rows():
@@ -77,10 +81,25 @@ class Grader:
                 users = rows.cpu().numpy()  # as a tensor, one user alone would index like a plain number
                 ranks[users] = target_ranks(ranking.items, batch.target).cpu().numpy()
                 certified[users] = ranking.certified.cpu().numpy()
+                if ranking.expansions is not None:
+                    expansions = np.zeros(len(self.examples), dtype=np.int64) if expansions is None else expansions
+                    expansions[users] = ranking.expansions.cpu().numpy()
                 invalid += int((ranking.items == 0).sum())
         recommender.train(was_training)
         places = max(1, len(self.examples) * self.k)
-        return Graded(ranks, certified, invalid / places, time.perf_counter() - started)
+        return Graded(ranks, certified, expansions, invalid / places, time.perf_counter() - started)
+
+
+def exact(recommender: Generative, cap: int) -> Ranker:
+    """Ranks by exact search, with at most `cap` expansions per user."""
+    return lambda history, k: exact_search(recommender.steps(history), len(history), recommender.index, k, cap=cap)
+
+
+def beam(recommender: Generative, width: int, constrained: bool) -> Ranker:
+    """Ranks by a plain beam, with the trie or free."""
+    return lambda history, k: beam_search(
+        recommender.steps(history), len(history), recommender.index, k, width, constrained
+    )
 
 
 def target_ranks(items: Int[Tensor, "B K"], target: Int64[Tensor, "B"]) -> UInt8[Tensor, "B"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 
 import models
 from benchmarks import experiments, provenance
-from benchmarks.evaluate import BATCH, Graded, Grader
+from benchmarks.evaluate import BATCH, Graded, Grader, beam
 from benchmarks.experiments import SMALL_CORPORA, Experiment
 from benchmarks.fit import Fit, Hardware, process_rank
 from data_prep import planted
@@ -99,7 +98,7 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
         test=metrics(test.ranks),
         valid_users=min(getattr(experiment.config, "valid_users", None) or corpus.users, corpus.users),
         diagnostics=_diagnostics(corpus, recommender),
-        search=Search(certified_share=float(test.certified.mean()), mean_expansions=None, max_expansions=None),
+        search=_search(test),
         code_card=recommender.index.card() if isinstance(recommender, Generative) else None,
         cost=Cost(
             train_seconds=sum(stage.seconds for stage in fit.stages),
@@ -156,6 +155,15 @@ def _sasrec_config(corpus: Corpus) -> Any:
     return experiments.complete(TRAINED, corpus.name).config
 
 
+def _search(test: Graded) -> Search:
+    spent = test.expansions
+    return Search(
+        certified_share=float(test.certified.mean()),
+        mean_expansions=None if spent is None else float(spent.mean()),
+        max_expansions=None if spent is None else int(spent.max()),
+    )
+
+
 def _diagnostics(corpus: Corpus, recommender: Recommender) -> dict[str, dict[str, float]]:
     """What the same weights score under the beams that papers use, with the trie and free."""
     found = {}
@@ -163,7 +171,7 @@ def _diagnostics(corpus: Corpus, recommender: Recommender) -> dict[str, dict[str
         grader = Grader(corpus, "test", k=10)
         for width in BEAMS:
             for constrained in (True, False):
-                graded = grader(recommender, partial(recommender.beam, width=width, constrained=constrained))
+                graded = grader(recommender, beam(recommender, width, constrained))
                 scores = metrics(graded.ranks)
                 found[f"beam{width}/{'trie' if constrained else 'free'}"] = {
                     "recall@10": scores["recall@10"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -32,16 +33,18 @@ class Batches:
         epoch: Callable[[], int] | None = None,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
+        start = np.maximum(examples.start, examples.stop - history_length)
         # Copies: a prepared corpus lies in a read-only memory map.
         self.flat, self.user, self.start, self.stop = (
             torch.tensor(array, dtype=torch.int64, device=device)
-            for array in (examples.flat, examples.user, examples.start, examples.stop)
+            for array in (examples.flat, examples.user, start, examples.stop)
         )
-        self.start = torch.maximum(self.start, self.stop - history_length)
+        # Batches are planned on the CPU: to ask a GPU for the longest history would hold it up at every step.
+        self.length = torch.from_numpy(examples.stop - start)
         self.batch_size, self.seed, self.epoch, self.shard = batch_size, seed, epoch, shard
 
     def __len__(self) -> int:
-        batches = math.ceil(len(self.stop) / self.batch_size)
+        batches = math.ceil(len(self.length) / self.batch_size)
         world = self.shard[1]
         # Distributed training needs as many steps in every process; the last few batches of an epoch may be left out.
         return batches if world == 1 else batches // world
@@ -53,19 +56,19 @@ class Batches:
             yield self.batch(chosen[number * world + rank])
 
     def rows(self) -> list[Int[Tensor, "B"]]:
-        """Which examples make up each batch of the current epoch."""
-        lengths = self.stop - self.start
+        """Which examples make up each batch of the current epoch; on the CPU."""
         if self.epoch is None:
-            return list(lengths.argsort(stable=True).split(self.batch_size))
+            return list(self.length.argsort(stable=True).split(self.batch_size))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
-        order = torch.randperm(len(lengths), generator=generator).to(lengths.device)
-        pools = order.split(self.batch_size * POOL)
-        batches = [batch for pool in pools for batch in pool[lengths[pool].argsort(stable=True)].split(self.batch_size)]
+        order = torch.randperm(len(self.length), generator=generator)
+        pools = [pool[self.length[pool].argsort(stable=True)] for pool in order.split(self.batch_size * POOL)]
+        batches = [batch for pool in pools for batch in pool.split(self.batch_size)]
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
     def batch(self, rows: Int[Tensor, "B"]) -> Batch:
+        columns = torch.arange(int(self.length[rows].max()), device=self.flat.device)
+        rows = rows.to(self.flat.device, non_blocking=True)
         start, stop = self.start[rows], self.stop[rows]
-        columns = torch.arange(int((stop - start).max()), device=rows.device)
         position = start[:, None] + columns
         inside = position < stop[:, None]
         history = self.flat[position.clamp(max=len(self.flat) - 1)] * inside

@@ -1,8 +1,8 @@
 """What every model owes the harness, and what it is given.
 
 Shape letters, used in every signature: `B` users in a batch, `T` history length, `N` items (ids 1..N, 0 is padding),
-`I` = N+1 rows, `L` codes per item, `V` codes in a book, `P` prefixes, `K` ranked items, `D` width, `F` item-vector
-width, `S` tokens of an encoder input.
+`I` = N+1 rows, `L` codes in a sequence, `A` sequences per item, `V` codes in a book, `P` prefixes, `K` ranked items,
+`D` width, `F` item-vector width, `S` tokens of an encoder input.
 
 A model file `models/<name>.py` defines
 
@@ -28,6 +28,7 @@ from data_prep.corpus import Batch, Corpus, Examples
 
 if TYPE_CHECKING:
     from models.parts.index import ItemIndex
+    from models.parts.search import Step
 
 SEARCH_RANGE = "search"
 
@@ -47,11 +48,13 @@ class Ranking(NamedTuple):
         items: `[B, K]` item ids, best first; 0 where there is no item (an invalid code sequence, or a short list).
         scores: `[B, K]` the model's own log-probability or score; -inf where there is no item.
         certified: `[B]` true where the list provably equals the full ranking of all items.
+        expansions: `[B]` prefixes expanded to find it; None for a model that scores every item.
     """
 
     items: Int[Tensor, "B K"]
     scores: Float[Tensor, "B K"]
     certified: Bool[Tensor, "B"]
+    expansions: Int[Tensor, "B"] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,17 @@ class Recommender(pl.LightningModule, ABC):
 
 @runtime_checkable
 class Generative(Protocol):
-    """What a recommender that generates code sequences offers besides `rank`, for the diagnostics of its row."""
+    """What a recommender that generates code sequences offers besides `rank`: another search than its own can rank by
+    it, and anyone can check it against the scores of all items."""
 
     index: ItemIndex
 
-    def beam(self, history: Int[Tensor, "B T"], k: int, width: int, constrained: bool) -> Ranking:
-        """Plain beam search of that width; unconstrained, a sequence that names no item takes a rank as item 0."""
+    def steps(self, history: Int[Tensor, "B T"]) -> Step:
+        """Encodes the histories; what it returns generates their next codes."""
+        ...
+
+    def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
+        """Log-probabilities of items by teacher forcing, as in training."""
         ...
 
 

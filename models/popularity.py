@@ -41,6 +41,6 @@ class Popularity(Recommender):
         self.register_buffer("counts", counts)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        items, scores, certified = rank_scores(self.counts[None], k)
+        items, scores, certified, _ = rank_scores(self.counts[None], k)
         users = len(history)
         return Ranking(items.expand(users, -1), scores.expand(users, -1), certified.expand(users))

@@ -28,8 +28,8 @@ from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.optim import Schedule, adamw
 from models.parts.rqvae import RqVae, RqVaeConfig
-from models.parts.search import beam_search
-from models.parts.seq2seq import CodeTransformer, Encoded, Prefixes, T5Sizes
+from models.parts.search import Step, exact_search
+from models.parts.seq2seq import CodeTransformer, Encoded, T5Sizes
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,6 @@ class Config:
     """Epochs."""
     valid_users: int | None = None
     """Users that grade an epoch; None: all."""
-    beam: int = 3
-    """Prefixes kept per ranked item: a beam of 30 for a list of ten, of 150 for one of fifty."""
 
 
 SMALL = Config(
@@ -110,9 +108,13 @@ class Tiger(Recommender):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         labels = self.item_tokens(batch.target)
+        logits = self.forced_logits(labels, self.encode(batch.history))
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    def forced_logits(self, labels: Int[Tensor, "B L"], encoded: Encoded) -> Float[Tensor, "B L W"]:
+        """Teacher forcing: scores of every next token after the labels before it."""
         inputs = F.pad(labels[:, :-1], (1, 0))
-        states = self.transformer.decode(self.token(inputs), self.encode(batch.history))
-        return F.cross_entropy(self.logits(states).flatten(0, 1), labels.flatten())
+        return self.logits(self.transformer.decode(self.token(inputs), encoded))
 
     def encode(self, history: Int[Tensor, "B T"]) -> Encoded:
         tokens = self.item_tokens(history).flatten(1)
@@ -121,7 +123,7 @@ class Tiger(Recommender):
 
     def item_tokens(self, item: Int[Tensor, "..."]) -> Int[Tensor, "... L"]:
         """The tokens of items; padding has token 0 throughout."""
-        tokens = self.index.codes[item] + torch.tensor(self.first_token, device=item.device)
+        tokens = self.index.codes[item, 0] + torch.tensor(self.first_token, device=item.device)
         return tokens * (item > 0)[..., None]
 
     def logits(self, states: Float[Tensor, "... D"]) -> Float[Tensor, "... W"]:
@@ -129,24 +131,28 @@ class Tiger(Recommender):
         return (states * self.config.t5.width**-0.5 @ self.token.weight.T).float()
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        return self.beam(history, k, self.config.beam * k, constrained=True)
+        return exact_search(self.steps(history), len(history), self.index, k)
 
-    def beam(self, history: Int[Tensor, "B T"], k: int, width: int, constrained: bool) -> Ranking:
-        prefixes = self.transformer.start(self.encode(history))
-        return beam_search(self.step, (0, prefixes), self.index, k, width, constrained)
+    def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
+        users, candidates = items.shape
+        encoded = self.encode(history)
+        repeated = Encoded(*(tensor.repeat_interleave(candidates, 0) for tensor in encoded))
+        labels = self.item_tokens(items.flatten())
+        log_probs = self.forced_logits(labels, repeated).log_softmax(-1)
+        return log_probs.gather(2, labels[..., None]).sum((1, 2)).view(users, candidates)
 
-    def step(
-        self, codes: Int[Tensor, "B P"] | None, parent: Int[Tensor, "B P"] | None, state: tuple[int, Prefixes]
-    ) -> tuple[Float[Tensor, "B P V"], tuple[int, Prefixes]]:
-        level, prefixes = state
-        if codes is None:
-            tokens = torch.zeros(len(prefixes.mask), 1, dtype=torch.long, device=self.device)
-        else:
-            tokens = codes + self.first_token[level - 1]
-        states, prefixes = self.transformer.step(self.token(tokens), prefixes, parent)
-        first = self.first_token[level]
-        log_probs = self.logits(states).log_softmax(-1)[..., first : first + self.index.sizes[level]]
-        return log_probs, (level + 1, prefixes)
+    def steps(self, history: Int[Tensor, "B T"]) -> Step:
+        memory = self.transformer.memory(self.encode(history))
+
+        def step(
+            level: int, user: Int[Tensor, "P"], code: Int[Tensor, "P"], parent: Int[Tensor, "P"], cache: Tensor | None
+        ) -> tuple[Float[Tensor, "P V"], Tensor]:
+            token = code + self.first_token[level - 1] if level else code  # token 0 starts
+            states, cache = self.transformer.step(self.token(token), user, memory, parent, cache)
+            first = self.first_token[level]
+            return self.logits(states).log_softmax(-1)[:, first : first + self.index.sizes[level]], cache
+
+        return step
 
     def configure_optimizers(self) -> Any:
         config = self.config

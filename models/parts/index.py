@@ -1,18 +1,32 @@
-"""ItemIndex: item <-> code sequence, and the prefix trie over all sequences as tensors.
+"""ItemIndex: item <-> code sequences, and the prefix trie over all sequences as tensors.
 
 Level `l` of the trie has one node per distinct prefix of `l` codes, numbered in lexicographic order; the root is node 0
-of level 0. Children of a node are neighbours on the next level, so a level is three tensors: where a node's children
-start, which code leads to each child, and `parent * V + code` for looking one up.
+of level 0. Children of a node are neighbours on the next level, so a level is two tensors: where a node's children
+start, and `parent * V + code` of each child, ascending.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor, nn
+
+
+class Continuations(NamedTuple):
+    """Legal continuations of `P` prefixes, one after the other, those of a prefix in order of code.
+
+    Attributes:
+        parent: `[Q]` which prefix each continues, ascending.
+        node: `[Q]` its node on the next level.
+        code: `[Q]` its last code.
+    """
+
+    parent: Int[Tensor, "Q"]
+    node: Int[Tensor, "Q"]
+    code: Int[Tensor, "Q"]
 
 
 class ItemIndex(nn.Module):
@@ -22,25 +36,30 @@ class ItemIndex(nn.Module):
     derived from it, also after a checkpoint is loaded.
 
     Attributes:
-        codes: `[I, L]`, row 0 (padding) is -1.
+        codes: `[I, A, L]`, at most `A` sequences per item; -1 where there is none, and in row 0 (padding).
         sizes: `L` codebook sizes.
+        leaves: number of distinct sequences.
     """
 
     codes: Tensor
 
-    def __init__(self, codes: Int[Tensor, "I L"], sizes: tuple[int, ...]) -> None:
+    def __init__(self, codes: Int[Tensor, "I L"] | Int[Tensor, "I A L"], sizes: tuple[int, ...]) -> None:
         """
         Raises:
-            ValueError: a code is outside its codebook, or row 0 is not padding.
+            ValueError: a code is outside its codebook, row 0 is not padding, or an item has no sequence or one twice.
         """
         super().__init__()
-        if codes.shape[1] != len(sizes) or (codes[0] != -1).any():
+        codes = codes[:, None] if codes.ndim == 2 else codes
+        if codes.shape[2] != len(sizes) or (codes[0] != -1).any():
             raise ValueError(f"codes of shape {tuple(codes.shape)} need {len(sizes)} levels and -1 in row 0")
-        outside = (codes[1:] < 0) | (codes[1:] >= torch.tensor(sizes, device=codes.device))
+        outside = (codes < -1) | (codes >= torch.tensor(sizes, device=codes.device))
+        # All of a sequence is there or nothing; an item has one at least.
+        outside |= (codes == -1) & (codes != -1).any(2, keepdim=True)
+        outside[1:] |= (codes[1:] == -1).all(2, keepdim=True).all(1, keepdim=True)
         if outside.any():
-            item, level = (int(i) for i in outside.nonzero()[0])
-            code = int(codes[item + 1, level])
-            raise ValueError(f"item {item + 1} has code {code} at level {level}; possible: 0..{sizes[level] - 1}")
+            item, sequence, level = (int(i) for i in outside.nonzero()[0])
+            code = int(codes[item, sequence, level])
+            raise ValueError(f"item {item} has code {code} at level {level}; possible: 0..{sizes[level] - 1}")
         self.sizes = sizes
         self.register_buffer("codes", codes.long().clone())
         self.register_load_state_dict_post_hook(_rebuild)  # type: ignore[no-untyped-call]
@@ -50,18 +69,15 @@ class ItemIndex(nn.Module):
     def levels(self) -> int:
         return len(self.sizes)
 
-    def continuations(self, level: int, node: Int[Tensor, "..."]) -> tuple[Tensor, Tensor, Bool[Tensor, "... C"]]:
-        """Legal next codes of prefixes: codes `[..., C]`, child nodes `[..., C]`, and which of them exist.
-
-        `C` is the largest fan-out of the level; node -1 (no prefix of the index) has no children.
-        """
-        first, code = getattr(self, f"first_{level}"), getattr(self, f"code_{level}")
-        start = first[node.clamp(min=0)]
-        fan_out = torch.where(node >= 0, first[node.clamp(min=0) + 1] - start, 0)
-        child = start[..., None] + torch.arange(self.fan_out[level], device=node.device)
-        exists = child < (start + fan_out)[..., None]
-        child = torch.where(exists, child, 0)
-        return code[child], child, exists
+    def continuations(self, level: int, node: Int[Tensor, "P"]) -> Continuations:
+        """Legal continuations of the nodes of a level."""
+        first, key = getattr(self, f"first_{level}"), getattr(self, f"key_{level}")
+        start, fan_out = first[node], first[node + 1] - first[node]
+        parent = torch.arange(len(node), device=node.device).repeat_interleave(fan_out)
+        # The first child of a prefix stands where the children of those before it end.
+        offset = start - (fan_out.cumsum(0) - fan_out)
+        child = torch.arange(len(parent), device=node.device) + offset[parent]
+        return Continuations(parent, child, key[child] % self.sizes[level])
 
     def child(self, level: int, node: Int[Tensor, "..."], code: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
         """The child reached by a code, or -1 where the index has no such prefix."""
@@ -69,6 +85,11 @@ class ItemIndex(nn.Module):
         wanted = node * self.sizes[level] + code
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         return torch.where((node >= 0) & (keys[place] == wanted), place, -1)
+
+    def parent(self, level: int, child: Int[Tensor, "..."]) -> tuple[Int[Tensor, "..."], Int[Tensor, "..."]]:
+        """Node of a level whose child is given, and the code from it to the child."""
+        key = getattr(self, f"key_{level}")[child]
+        return key // self.sizes[level], key % self.sizes[level]
 
     def items_at(self, leaf: Int[Tensor, "..."]) -> Int[Tensor, "... G"]:
         """Items that a complete sequence names, ascending, padded with 0; `G` is the largest such group."""
@@ -78,14 +99,19 @@ class ItemIndex(nn.Module):
         inside = (place < first[leaf.clamp(min=0) + 1][..., None]) & (leaf >= 0)[..., None]
         return torch.where(inside, members[torch.where(inside, place, 0)], 0)
 
+    def leaves_of(self, item: Int[Tensor, "..."]) -> Int[Tensor, "... A"]:
+        """The nodes of an item's complete sequences; -1 where there is none."""
+        return self.get_buffer("leaf_of")[item]
+
     def card(self) -> dict[str, Any]:
         """The code card: what the codes of a row look like.
 
-        Per level: share of items whose codes up to that level another item has too (the last level: duplicates; the one
-        before a suffix: duplicates before the repair), share of codes in use, entropy of code usage in nats, mean and
-        largest number of children of a prefix.
+        Per level: share of sequences whose codes up to that level another one has too (the last level: duplicates; the
+        one before a suffix: duplicates before the repair), share of codes in use, entropy of code usage in nats, mean
+        and largest number of children of a prefix.
         """
-        codes = self.codes[1:].cpu()
+        codes = self.codes[1:].flatten(0, 1).cpu()
+        codes = codes[codes[:, 0] >= 0]
         usage = [torch.bincount(codes[:, level], minlength=size) for level, size in enumerate(self.sizes)]
         entropy = [torch.special.entr(count / count.sum()).sum() for count in usage]
         return {
@@ -95,38 +121,46 @@ class ItemIndex(nn.Module):
             "utilisation": [float((count > 0).float().mean()) for count in usage],
             "entropy": [float(nats) for nats in entropy],
             "mean_fan_out": [self._nodes[level + 1] / self._nodes[level] for level in range(self.levels)],
-            "largest_fan_out": list(self.fan_out),
+            "largest_fan_out": list(self._fan_out),
         }
 
     def _build(self) -> None:
-        codes = self.codes[1:].cpu().numpy()
+        every = self.codes.cpu().numpy()
+        items, places = np.nonzero(every[:, :, 0] >= 0)
+        codes = every[items, places]
         order = np.lexsort(codes.T[::-1])  # stable: items of one sequence stay in order of id
-        ordered = codes[order]
-        node = np.zeros(len(ordered), dtype=np.int64)
-        self.fan_out: list[int] = []
+        items, places, codes = items[order], places[order], codes[order]
+        node = np.zeros(len(codes), dtype=np.int64)
+        self._fan_out: list[int] = []
         self._nodes = [1]
-        new = np.zeros(len(ordered), dtype=bool)
+        new = np.zeros(len(codes), dtype=bool)
         new[0] = True
         for level, size in enumerate(self.sizes):
-            new[1:] |= ordered[1:, level] != ordered[:-1, level]
-            parent, code = node[new], ordered[new, level]
+            new[1:] |= codes[1:, level] != codes[:-1, level]
+            parent, code = node[new], codes[new, level]
             first = np.searchsorted(parent, np.arange(self._nodes[-1] + 1))
             self._keep(f"first_{level}", first)
-            self._keep(f"code_{level}", code)
             self._keep(f"key_{level}", parent * size + code)
-            self.fan_out.append(int(np.diff(first).max()))
+            self._fan_out.append(int(np.diff(first).max()))
             self._nodes.append(len(code))
             node = np.cumsum(new) - 1
+        twice = np.flatnonzero((node[1:] == node[:-1]) & (items[1:] == items[:-1]))
+        if len(twice):
+            raise ValueError(f"item {items[twice[0]]} has the sequence {codes[twice[0]].tolist()} twice")
         leaf_first = np.append(np.flatnonzero(new), len(order))
         self.largest_group = int(np.diff(leaf_first).max())
         self._keep("leaf_first", leaf_first)
-        self._keep("leaf_items", order + 1)
+        self._keep("leaf_items", items)
+        leaf_of = np.full(every.shape[:2], -1)
+        leaf_of[items, places] = node
+        self._keep("leaf_of", leaf_of)
+        self.leaves = self._nodes[-1]
 
     def _keep(self, name: str, array: np.ndarray) -> None:
         self.register_buffer(name, torch.from_numpy(array).to(self.codes.device), persistent=False)
 
 
-def _shared(codes: Int[Tensor, "N l"]) -> float:
+def _shared(codes: Int[Tensor, "Q l"]) -> float:
     groups = torch.unique(codes, dim=0, return_counts=True)[1]
     return float(groups[groups > 1].sum() / len(codes))
 

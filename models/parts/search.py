@@ -1,95 +1,285 @@
-"""Top-K items from a model that generates codes: beam search over the trie, with a proof where there is one.
+"""Top-K items from a model that generates codes: exactly, by branch and bound over the trie, or by a plain beam.
 
-Log-probabilities only fall along a sequence. So if every prefix that the beam dropped scored below the K-th best
-complete item, no item that was lost could have entered the list, and the list equals the full ranking: `certified`.
+Log-probabilities only fall along a sequence. So a prefix that scores below the K-th best complete item cannot become a
+top-K item, and once no unexpanded prefix reaches that score, the list equals the full ranking: `certified`. At each
+level at most 1 / exp(score) prefixes reach it, whatever the size of the catalogue.
+
+Everything is flat: one row per prefix of any user, in order of user. No loop goes over users, prefixes or tokens.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from models.api import Ranking
 from models.parts.index import ItemIndex
 
-Step = Callable[[Int[Tensor, "B P"] | None, Int[Tensor, "B P"] | None, Any], tuple[Float[Tensor, "B P V"], Any]]
-"""Log-probabilities of the next level's codes: `step(codes, parent, state) -> (log_probs, state)`.
+# Prefixes per user and level of the beam that finds the first bound; a list of more items needs a wider one.
+WIDTH = 16
+# Expansions per user after which a search gives up its proof. No model on the board has come near it.
+CAP = 50_000
+# Prefixes expanded at once: bounds the memory, about 30 kB each for TIGER's sizes.
+ROWS = 8192
+# What rounding may do to a log-sum-exp, in nats, many times over.
+SLACK = 1e-4
 
-`codes` are the last codes of the prefixes and `parent` the prefix of the step before that each continues; both None at
-the start, where there is one empty prefix per user. `state` is the model's own; the search hands it back.
+Step = Callable[
+    [int, Int[Tensor, "P"], Int[Tensor, "P"], Int[Tensor, "P"], Any], tuple[Float[Tensor, "P V"], Any]
+]  # fmt: skip
+"""A model's next codes, for one batch of users: `step(level, user, code, parent, cache) -> (log_probs, cache)`.
+
+Appends `code` to prefixes of `level - 1` codes of the users `user`, ascending, and gives the log-probabilities of the
+codes that may follow, never above 0. A cache is the model's own: what it returned when it expanded the prefixes before
+the last code, of which those here are the rows `parent`. At level 0 prefixes are empty, code is 0 and cache None.
 """
 
 
-def beam_search(step: Step, state: Any, index: ItemIndex, k: int, width: int, constrained: bool = True) -> Ranking:
-    """The `k` best items found by a beam of `width` prefixes per user.
+class Prefixes(NamedTuple):
+    """Prefixes of one length, in order of user.
+
+    Attributes:
+        user, node: whose, and which node of the trie.
+        code: last code.
+        parent: row of the cache of the prefix without it.
+        score: log-probability.
+    """
+
+    user: Int[Tensor, "P"]
+    node: Int[Tensor, "P"]
+    code: Int[Tensor, "P"]
+    parent: Int[Tensor, "P"]
+    score: Float[Tensor, "P"]
+
+    def pick(self, chosen: Bool[Tensor, "P"] | Int[Tensor, "Q"] | slice) -> Prefixes:
+        return Prefixes(*(column[chosen] for column in self))
+
+
+def exact_search(
+    step: Step, users: int, index: ItemIndex, k: int, width: int | None = None, cap: int | None = None
+) -> Ranking:
+    """The `k` best items of all, with the number of prefixes expanded for each user.
+
+    The score of an item is the log-sum-exp over its sequences; items that share a sequence share its score; ties go to
+    the smaller item id. Neither `width` nor `cap` changes a certified list.
 
     Args:
-        state: what the first call of `step` is given.
-        constrained: follow legal codes only; otherwise all codes, where a finished sequence that names no item keeps
-            its rank as item 0 and nothing is certified.
-
-    Items that share a code sequence share its score; ties go to the smaller item id.
+        width: prefixes per user and level of the beam that finds the first bound.
+        cap: expansions per user; a user who needs more gets what was found, not certified.
     """
-    log_probs, state = step(None, None, state)
-    score = log_probs.new_zeros(log_probs.shape[:2])
-    node = torch.zeros_like(score, dtype=torch.long)
-    lost = log_probs.new_full(log_probs.shape[:1], -torch.inf)
+    search = _Search(step, users, index, k, CAP if cap is None else cap)
+    # An item has at most A sequences, so that k * A sequences name k items.
+    search.run(max(WIDTH, k * index.codes.shape[1]) if width is None else width)
+    return search.ranking()
+
+
+def beam_search(step: Step, users: int, index: ItemIndex, k: int, width: int, constrained: bool = True) -> Ranking:
+    """The `k` best items of a plain beam of `width` prefixes per user; nothing is certified.
+
+    Args:
+        constrained: follow legal codes only; otherwise all codes, where a finished sequence that names no item keeps
+            its rank as item 0.
+    """
+    prefixes, cache = _root(users, index), None
     for level in range(index.levels):
-        codes, child, total = _expand(index, level, node, score, log_probs, constrained)
-        if total.shape[1] > width:
-            kept, place = total.topk(width + 1, dim=1)
-            lost = torch.maximum(lost, kept[:, -1])
-            score, place = kept[:, :-1], place[:, :-1]
-        else:
-            score, place = total, torch.arange(total.shape[1], device=total.device).expand_as(total)
-        fan_out = total.shape[1] // node.shape[1]
-        parent, node, last = place // fan_out, child.gather(1, place), codes.gather(1, place)
-        if level + 1 < index.levels:
-            log_probs, state = step(last, parent, state)
-    ranking = _items(index, node, score, k)
-    # A short list is complete only if nothing was lost at all.
-    certified = (lost < ranking.scores[:, -1]) | (lost == -torch.inf)
-    return ranking._replace(certified=certified & constrained)
-
-
-def _expand(
-    index: ItemIndex,
-    level: int,
-    node: Int[Tensor, "B P"],
-    score: Float[Tensor, "B P"],
-    log_probs: Float[Tensor, "B P V"],
-    constrained: bool,
-) -> tuple[Int[Tensor, "B PC"], Int[Tensor, "B PC"], Float[Tensor, "B PC"]]:
-    """Codes, trie nodes and scores of all continuations; -inf where there is none."""
-    if constrained:
-        codes, child, exists = index.continuations(level, node)
-        # -inf is a place that holds nothing, whether the prefix has no such continuation or gives it no probability.
-        total = (score[..., None] + log_probs.gather(2, codes)).masked_fill(~exists, -torch.inf)
-    else:
-        codes = torch.arange(log_probs.shape[2], device=node.device).expand_as(log_probs)
-        child = index.child(level, node[..., None].expand_as(codes), codes)
-        total = score[..., None] + log_probs
-    child = torch.where(total > -torch.inf, child, -1)
-    return codes.flatten(1), child.flatten(1), total.flatten(1)
-
-
-def _items(index: ItemIndex, leaf: Int[Tensor, "B P"], score: Float[Tensor, "B P"], k: int) -> Ranking:
-    """Complete sequences -> the `k` best items."""
-    items = index.items_at(leaf)
+        log_probs, cache = step(level, prefixes.user, prefixes.code, prefixes.parent, cache)
+        grown = _legal(index, level, prefixes, log_probs) if constrained else _any(index, level, prefixes, log_probs)
+        prefixes = grown.pick(_widest(grown, users, width))
+    items = index.items_at(prefixes.node)
     # A finished sequence that names no item holds one place, as item 0.
     held = items > 0
-    held[..., 0] |= score > -torch.inf
-    scores = score[..., None].expand_as(items).masked_fill(~held, -torch.inf)
-    items, scores = items.flatten(1), scores.flatten(1)
+    held[:, 0] = True
+    row, place = held.nonzero(as_tuple=True)
+    return _best(prefixes.user[row], items[row, place], prefixes.score[row], users, k)
+
+
+class _Search:
+    """State of one exact search.
+
+    Attributes:
+        floor: `[B]` no prefix below it can become a top-K item.
+        spent: `[B]` prefixes expanded.
+        lost: `[B]` best score of a prefix that the cap left unexpanded.
+        leaf_user, leaf, leaf_score: `[F]` complete sequences found at or above the floor.
+    """
+
+    def __init__(self, step: Step, users: int, index: ItemIndex, k: int, cap: int) -> None:
+        self.step, self.users, self.index, self.k, self.cap = step, users, index, k, cap
+        device = index.codes.device
+        self.floor = torch.full((users,), -torch.inf, device=device)
+        self.lost = torch.full((users,), -torch.inf, device=device)
+        self.spent = torch.zeros(users, dtype=torch.long, device=device)
+        self.leaves = _root(users, index).pick(slice(0))
+
+    def run(self, width: int) -> None:
+        """A beam first, for a floor. What it left aside is searched from the deepest level up: the cheapest first."""
+        levels = self.index.levels
+        if levels > 1:
+            width = min(width, max(1, (self.cap - 1) // (levels - 1)))
+        prefixes, cache = _root(self.users, self.index), None
+        left: list[tuple[Prefixes, Any]] = []
+        for level in range(levels):
+            grown, cache = self._expand(level, prefixes, cache)
+            if level + 1 < levels:
+                chosen = _widest(grown, self.users, width)
+                aside = torch.ones_like(grown.user, dtype=torch.bool)
+                aside[chosen] = False
+                left.append((grown.pick(aside), cache))
+                prefixes = grown.pick(chosen)
+        self._finish(grown)
+        for level in reversed(range(1, levels)):
+            self._descend(level, *left[level - 1])
+
+    def ranking(self) -> Ranking:
+        user, item, _ = self._items()
+        score = self._item_scores(user, item)
+        found = _best(user, item, score, self.users, self.k)
+        certified = (self.lost < self.floor) | (self.lost == -torch.inf)
+        return found._replace(certified=certified, expansions=self.spent)
+
+    def _expand(self, level: int, prefixes: Prefixes, cache: Any) -> tuple[Prefixes, Any]:
+        self.spent += prefixes.user.bincount(minlength=self.users)
+        log_probs, cache = self.step(level, prefixes.user, prefixes.code, prefixes.parent, cache)
+        return _legal(self.index, level, prefixes, log_probs), cache
+
+    def _descend(self, level: int, prefixes: Prefixes, cache: Any) -> None:
+        """Searches below prefixes of `level` codes."""
+        prefixes = self._affordable(level, prefixes.pick(prefixes.score >= self.floor[prefixes.user]))
+        for start in range(0, len(prefixes.user), ROWS):
+            some = prefixes.pick(slice(start, start + ROWS))
+            # The rows before may have raised the floor.
+            grown, longer = self._expand(level, some.pick(some.score >= self.floor[some.user]), cache)
+            if level + 1 < self.index.levels:
+                self._descend(level + 1, grown, longer)
+            else:
+                self._finish(grown)
+
+    def _affordable(self, level: int, prefixes: Prefixes) -> Prefixes:
+        """The best prefixes of each user, as many as the cap allows here; the levels below get an equal share."""
+        share = ((self.cap - self.spent) // (self.index.levels - level)).clamp(min=0)
+        if not (prefixes.user.bincount(minlength=self.users) > share).any():
+            return prefixes
+        prefixes = prefixes.pick(prefixes.score.argsort(descending=True, stable=True))
+        prefixes = prefixes.pick(prefixes.user.argsort(stable=True))
+        keep = _slots(prefixes.user, self.users) < share[prefixes.user]
+        dropped = prefixes.pick(~keep)
+        self.lost.scatter_reduce_(0, dropped.user, dropped.score, "amax")
+        return prefixes.pick(keep)
+
+    def _finish(self, leaves: Prefixes) -> None:
+        """Takes complete sequences in, and raises the floor."""
+        leaves = leaves.pick(leaves.score >= self.floor[leaves.user])
+        leaves = Prefixes(*map(torch.cat, zip(self.leaves, leaves, strict=True)))
+        self.leaves = leaves.pick(leaves.user.argsort(stable=True))
+        user, _, score = self._items()
+        kth = _dense(user, score, self.users, self.k).topk(self.k, dim=1).values[:, -1]
+        sequences = self.index.codes.shape[1]
+        # An item none of whose sequences reaches the floor has a log-sum-exp below the K-th best item's.
+        self.floor = kth if sequences == 1 else kth - math.log(sequences) - SLACK
+        self.leaves = self.leaves.pick(self.leaves.score >= self.floor[self.leaves.user])
+
+    def _items(self) -> tuple[Int[Tensor, "F"], Int[Tensor, "F"], Float[Tensor, "F"]]:
+        """User, item and best sequence's score of the items found, in order of user and item."""
+        items = self.index.items_at(self.leaves.node)
+        row, place = (items > 0).nonzero(as_tuple=True)
+        rows = len(self.index.codes)
+        key, found = (self.leaves.user[row] * rows + items[row, place]).unique(return_inverse=True)
+        best = self.floor.new_full(key.shape, -torch.inf)
+        best.scatter_reduce_(0, found, self.leaves.score[row], "amax")
+        return key // rows, key % rows, best
+
+    def _item_scores(self, user: Int[Tensor, "F"], item: Int[Tensor, "F"]) -> Float[Tensor, "F"]:
+        """Log-sum-exp over all sequences of items; those that the search has not met are scored now."""
+        node = self.index.leaves_of(item)
+        width = self.index.leaves
+        wanted = (user[:, None] * width + node).masked_fill(node < 0, -1)
+        known = self.leaves.user * width + self.leaves.node
+        missing = wanted[(node >= 0) & ~torch.isin(wanted, known)].unique()
+        chunks = [missing[start : start + ROWS] for start in range(0, len(missing), ROWS)]
+        scores = [self._sequence_scores(chunk // width, chunk % width) for chunk in chunks]
+        known, order = torch.cat([known, missing]).sort()
+        score = torch.cat([self.leaves.score, *scores])[order][torch.searchsorted(known, wanted.clamp(min=0))]
+        return score.masked_fill(node < 0, -torch.inf).logsumexp(1)
+
+    def _sequence_scores(self, user: Int[Tensor, "M"], leaf: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
+        """Scores of complete sequences, in order of user and leaf. A prefix that several share is expanded once."""
+        path, codes = [leaf], list[Tensor]()
+        for level in reversed(range(self.index.levels)):
+            node, code = self.index.parent(level, path[0])
+            path, codes = [node, *path], [code, *codes]
+        score, parent = torch.zeros_like(leaf, dtype=self.floor.dtype), torch.zeros_like(leaf)
+        cache = None
+        for level in range(self.index.levels):
+            distinct, row = (user * self.index.leaves + path[level]).unique(return_inverse=True)
+            # One of the sequences that share a prefix stands for it.
+            one = torch.empty_like(distinct).scatter_(0, row, torch.arange(len(row), device=row.device))
+            self.spent += user[one].bincount(minlength=self.users)
+            last = codes[level - 1][one] if level else torch.zeros_like(one)
+            log_probs, cache = self.step(level, user[one], last, parent[one], cache)
+            score = score + log_probs[row, codes[level]]
+            parent = row
+        return score
+
+
+def _root(users: int, index: ItemIndex) -> Prefixes:
+    """One empty prefix per user."""
+    user = torch.arange(users, device=index.codes.device)
+    zero = torch.zeros_like(user)
+    return Prefixes(user, zero, zero, zero, torch.zeros(users, device=user.device))
+
+
+def _legal(index: ItemIndex, level: int, prefixes: Prefixes, log_probs: Float[Tensor, "P V"]) -> Prefixes:
+    """All continuations in the trie that have any probability."""
+    parent, node, code = index.continuations(level, prefixes.node)
+    score = prefixes.score[parent] + log_probs[parent, code]
+    return _possible(Prefixes(prefixes.user[parent], node, code, parent, score))
+
+
+def _any(index: ItemIndex, level: int, prefixes: Prefixes, log_probs: Float[Tensor, "P V"]) -> Prefixes:
+    """All continuations that have any probability; node -1 where the trie has none."""
+    rows, size = log_probs.shape
+    parent = torch.arange(rows, device=log_probs.device).repeat_interleave(size)
+    code = torch.arange(size, device=log_probs.device).repeat(rows)
+    node = index.child(level, prefixes.node[parent], code)
+    score = (prefixes.score[:, None] + log_probs).flatten()
+    return _possible(Prefixes(prefixes.user[parent], node, code, parent, score))
+
+
+def _possible(prefixes: Prefixes) -> Prefixes:
+    return prefixes.pick(prefixes.score > -torch.inf)
+
+
+def _slots(user: Int[Tensor, "P"], users: int) -> Int[Tensor, "P"]:
+    """Place of each row among its user's rows."""
+    count = user.bincount(minlength=users)
+    return torch.arange(len(user), device=user.device) - (count.cumsum(0) - count)[user]
+
+
+def _dense(user: Int[Tensor, "P"], value: Tensor, users: int, width: int, fill: float = -torch.inf) -> Tensor:
+    """`[B, W]` values of each user side by side, at least `width`."""
+    slot = _slots(user, users)
+    longest = int(slot.max()) + 1 if len(slot) else 0
+    dense = value.new_full((users, max(width, longest)), fill)
+    dense[user, slot] = value
+    return dense
+
+
+def _widest(prefixes: Prefixes, users: int, width: int) -> Int[Tensor, "Q"]:
+    """Rows of the `width` best prefixes of each user, in order of user."""
+    count = prefixes.user.bincount(minlength=users)
+    score, slot = _dense(prefixes.user, prefixes.score, users, width).topk(width, dim=1)
+    return ((count.cumsum(0) - count)[:, None] + slot)[score > -torch.inf]
+
+
+def _best(user: Int[Tensor, "F"], item: Int[Tensor, "F"], score: Float[Tensor, "F"], users: int, k: int) -> Ranking:
+    """The `k` best items of each user, ties in order of item."""
+    items, scores = _dense(user, item, users, k, fill=0.0), _dense(user, score, users, k)
     items, order = items.sort(dim=1, stable=True)
     scores, order = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
-    items = items.gather(1, order)[:, :k]
-    short = k - items.shape[1]
-    if short > 0:
-        items = torch.nn.functional.pad(items, (0, short))
-        scores = torch.nn.functional.pad(scores, (0, short), value=-torch.inf)
-    return Ranking(items, scores[:, :k], torch.zeros(len(items), dtype=torch.bool, device=items.device))
+    unproven = torch.zeros(users, dtype=torch.bool, device=user.device)
+    return Ranking(items.gather(1, order)[:, :k], scores[:, :k], unproven)

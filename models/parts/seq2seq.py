@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import T5Config, T5Model
 
 
@@ -36,18 +37,17 @@ class Encoded(NamedTuple):
     mask: Bool[Tensor, "B S"]
 
 
-class Prefixes(NamedTuple):
-    """Decoder caches of `P` prefixes per user, per decoder layer.
+class Memory(NamedTuple):
+    """What all prefixes of a user share, per decoder layer.
 
     Attributes:
-        cross: keys and values `[B, H, S, d]` of the user's history, one for all prefixes.
-        past: keys and values `[B, P, t, H, d]` of the tokens so far.
-        mask: `[B, 1, 1, S]`, 0 at tokens and -inf at padding.
+        keys, values: `[B, H, S, d]` of the user's history.
+        mask: `[B, 1, 1, S]`, true at tokens.
     """
 
-    cross: list[tuple[Tensor, Tensor]]
-    past: list[tuple[Tensor, Tensor]]
-    mask: Tensor
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Bool[Tensor, "B 1 1 S"]
 
 
 class CodeTransformer(nn.Module):
@@ -83,51 +83,77 @@ class CodeTransformer(nn.Module):
         )
         return output.last_hidden_state
 
-    def start(self, encoded: Encoded) -> Prefixes:
-        """Caches of one empty prefix per user."""
-        cross, past = [], []
-        users = len(encoded.states)
-        for block in self._blocks:
-            attention = block.layer[1].EncDecAttention
-            keys, values = self._heads(attention.k(encoded.states)), self._heads(attention.v(encoded.states))
-            cross.append((keys.transpose(1, 2), values.transpose(1, 2)))
-            empty = keys.new_zeros(users, 1, 0, self.sizes.heads, self.sizes.head_width)
-            past.append((empty, empty))
-        mask = torch.zeros(encoded.mask.shape, dtype=encoded.states.dtype, device=encoded.mask.device)
-        return Prefixes(cross, past, mask.masked_fill(~encoded.mask, -torch.inf)[:, None, None])
+    def memory(self, encoded: Encoded) -> Memory:
+        attentions = [block.layer[1].EncDecAttention for block in self._blocks]
+        keys = [self._heads(attention.k(encoded.states)).transpose(1, 2) for attention in attentions]
+        values = [self._heads(attention.v(encoded.states)).transpose(1, 2) for attention in attentions]
+        return Memory(keys, values, encoded.mask[:, None, None])
 
+    @torch.no_grad()
     def step(
-        self, token: Float[Tensor, "B P D"], prefixes: Prefixes, parent: Int[Tensor, "B P"] | None = None
-    ) -> tuple[Float[Tensor, "B P D"], Prefixes]:
-        """State after one more token; prefix p continues prefix `parent[p]` of its user (None: prefix p itself)."""
-        past, x = [], token
+        self,
+        token: Float[Tensor, "P D"],
+        user: Int[Tensor, "P"],
+        memory: Memory,
+        parent: Int[Tensor, "P"],
+        cache: Float[Tensor, "t Q n 2 H d"] | None,
+    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "t1 P n 2 H d"]]:
+        """States after one more token of prefixes of the users `user`, ascending, and their cache.
+
+        A cache holds, per earlier token and layer, the keys and values of the prefixes; `parent` are rows of it.
+        """
+        seats = _Seats(user, len(memory.mask))
+        memory = seats.present(memory)
+        length, x = 1 if cache is None else len(cache) + 1, token
+        sizes = (len(self._blocks), 2, self.sizes.heads, self.sizes.head_width)
+        grown = token.new_empty(length, len(user), *sizes)
+        if cache is not None:
+            torch.index_select(cache, 1, parent, out=grown[:-1])
+        # T5 computes its position bias in the first layer for all.
+        bias = self._blocks[0].layer[0].SelfAttention.compute_bias(length, length)[0, :, -1].T[:, None]
         for number, block in enumerate(self._blocks):
-            self_attention = block.layer[0].SelfAttention
-            hidden = block.layer[0].layer_norm(x)
-            keys, values = (
-                torch.cat([_gather(old, parent), self._heads(project(hidden))[:, :, None]], dim=2)
-                for old, project in zip(prefixes.past[number], (self_attention.k, self_attention.v), strict=True)
+            attention, hidden = block.layer[0].SelfAttention, block.layer[0].layer_norm(x)
+            keys, values = grown[:, :, number].unbind(2)
+            keys[-1], values[-1] = self._heads(attention.k(hidden)), self._heads(attention.v(hidden))
+            # A handful of keys for one query each: products and sums beat any attention kernel.
+            weights = ((self._heads(attention.q(hidden)) * keys).sum(-1) + bias).softmax(0)
+            x = x + attention.o((weights[..., None] * values).sum(0).flatten(1))
+            attention = block.layer[1].EncDecAttention
+            query = seats.seat(self._heads(attention.q(block.layer[1].layer_norm(x))))
+            read = F.scaled_dot_product_attention(
+                query, memory.keys[number], memory.values[number], memory.mask, scale=1.0
             )
-            past.append((keys, values))
-            if number == 0:  # T5 computes its position bias in the first layer for all
-                length = keys.shape[2]
-                bias = self_attention.compute_bias(length, length)[0, :, -1]
-            query = self._heads(self_attention.q(hidden))
-            weights = (torch.einsum("bphd,bpthd->bpht", query, keys) + bias).softmax(-1)
-            x = x + self_attention.o(torch.einsum("bpht,bpthd->bphd", weights, values).flatten(2))
-            cross_attention = block.layer[1].EncDecAttention
-            query = self._heads(cross_attention.q(block.layer[1].layer_norm(x))).transpose(1, 2)
-            cross_keys, cross_values = prefixes.cross[number]
-            weights = (query @ cross_keys.transpose(2, 3) + prefixes.mask).softmax(-1)
-            x = x + cross_attention.o((weights @ cross_values).transpose(1, 2).flatten(2))
+            x = x + attention.o(seats.leave(read).flatten(1))
             x = block.layer[2](x)
-        return self.decoder.final_layer_norm(x), Prefixes(prefixes.cross, past, prefixes.mask)
+        return self.decoder.final_layer_norm(x), grown
 
     def _heads(self, x: Float[Tensor, "... HD"]) -> Float[Tensor, "... H d"]:
         return x.unflatten(-1, (self.sizes.heads, self.sizes.head_width))
 
 
-def _gather(cache: Float[Tensor, "B Q t H d"], parent: Int[Tensor, "B P"] | None) -> Float[Tensor, "B P t H d"]:
-    if parent is None:
-        return cache
-    return cache[torch.arange(len(cache), device=cache.device)[:, None], parent]
+class _Seats:
+    """Prefixes, flat and in order of user, side by side per user: `[P, H, d]` <-> `[U, H, places, d]`.
+
+    Attention over a history needs a user's prefixes together; all else is cheaper without the empty places.
+    """
+
+    def __init__(self, user: Int[Tensor, "P"], users: int) -> None:
+        self.users, self.row, count = user.unique_consecutive(return_inverse=True, return_counts=True)
+        self.place = torch.arange(len(user), device=user.device) - (count.cumsum(0) - count)[self.row]
+        self.places = int(count.max()) if len(count) else 0
+        self.all = len(self.users) == users
+
+    def present(self, memory: Memory) -> Memory:
+        """Of the users who have prefixes."""
+        if self.all:
+            return memory
+        keys, values = ([layer[self.users] for layer in layers] for layers in (memory.keys, memory.values))
+        return Memory(keys, values, memory.mask[self.users])
+
+    def seat(self, x: Float[Tensor, "P H d"]) -> Float[Tensor, "U H places d"]:
+        seated = x.new_zeros(len(self.users), self.places, *x.shape[1:])
+        seated[self.row, self.place] = x
+        return seated.transpose(1, 2)
+
+    def leave(self, seated: Float[Tensor, "U H places d"]) -> Float[Tensor, "P H d"]:
+        return seated.transpose(1, 2)[self.row, self.place]

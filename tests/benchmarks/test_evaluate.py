@@ -15,7 +15,7 @@ from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from models.api import Ranking, Recommender
 from models.parts.index import ItemIndex
-from models.parts.search import beam_search
+from models.parts.search import beam_search, exact_search
 
 ITEMS = 60
 
@@ -175,10 +175,11 @@ def coded() -> tuple[ItemIndex, list[float]]:
 def test_equal_codes_never_give_two_items_one_hit(constrained: bool) -> None:
     index, scores = coded()
 
-    def step(codes: Tensor | None, parent: Tensor | None, state: None) -> tuple[Tensor, None]:
-        return torch.tensor(scores).expand(3, 1, 4), None
+    def step(level: int, user: Tensor, code: Tensor, parent: Tensor, cache: None) -> tuple[Tensor, None]:
+        return torch.tensor(scores).expand(3, 4), None
 
-    found = beam_search(step, None, index, k=4, width=4, constrained=constrained)
+    exact, free = exact_search(step, 3, index, k=4), beam_search(step, 3, index, k=4, width=4, constrained=False)
+    found = exact if constrained else free
     check(found, users=3, k=4, items=4, model="codes")
     ranks = target_ranks(found.items, torch.tensor([2, 3, 1])).tolist()
     # Best is the code that names no item: a miss that takes rank 1 where codes are free, illegal in the trie.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
 from itertools import pairwise
@@ -91,6 +92,16 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert len({str(order) for order in [first, *others]}) == 4
 
 
+@pytest.mark.parametrize(("epoch", "expected"), [(None, "fd15a86f752cfa40"), (at(2), "d7a148a15942663a")])
+def test_order_and_content_never_change(epoch: Callable[[], int] | None, expected: str) -> None:
+    """Bit by bit as they were when the records of the board were made."""
+    digest = hashlib.sha256()
+    for batch in Batches(examples_of([number**2 % 23 for number in range(6 * POOL)]), 4, 9, seed=5, epoch=epoch):
+        for tensor in batch:
+            digest.update(str(tensor.tolist()).encode())
+    assert digest.hexdigest()[:16] == expected
+
+
 def test_the_epoch_is_asked_for_at_each_iteration() -> None:
     now = [0]
     batches = Batches(examples_of([3] * 30), 4, 5, epoch=lambda: now[0])
@@ -145,3 +156,28 @@ def test_reads_a_read_only_memory_map() -> None:
         warnings.simplefilter("error")
         (batch,) = Batches(examples, 4, 5)
     assert sorted(unpadded(batch)) == expected(examples, 5)
+
+
+@pytest.mark.parametrize("epoch", [None, at(1)])
+def test_nothing_is_read_back_from_the_device(epoch: Callable[[], int] | None) -> None:
+    """Not even a length: a meta tensor has no values, and refuses to give any."""
+    examples = examples_of([1, 4, 2, 8, 0, 3])
+    with pytest.raises(RuntimeError, match="meta"):
+        int(torch.zeros((), device="meta"))
+    on_cpu, on_meta = (Batches(examples, 2, 5, device, epoch=epoch) for device in ("cpu", "meta"))
+    for batch, empty in zip(on_cpu, on_meta, strict=True):
+        assert all(tensor.device.type == "meta" for tensor in empty)
+        assert [tensor.shape for tensor in empty] == [tensor.shape for tensor in batch]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_is_never_waited_for() -> None:
+    examples = examples_of([length % 9 for length in range(50)])
+    batches, expected = (Batches(examples, 8, 5, device, epoch=at(1)) for device in ("cuda", "cpu"))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = list(batches)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for ours, wanted in zip(found, expected, strict=True):
+        assert all(torch.equal(one.cpu(), two) for one, two in zip(ours, wanted, strict=True))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import product
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +11,7 @@ from data_prep.corpus import ItemVectors
 from models.api import Batch, Budget, Corpus, Examples, Fit, Ranking
 from models.parts.index import ItemIndex
 from models.parts.rqvae import RqVae, RqVaeConfig
+from models.parts.search import beam_search
 from models.parts.seq2seq import Encoded, T5Sizes
 from models.tiger import Config, Tiger, train
 
@@ -33,10 +31,10 @@ LENGTHS = [1, 4, 2, 3, 1, 3]
 TARGET = torch.tensor([9, 1, 3, 13, 12, 8])
 
 
-def made(rows: list[Row] = ROWS, sizes: tuple[int, ...] = SIZES, beam: int = 3, seed: int = 0) -> Tiger:
+def made(rows: list[Row] = ROWS, sizes: tuple[int, ...] = SIZES, seed: int = 0) -> Tiger:
     torch.manual_seed(seed)
     index = ItemIndex(torch.tensor([(-1,) * len(sizes), *rows]), sizes)
-    model = Tiger(replace(CONFIG, beam=beam), index).eval()
+    model = Tiger(CONFIG, index).eval()
     with torch.no_grad():  # far from the even distribution of a fresh model
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.5)
@@ -75,7 +73,7 @@ def teacher_forced(model: Tiger, history: Tensor) -> Tensor:
     encoded = model.encode(history)
     known: dict[tuple[int, ...], Tensor] = {}
     columns = []
-    for row in model.index.codes[1:].tolist():
+    for row in model.index.codes[1:, 0].tolist():
         codes = tuple(row)
         if codes not in known:
             tokens = [code + 1 + sum(model.index.sizes[:level]) for level, code in enumerate(codes)]
@@ -95,60 +93,49 @@ def test_the_loss_is_minus_the_score_of_the_target() -> None:
 
 
 @torch.inference_mode()
+def test_scores_are_teacher_forced() -> None:
+    model = made()
+    items = torch.tensor([[3, 9, 1], [1, 2, 13], [5, 6, 7], [8, 8, 9], [4, 10, 11], [12, 13, 1]])
+    expected = teacher_forced(model, HISTORY).gather(1, items - 1)
+    torch.testing.assert_close(model.score(HISTORY, items), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
 def test_steps_score_the_target_as_training_does() -> None:
     model = made()
-    codes = model.index.codes[TARGET]
-    here = torch.zeros(6, 1, dtype=torch.long)
-    log_probs, state = model.step(None, None, (0, model.transformer.start(model.encode(HISTORY))))
-    total = log_probs.gather(2, codes[:, None, :1]).sum()
-    for level in (1, 2):
-        log_probs, state = model.step(codes[:, level - 1 : level], here, state)
-        assert log_probs.shape == (6, 1, SIZES[level])
-        total = total + log_probs.gather(2, codes[:, None, level : level + 1]).sum()
+    codes, user = model.index.codes[TARGET, 0], torch.arange(6)
+    step, cache, total = model.steps(HISTORY), None, torch.zeros(6)
+    for level in range(3):
+        log_probs, cache = step(level, user, codes[:, level - 1] if level else user * 0, user, cache)
+        assert log_probs.shape == (6, SIZES[level])
+        total = total + log_probs.gather(1, codes[:, level : level + 1])[:, 0]
     loss = model.training_step(Batch(torch.arange(6), HISTORY, TARGET), 0)
-    torch.testing.assert_close(total / -18, loss)
-
-
-def assert_full_ranking(ranking: Ranking, scores: Tensor, users: list[int]) -> None:
-    k = ranking.items.shape[1]
-    expected, order = scores.sort(dim=1, descending=True, stable=True)
-    assert ranking.items[users].tolist() == (order[users, :k] + 1).tolist()
-    torch.testing.assert_close(ranking.scores[users], expected[users, :k], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(total.sum() / -18, loss)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @torch.inference_mode()
-def test_a_wide_beam_ranks_as_teacher_forcing_does(seed: int) -> None:
+def test_it_ranks_as_teacher_forcing_does(seed: int) -> None:
     model = made(seed=seed)
-    ranking = model.rank(HISTORY, k=8)  # a beam of 24 for 13 items
-    assert ranking.certified.all()
-    assert_full_ranking(ranking, teacher_forced(model, HISTORY), list(range(6)))
+    scores, order = teacher_forced(model, HISTORY).sort(dim=1, descending=True, stable=True)
+    for k in (1, 8, 13):
+        ranking = model.rank(HISTORY, k)
+        assert ranking.certified.all()
+        assert ranking.items.tolist() == (order[:, :k] + 1).tolist()
+        torch.testing.assert_close(ranking.scores, scores[:, :k], atol=1e-5, rtol=1e-5)
 
 
-def test_what_a_narrow_beam_certifies_is_right() -> None:
-    rows = [tuple(row) for row in product(range(5), range(4), range(3))][::2]
-    model = made(rows, (5, 4, 3), beam=2)
-    history = torch.randint(1, len(rows) + 1, (60, 3))
-    batch = Batch(torch.arange(60), history, history[:, 2])
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(35):  # a model that knows a little is sure of some users only
-        optimizer.zero_grad()
-        model.training_step(batch, 0).backward()
-        optimizer.step()
-    with torch.inference_mode():
-        ranking = model.rank(history, k=2)
-        proven = ranking.certified.nonzero().flatten().tolist()
-        assert 5 < len(proven) < 55
-        assert_full_ranking(ranking, teacher_forced(model, history), proven)
+def beam(model: Tiger, history: Tensor, k: int, width: int, constrained: bool) -> Ranking:
+    return beam_search(model.steps(history), len(history), model.index, k, width, constrained)
 
 
 @pytest.mark.parametrize("constrained", [True, False])
 @torch.inference_mode()
 def test_a_user_alone_ranks_as_in_a_batch(constrained: bool) -> None:
     model = made()
-    together = model.beam(HISTORY, 5, 4, constrained)
+    together = beam(model, HISTORY, 5, 4, constrained)
     for user, length in enumerate(LENGTHS):
-        alone = model.beam(HISTORY[user : user + 1, :length], 5, 4, constrained)
+        alone = beam(model, HISTORY[user : user + 1, :length], 5, 4, constrained)
         assert alone.items[0].tolist() == together.items[user].tolist()
         assert alone.certified[0] == together.certified[user]
         torch.testing.assert_close(alone.scores[0], together.scores[user], atol=1e-5, rtol=1e-5)
@@ -157,7 +144,7 @@ def test_a_user_alone_ranks_as_in_a_batch(constrained: bool) -> None:
 @torch.inference_mode()
 def test_a_free_beam_ranks_items_as_the_trie_does_and_names_the_rest_0() -> None:
     model = made()
-    free, legal = model.beam(HISTORY, 30, 24, constrained=False), model.beam(HISTORY, 13, 24, constrained=True)
+    free, legal = beam(model, HISTORY, 30, 24, constrained=False), beam(model, HISTORY, 13, 24, constrained=True)
     assert not free.certified.any()
     for user in range(6):
         named = free.items[user] > 0
@@ -206,7 +193,7 @@ def test_train_makes_tokenizer_index_and_recommender() -> None:
     assert (budget.epochs, budget.batch_size) == (CONFIG.tokenizer_epochs, CONFIG.tokenizer_batch)
     assert examples is not None
     assert examples.target.tolist() == list(range(1, 13))
-    codes = recommender.index.codes[1:]
+    codes = recommender.index.codes[1:, 0]
     assert torch.equal(codes[:, :2], tokenizer.item_codes())
     assert len(codes.unique(dim=0)) == 12
     assert codes[[1, 3, 8], 2].tolist() == [0, 1, 2]

@@ -29,25 +29,29 @@ def assert_trie_is(index: ItemIndex, rows: list[Row]) -> None:
     """Walks every prefix, and compares with what a search through `rows` finds."""
     prefixes: list[Row] = [()]
     for level, size in enumerate(index.sizes):
-        node = torch.arange(-1, len(prefixes))
-        codes, child, exists = index.continuations(level, node)
-        assert not exists[0].any()
+        parent, node, code = index.continuations(level, torch.arange(len(prefixes)))
         following: list[Row] = []
         for number, prefix in enumerate(prefixes):
             legal = sorted({row[level] for row in rows if row[:level] == prefix})
-            found = exists[number + 1]
-            assert codes[number + 1][found].tolist() == legal
+            found = parent == number
+            assert code[found].tolist() == legal
             # Nodes of a level are numbered in lexicographic order.
-            assert child[number + 1][found].tolist() == list(range(len(following), len(following) + len(legal)))
+            assert node[found].tolist() == list(range(len(following), len(following) + len(legal)))
             every = index.child(level, torch.tensor(number), torch.arange(size)).tolist()
             assert every == [len(following) + legal.index(code) if code in legal else -1 for code in range(size)]
             following += [(*prefix, code) for code in legal]
+        assert (parent.diff() >= 0).all()
+        back, last = index.parent(level, node)
+        assert torch.equal(back, parent)
+        assert torch.equal(last, code)
         assert index.child(level, torch.tensor(-1), torch.arange(size)).tolist() == [-1] * size
         prefixes = following
     groups = [[item for item, row in enumerate(rows, 1) if row == prefix] for prefix in prefixes]
     width = max(map(len, groups))
     padded = [group + [0] * (width - len(group)) for group in ([], *groups)]
     assert index.items_at(torch.arange(-1, len(prefixes))).tolist() == padded
+    assert index.leaves == len(prefixes)
+    assert index.leaves_of(torch.arange(1, len(rows) + 1)).tolist() == [[prefixes.index(row)] for row in rows]
 
 
 @given(coded())
@@ -56,13 +60,22 @@ def test_trie_is_brute_force(drawn: tuple[list[Row], tuple[int, ...]]) -> None:
     assert_trie_is(index_of(rows, sizes), rows)
 
 
-def test_nodes_of_any_shape() -> None:
+def test_prefixes_in_any_order_and_number() -> None:
     index = index_of([(0, 1), (2, 0), (2, 1)], (3, 2))
-    codes, child, exists = index.continuations(1, torch.tensor([[0, 1], [-1, 1]]))
-    assert exists.tolist() == [[[True, False], [True, True]], [[False, False], [True, True]]]
-    assert codes[exists].tolist() == [1, 0, 1, 0, 1]
-    assert child[exists].tolist() == [0, 1, 2, 1, 2]
+    parent, node, code = index.continuations(1, torch.tensor([1, 0, 1]))
+    assert parent.tolist() == [0, 0, 1, 2, 2]
+    assert node.tolist() == [1, 2, 0, 1, 2]
+    assert code.tolist() == [0, 1, 1, 0, 1]
+    assert index.continuations(1, torch.tensor([], dtype=torch.long)).node.tolist() == []
     assert index.items_at(torch.tensor([[2, -1]])).tolist() == [[[3], [0]]]
+
+
+def test_several_sequences_of_an_item() -> None:
+    index = ItemIndex(torch.tensor([[[-1, -1]] * 2, [[2, 0], [0, 1]], [[-1, -1], [2, 0]]]), (3, 2))
+    assert index.leaves == 2
+    assert index.leaves_of(torch.tensor([1, 2])).tolist() == [[1, 0], [-1, 1]]
+    assert index.items_at(torch.tensor([0, 1])).tolist() == [[1, 0], [1, 2]]
+    assert index.card()["shared_prefix"] == pytest.approx([2 / 3, 2 / 3])
 
 
 def test_card_by_hand() -> None:
@@ -83,10 +96,13 @@ def test_card_by_hand() -> None:
         ([[-1, -1], [0, 1], [2, 2]], (3, 2), r"item 2 has code 2 at level 1; possible: 0\.\.1"),
         ([[-1, -1], [-1, 1]], (3, 2), r"item 1 has code -1 at level 0; possible: 0\.\.2"),
         ([[0, 0], [0, 1]], (3, 2), r"need 2 levels and -1 in row 0"),
-        ([[-1, -1], [0, 1]], (3, 2, 4), r"codes of shape \(2, 2\) need 3 levels"),
+        ([[-1, -1], [0, 1]], (3, 2, 4), r"codes of shape \(2, 1, 2\) need 3 levels"),
+        ([[[-1, -1]] * 2, [[0, 1], [0, -1]]], (3, 2), r"item 1 has code -1 at level 1"),
+        ([[[-1, -1]] * 2, [[-1, -1]] * 2], (3, 2), r"item 1 has code -1 at level 0"),
+        ([[[-1, -1]] * 2, [[0, 1], [0, 1]]], (3, 2), r"item 1 has the sequence \[0, 1\] twice"),
     ],
 )
-def test_impossible_codes(codes: list[list[int]], sizes: tuple[int, ...], message: str) -> None:
+def test_impossible_codes(codes: list[object], sizes: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ItemIndex(torch.tensor(codes), sizes)
 
@@ -95,7 +111,7 @@ def test_the_callers_codes_may_change_later() -> None:
     codes = torch.tensor([[-1], [0], [1]])
     index = ItemIndex(codes, (2,))
     codes[1] = 1
-    assert index.codes.tolist() == [[-1], [0], [1]]
+    assert index.codes.tolist() == [[[-1]], [[0]], [[1]]]
 
 
 OLD: list[Row] = [(0, 1), (2, 0), (2, 0), (1, 1)]

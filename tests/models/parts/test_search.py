@@ -1,22 +1,23 @@
-"""Beam search on tables of random log-probabilities: against brute force, a plain-Python beam, and its own proof."""
+"""Exact search and beam search on tables of log-probabilities: against brute force and a plain-Python beam."""
 
 from __future__ import annotations
 
 import math
 from itertools import product
-from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from models.api import Ranking
+from models.parts import search as module
 from models.parts.index import ItemIndex
-from models.parts.search import beam_search
+from models.parts.search import beam_search, exact_search
 
 Row = tuple[int, ...]
+Item = list[Row]
 Listed = list[tuple[int, float]]
 
 
@@ -25,38 +26,56 @@ class Tables:
 
     def __init__(self, users: int, sizes: tuple[int, ...], seed: int, ties: bool) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.users, self.sizes = users, sizes
+        self.users, self.sizes, self.expanded = users, sizes, list[tuple[int, int, int]]()
         shapes = [(users, math.prod(sizes[:level]), size) for level, size in enumerate(sizes)]
         if ties:  # small integers: sums are exact and often equal
             self.levels = [-torch.randint(0, 4, shape, generator=generator).float() for shape in shapes]
         else:
             self.levels = [torch.randn(shape, generator=generator).log_softmax(-1) for shape in shapes]
 
-    def of(self, user: int) -> Tables:
-        alone = Tables(1, self.sizes, 0, ties=True)
-        alone.levels = [table[user : user + 1] for table in self.levels]
-        return alone
+    def of(self, users: list[int]) -> Tables:
+        some = Tables(len(users), self.sizes, 0, ties=True)
+        some.levels = [table[users] for table in self.levels]
+        return some
 
-    def step(self, codes: Tensor | None, parent: Tensor | None, state: Any) -> tuple[Tensor, Any]:
-        level, prefix = state
-        if codes is None:
-            prefix = torch.zeros(self.users, 1, dtype=torch.long)
-        else:
-            prefix = prefix.gather(1, parent) * self.sizes[level - 1] + codes
-        return self.levels[level][torch.arange(self.users)[:, None], prefix], (level + 1, prefix)
+    def step(
+        self, level: int, user: Tensor, code: Tensor, parent: Tensor, cache: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        assert (user.diff() >= 0).all(), "prefixes come in order of user"
+        prefix = code if cache is None else cache[parent] * self.sizes[level - 1] + code
+        self.expanded += [(level, *pair) for pair in zip(user.tolist(), prefix.tolist(), strict=True)]
+        return self.levels[level][user, prefix], prefix
 
-    def score(self, user: int, codes: Row) -> float:
+    def score(self, user: int, codes: Row) -> Tensor:
         """Float32 sums from left to right, as any search adds them."""
         total, prefix = torch.zeros(()), 0
         for level, code in enumerate(codes):
             total = total + self.levels[level][user, prefix, code]
             prefix = prefix * self.sizes[level] + code
-        return float(total)
+        return total
+
+    def item_score(self, user: int, item: Item) -> float:
+        return float(torch.stack([self.score(user, row) for row in item]).logsumexp(0))
 
 
-def search(tables: Tables, rows: list[Row], k: int, width: int, constrained: bool = True) -> Ranking:
-    index = ItemIndex(torch.tensor([(-1,) * len(tables.sizes), *rows]), tables.sizes)
-    return beam_search(tables.step, (0, None), index, k, width, constrained)
+def index_of(items: list[Item], sizes: tuple[int, ...]) -> ItemIndex:
+    most = max(map(len, items))
+    none = (-1,) * len(sizes)
+    return ItemIndex(torch.tensor([[none] * most, *(item + [none] * (most - len(item)) for item in items)]), sizes)
+
+
+def exact(tables: Tables, items: list[Item], k: int, width: int | None = None, cap: int | None = None) -> Ranking:
+    return exact_search(tables.step, tables.users, index_of(items, tables.sizes), k, width, cap)
+
+
+def spent(ranking: Ranking) -> Tensor:
+    assert ranking.expansions is not None
+    return ranking.expansions
+
+
+def beam(tables: Tables, rows: list[Row], k: int, width: int, constrained: bool = True) -> Ranking:
+    index = index_of([[row] for row in rows], tables.sizes)
+    return beam_search(tables.step, tables.users, index, k, width, constrained)
 
 
 def listed(ranking: Ranking, user: int) -> Listed:
@@ -68,8 +87,8 @@ def ordered(found: Listed, k: int) -> Listed:
     return best + [(0, -math.inf)] * (k - len(best))
 
 
-def full_ranking(tables: Tables, user: int, rows: list[Row], k: int) -> Listed:
-    return ordered([(item, tables.score(user, row)) for item, row in enumerate(rows, 1)], k)
+def full_ranking(tables: Tables, user: int, items: list[Item], k: int) -> Listed:
+    return ordered([(number, tables.item_score(user, item)) for number, item in enumerate(items, 1)], k)
 
 
 def plain_beam(tables: Tables, user: int, rows: list[Row], k: int, width: int, constrained: bool) -> Listed:
@@ -78,125 +97,169 @@ def plain_beam(tables: Tables, user: int, rows: list[Row], k: int, width: int, c
         grown = [(*beam, code) for beam in beams for code in range(size)]
         legal = {row[: level + 1] for row in rows}
         grown = [beam for beam in grown if beam in legal or not constrained]
-        beams = sorted(grown, key=lambda beam: -tables.score(user, beam))[:width]
+        beams = sorted(grown, key=lambda beam: -float(tables.score(user, beam)))[:width]
     found: Listed = []
     for beam in beams:
         items = [item for item, row in enumerate(rows, 1) if row == beam] or [0]
-        found += [(item, tables.score(user, beam)) for item in items]
+        found += [(item, float(tables.score(user, beam))) for item in items]
     return ordered(found, k)
 
 
+def rows_of(sizes: tuple[int, ...]) -> st.SearchStrategy[Row]:
+    return st.tuples(*(st.integers(0, size - 1) for size in sizes))
+
+
 @st.composite
-def coded(draw: st.DrawFn) -> tuple[list[Row], tuple[int, ...]]:
-    sizes = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
-    row = st.tuples(*(st.integers(0, size - 1) for size in sizes))
-    return draw(st.lists(row, min_size=1, max_size=12)), sizes
+def coded(draw: st.DrawFn, sequences: int = 1) -> tuple[list[Item], tuple[int, ...]]:
+    """Items of one to `sequences` sequences; few codes, so that prefixes and whole sequences collide."""
+    sizes = tuple(draw(st.lists(st.integers(1, 4), min_size=1, max_size=4)))
+    item = st.lists(rows_of(sizes), min_size=1, max_size=sequences, unique=True)
+    return draw(st.lists(item, min_size=1, max_size=12)), sizes
 
 
-@given(coded(), st.integers(0, 10**6), st.booleans(), st.integers(1, 15))
-def test_a_wide_beam_is_the_full_ranking(
-    drawn: tuple[list[Row], tuple[int, ...]], seed: int, ties: bool, k: int
-) -> None:
-    rows, sizes = drawn
+Drawn = tuple[list[Item], tuple[int, ...]]
+ONE, FOUR = coded(), coded(sequences=4)
+SEEDS, WIDTHS = st.integers(0, 10**6), st.none() | st.integers(1, 6)
+
+
+@given(ONE | FOUR, SEEDS, st.booleans(), st.sampled_from([1, 2, 10, 50]), WIDTHS)
+@settings(max_examples=300)
+def test_exact_is_brute_force(drawn: Drawn, seed: int, ties: bool, k: int, width: int | None) -> None:
+    """Items, order and scores to the last bit, whatever the width of the first beam."""
+    items, sizes = drawn
     tables = Tables(3, sizes, seed, ties)
-    ranking = search(tables, rows, k, width=len(rows))
+    ranking = exact(tables, items, k, width)
     assert ranking.certified.all()
-    assert ranking.items.shape == ranking.scores.shape == (3, k)
     for user in range(3):
-        assert listed(ranking, user) == full_ranking(tables, user, rows, k)
+        assert listed(ranking, user) == full_ranking(tables, user, items, k)
 
 
-@given(coded(), st.integers(0, 10**6), st.booleans(), st.integers(1, 6), st.integers(1, 4))
-def test_a_certified_list_is_the_full_ranking(
-    drawn: tuple[list[Row], tuple[int, ...]], seed: int, ties: bool, k: int, width: int
+@pytest.mark.parametrize("sequences", [1, 4])
+@pytest.mark.parametrize("ties", [True, False])
+def test_exact_is_brute_force_on_a_larger_catalogue(sequences: int, ties: bool) -> None:
+    sizes = (7, 6, 5)
+    draw = torch.Generator().manual_seed(0)
+    items: list[Item] = [
+        list({(int(row[0]), int(row[1]), int(row[2])) for row in torch.randint(0, 5, (sequences, 3), generator=draw)})
+        for _ in range(150)
+    ]
+    tables = Tables(5, sizes, 1, ties)
+    for k in (1, 10, 50):
+        ranking = exact(tables, items, k)
+        assert ranking.certified.all()
+        for user in range(5):
+            assert listed(ranking, user) == full_ranking(tables, user, items, k)
+
+
+@given(ONE | FOUR, SEEDS, st.booleans(), st.integers(1, 6), WIDTHS, st.integers(1, 40))
+@settings(max_examples=300)
+def test_a_cap_loses_the_proof_but_never_tells_a_lie(
+    drawn: Drawn, seed: int, ties: bool, k: int, width: int | None, cap: int
 ) -> None:
-    rows, sizes = drawn
+    items, sizes = drawn
     tables = Tables(4, sizes, seed, ties)
-    ranking = search(tables, rows, k, width)
+    ranking = exact(tables, items, k, width, cap)
     for user in ranking.certified.nonzero().flatten().tolist():
-        assert listed(ranking, user) == full_ranking(tables, user, rows, k)
+        assert listed(ranking, user) == full_ranking(tables, user, items, k)
+    if all(len(item) == 1 for item in items):
+        assert int(spent(ranking).max()) <= max(cap, len(sizes))
 
 
-EVERY_PAIR: list[Row] = list(product(range(4), range(4)))
+@given(ONE | FOUR, SEEDS, st.booleans(), st.integers(1, 6), st.permutations(range(5)), st.integers(1, 12))
+def test_neither_the_batch_nor_its_order_matters(
+    drawn: Drawn, seed: int, ties: bool, k: int, order: list[int], rows: int
+) -> None:
+    """Users alone, in another order, or with as few prefixes expanded at once as can be."""
+    items, sizes = drawn
+    tables = Tables(5, sizes, seed, ties)
+    together, moved = exact(tables, items, k), exact(tables.of(order), items, k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ROWS", rows)
+        chunked = exact(tables, items, k)
+    for user in range(5):
+        alone = exact(tables.of([user]), items, k)
+        assert listed(alone, 0) == listed(together, user) == listed(moved, order.index(user)) == listed(chunked, user)
 
 
-def test_the_certificate_tells_users_apart() -> None:
-    """A narrow beam drops prefixes of every user: some lists are proven, some are wrong, and no wrong one is proven."""
-    tables = Tables(200, (4, 4), seed=0, ties=False)
-    ranking = search(tables, EVERY_PAIR, k=2, width=2)
-    right = torch.tensor([listed(ranking, user) == full_ranking(tables, user, EVERY_PAIR, 2) for user in range(200)])
+def test_the_cap_tells_users_apart() -> None:
+    """With 3 expansions some lists are proven, some are wrong, and no wrong one is proven."""
+    tables = Tables(200, (6, 6), seed=0, ties=False)
+    items: list[Item] = [[pair] for pair in product(range(6), range(6))]
+    ranking = exact(tables, items, k=2, width=1, cap=3)
+    right = torch.tensor([listed(ranking, user) == full_ranking(tables, user, items, 2) for user in range(200)])
     assert 20 < int(ranking.certified.sum()) < 180
-    assert int((~right).sum()) > 10
+    assert int((~right).sum()) > 5
     assert not (ranking.certified & ~right).any()
+
+
+def test_only_prefixes_that_can_matter_are_expanded_and_each_once() -> None:
+    sizes = (5, 5, 5)
+    items: list[Item] = [[row] for row in product(*map(range, sizes))]
+    tables = Tables(20, sizes, seed=0, ties=False)
+    ranking = exact(tables, items, k=3, width=3)
+    assert len(set(tables.expanded)) == len(tables.expanded)
+    for user in range(20):
+        mine = [(level, prefix) for level, owner, prefix in tables.expanded if owner == user]
+        assert int(spent(ranking)[user]) == len(mine)
+        floor = full_ranking(tables, user, items, 3)[-1][1]
+        needed = {()} | {
+            prefix
+            for length in (1, 2)
+            for prefix in product(*map(range, sizes[:length]))
+            if float(tables.score(user, prefix)) >= floor
+        }
+        # What the first beam expanded in vain, three prefixes a level, is all that is spent beyond it.
+        assert len(needed) <= len(mine) <= len(needed) + 2 * 3 + 8
+    assert int(spent(ranking).sum()) < 20 * 31 / 2  # 31 prefixes are all there are
+
+
+def test_items_of_equal_codes_share_their_score() -> None:
+    items: list[Item] = [[(1,)], [(0,)], [(2,)], [(1,)], [(0,)]]
+    tables = Tables(1, (3,), seed=0, ties=True)
+    tables.levels = [torch.tensor([[[-1.0, -0.5, -1.0]]])]
+    # Codes 0 and 2 tie, so items 2, 3 and 5 come in order of id.
+    assert listed(exact(tables, items, 6), 0) == [(1, -0.5), (4, -0.5), (2, -1), (3, -1), (5, -1), (0, -math.inf)]
+    assert listed(exact(tables, items, 3), 0) == [(1, -0.5), (4, -0.5), (2, -1)]
+
+
+def test_two_middling_sequences_beat_one_good_one() -> None:
+    """By the best sequence item 1 would win; with all of them, item 2: log(.3 + .25) > log(.4)."""
+    tables = Tables(1, (4,), seed=0, ties=True)
+    tables.levels = [torch.tensor([[[0.4, 0.3, 0.25, 0.05]]]).log()]
+    ranking = exact(tables, [[(0,)], [(1,), (2,)], [(3,)]], k=2)
+    assert ranking.items.tolist() == [[2, 1]]
+    torch.testing.assert_close(ranking.scores, torch.tensor([[0.55, 0.4]]).log())
+
+
+def test_a_sequence_without_probability_is_not_listed() -> None:
+    tables = Tables(2, (2,), seed=0, ties=True)
+    tables.levels = [torch.tensor([[[0.0, -torch.inf]], [[-torch.inf, -torch.inf]]])]
+    ranking = exact(tables, [[(0,)], [(1,)]], k=2)
+    assert ranking.items.tolist() == [[1, 0], [0, 0]]
+    assert ranking.certified.all()
 
 
 @pytest.mark.parametrize("constrained", [True, False])
 @pytest.mark.parametrize("width", [1, 3, 7])
-def test_narrow_beams_are_the_plain_ones(constrained: bool, width: int) -> None:
+def test_beams_are_the_plain_ones(constrained: bool, width: int) -> None:
     sizes = (4, 3, 5)
     tables = Tables(6, sizes, seed=1, ties=False)
     rows: list[Row] = [*list(product(*map(range, sizes)))[::3], (0, 0, 0), (3, 1, 2)]
-    ranking = search(tables, rows, k=8, width=width, constrained=constrained)
+    ranking = beam(tables, rows, k=8, width=width, constrained=constrained)
+    assert not ranking.certified.any()
     for user in range(6):
         assert listed(ranking, user) == plain_beam(tables, user, rows, 8, width, constrained)
 
 
-@pytest.mark.parametrize("constrained", [True, False])
-def test_a_user_alone_gets_the_same_list(constrained: bool) -> None:
-    tables = Tables(9, (4, 4), seed=2, ties=False)
-    rows = EVERY_PAIR[::2]
-    together = search(tables, rows, k=3, width=3, constrained=constrained)
-    for user in range(9):
-        alone = search(tables.of(user), rows, k=3, width=3, constrained=constrained)
-        assert torch.equal(alone.items[0], together.items[user])
-        assert torch.equal(alone.scores[0], together.scores[user])
-        assert alone.certified[0] == together.certified[user]
-
-
-def test_items_of_equal_codes_share_their_score() -> None:
-    rows: list[Row] = [(1,), (0,), (2,), (1,), (0,)]
-    tables = Tables(1, (3,), seed=0, ties=True)
-    tables.levels = [torch.tensor([[[-1.0, -0.5, -1.0]]])]
-    # Codes 0 and 2 tie, so items 2, 3 and 5 come in order of id.
-    assert listed(search(tables, rows, 6, 3), 0) == [(1, -0.5), (4, -0.5), (2, -1), (3, -1), (5, -1), (0, -math.inf)]
-    cut = search(tables, rows, 3, 3)
-    assert listed(cut, 0) == [(1, -0.5), (4, -0.5), (2, -1)]
-    assert cut.certified.all()
-
-
-def test_a_tie_with_what_was_lost_proves_nothing() -> None:
-    """Item 1 is first by id, but the beam has no place for both codes and cannot know which to keep."""
-    tables = Tables(1, (2,), seed=0, ties=True)
-    tables.levels = [torch.tensor([[[-1.0, -1.0]]])]
-    orders: list[list[Row]] = [[(0,), (1,)], [(1,), (0,)]]
-    for rows in orders:
-        assert not search(tables, rows, k=1, width=1).certified.any()
-        assert search(tables, rows, k=1, width=2).items.tolist() == [[1]]
-
-
-def test_short_lists_are_padded_and_proven_only_if_nothing_was_lost() -> None:
-    tables = Tables(2, (3, 3), seed=3, ties=False)
-    rows: list[Row] = [(0, 1), (2, 2)]
-    whole = search(tables, rows, k=4, width=2)
-    assert whole.certified.all()
-    assert whole.items[:, 2:].eq(0).all()
-    assert whole.scores[:, 2:].eq(-torch.inf).all()
-    lossy = search(tables, rows, k=4, width=1)
-    assert not lossy.certified.any()
-    assert (lossy.items > 0).sum(1).tolist() == [1, 1]
-
-
-@given(coded(), st.integers(0, 10**6), st.booleans(), st.integers(1, 30))
-def test_a_free_beam_gives_places_to_sequences_without_item(
-    drawn: tuple[list[Row], tuple[int, ...]], seed: int, ties: bool, k: int
-) -> None:
-    rows, sizes = drawn
+@given(ONE, SEEDS, st.booleans(), st.integers(1, 30))
+def test_a_free_beam_gives_places_to_sequences_without_item(drawn: Drawn, seed: int, ties: bool, k: int) -> None:
+    items, sizes = drawn
+    rows = [item[0] for item in items]
     tables = Tables(2, sizes, seed, ties)
-    ranking = search(tables, rows, k, width=math.prod(sizes), constrained=False)
-    assert not ranking.certified.any()
+    ranking = beam(tables, rows, k, width=math.prod(sizes), constrained=False)
     for user in range(2):
         found: Listed = []
         for codes in product(*map(range, sizes)):
-            items = [item for item, row in enumerate(rows, 1) if row == codes] or [0]
-            found += [(item, tables.score(user, codes)) for item in items]
+            named = [item for item, row in enumerate(rows, 1) if row == codes] or [0]
+            found += [(item, float(tables.score(user, codes))) for item in named]
         assert listed(ranking, user) == ordered(found, k)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration
 
-from models.parts.seq2seq import CodeTransformer, Encoded, Prefixes, T5Sizes
+from models.parts.seq2seq import CodeTransformer, Encoded, T5Sizes
 
 SIZES = T5Sizes(width=16, inner=24, heads=3, head_width=4, encoder_layers=2, decoder_layers=2, dropout=0.0)
 TOKENS = 11
@@ -67,41 +67,23 @@ def test_logits_equal_the_librarys(model: CodeTransformer) -> None:
     torch.testing.assert_close(logits, output.logits, atol=1e-5, rtol=1e-5)
 
 
-def teacher_forced(model: CodeTransformer, prefixes: Tensor, encoded: Encoded) -> Tensor:
-    """States after the last token of prefixes `[B, P, t, D]`, each decoded as a sequence of its own."""
-    places = prefixes.shape[1]
-    repeated = Encoded(encoded.states.repeat_interleave(places, 0), encoded.mask.repeat_interleave(places, 0))
-    return model.decode(prefixes.flatten(0, 1), repeated)[:, -1].unflatten(0, (-1, places))
-
-
 @pytest.mark.parametrize("seed", range(4))
 @torch.no_grad()
 def test_step_equals_teacher_forcing(model: CodeTransformer, seed: int) -> None:
-    """Prefixes branch, swap places and die out, as in a beam."""
+    """Prefixes branch, swap places and die out, as in a search; at times a user has none, or another number."""
     generator = torch.Generator().manual_seed(seed)
-    users = torch.arange(3)[:, None]
     encoded = model.encode(torch.randn(*MASK.shape, SIZES.width, generator=generator), MASK)
-    caches = model.start(encoded)
-    sequences = torch.zeros(3, 1, 0, SIZES.width)
-    parent: Tensor | None = None
-    for places in (1, 4, 4, 2, 3):
-        token = torch.randn(3, places, SIZES.width, generator=generator)
-        if places > 1:
-            parent = torch.randint(0, sequences.shape[1], (3, places), generator=generator)
-            sequences = sequences[users, parent]
-        sequences = torch.cat([sequences, token[:, :, None]], dim=2)
-        states, caches = model.step(token, caches, parent)
-        torch.testing.assert_close(states, teacher_forced(model, sequences, encoded), atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_without_parents_a_prefix_continues_itself(model: CodeTransformer) -> None:
-    encoded = model.encode(torch.randn(3, 7, SIZES.width), MASK)
-    _, caches = model.step(torch.randn(3, 1, SIZES.width), model.start(encoded))
-    _, caches = model.step(torch.randn(3, 4, SIZES.width), caches, torch.zeros(3, 4, dtype=torch.long))
-    token = torch.randn(3, 4, SIZES.width)
-    states, _ = model.step(token, caches)
-    torch.testing.assert_close(states, model.step(token, caches, torch.arange(4).expand(3, 4))[0])
+    memory = model.memory(encoded)
+    user, sequences, cache = torch.arange(3), torch.zeros(3, 0, SIZES.width), None
+    for picked in ([0, 1, 2], [0, 0, 1, 2, 2, 2], [1, 0, 0, 5, 3, 5], [1, 2, 5], [0, 0, 2, 2, 2]):
+        parent = torch.tensor(picked)
+        parent = parent[user[parent].argsort(stable=True)]
+        user = user[parent]
+        token = torch.randn(len(parent), SIZES.width, generator=generator)
+        sequences = torch.cat([sequences[parent], token[:, None]], dim=1)
+        states, cache = model.step(token, user, memory, parent, cache)
+        repeated = Encoded(encoded.states[user], encoded.mask[user])
+        torch.testing.assert_close(states, model.decode(sequences, repeated)[:, -1], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -113,18 +95,19 @@ def test_more_padding_changes_nothing(model: CodeTransformer) -> None:
     near, far = model.encode(source, MASK), model.encode(wide, wide_mask)
     torch.testing.assert_close(near.states[MASK], far.states[wide_mask], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(model.decode(target, near), model.decode(target, far), atol=1e-5, rtol=1e-5)
-    stepped = [model.step(target[:, :1], model.start(encoded))[0] for encoded in (near, far)]
+    user = torch.arange(3)
+    stepped = [model.step(target[:, 0], user, model.memory(encoded), user, None)[0] for encoded in (near, far)]
     torch.testing.assert_close(*stepped, atol=1e-5, rtol=1e-5)
 
 
-def test_caches_hold_a_history_once_per_user(model: CodeTransformer) -> None:
-    encoded = model.encode(torch.randn(3, 7, SIZES.width), MASK)
-    caches: Prefixes = model.start(encoded)
-    _, grown = model.step(torch.randn(3, 1, SIZES.width), caches)
-    _, grown = model.step(torch.randn(3, 9, SIZES.width), grown, torch.zeros(3, 9, dtype=torch.long))
-    assert grown.past[0][0].shape == (3, 9, 2, SIZES.heads, SIZES.head_width)
-    assert grown.cross is caches.cross
-    assert grown.cross[0][0].shape == (3, SIZES.heads, 7, SIZES.head_width)
+@torch.no_grad()
+def test_a_cache_holds_keys_and_values_of_its_tokens_only(model: CodeTransformer) -> None:
+    memory = model.memory(model.encode(torch.randn(3, 7, SIZES.width), MASK))
+    assert memory.keys[0].shape == memory.values[1].shape == (3, SIZES.heads, 7, SIZES.head_width)
+    _, cache = model.step(torch.randn(3, SIZES.width), torch.arange(3), memory, torch.arange(3), None)
+    assert cache.shape == (1, 3, SIZES.decoder_layers, 2, SIZES.heads, SIZES.head_width)
+    _, longer = model.step(torch.randn(2, SIZES.width), torch.tensor([1, 2]), memory, torch.tensor([1, 2]), cache)
+    assert torch.equal(longer[:1], cache[:, 1:])
 
 
 def test_every_weight_gets_a_gradient(model: CodeTransformer) -> None:

@@ -1,25 +1,30 @@
 """5-core of generated rows in the official CSV schema: our path beside a plain pandas loop, seconds and peak memory.
 
-`python -m benchmarks.kcore [--rows 20000000]`. Every stage runs in a process of its own, so that each peak is its own.
+`python -m benchmarks.perf.kcore [--rows 20000000]`. Every stage runs in a process of its own, so that each peak is its
+own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.perf import Pair, Turns, pair
+from benchmarks.provenance import peak_memory_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+ROWS = 20_000_000
 K = 5
 CHUNK_ROWS = 1_000_000
 # Ids of the official lengths: 28 characters for a user, 10 for an item.
@@ -28,7 +33,7 @@ USER_CHARACTERS, ITEM_CHARACTERS = 28, 10
 ROWS_PER_USER, ROWS_PER_ITEM = 4, 40
 # Share of a draw: id = count * u ** SKEW, so that few users and items have many rows and most have one or two.
 SKEW = 3.0
-KIBIBYTES_PER_GIB = 1 << 20
+BYTES_PER_GIB = 1 << 30
 
 Counts = dict[str, int]
 
@@ -95,29 +100,57 @@ def pandas(path: Path) -> Counts:
 STAGES: dict[str, Callable[[Path], Counts]] = {"ours": ours, "pandas": pandas}
 
 
+def kcore(rows: int = ROWS) -> list[Pair]:
+    """Seconds of both, once each.
+
+    Raises:
+        ValueError: the two 5-cores differ.
+    """
+    mine, other = compare(rows)
+    counts = " / ".join(f"{value:,}" for value in mine.counts.values())
+    note = (
+        f"pandas {version('pandas')} on string ids; {rows:,} rows to {counts} users / items / interactions, the same "
+        f"in both; peak memory {mine.peak_gib:.2f} GiB beside {other.peak_gib:.2f} GiB"
+    )
+    return [pair("kcore", Turns([mine.seconds], [other.seconds]), "s", note)]
+
+
+def compare(rows: int) -> tuple[Result, Result]:
+    """Generate, run ours and pandas, print the figures.
+
+    Raises:
+        ValueError: the two 5-cores differ.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "reviews.csv"
+        made = _child("generate", path, rows)
+        print(f"{rows:,} rows, {path.stat().st_size / 1e9:.2f} GB, written in {made.seconds:.0f} s", flush=True)
+        results = {stage: _child(stage, path, rows) for stage in STAGES}
+    for stage, result in results.items():
+        counts = " / ".join(f"{value:,}" for value in result.counts.values())
+        print(f"{stage:7} {result.seconds:7.1f} s {result.peak_gib:6.2f} GiB   {counts}")
+    mine, other = results["ours"], results["pandas"]
+    time_ratio, memory_ratio = other.seconds / mine.seconds, other.peak_gib / mine.peak_gib
+    print(f"pandas / ours: time x{time_ratio:.1f}, memory x{memory_ratio:.1f}")
+    if mine.counts != other.counts:
+        raise ValueError(f"the two 5-cores differ: ours {mine.counts}, pandas {other.counts}; expected the same")
+    return mine, other
+
+
 def main() -> int:
-    """Generate, run both, print the figures; 1 where the two do not agree."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kcore", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--rows", type=int, default=20_000_000, help="rows to generate (default: %(default)s)")
+    """Compare, or, in a process of its own, one stage; 1 where the two do not agree."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.perf.kcore", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows to generate (default: %(default)s)")
     parser.add_argument("--stage", choices=("generate", *STAGES), help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:
         print(json.dumps(_measured(options.stage, options.path, options.rows)._asdict()))
         return 0
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "reviews.csv"
-        made = _child("generate", path, options.rows)
-        print(f"{options.rows:,} rows, {path.stat().st_size / 1e9:.2f} GB, written in {made.seconds:.0f} s")
-        results = {stage: _child(stage, path, options.rows) for stage in STAGES}
-    for stage, result in results.items():
-        counts = " / ".join(f"{value:,}" for value in result.counts.values())
-        print(f"{stage:7} {result.seconds:7.1f} s {result.peak_gib:6.2f} GiB   {counts}")
-    mine, other = results["ours"], results["pandas"]
-    print(f"pandas / ours: time x{other.seconds / mine.seconds:.1f}, "
-          f"memory x{other.peak_gib / mine.peak_gib:.1f}")  # fmt: skip
-    if mine.counts != other.counts:
-        print("error: the two 5-cores differ; expected the same users, items and interactions", file=sys.stderr)
+    try:
+        compare(options.rows)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -126,12 +159,21 @@ def _measured(stage: str, path: Path, rows: int) -> Result:
     start = time.perf_counter()
     counts = generate(path, rows) if stage == "generate" else STAGES[stage](path)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIBIBYTES_PER_GIB
-    return Result(counts, seconds, peak)
+    return Result(counts, seconds, peak_memory_bytes("cpu") / BYTES_PER_GIB)
 
 
 def _child(stage: str, path: Path, rows: int) -> Result:
-    command = [sys.executable, "-m", "benchmarks.kcore", "--stage", stage, "--path", str(path), "--rows", str(rows)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.perf.kcore",
+        "--stage",
+        stage,
+        "--path",
+        str(path),
+        "--rows",
+        str(rows),
+    ]
     return Result(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 
 

@@ -1,0 +1,230 @@
+"""Training of TIGER: ours, through the harness's pieces, beside a plain loop over transformers' T5, on the same pairs.
+
+Items get random codes: speed does not depend on which they are, and no tokenizer has to be trained first.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import T5Config, T5ForConditionalGeneration
+
+import data_prep
+from benchmarks.fit import Hardware
+from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
+from data_prep.batches import Batches
+from data_prep.corpus import Batch, Corpus
+from models.parts.index import ItemIndex, with_suffix
+from models.tiger import Config, Tiger
+
+# Batches of a repetition, out of an epoch in order of length. On Musical_Instruments eight have the epoch's mean length
+# within 2%.
+CPU_BATCHES, CUDA_BATCHES = 8, 128
+WARM_UP = 2
+REPEATS = 3
+SEEDS = 5
+# How long a process waits for the others to load.
+PATIENCE_SECONDS = 600
+LEVELS = 4
+CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained, where, and for how many batches."""
+
+    corpus: Corpus
+    hardware: Hardware
+    batches: int
+    config: Config = field(default_factory=Config)
+
+
+class Spread(Batches):
+    """`count` batches of an epoch in order of length, evenly spread: all lengths in their shares."""
+
+    def __init__(self, setting: Setting, count: int) -> None:
+        config = setting.config
+        examples = setting.corpus.examples("train")
+        super().__init__(examples, config.batch_size, config.history, setting.hardware.device)
+        self.count = min(count, super().__len__())
+
+    def __len__(self) -> int:
+        return self.count
+
+    def rows(self) -> list[Int[Tensor, "B"]]:
+        rows = super().rows()
+        return [rows[(2 * place + 1) * len(rows) // (2 * self.count)] for place in range(self.count)]
+
+    @property
+    def samples(self) -> int:
+        return sum(map(len, self.rows()))
+
+
+class Padded(NamedTuple):
+    """Tokens `[B, S]` and mask `[B, S]`, as wide as the longest possible input, and labels `[B, L]`."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+
+
+def train_cpu() -> list[Pair]:
+    """Samples per second of training on this machine's CPU."""
+    setting = Setting(load(), Hardware("cpu"), CPU_BATCHES)
+    samples, turns = Spread(setting, CPU_BATCHES).samples, compare(setting)
+    rates = Turns(*([samples / value for value in side] for side in turns))
+    return [pair("train_cpu", rates, "samples/s", _note(setting))]
+
+
+def train_cuda() -> list[Pair]:
+    """Seconds of an epoch on the GPU, and samples per second of five seeds trained there at once."""
+    setting = Setting(load(), Hardware(), CUDA_BATCHES)
+    epoch = len(setting.corpus.examples("train")) / Spread(setting, CUDA_BATCHES).samples
+    epochs = Turns(*([value * epoch for value in side] for side in compare(setting)))
+    together = in_turn(lambda: at_once(setting, SEEDS), lambda: at_once(setting, 1), REPEATS)
+    return [
+        pair("train_cuda", epochs, "s", f"{_note(setting)}, scaled to an epoch"),
+        pair("train_cuda_seeds", together, "samples/s", f"one seed alone, against {SEEDS} seeds in as many processes"),
+    ]
+
+
+def load() -> Corpus:
+    """Musical_Instruments where GRBENCH_DATA has it, else the planted corpus."""
+    try:
+        return data_prep.load("musical_instruments", source="local")
+    except FileNotFoundError:
+        return data_prep.load("planted")
+
+
+def compare(setting: Setting) -> Turns:
+    """Seconds that both sides take for the same pairs."""
+    device = setting.hardware.device
+    module, chosen = tiger(setting), Spread(setting, setting.batches)
+    on_cpu = Spread(replace(setting, hardware=Hardware("cpu")), setting.batches)
+    padded = [Padded(*(tensor.to(device) for tensor in pad(module, batch))) for batch in on_cpu]
+    t5 = transformers_t5(setting.config, module.end + 1).to(device)
+    optimizer = torch.optim.AdamW(t5.parameters(), lr=setting.config.lr)
+    ours(module, Spread(setting, WARM_UP), setting.hardware)
+    plain_loop(t5, optimizer, padded[:WARM_UP])
+    return in_turn(
+        lambda: seconds(lambda: ours(module, chosen, setting.hardware)),
+        lambda: seconds(lambda: plain_loop(t5, optimizer, padded)),
+        REPEATS,
+    )
+
+
+def ours(module: Tiger, batches: Batches, hardware: Hardware) -> None:
+    """One pass of Lightning's Trainer over batches, with the options of `benchmarks.fit`."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        trainer = pl.Trainer(
+            accelerator=hardware.accelerator,
+            devices=1,
+            precision=hardware.precision,
+            max_epochs=1,
+            gradient_clip_val=CLIP,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module, batches)
+
+
+def plain_loop(t5: nn.Module, optimizer: torch.optim.Optimizer, batches: list[Padded]) -> None:
+    """One pass as the libraries' documentation has it; in bf16 where that is on a GPU."""
+    t5.train()
+    for batch in batches:
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16, enabled=batch.labels.is_cuda):
+            loss = t5(**batch._asdict()).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(t5.parameters(), CLIP)
+        optimizer.step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def tiger(setting: Setting) -> Tiger:
+    """A fresh model over random codes."""
+    torch.manual_seed(0)
+    size = setting.config.tokenizer.codes
+    codes = with_suffix(torch.randint(size, (setting.corpus.items, LEVELS - 1)), size)
+    return Tiger(setting.config, ItemIndex(codes, (size,) * LEVELS))
+
+
+def transformers_t5(config: Config, tokens: int) -> nn.Module:
+    """The library's model of the same sizes."""
+    sizes: dict[str, Any] = {
+        "vocab_size": tokens,
+        "d_model": config.t5.width,
+        "d_ff": config.t5.inner,
+        "d_kv": config.t5.head_width,
+        "num_heads": config.t5.heads,
+        "num_layers": config.t5.encoder_layers,
+        "num_decoder_layers": config.t5.decoder_layers,
+        "dropout_rate": config.t5.dropout,
+        "pad_token_id": 0,
+        "decoder_start_token_id": 0,
+        "eos_token_id": tokens - 1,
+    }
+    return T5ForConditionalGeneration(T5Config(**sizes))
+
+
+def pad(module: Tiger, batch: Batch) -> Padded:
+    """The pairs of a batch as tokens, as wide as any batch can be."""
+    tokens = module.item_tokens(batch.history).flatten(1)
+    tokens = F.pad(tokens, (0, module.history_length * LEVELS + 1 - tokens.shape[1]))
+    tokens = tokens.scatter(1, (tokens > 0).sum(1, keepdim=True), module.end)
+    return Padded(tokens, (tokens > 0).long(), module.item_tokens(batch.target))
+
+
+def at_once(setting: Setting, seeds: int) -> float:
+    """Samples per second of so many trainings together, each in a process of its own."""
+    context = get_context("spawn")
+    barrier = context.Barrier(seeds)
+    with ProcessPoolExecutor(seeds, context, initializer=_meet_at, initargs=(barrier,)) as pool:
+        spans = list(pool.map(_train_one, [setting] * seeds))
+    samples, starts, stops = zip(*spans, strict=True)
+    return sum(samples) / (max(stops) - min(starts))
+
+
+# Where the processes of `at_once` wait for one another; set in each of them.
+_barrier: Any = None
+
+
+def _meet_at(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _train_one(setting: Setting) -> tuple[int, float, float]:
+    """Samples, and when they began and ended, by the clock that all processes of a machine share."""
+    module, chosen = tiger(setting), Spread(setting, setting.batches)
+    ours(module, Spread(setting, WARM_UP), setting.hardware)
+    _barrier.wait(PATIENCE_SECONDS)
+    start = time.perf_counter()
+    ours(module, chosen, setting.hardware)
+    return chosen.samples, start, time.perf_counter()
+
+
+def _note(setting: Setting) -> str:
+    config = setting.config
+    return (
+        f"plain loop over transformers' T5 with every input padded to {config.history * LEVELS + 1} tokens; TIGER of "
+        f"default sizes, {setting.batches} batches of {config.batch_size} pairs of {setting.corpus.name} spread over "
+        "all lengths, random codes"
+    )

@@ -1,0 +1,128 @@
+"""Both sides of the training pairs compute the same loss, of the same pairs; the pairs say what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.fit import Hardware
+from benchmarks.perf import Turns, seconds, train
+from benchmarks.perf.train import Setting, Spread, at_once, compare, ours, pad, plain_loop, tiger, transformers_t5
+from data_prep.batches import Batches
+from data_prep.corpus import Batch, Corpus
+from models.parts.rqvae import RqVaeConfig
+from models.parts.seq2seq import T5Sizes
+from models.tiger import Config
+
+CONFIG = Config(
+    tokenizer=RqVaeConfig(codes=16),
+    t5=T5Sizes(width=16, inner=32, heads=2, head_width=8, encoder_layers=2, decoder_layers=2),
+    history=6,
+    batch_size=10,
+)
+
+
+@pytest.fixture
+def setting(tiny_corpus: Corpus) -> Setting:
+    return Setting(tiny_corpus, Hardware("cpu"), 3, CONFIG)
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 1000])
+def test_a_spread_is_an_even_share_of_an_epoch(setting: Setting, count: int) -> None:
+    examples = setting.corpus.examples("train")
+    epoch = list(Batches(examples, 10, 6))
+    spread = Spread(setting, count)
+    targets = [batch.target.tolist() for batch in spread]
+    places = [place for place, batch in enumerate(epoch) if batch.target.tolist() in targets]
+    assert len(targets) == len(places) == len(spread) == min(count, len(epoch))
+    assert spread.samples == sum(map(len, targets))
+    # As many batches are left out between two chosen ones, and half of that before the first and after the last.
+    between = len(epoch) / len(spread)
+    assert np.abs(np.diff(places) - between).max(initial=0) < 1
+    assert abs(places[0] - (len(epoch) - 1 - places[-1])) <= 1
+
+
+def test_padded_by_hand(setting: Setting) -> None:
+    module = tiger(setting)
+    batch = Batch(torch.tensor([0, 1]), torch.tensor([[5, 0], [7, 9]]), torch.tensor([2, 3]))
+    padded = pad(module, batch)
+    five, seven, nine = (module.item_tokens(torch.tensor(item)).tolist() for item in (5, 7, 9))
+    assert padded.input_ids.tolist() == [[*five, 65, *[0] * 20], [*seven, *nine, 65, *[0] * 16]]
+    assert padded.attention_mask.tolist() == [[1] * 5 + [0] * 20, [1] * 9 + [0] * 16]
+    assert padded.labels.tolist() == module.item_tokens(batch.target).tolist()
+
+
+def test_both_sides_compute_one_loss(setting: Setting) -> None:
+    module = tiger(setting).eval()
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    t5 = transformers_t5(CONFIG, module.end + 1).eval()
+    assert not t5.load_state_dict(module.transformer.state_dict(), strict=False).unexpected_keys
+    t5.get_parameter("shared.weight").data.copy_(module.token.weight)
+    for batch in Spread(setting, 3):
+        loss = t5(**pad(module, batch)._asdict()).loss
+        torch.testing.assert_close(module.training_step(batch, 0), loss, rtol=1e-5, atol=1e-5)
+        assert loss > 1
+
+
+def test_both_sides_train_on_every_batch(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, batches = tiger(setting), Spread(setting, 3)
+    seen, step = [], module.training_step
+
+    def recorded(batch: Batch, batch_idx: int) -> Tensor:
+        seen.append(batch.target.tolist())
+        return step(batch, batch_idx)
+
+    monkeypatch.setattr(module, "training_step", recorded)
+    before = module.token.weight.detach().clone()
+    ours(module, batches, setting.hardware)
+    assert seen == [batch.target.tolist() for batch in batches]
+    assert not torch.equal(module.token.weight, before)
+
+    t5, padded = transformers_t5(CONFIG, module.end + 1), [pad(module, batch) for batch in batches]
+    optimizer = torch.optim.AdamW(t5.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(20):
+        with torch.no_grad():
+            losses.append(float(t5.eval()(**padded[0]._asdict()).loss))
+        plain_loop(t5, optimizer, padded)
+    assert losses[-1] < 0.8 * losses[0]
+    assert optimizer.state[t5.get_parameter("shared.weight")]["step"] == 20 * len(padded)
+
+
+def test_the_pair_of_the_cpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "load", lambda: tiny_corpus)
+    monkeypatch.setattr(train, "compare", lambda setting: Turns([2.0], [8.0]))
+    (found,) = train.train_cpu()
+    samples = len(tiny_corpus.examples("train"))  # one batch of the default size holds them all
+    assert (found.name, found.unit, found.ratio) == ("train_cpu", "samples/s", 4.0)
+    assert (found.ours, found.baseline) == (samples / 2, samples / 8)
+    assert "of tiny " in found.note
+    assert "81 tokens" in found.note
+
+
+def test_sides_take_turns(setting: Setting) -> None:
+    turns = compare(setting)
+    assert len(turns.ours) == len(turns.baseline) == train.REPEATS
+    assert min(turns.ours + turns.baseline) > 0
+
+
+def test_seeds_train_at_once(setting: Setting) -> None:
+    rates = []
+    elapsed = seconds(lambda: rates.append(at_once(setting, 2)))
+    assert rates[0] > 2 * Spread(setting, 3).samples / elapsed, "what comes before training is not in the rate"
+
+
+def test_without_real_data_the_planted_corpus_stands_in(
+    planted_corpus: Corpus, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setenv("GRBENCH_DATA", str(tmp_path))
+    assert train.load().fingerprint == planted_corpus.fingerprint
+    monkeypatch.delenv("GRBENCH_DATA")
+    assert train.load().name == "planted"
