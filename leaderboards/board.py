@@ -23,14 +23,16 @@ STD_FROM_SEEDS = 3
 CEILING, RANKED, APART = "ceiling", "ranked", "not comparable"
 
 # Columns that a terminal has no room for.
-BOARD_ONLY = ("Interval", "Vectors")
-RIGHT = (*SHOWN.values(), "Interval", "Seeds", "Seconds", "Certified")
+BOARD_ONLY = ("Interval", "Expansions", "Beam 20", "Vectors")
+RIGHT = (*SHOWN.values(), "Interval", "Seeds", "Seconds", "Certified", "Expansions", "Beam 20")
 
 HEADER = "<!-- Rendered from the records by `python -m leaderboards`. Do not edit: the next rendering replaces it. -->"
 LEGEND = (
     f"Means over seeds, ± the standard deviation from {STD_FROM_SEEDS} seeds on, sorted by NDCG@10. Interval: 95%, of "
     "NDCG@10, two-level bootstrap over users and seeds. Seconds: training and ranking of the test users, mean per "
-    "seed. Certified: share of users whose list provably equals the full ranking."
+    "seed. Certified: share of users whose list provably equals the full ranking. Expansions: prefixes "
+    "that the exact search expanded per user. Beam 20: NDCG@10 of the same weights by a beam of 20 with the trie, less "
+    "the exact one."
 )
 
 
@@ -47,7 +49,8 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
         Columns `standing` (ceiling, ranked, not comparable), `experiment`, `model`, `key`, `protocol`, `fingerprint`;
         `recall@5`, `ndcg@5`,
         `recall@10`, `ndcg@10`, each followed by `<name>_std` (NaN below 3 seeds); `ndcg@10_low`, `ndcg@10_high` (95%);
-        `seeds`; `seconds` (training and test, mean per seed); `certified_share` (0..1); `vectors`; `notes` (a list).
+        `seeds`; `seconds` (training and test, mean per seed); `certified_share` (0..1); `expansions` and
+        `beam20_gap` (NaN without codes); `vectors`; `notes` (a list).
 
     Raises:
         ValueError: there is no run.
@@ -153,6 +156,8 @@ def _row(runs: list[Run], comparable: bool) -> dict[str, Any]:
         "seeds": len(runs),
         "seconds": float(np.mean([_seconds(record) for record in records])),
         "certified_share": float(np.mean([record.search.certified_share for record in records])),
+        "expansions": float(np.mean([_number(record.search.mean_expansions) for record in records])),
+        "beam20_gap": float(np.mean([_beam_gap(record) for record in records])),
         "vectors": _vectors(records[0]),
         "notes": list(dict.fromkeys(note for record in records for note in _notes(record))),
     }
@@ -160,6 +165,15 @@ def _row(runs: list[Run], comparable: bool) -> dict[str, Any]:
 
 def _seconds(record: Record) -> float:
     return record.cost.train_seconds + record.corpus.users / record.cost.evaluate_users_per_second
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _beam_gap(record: Record) -> float:
+    beam = record.diagnostics.get("beam20/trie")
+    return beam["ndcg@10"] - record.test["ndcg@10"] if beam else np.nan
 
 
 def _vectors(record: Record) -> str:
@@ -187,8 +201,10 @@ def _texts(row: dict[Hashable, Any]) -> dict[str, str]:
         **{title: _mean(row[name], row[f"{name}_std"]) for name, title in SHOWN.items()},
         "Interval": f"{row['ndcg@10_low']:.4f}-{row['ndcg@10_high']:.4f}" if measured else "",
         "Seeds": str(row["seeds"]) if measured else "",
-        "Seconds": _amount(row["seconds"]) if measured else "",
+        "Seconds": _amount(row["seconds"]),
         "Certified": _percent(row["certified_share"]) if measured else "",
+        "Expansions": _amount(row["expansions"]),
+        "Beam 20": "" if np.isnan(row["beam20_gap"]) else f"{row['beam20_gap']:+.4f}",
         "Vectors": row["vectors"],
     }
 
@@ -200,6 +216,8 @@ def _mean(mean: float, std: float) -> str:
 
 
 def _amount(value: float) -> str:
+    if np.isnan(value):
+        return ""
     return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
 
 

@@ -95,6 +95,8 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
 
 @final
 class Tiger(Recommender):
+    offset: Tensor
+
     def __init__(self, config: Config, index: ItemIndex) -> None:
         super().__init__()
         self.config = config
@@ -103,6 +105,7 @@ class Tiger(Recommender):
         self.transformer = CodeTransformer(config.t5)
         # Token 0 pads and starts the decoder; then the codes, level after level; the last token ends an input.
         self.first_token = [1 + sum(index.sizes[:level]) for level in range(index.levels)]
+        self.register_buffer("offset", torch.tensor(self.first_token), persistent=False)
         self.end = 1 + sum(index.sizes)
         self.token = nn.Embedding(self.end + 1, config.t5.width)
 
@@ -123,7 +126,7 @@ class Tiger(Recommender):
 
     def item_tokens(self, item: Int[Tensor, "..."]) -> Int[Tensor, "... L"]:
         """The tokens of items; padding has token 0 throughout."""
-        tokens = self.index.codes[item, 0] + torch.tensor(self.first_token, device=item.device)
+        tokens = self.index.codes[item, 0] + self.offset
         return tokens * (item > 0)[..., None]
 
     def logits(self, states: Float[Tensor, "... D"]) -> Float[Tensor, "... W"]:
@@ -145,10 +148,10 @@ class Tiger(Recommender):
         memory = self.transformer.memory(self.encode(history))
 
         def step(
-            level: int, user: Int[Tensor, "P"], code: Int[Tensor, "P"], parent: Int[Tensor, "P"], cache: Tensor | None
-        ) -> tuple[Float[Tensor, "P V"], Tensor]:
+            level: int, user: Int[Tensor, "P"], code: Int[Tensor, "P"], parent: Int[Tensor, "P"], cache: Any
+        ) -> tuple[Float[Tensor, "P V"], Any]:
             token = code + self.first_token[level - 1] if level else code  # token 0 starts
-            states, cache = self.transformer.step(self.token(token), user, memory, parent, cache)
+            states, cache = self.transformer.step(self.token(token), user, memory, parent, cache or ())
             first = self.first_token[level]
             return self.logits(states).log_softmax(-1)[:, first : first + self.index.sizes[level]], cache
 

@@ -57,6 +57,8 @@ class Prefixes(NamedTuple):
     score: Float[Tensor, "P"]
 
     def pick(self, chosen: Bool[Tensor, "P"] | Int[Tensor, "Q"] | slice) -> Prefixes:
+        if isinstance(chosen, Tensor) and chosen.dtype == torch.bool:
+            chosen = chosen.nonzero()[:, 0]  # once for all columns
         return Prefixes(*(column[chosen] for column in self))
 
 

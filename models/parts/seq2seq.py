@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import T5Config, T5Model
+
+from models.parts.dropout import Dropout, replace_dropout
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,26 @@ class Memory(NamedTuple):
     """What all prefixes of a user share, per decoder layer.
 
     Attributes:
-        keys, values: `[B, H, S, d]` of the user's history.
-        mask: `[B, 1, 1, S]`, true at tokens.
+        keys: `[B, H, d, S]` of the user's history.
+        values: `[B, H, S, d]`.
+        mask: `[B, 1, 1, S]`, 0 at tokens and -inf at padding.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
-    mask: Bool[Tensor, "B 1 1 S"]
+    mask: Tensor
+
+
+class Token(NamedTuple):
+    """One token of every prefix.
+
+    Attributes:
+        table: `[Q, n, 2, H, d]` keys and values per layer, of the prefixes that were expanded with it.
+        row: `[P]` row of each prefix in it.
+    """
+
+    table: Float[Tensor, "Q n 2 H d"]
+    row: Int[Tensor, "P"]
 
 
 class CodeTransformer(nn.Module):
@@ -66,10 +80,13 @@ class CodeTransformer(nn.Module):
             use_cache=False,
             eos_token_id=None,
             pad_token_id=None,
+            attn_implementation="eager",  # on a CPU the fused kernels take no dropout, and go a detour
         )
         t5 = T5Model(config)
+        replace_dropout(t5)
         self.encoder, self.decoder = t5.encoder, t5.decoder
         self._blocks: list[Any] = list(t5.decoder.block)  # their parts' types are the library's own
+        self.dropout = Dropout(sizes.dropout)
         # Embeddings come from outside; a table that gets no gradient would only trouble distributed training.
         del self.encoder.embed_tokens, self.decoder.embed_tokens
 
@@ -78,16 +95,36 @@ class CodeTransformer(nn.Module):
 
     def decode(self, tokens: Float[Tensor, "B t D"], encoded: Encoded) -> Float[Tensor, "B t D"]:
         """Causal states of whole decoder inputs: teacher forcing."""
-        output = self.decoder(
-            inputs_embeds=tokens, encoder_hidden_states=encoded.states, encoder_attention_mask=encoded.mask
-        )
-        return output.last_hidden_state
+        length = tokens.shape[1]
+        bias = self._blocks[0].layer[0].SelfAttention.compute_bias(length, length)
+        later = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
+        bias = bias.masked_fill(later, -torch.inf)
+        x = self.decoder.dropout(tokens)
+        for block in self._blocks:
+            x = block.layer[0](x, position_bias=bias)[0]
+            x = x + block.layer[1].dropout(self._read(block.layer[1], x, encoded))
+            x = block.layer[2](x)
+        return self.decoder.dropout(self.decoder.final_layer_norm(x))
 
+    def _read(self, layer: Any, x: Float[Tensor, "B t D"], encoded: Encoded) -> Float[Tensor, "B t D"]:
+        """Cross-attention. Keys and values are linear in the states: a few queries are taken to the states' space, and
+        what they read there is taken back, which costs less than keys and values of every state.
+        """
+        attention, length = layer.EncDecAttention, x.shape[1]
+        keys, values = (part.weight.unflatten(0, (self.sizes.heads, -1)) for part in (attention.k, attention.v))
+        query = attention.q(layer.layer_norm(x)).unflatten(-1, (self.sizes.heads, -1))
+        query = torch.einsum("bthd,hdw->bhtw", query, keys).flatten(1, 2)
+        scores = (query @ encoded.states.mT).masked_fill(~encoded.mask[:, None], -torch.inf)
+        read = (self.dropout(scores.softmax(-1)) @ encoded.states).unflatten(1, (self.sizes.heads, length))
+        return attention.o(torch.einsum("bhtw,hdw->bthd", read, values).flatten(2))
+
+    @torch.no_grad()
     def memory(self, encoded: Encoded) -> Memory:
         attentions = [block.layer[1].EncDecAttention for block in self._blocks]
-        keys = [self._heads(attention.k(encoded.states)).transpose(1, 2) for attention in attentions]
-        values = [self._heads(attention.v(encoded.states)).transpose(1, 2) for attention in attentions]
-        return Memory(keys, values, encoded.mask[:, None, None])
+        keys = [self._heads(attention.k(encoded.states)).permute(0, 2, 3, 1).contiguous() for attention in attentions]
+        values = [self._heads(attention.v(encoded.states)).transpose(1, 2).contiguous() for attention in attentions]
+        mask = torch.zeros(encoded.mask.shape, device=encoded.mask.device).masked_fill(~encoded.mask, -torch.inf)
+        return Memory(keys, values, mask[:, None, None])
 
     @torch.no_grad()
     def step(
@@ -96,36 +133,41 @@ class CodeTransformer(nn.Module):
         user: Int[Tensor, "P"],
         memory: Memory,
         parent: Int[Tensor, "P"],
-        cache: Float[Tensor, "t Q n 2 H d"] | None,
-    ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "t1 P n 2 H d"]]:
-        """States after one more token of prefixes of the users `user`, ascending, and their cache.
+        cache: tuple[Token, ...],
+    ) -> tuple[Float[Tensor, "P D"], tuple[Token, ...]]:
+        """States after one more token of prefixes of the users `user`, ascending, and the cache with it.
 
-        A cache holds, per earlier token and layer, the keys and values of the prefixes; `parent` are rows of it.
+        `parent` are rows of the prefixes that `cache` belongs to. A prefix's keys and values are stored with the prefix
+        that ends in them and only pointed at by longer ones.
         """
         seats = _Seats(user, len(memory.mask))
         memory = seats.present(memory)
-        length, x = 1 if cache is None else len(cache) + 1, token
-        sizes = (len(self._blocks), 2, self.sizes.heads, self.sizes.head_width)
-        grown = token.new_empty(length, len(user), *sizes)
-        if cache is not None:
-            torch.index_select(cache, 1, parent, out=grown[:-1])
+        past = [Token(table, row[parent]) for table, row in cache]
+        sizes = (2, self.sizes.heads, self.sizes.head_width)
+        table = token.new_empty(len(user), len(self._blocks), *sizes)
+        # Keys and values of all tokens, one layer at a time.
+        both = token.new_empty(len(past) + 1, len(user), *sizes)
         # T5 computes its position bias in the first layer for all.
-        bias = self._blocks[0].layer[0].SelfAttention.compute_bias(length, length)[0, :, -1].T[:, None]
+        bias = self._blocks[0].layer[0].SelfAttention.compute_bias(len(both), len(both))[0, :, -1].T[:, None]
+        x = token
         for number, block in enumerate(self._blocks):
             attention, hidden = block.layer[0].SelfAttention, block.layer[0].layer_norm(x)
-            keys, values = grown[:, :, number].unbind(2)
-            keys[-1], values[-1] = self._heads(attention.k(hidden)), self._heads(attention.v(hidden))
+            for place, (old, row) in enumerate(past):
+                torch.index_select(old[:, number], 0, row, out=both[place])
+            weight = torch.cat([attention.k.weight, attention.v.weight])
+            torch.mm(hidden, weight.T, out=both[-1].flatten(1))
+            table[:, number] = both[-1]
+            keys, values = both.unbind(2)
             # A handful of keys for one query each: products and sums beat any attention kernel.
             weights = ((self._heads(attention.q(hidden)) * keys).sum(-1) + bias).softmax(0)
             x = x + attention.o((weights[..., None] * values).sum(0).flatten(1))
             attention = block.layer[1].EncDecAttention
             query = seats.seat(self._heads(attention.q(block.layer[1].layer_norm(x))))
-            read = F.scaled_dot_product_attention(
-                query, memory.keys[number], memory.values[number], memory.mask, scale=1.0
-            )
-            x = x + attention.o(seats.leave(read).flatten(1))
-            x = block.layer[2](x)
-        return self.decoder.final_layer_norm(x), grown
+            weights = (query @ memory.keys[number] + memory.mask).softmax(-1)
+            x = x + attention.o(seats.leave(weights @ memory.values[number]).flatten(1))
+            feed_forward = block.layer[2].DenseReluDense
+            x = x + feed_forward.wo(feed_forward.wi(block.layer[2].layer_norm(x)).relu_())
+        return self.decoder.final_layer_norm(x), (*past, Token(table, torch.arange(len(user), device=user.device)))
 
     def _heads(self, x: Float[Tensor, "... HD"]) -> Float[Tensor, "... H d"]:
         return x.unflatten(-1, (self.sizes.heads, self.sizes.head_width))
@@ -151,9 +193,10 @@ class _Seats:
         return Memory(keys, values, memory.mask[self.users])
 
     def seat(self, x: Float[Tensor, "P H d"]) -> Float[Tensor, "U H places d"]:
-        seated = x.new_zeros(len(self.users), self.places, *x.shape[1:])
-        seated[self.row, self.place] = x
-        return seated.transpose(1, 2)
+        heads, width = x.shape[1:]
+        seated = x.new_zeros(len(self.users), heads, self.places, width)
+        seated[self.row, :, self.place] = x
+        return seated
 
     def leave(self, seated: Float[Tensor, "U H places d"]) -> Float[Tensor, "P H d"]:
-        return seated.transpose(1, 2)[self.row, self.place]
+        return seated[self.row, :, self.place]

@@ -123,6 +123,20 @@ def test_all_users_is_said_of_all_users_only() -> None:
     assert console(table([run_of(search=share)])).split()[-1] == "99.9%"
 
 
+def test_a_row_says_what_its_search_expanded_and_what_a_beam_misses() -> None:
+    runs = []
+    for seed, (mean, gap) in enumerate([(70.0, -0.002), (80.0, -0.001)]):
+        run = run_of(seed, search={"certified_share": 1.0, "mean_expansions": mean, "max_expansions": 900})
+        beam = {"beam20/trie": {"ndcg@10": run.record.test["ndcg@10"] + gap}}
+        runs.append(run._replace(record=run.record.model_copy(update={"diagnostics": beam})))
+    [row] = table(runs).to_dict("records")
+    assert (row["expansions"], row["beam20_gap"]) == pytest.approx((75, -0.0015))
+    [cells] = rows_of(markdown(table(runs), runs[0].record.corpus))
+    assert cells[10:12] == ["75", "-0.0015"]
+    [plain] = rows_of(markdown(table([run_of()]), run_of().record.corpus))
+    assert plain[10:12] == ["", ""]
+
+
 def test_a_table_of_nothing() -> None:
     with pytest.raises(ValueError, match="no runs to make a table of"):
         table([])

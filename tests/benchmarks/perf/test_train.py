@@ -106,6 +106,19 @@ def test_the_pair_of_the_cpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatc
     assert "81 tokens" in found.note
 
 
+def test_the_pairs_of_a_gpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "load", lambda: tiny_corpus)
+    monkeypatch.setattr(train, "Setting", lambda corpus, hardware, batches: Setting(corpus, Hardware("cpu"), 3, CONFIG))
+    monkeypatch.setattr(train, "CUDA_BATCHES", 3)
+    monkeypatch.setattr(train, "compare", lambda setting: Turns([2.0], [6.0]))
+    monkeypatch.setattr(train, "at_once", lambda setting, seeds: 10.0 * (seeds + 1))
+    epoch, seeds = train.train_cuda()
+    assert (epoch.name, epoch.unit) == ("train_cuda", "s")
+    assert epoch.ratio == pytest.approx(3.0)
+    assert epoch.ours == pytest.approx(2.0 * len(tiny_corpus.examples("train")) / 30)  # three batches of ten took 2 s
+    assert (seeds.unit, seeds.ours, seeds.baseline, seeds.ratio) == ("samples/s", 60.0, 20.0, 3.0)
+
+
 def test_sides_take_turns(setting: Setting) -> None:
     turns = compare(setting)
     assert len(turns.ours) == len(turns.baseline) == train.REPEATS

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration
 
-from models.parts.seq2seq import CodeTransformer, Encoded, T5Sizes
+from models.parts.seq2seq import CodeTransformer, Encoded, T5Sizes, Token
 
 SIZES = T5Sizes(width=16, inner=24, heads=3, head_width=4, encoder_layers=2, decoder_layers=2, dropout=0.0)
 TOKENS = 11
@@ -74,7 +74,8 @@ def test_step_equals_teacher_forcing(model: CodeTransformer, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     encoded = model.encode(torch.randn(*MASK.shape, SIZES.width, generator=generator), MASK)
     memory = model.memory(encoded)
-    user, sequences, cache = torch.arange(3), torch.zeros(3, 0, SIZES.width), None
+    user, sequences = torch.arange(3), torch.zeros(3, 0, SIZES.width)
+    cache: tuple[Token, ...] = ()
     for picked in ([0, 1, 2], [0, 0, 1, 2, 2, 2], [1, 0, 0, 5, 3, 5], [1, 2, 5], [0, 0, 2, 2, 2]):
         parent = torch.tensor(picked)
         parent = parent[user[parent].argsort(stable=True)]
@@ -96,18 +97,20 @@ def test_more_padding_changes_nothing(model: CodeTransformer) -> None:
     torch.testing.assert_close(near.states[MASK], far.states[wide_mask], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(model.decode(target, near), model.decode(target, far), atol=1e-5, rtol=1e-5)
     user = torch.arange(3)
-    stepped = [model.step(target[:, 0], user, model.memory(encoded), user, None)[0] for encoded in (near, far)]
+    stepped = [model.step(target[:, 0], user, model.memory(encoded), user, ())[0] for encoded in (near, far)]
     torch.testing.assert_close(*stepped, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
-def test_a_cache_holds_keys_and_values_of_its_tokens_only(model: CodeTransformer) -> None:
-    memory = model.memory(model.encode(torch.randn(3, 7, SIZES.width), MASK))
-    assert memory.keys[0].shape == memory.values[1].shape == (3, SIZES.heads, 7, SIZES.head_width)
-    _, cache = model.step(torch.randn(3, SIZES.width), torch.arange(3), memory, torch.arange(3), None)
-    assert cache.shape == (1, 3, SIZES.decoder_layers, 2, SIZES.heads, SIZES.head_width)
-    _, longer = model.step(torch.randn(2, SIZES.width), torch.tensor([1, 2]), memory, torch.tensor([1, 2]), cache)
-    assert torch.equal(longer[:1], cache[:, 1:])
+def test_keys_and_values_are_stored_once(model: CodeTransformer) -> None:
+    memory, user = model.memory(model.encode(torch.randn(3, 7, SIZES.width), MASK)), torch.arange(3)
+    assert memory.values[1].shape == (3, SIZES.heads, 7, SIZES.head_width)
+    _, cache = model.step(torch.randn(3, SIZES.width), user, memory, user, ())
+    assert cache[0].table.shape == (3, SIZES.decoder_layers, 2, SIZES.heads, SIZES.head_width)
+    twice = torch.tensor([1, 1, 2])
+    _, longer = model.step(torch.randn(3, SIZES.width), twice, memory, twice, cache)
+    assert longer[0].table is cache[0].table
+    assert [token.row.tolist() for token in longer] == [[1, 1, 2], [0, 1, 2]]
 
 
 def test_every_weight_gets_a_gradient(model: CodeTransformer) -> None:
