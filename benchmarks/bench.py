@@ -49,7 +49,7 @@ def run_all(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: i
 
 
 def _in_turn(setting: Bench, corpus: str, source: str, cells: Iterable[Cell]) -> Iterator[Ended]:
-    _hush()
+    hush()
     for cell in cells:
         try:
             _run_cell(setting, corpus, source, cell)
@@ -87,10 +87,10 @@ def _start_worker(places: Any, lock: Any) -> None:
     tqdm.set_lock(lock)
     # Ctrl-C ends a worker at once: a training can be killed at any moment, and Lightning would only skip to the next.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _hush()
+    hush()
 
 
-def _hush() -> None:
+def hush() -> None:
     """Lightning's advice on worker processes and loggers does not fit tensors that are in memory already."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

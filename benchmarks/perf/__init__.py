@@ -92,6 +92,9 @@ def run(only: Sequence[str], path: Path) -> None:
     """
     import torch
 
+    from benchmarks.bench import hush
+
+    hush()
     names = _names(only, torch.cuda.is_available())
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     print(_machine())

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import T5ForConditionalGeneration
+from torch.nn import functional as F
 
 from benchmarks.evaluate import beam, exact
 from benchmarks.fit import Fit, Hardware
@@ -193,9 +194,9 @@ class Trie:
         return self.following[tuple(input_ids[1:].tolist())]
 
 
-def library_model(model: Tiger) -> T5ForConditionalGeneration:
+def library_model(model: Tiger) -> Any:
     """transformers' T5 with the weights of ours."""
-    t5 = transformers_t5(model.config, model.end + 1)
+    t5: Any = transformers_t5(model.config, model.end + 1)
     loaded = t5.load_state_dict(model.transformer.state_dict(), strict=False)
     if loaded.unexpected_keys:
         raise ValueError(f"transformers' T5 has no weights {loaded.unexpected_keys}")
@@ -204,7 +205,7 @@ def library_model(model: Tiger) -> T5ForConditionalGeneration:
     return t5.eval().to(model.device)
 
 
-def generate(t5: T5ForConditionalGeneration, model: Tiger, batch: Batch, trie: Trie | None) -> Lists:
+def generate(t5: Any, model: Tiger, batch: Batch, trie: Trie | None) -> Lists:
     """Beam search as transformers documents it; 0 for a sequence that names no item."""
     inputs = pad(model, batch)
     longest = int(inputs.attention_mask.sum(1).max())
@@ -222,6 +223,7 @@ def generate(t5: T5ForConditionalGeneration, model: Tiger, batch: Batch, trie: T
 
 def items_of(model: Tiger, tokens: Int[Tensor, "Q L"]) -> Int[Tensor, "Q"]:
     """The item that a sequence of tokens names, 0 where there is none."""
+    tokens = F.pad(tokens, (0, model.index.levels - tokens.shape[1]))  # a free beam may end early
     node = torch.zeros_like(tokens[:, 0])
     for level, size in enumerate(model.index.sizes):
         code = tokens[:, level] - model.first_token[level]

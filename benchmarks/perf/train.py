@@ -5,9 +5,7 @@ Items get random codes: speed does not depend on which they are, and no tokenize
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -126,22 +124,19 @@ def compare(setting: Setting) -> Turns:
 
 def ours(module: Tiger, batches: Batches, hardware: Hardware) -> None:
     """One pass of Lightning's Trainer over batches, with the options of `benchmarks.fit`."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer = pl.Trainer(
-            accelerator=hardware.accelerator,
-            devices=1,
-            precision=hardware.precision,
-            max_epochs=1,
-            gradient_clip_val=CLIP,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        trainer.fit(module, batches)
+    trainer = pl.Trainer(
+        accelerator=hardware.accelerator,
+        devices=1,
+        precision=hardware.precision,
+        max_epochs=1,
+        gradient_clip_val=CLIP,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, batches)
 
 
 def plain_loop(t5: nn.Module, optimizer: torch.optim.Optimizer, batches: list[Padded]) -> None:

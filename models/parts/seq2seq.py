@@ -80,9 +80,10 @@ class CodeTransformer(nn.Module):
             use_cache=False,
             eos_token_id=None,
             pad_token_id=None,
-            attn_implementation="eager",  # on a CPU the fused kernels take no dropout, and go a detour
         )
         t5 = T5Model(config)
+        # On a CPU the fused kernels take no dropout, and go a detour. Inputs are short.
+        t5.set_attn_implementation("eager")
         replace_dropout(t5)
         self.encoder, self.decoder = t5.encoder, t5.decoder
         self._blocks: list[Any] = list(t5.decoder.block)  # their parts' types are the library's own

@@ -1,0 +1,81 @@
+"""Both sides of the ranking pairs do the same task: the same weights, users and lists."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.fit import Hardware
+from benchmarks.perf import rank
+from benchmarks.perf.rank import Sides, Trie, items_of
+from data_prep.corpus import Corpus
+from models.parts import search
+from models.parts.index import ItemIndex, with_suffix
+from models.parts.seq2seq import T5Sizes
+from models.tiger import SMALL, Tiger
+
+T5 = T5Sizes(width=16, inner=16, heads=2, head_width=8, encoder_layers=1, decoder_layers=1)
+
+
+def untrained(corpus: Corpus, hardware: Hardware) -> Tiger:
+    torch.manual_seed(0)
+    codes = with_suffix(torch.randint(16, (corpus.items, 2)), 8)
+    model = Tiger(replace(SMALL, t5=T5), ItemIndex(codes, (16, 16, 8))).eval()
+    with torch.no_grad():  # far from the even distribution of a fresh model
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return model
+
+
+@pytest.fixture
+def sides(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Sides:
+    monkeypatch.setattr(rank, "trained", untrained)
+    return Sides(tiny_corpus, Hardware("cpu"), users=12, batch=5)
+
+
+def test_a_wide_beam_of_the_library_finds_the_exact_lists(sides: Sides) -> None:
+    """50 beams hold all 40 items, so that `generate` with the trie must give the full ranking too."""
+    sides.exact()
+    expected = sides.expected.clone()
+    assert (expected > 0).all()
+    for side in (sides.generate, sides.beam):
+        assert side() > 0
+        assert torch.equal(sides.lists, expected)
+    assert "misses 0.00 of the 10 items" in sides.note("against a beam")
+    sides.generate_free()
+    assert sides.lists.shape == expected.shape
+
+
+def test_sharpening_changes_both_models_alike(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "WIDTH", 1)  # so that the first beam does not expand all there is
+    sides.exact()
+    before = sides.expansions
+    monkeypatch.setattr(rank, "EXPANSIONS", before - 1)
+    factor = sides.sharpen()
+    assert factor > 1
+    sides.exact()
+    assert sides.expansions < before
+    sides.generate()
+    assert torch.equal(sides.lists, sides.expected)
+
+
+def test_what_is_sharp_enough_stays_as_it_is(sides: Sides) -> None:
+    weight = sides.model.transformer.decoder.final_layer_norm.weight.clone()
+    assert sides.sharpen() == 1.0
+    assert torch.equal(sides.model.transformer.decoder.final_layer_norm.weight, weight)
+
+
+def test_the_trie_by_hand() -> None:
+    model = Tiger(replace(SMALL, t5=T5), ItemIndex(torch.tensor([[-1, -1], [1, 0], [1, 2], [0, 2]]), (2, 3)))
+    trie = Trie(model)
+
+    def allowed(*tokens: int) -> list[int]:
+        return trie(0, torch.tensor([0, *tokens]))
+
+    assert (allowed(), allowed(1), allowed(2)) == ([1, 2], [5], [3, 5])
+    sequences: Tensor = torch.tensor([[2, 5], [1, 3], [1, 5], [6, 0], [2, 1]])
+    assert items_of(model, sequences).tolist() == [2, 0, 3, 0, 0]
+    assert items_of(model, sequences[:, :1]).tolist() == [0] * 5
