@@ -68,11 +68,12 @@ def exact_search(
     """The `k` best items of all, with the number of prefixes expanded for each user.
 
     The score of an item is the log-sum-exp over its sequences; items that share a sequence share its score; ties go to
-    the smaller item id. Neither `width` nor `cap` changes a certified list.
+    the smaller item id. Neither `width` nor `cap` changes a certified list, up to the rounding of the model's own sums.
 
     Args:
         width: prefixes per user and level of the beam that finds the first bound.
-        cap: expansions per user; a user who needs more gets what was found, not certified.
+        cap: expansions per user; a user who needs more gets what was found, not certified. To complete the scores of
+            items with several sequences may take some more.
     """
     search = _Search(step, users, index, k, CAP if cap is None else cap)
     # An item has at most A sequences, so that k * A sequences name k items.
@@ -107,7 +108,7 @@ class _Search:
         floor: `[B]` no prefix below it can become a top-K item.
         spent: `[B]` prefixes expanded.
         lost: `[B]` best score of a prefix that the cap left unexpanded.
-        leaf_user, leaf, leaf_score: `[F]` complete sequences found at or above the floor.
+        leaves: complete sequences found at or above the floor.
     """
 
     def __init__(self, step: Step, users: int, index: ItemIndex, k: int, cap: int) -> None:
@@ -154,8 +155,8 @@ class _Search:
         prefixes = self._affordable(level, prefixes.pick(prefixes.score >= self.floor[prefixes.user]))
         for start in range(0, len(prefixes.user), ROWS):
             some = prefixes.pick(slice(start, start + ROWS))
-            # The rows before may have raised the floor.
-            grown, longer = self._expand(level, some.pick(some.score >= self.floor[some.user]), cache)
+            some = some.pick(some.score >= self.floor[some.user])  # the rows before may have raised the floor
+            grown, longer = self._expand(level, some, cache)
             if level + 1 < self.index.levels:
                 self._descend(level + 1, grown, longer)
             else:

@@ -113,6 +113,15 @@ def test_keys_and_values_are_stored_once(model: CodeTransformer) -> None:
     assert [token.row.tolist() for token in longer] == [[1, 1, 2], [0, 1, 2]]
 
 
+@torch.no_grad()
+def test_no_prefix_at_all(model: CodeTransformer) -> None:
+    """All that a search has left may fall below its floor."""
+    memory, none = model.memory(model.encode(torch.randn(3, 7, SIZES.width), MASK)), torch.zeros(0, dtype=torch.long)
+    _, cache = model.step(torch.randn(3, SIZES.width), torch.arange(3), memory, torch.arange(3), ())
+    states, _ = model.step(torch.zeros(0, SIZES.width), none, memory, none, cache)
+    assert states.shape == (0, SIZES.width)
+
+
 def test_every_weight_gets_a_gradient(model: CodeTransformer) -> None:
     """Distributed training stops at a weight that the loss does not reach."""
     encoded = model.encode(torch.randn(3, 7, SIZES.width), MASK)
