@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import data_prep
+from benchmarks import fit
 from benchmarks import run as run_module
+from benchmarks.evaluate import Ranker, exact
 from benchmarks.experiments import complete
 from benchmarks.run import Bench, run, target
 from data_prep.corpus import Corpus
@@ -22,6 +24,7 @@ from leaderboards.metrics import metrics
 from leaderboards.record import Record, config_key
 from leaderboards.store import Run, read_board
 from models import tiger
+from models.api import Generative
 from models.parts.index import ItemIndex
 
 SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
@@ -165,6 +168,23 @@ def test_a_row_with_codes(ran: Callable[..., Run], corpus: Corpus, bench: Bench)
         assert (found["invalid"] == 0) == name.endswith("trie"), "an untrained model names items that are none"
     # 50 prefixes hold all 40 items: that beam is the full ranking, and so is the row's own list.
     assert record.diagnostics["beam50/trie"]["ndcg@10"] == pytest.approx(record.test["ndcg@10"])
+    search = record.search
+    assert search.certified_share == 1
+    assert search.mean_expansions is not None
+    assert search.max_expansions is not None
+    assert 1 < search.mean_expansions <= search.max_expansions
+
+
+def test_epochs_are_graded_under_a_small_cap(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    caps = []
+
+    def counted(recommender: Generative, cap: int) -> Ranker:
+        caps.append(cap)
+        return exact(recommender, cap)
+
+    monkeypatch.setattr(fit, "exact", counted)
+    record = store.read(run(Bench(tmp_path / "board", tmp_path), corpus, complete("tiger", corpus.name, TIGER), 0))
+    assert caps == [fit.VALID_CAP] * record.cost.stages[1].epochs
     assert record.search.certified_share == 1
 
 
