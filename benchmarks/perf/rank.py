@@ -38,7 +38,7 @@ K, WIDTH = 10, 50
 USERS_CPU, USERS_CUDA = 256, 4096
 BATCH_CPU, BATCH_CUDA, GENERATE_BATCH = 32, 256, 32
 REPEATS = 3
-# The training: pairs, each once.
+# The training: at most so many pairs, each once.
 SAMPLES = 51_200
 CONFIG = Config(lr=1e-3, schedule="constant", warmup=100, weight_decay=0.01)
 # Expansions per user for the exact top-10 on Musical_Instruments if the probabilities of codes like these were those of
@@ -83,6 +83,7 @@ class Sides:
     def __init__(self, corpus: Corpus, hardware: Hardware, users: int, batch: int) -> None:
         self.corpus, self.model = corpus, trained(corpus, hardware).to(hardware.device)
         self.library, self.trie = library_model(self.model), Trie(self.model)
+        self.pairs = min(SAMPLES, len(corpus.examples("train")))
         examples = corpus.examples("test")
         chosen = np.random.default_rng(0).choice(len(examples), min(users, len(examples)), replace=False)
         examples = examples.take(np.sort(chosen))
@@ -141,7 +142,7 @@ class Sides:
         missed = (self.expected[:, :, None] != self.lists[:, None]).all(2).sum(1).double().mean()
         return (
             f"certified exact top-{K} of {len(self.lists)} users of {self.corpus.name}, {self.expansions:.0f} "
-            f"expansions each, {self.jobs} batches side by side, TIGER of default sizes after {SAMPLES:,} pairs, "
+            f"expansions each, {self.jobs} batches side by side, TIGER of default sizes after {self.pairs:,} pairs, "
             f"{what}, which misses {missed:.2f} of the {K} items"
         )
 
