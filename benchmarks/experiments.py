@@ -25,7 +25,7 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "sasrec-bce": Variant("sasrec", {"loss": "bce"}),
-    "tiger-sas": Variant("tiger", {"vectors": "sasrec"}),
+    "tiger-sas": Variant("tiger", {"vectors": "sasrec-128"}),
 }
 
 # A smaller sample of users would choose a row's epoch by chance.

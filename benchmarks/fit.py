@@ -71,7 +71,12 @@ class Hardware:
 
 @dataclass
 class Fit:
-    """The harness's side of `models.api.Fit`."""
+    """The harness's side of `models.api.Fit`.
+
+    Attributes:
+        blind: never look at validation: a recommender too is chosen by its training loss. So are trained item vectors,
+            which must know nothing of what they are later graded on.
+    """
 
     corpus: Corpus
     seed: int
@@ -79,6 +84,7 @@ class Fit:
     label: str
     hardware: Hardware = field(default_factory=Hardware)
     bar_position: int = 0
+    blind: bool = False
     stages: list[Stage] = field(default_factory=list)
 
     def __call__(
@@ -151,7 +157,7 @@ class Fit:
 
     def _quality(self, module: pl.LightningModule, budget: Budget) -> Callable[[Any], float] | None:
         """NDCG@10 on the validation part: the protocol's selection metric."""
-        if not isinstance(module, Recommender):
+        if self.blind or not isinstance(module, Recommender):
             return None
         grader = Grader(self.corpus, "valid", budget.valid_users, k=10)
 
@@ -172,6 +178,7 @@ class Fit:
             "budget": dataclasses.asdict(budget),
             "examples": examples.sha256(),
             "quality": getattr(quality, "__qualname__", None),
+            "blind": self.blind,
             "corpus": self.corpus.fingerprint,
             "seed": seed,
             "precision": self.hardware.precision,

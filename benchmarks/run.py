@@ -36,8 +36,10 @@ from leaderboards.record import (
 from models.api import Generative, HasItemVectors, Recommender, parameters
 
 PROTOCOL = "v1"
-# Item vectors that are trained within the run, on its training part and under its seed, by the model SASRec.
+# Item vectors that are trained within the run, on its training part and under its seed: `sasrec-<width>`.
 TRAINED = "sasrec"
+# Epochs of that training, in which nobody looks at validation: about where the rows of SASRec stop on such corpora.
+SMALL_EPOCHS, EPOCHS = 60, 12
 BEAMS = (20, 50)
 
 
@@ -80,7 +82,7 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
         evaluation_batch=BATCH,
         device=str(bench.hardware.device),
     )
-    seen = dataclasses.replace(corpus, vectors=_vectors(bench, corpus, experiment, fit))
+    seen = with_vectors(bench, corpus, experiment, fit)
     recommender = models.load(experiment.model).train(experiment.config, seen, fit).to(bench.hardware.device)
     valid, test = Grader(corpus, "valid")(recommender), Grader(corpus, "test")(recommender)
     ranks = _rank_table(corpus, valid, test)
@@ -93,6 +95,7 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
         key=path.parent.name,
         config=dataclasses.asdict(experiment.config),
         vectors=_vectors_info(seen.vectors),
+        collaborative=_vectors_info(seen.collaborative),
         notes=_notes(experiment, corpus, seen.vectors),
         valid=metrics(valid.ranks),
         test=metrics(test.ranks),
@@ -118,41 +121,49 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
 
 def _key(bench: Bench, corpus: Corpus, experiment: Experiment) -> str:
     config = dataclasses.asdict(experiment.config)
-    return config_key(PROTOCOL, corpus.fingerprint, config, _vectors_sha256(bench, corpus, experiment))
+    hashes = (_vectors_sha256(bench, corpus, experiment, field) for field in ("vectors", "collaborative"))
+    return config_key(PROTOCOL, corpus.fingerprint, config, *hashes)
 
 
-def _kind(experiment: Experiment) -> str | None:
-    """The item vectors that a config names in its field `vectors`; None where the model uses none."""
-    return getattr(experiment.config, "vectors", None)
+def _kind(experiment: Experiment, field: str) -> str | None:
+    """The item vectors that a config names in its field `vectors` or `collaborative`; None where it has none."""
+    return getattr(experiment.config, field, None)
 
 
-def _vectors_sha256(bench: Bench, corpus: Corpus, experiment: Experiment) -> str | None:
-    kind = _kind(experiment)
-    if kind == TRAINED:
+def _vectors_sha256(bench: Bench, corpus: Corpus, experiment: Experiment, field: str) -> str | None:
+    kind = _kind(experiment, field)
+    if kind and kind.startswith(TRAINED):
         # The values differ from seed to seed; a row's identity is how they are made.
-        recipe = canonical_json(dataclasses.asdict(_sasrec_config(corpus)))
+        recipe = canonical_json(dataclasses.asdict(_recipe(kind, corpus)))
         return hashlib.sha256(recipe.encode()).hexdigest()
     return item_vectors(corpus, kind, bench.vectors_path, bench.work / "vectors").sha256 if kind else None
 
 
-def _vectors(bench: Bench, corpus: Corpus, experiment: Experiment, fit: Fit) -> ItemVectors | None:
-    kind = _kind(experiment)
+def with_vectors(bench: Bench, corpus: Corpus, experiment: Experiment, fit: Fit) -> Corpus:
+    """The corpus with the item vectors that the experiment's config names."""
+    vectors, collaborative = (_vectors(bench, corpus, experiment, field, fit) for field in ("vectors", "collaborative"))
+    return dataclasses.replace(corpus, vectors=vectors, collaborative=collaborative)
+
+
+def _vectors(bench: Bench, corpus: Corpus, experiment: Experiment, field: str, fit: Fit) -> ItemVectors | None:
+    kind = _kind(experiment, field)
     if kind is None:
         return None
-    if kind != TRAINED:
+    if not kind.startswith(TRAINED):
         return item_vectors(corpus, kind, bench.vectors_path, bench.work / "vectors")
-    recommender = models.load(TRAINED).train(_sasrec_config(corpus), corpus, fit)
+    recipe = _recipe(kind, corpus)
+    recommender = models.load(TRAINED).train(recipe, corpus, dataclasses.replace(fit, blind=True))
     assert isinstance(recommender, HasItemVectors)
-    values = recommender.item_vectors().cpu().numpy()
-    identity = _vectors_sha256(bench, corpus, experiment)
+    identity = _vectors_sha256(bench, corpus, experiment, field)
     assert identity is not None
-    return ItemVectors(
-        values, kind, f"SASRec, {values.shape[1]}-d, of the training part and the run's seed", identity, stand_in=False
-    )
+    name = f"SASRec, {recipe.width}-d, {recipe.epochs} epochs on the training part alone, under the run's seed"
+    return ItemVectors(recommender.item_vectors().cpu().numpy(), kind, name, identity, stand_in=False)
 
 
-def _sasrec_config(corpus: Corpus) -> Any:
-    return experiments.complete(TRAINED, corpus.name).config
+def _recipe(kind: str, corpus: Corpus) -> Any:
+    """Config of the SASRec whose item vectors `kind` names."""
+    width, epochs = kind.removeprefix(f"{TRAINED}-"), SMALL_EPOCHS if corpus.name in SMALL_CORPORA else EPOCHS
+    return experiments.complete(TRAINED, corpus.name, [f"width={width}", f"epochs={epochs}"]).config
 
 
 def _search(test: Graded) -> Search:

@@ -17,6 +17,8 @@ from torch import Tensor
 
 Part = Literal["train", "valid", "test", "items"]
 VectorKind = Literal["sentence-t5-base", "tfidf", "npz", "folder"]
+# Item vectors that the harness trains on the training part: a SASRec's, with their width.
+TrainedKind = Literal["sasrec-32", "sasrec-64", "sasrec-128", "sasrec-256"]
 
 # Interactions that the later parts take from the end of a user's sequence: last = test, second last = validation.
 HELD_OUT = 2
@@ -87,7 +89,7 @@ class ItemVectors:
 
     Attributes:
         values: `[I, F]`, row 0 (padding) is zero.
-        kind: a `VectorKind`, or the model whose training gave the vectors.
+        kind: a `VectorKind` or a `TrainedKind`.
         name: what a reader needs to find the same vectors again (model and revision, file name).
         sha256: hash of the values.
         stand_in: the vectors take the place of the papers' text embeddings; rows that use them say so.
@@ -113,6 +115,7 @@ class Corpus:
         item_text: `[N]` one sentence per item, or None where the source has no metadata.
         card: counts at every step of the preparation, hashes of the source files, text template.
         vectors: item vectors, or None until an experiment asks for them.
+        collaborative: item vectors trained on the training part, for a model that has both; None likewise.
     """
 
     name: str
@@ -123,6 +126,7 @@ class Corpus:
     item_text: Any | None = None
     card: dict[str, Any] = field(default_factory=dict)
     vectors: ItemVectors | None = None
+    collaborative: ItemVectors | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.offsets)
@@ -201,8 +205,20 @@ class Corpus:
         Raises:
             ValueError: the experiment chose none.
         """
-        if self.vectors is None:
+        return self._values("vectors")
+
+    def collaborative_vectors(self) -> Float32[np.ndarray, "I F"]:
+        """The trained item vectors that the experiment chose beside the others.
+
+        Raises:
+            ValueError: the experiment chose none.
+        """
+        return self._values("collaborative")
+
+    def _values(self, field: Literal["vectors", "collaborative"]) -> Float32[np.ndarray, "I F"]:
+        chosen: ItemVectors | None = getattr(self, field)
+        if chosen is None:
             raise ValueError(
-                f"corpus {self.name} has no item vectors; a model that wants them has a Config field `vectors`"
+                f"corpus {self.name} was given no {field}; a model that wants them has a Config field `{field}`"
             )
-        return self.vectors.values
+        return chosen.values

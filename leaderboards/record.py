@@ -44,7 +44,13 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def config_key(protocol: str, corpus_fingerprint: str, config: dict[str, Any], vectors_sha256: str | None) -> str:
+def config_key(
+    protocol: str,
+    corpus_fingerprint: str,
+    config: dict[str, Any],
+    vectors_sha256: str | None,
+    collaborative_sha256: str | None = None,
+) -> str:
     """Name of a configuration: 12 hex digits of the SHA-256 of all that decides a run's numbers, but for its seed.
 
     Args:
@@ -52,13 +58,15 @@ def config_key(protocol: str, corpus_fingerprint: str, config: dict[str, Any], v
         corpus_fingerprint: content hash of the corpus.
         config: the complete config, defaults included, so that a changed default is a changed key.
         vectors_sha256: hash of the item vectors, None where the model uses none.
+        collaborative_sha256: likewise of those it uses beside them.
 
     Raises:
         ValueError: the config holds NaN or an infinity.
         TypeError: the config holds what JSON cannot express.
     """
-    content = canonical_json([protocol, corpus_fingerprint, config, vectors_sha256])
-    return hashlib.sha256(content.encode()).hexdigest()[:KEY_LENGTH]
+    content = [protocol, corpus_fingerprint, config, vectors_sha256]
+    content += [collaborative_sha256] if collaborative_sha256 else []
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:KEY_LENGTH]
 
 
 def _plain_json(value: object) -> object:
@@ -183,6 +191,8 @@ class Record(Section):
         experiment: name of the experiment, the row's title.
         key: `config_key` of the content; a record whose key does not fit its content is refused.
         config: every field of the model's config.
+        vectors: the item vectors it was given.
+        collaborative: those it was given beside them, trained on the training part (LETTER).
         notes: stand-ins and reconstructions a reader of the row must know of.
         valid: metrics of the chosen epoch on the validation items of all users.
         test: metrics on the test items of all users, graded once.
@@ -201,6 +211,7 @@ class Record(Section):
     key: str
     config: Json
     vectors: VectorsInfo | None
+    collaborative: VectorsInfo | None = None
     notes: list[str]
     valid: Metrics
     test: Metrics
@@ -214,8 +225,8 @@ class Record(Section):
 
     @model_validator(mode="after")
     def _key_fits(self) -> Record:
-        vectors = self.vectors.sha256 if self.vectors else None
-        expected = config_key(self.protocol, self.corpus.fingerprint, self.config, vectors)
+        hashes = (info.sha256 if info else None for info in (self.vectors, self.collaborative))
+        expected = config_key(self.protocol, self.corpus.fingerprint, self.config, *hashes)
         if self.key != expected:
             raise ValueError(f"key is {self.key!r}, but protocol, corpus, config and vectors give {expected!r}")
         return self

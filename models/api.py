@@ -15,6 +15,7 @@ A model file `models/<name>.py` defines
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,7 +129,10 @@ class Generative(Protocol):
     """What a recommender that generates code sequences offers besides `rank`: another search than its own can rank by
     it, and anyone can check it against the scores of all items."""
 
-    index: ItemIndex
+    @property
+    def index(self) -> ItemIndex:
+        """Which codes name which items."""
+        ...
 
     def steps(self, history: Int[Tensor, "B T"]) -> Step:
         """Encodes the histories; what it returns generates their next codes."""
@@ -159,6 +163,11 @@ class Model(Protocol):
     def train(config: Any, corpus: Corpus, fit: Fit) -> Recommender: ...
 
 
+def whole_epochs(steps: int, corpus: Corpus, batch_size: int) -> int:
+    """So many steps over the training pairs, rounded up to whole epochs."""
+    return math.ceil(steps / math.ceil(len(corpus.examples("train")) / batch_size))
+
+
 def parameters(module: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
@@ -177,4 +186,5 @@ __all__ = [
     "Recommender",
     "parameters",
     "tuned",
+    "whole_epochs",
 ]

@@ -14,27 +14,26 @@ Published on Musical_Instruments (ETEGRec, table 3): R@5 .0368, R@10 .0574, N@5 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from data_prep.corpus import VectorKind
-from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned
+from data_prep.corpus import TrainedKind, VectorKind
+from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
+from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.optim import Schedule, adamw
 from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.search import Step, exact_search
-from models.parts.seq2seq import CodeTransformer, Encoded, T5Sizes
+from models.parts.seq2seq import T5Sizes
 
 
 @dataclass(frozen=True)
 class Config:
-    vectors: Literal[VectorKind, "sasrec"] = "tfidf"
+    vectors: Literal[VectorKind, TrainedKind] = "tfidf"
     """Item vectors of `data_prep.embed` (the paper: sentence-t5-base), or a SASRec's (ETEGRec's TIGER-SAS)."""
     tokenizer: RqVaeConfig = field(default_factory=RqVaeConfig)
     tokenizer_epochs: int = 20_000
@@ -75,7 +74,7 @@ SMALL = Config(
 )
 
 
-def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
+def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
     vectors = torch.from_numpy(corpus.item_vectors())
     epochs = config.tokenizer_epochs
     tokenizer = fit(
@@ -84,78 +83,41 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
         Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check),
         corpus.examples("items"),
     )
-    suffix_codes = config.tokenizer.codes
-    codes = with_suffix(tokenizer.item_codes(), suffix_codes)
-    index = ItemIndex(codes, (*tokenizer.quantizer.sizes, suffix_codes))
-    steps_per_epoch = math.ceil(len(corpus.examples("train")) / config.batch_size)
-    epochs = math.ceil(config.steps / steps_per_epoch)
+    codes, suffix_codes = tokenizer.item_codes(), config.tokenizer.codes
+    return ItemIndex(with_suffix(codes, suffix_codes), (*tokenizer.quantizer.sizes, suffix_codes), codes)
+
+
+def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
+    index = tokenize(config, corpus, fit)
+    epochs = whole_epochs(config.steps, corpus, config.batch_size)
     budget = Budget(epochs, config.batch_size, config.patience, valid_users=config.valid_users)
     return fit("recommender", lambda: Tiger(config, index), budget)
 
 
 @final
 class Tiger(Recommender):
-    offset: Tensor
-
     def __init__(self, config: Config, index: ItemIndex) -> None:
         super().__init__()
         self.config = config
         self.history_length = config.history
-        self.index = index
-        self.transformer = CodeTransformer(config.t5)
-        # Token 0 pads and starts the decoder; then the codes, level after level; the last token ends an input.
-        self.first_token = [1 + sum(index.sizes[:level]) for level in range(index.levels)]
-        self.register_buffer("offset", torch.tensor(self.first_token), persistent=False)
-        self.end = 1 + sum(index.sizes)
-        self.token = nn.Embedding(self.end + 1, config.t5.width)
+        self.generator = CodeGenerator(config.t5, index, "vocabulary")
+
+    @property
+    def index(self) -> ItemIndex:
+        return self.generator.index
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        labels = self.item_tokens(batch.target)
-        logits = self.forced_logits(labels, self.encode(batch.history))
-        return F.cross_entropy(logits.flatten(0, 1), labels.flatten())
-
-    def forced_logits(self, labels: Int[Tensor, "B L"], encoded: Encoded) -> Float[Tensor, "B L W"]:
-        """Teacher forcing: scores of every next token after the labels before it."""
-        inputs = F.pad(labels[:, :-1], (1, 0))
-        return self.logits(self.transformer.decode(self.token(inputs), encoded))
-
-    def encode(self, history: Int[Tensor, "B T"]) -> Encoded:
-        tokens = self.item_tokens(history).flatten(1)
-        tokens = F.pad(tokens, (0, 1)).scatter(1, (tokens > 0).sum(1, keepdim=True), self.end)
-        return self.transformer.encode(self.token(tokens), tokens > 0)
-
-    def item_tokens(self, item: Int[Tensor, "..."]) -> Int[Tensor, "... L"]:
-        """The tokens of items; padding has token 0 throughout."""
-        tokens = self.index.codes[item, 0] + self.offset
-        return tokens * (item > 0)[..., None]
-
-    def logits(self, states: Float[Tensor, "... D"]) -> Float[Tensor, "... W"]:
-        """Scores of all `W` tokens. The output is tied to the embedding and scaled, as in T5."""
-        return (states * self.config.t5.width**-0.5 @ self.token.weight.T).float()
+        labels = self.generator.item_tokens(batch.target)
+        return self.generator.loss(self.generator.states(labels, self.generator.encode(batch.history)), labels)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return exact_search(self.steps(history), len(history), self.index, k)
 
     def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
-        users, candidates = items.shape
-        encoded = self.encode(history)
-        repeated = Encoded(*(tensor.repeat_interleave(candidates, 0) for tensor in encoded))
-        labels = self.item_tokens(items.flatten())
-        log_probs = self.forced_logits(labels, repeated).log_softmax(-1)
-        return log_probs.gather(2, labels[..., None]).sum((1, 2)).view(users, candidates)
+        return self.generator.score(history, items)
 
     def steps(self, history: Int[Tensor, "B T"]) -> Step:
-        memory = self.transformer.memory(self.encode(history))
-
-        def step(
-            level: int, user: Int[Tensor, "P"], code: Int[Tensor, "P"], parent: Int[Tensor, "P"], cache: Any
-        ) -> tuple[Float[Tensor, "P V"], Any]:
-            token = code + self.first_token[level - 1] if level else code  # token 0 starts
-            states, cache = self.transformer.step(self.token(token), user, memory, parent, cache or ())
-            first = self.first_token[level]
-            return self.logits(states).log_softmax(-1)[:, first : first + self.index.sizes[level]], cache
-
-        return step
+        return self.generator.steps(history)
 
     def configure_optimizers(self) -> Any:
         config = self.config

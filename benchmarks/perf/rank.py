@@ -31,7 +31,7 @@ from data_prep.corpus import Batch, Corpus
 from data_prep.embed import item_vectors
 from models.api import Budget
 from models.parts.index import ItemIndex, with_suffix
-from models.parts.quantize import ResidualQuantizer
+from models.parts.quantize import ResidualQuantizer, kmeans
 from models.parts.search import CAP
 from models.tiger import Config, Tiger
 
@@ -124,7 +124,7 @@ class Sides:
         Returns:
             The factor.
         """
-        norms = [self.model.transformer.decoder.final_layer_norm, self.library.decoder.final_layer_norm]
+        norms = [self.model.generator.transformer.decoder.final_layer_norm, self.library.decoder.final_layer_norm]
         weights = [norm.weight.detach().clone() for norm in norms]
         low, factor, high = 1.0, 1.0, 4.0
         for _ in range(8):
@@ -170,7 +170,7 @@ def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     torch.manual_seed(0)
     quantizer = ResidualQuantizer(tokenizer.levels, tokenizer.codes, vectors.shape[1])
     rows = torch.from_numpy(vectors[1:])
-    quantizer.start_from_kmeans(rows)
+    quantizer.start_from(rows, kmeans)
     codes = with_suffix(quantizer(rows).codes, tokenizer.codes)
     index = ItemIndex(codes, (*quantizer.sizes, tokenizer.codes))
     examples = corpus.examples("train")
@@ -187,7 +187,7 @@ class Trie:
     def __init__(self, model: Tiger) -> None:
         following: dict[tuple[int, ...], set[int]] = {}
         every = torch.arange(1, len(model.index.codes), device=model.device)
-        for tokens in model.item_tokens(every).tolist():
+        for tokens in model.generator.item_tokens(every).tolist():
             for length, token in enumerate(tokens):
                 following.setdefault(tuple(tokens[:length]), set()).add(token)
         self.following = {prefix: sorted(tokens) for prefix, tokens in following.items()}
@@ -198,12 +198,12 @@ class Trie:
 
 def library_model(model: Tiger) -> Any:
     """transformers' T5 with the weights of ours."""
-    t5: Any = transformers_t5(model.config, model.end + 1)
-    loaded = t5.load_state_dict(model.transformer.state_dict(), strict=False)
+    t5: Any = transformers_t5(model.config, model.generator.end + 1)
+    loaded = t5.load_state_dict(model.generator.transformer.state_dict(), strict=False)
     if loaded.unexpected_keys:
         raise ValueError(f"transformers' T5 has no weights {loaded.unexpected_keys}")
     with torch.no_grad():
-        t5.get_input_embeddings().weight.copy_(model.token.weight)
+        t5.get_input_embeddings().weight.copy_(model.generator.token.weight)
     return t5.eval().to(model.device)
 
 
@@ -228,6 +228,6 @@ def items_of(model: Tiger, tokens: Int[Tensor, "Q L"]) -> Int[Tensor, "Q"]:
     tokens = F.pad(tokens, (0, model.index.levels - tokens.shape[1]))  # a free beam may end early
     node = torch.zeros_like(tokens[:, 0])
     for level, size in enumerate(model.index.sizes):
-        code = tokens[:, level] - model.first_token[level]
+        code = tokens[:, level] - model.generator.first_token[level]
         node = torch.where((code >= 0) & (code < size), model.index.child(level, node, code), -1)
     return model.index.items_at(node)[:, 0]

@@ -111,7 +111,7 @@ def compare(setting: Setting) -> Turns:
     module, chosen = tiger(setting), Spread(setting, setting.batches)
     on_cpu = Spread(replace(setting, hardware=Hardware("cpu")), setting.batches)
     padded = [Padded(*(tensor.to(device) for tensor in pad(module, batch))) for batch in on_cpu]
-    t5 = transformers_t5(setting.config, module.end + 1).to(device)
+    t5 = transformers_t5(setting.config, module.generator.end + 1).to(device)
     optimizer = torch.optim.AdamW(t5.parameters(), lr=setting.config.lr)
     ours(module, Spread(setting, WARM_UP), setting.hardware)
     plain_loop(t5, optimizer, padded[:WARM_UP])
@@ -181,10 +181,10 @@ def transformers_t5(config: Config, tokens: int) -> nn.Module:
 
 def pad(module: Tiger, batch: Batch) -> Padded:
     """The pairs of a batch as tokens, as wide as any batch can be."""
-    tokens = module.item_tokens(batch.history).flatten(1)
+    tokens = module.generator.item_tokens(batch.history).flatten(1)
     tokens = F.pad(tokens, (0, module.history_length * LEVELS + 1 - tokens.shape[1]))
-    tokens = tokens.scatter(1, (tokens > 0).sum(1, keepdim=True), module.end)
-    return Padded(tokens, (tokens > 0).long(), module.item_tokens(batch.target))
+    tokens = tokens.scatter(1, (tokens > 0).sum(1, keepdim=True), module.generator.end)
+    return Padded(tokens, (tokens > 0).long(), module.generator.item_tokens(batch.target))
 
 
 def at_once(setting: Setting, seeds: int) -> float:

@@ -39,17 +39,39 @@ class ItemIndex(nn.Module):
         codes: `[I, A, L]`, at most `A` sequences per item; -1 where there is none, and in row 0 (padding).
         sizes: `L` codebook sizes.
         leaves: number of distinct sequences.
+        duplicates_before: share of items that shared all their codes with another before a repair.
     """
 
     codes: Tensor
+    duplicates_before: Tensor
 
-    def __init__(self, codes: Int[Tensor, "I L"] | Int[Tensor, "I A L"], sizes: tuple[int, ...]) -> None:
-        """
+    def __init__(
+        self,
+        codes: Int[Tensor, "I L"] | Int[Tensor, "I A L"],
+        sizes: tuple[int, ...],
+        unrepaired: Int[Tensor, "N L2"] | None = None,
+    ) -> None:
+        """Like `assign`."""
+        super().__init__()
+        self.sizes = sizes
+        self.register_buffer("codes", codes)
+        self.register_buffer("duplicates_before", torch.zeros(()))
+        self.register_load_state_dict_post_hook(_rebuild)  # type: ignore[no-untyped-call]
+        self.assign(codes, unrepaired)
+
+    def assign(
+        self, codes: Int[Tensor, "I L"] | Int[Tensor, "I A L"], unrepaired: Int[Tensor, "N L2"] | None = None
+    ) -> None:
+        """Renames all items.
+
+        Args:
+            codes: `[I, L]` stands for one sequence per item.
+            unrepaired: what the tokenizer gave, before collisions were repaired; `codes` unless given.
+
         Raises:
             ValueError: a code is outside its codebook, row 0 is not padding, or an item has no sequence or one twice.
         """
-        super().__init__()
-        codes = codes[:, None] if codes.ndim == 2 else codes
+        codes, sizes = (codes[:, None] if codes.ndim == 2 else codes), self.sizes
         if codes.shape[2] != len(sizes) or (codes[0] != -1).any():
             raise ValueError(f"codes of shape {tuple(codes.shape)} need {len(sizes)} levels and -1 in row 0")
         outside = (codes < -1) | (codes >= torch.tensor(sizes, device=codes.device))
@@ -60,9 +82,9 @@ class ItemIndex(nn.Module):
             item, sequence, level = (int(i) for i in outside.nonzero()[0])
             code = int(codes[item, sequence, level])
             raise ValueError(f"item {item} has code {code} at level {level}; possible: 0..{sizes[level] - 1}")
-        self.sizes = sizes
-        self.register_buffer("codes", codes.long().clone())
-        self.register_load_state_dict_post_hook(_rebuild)  # type: ignore[no-untyped-call]
+        self.codes = codes.long().clone()
+        before = _sequences(self.codes) if unrepaired is None else unrepaired
+        self.duplicates_before = torch.tensor(shared(before), device=codes.device)
         self._build()
 
     @property
@@ -106,18 +128,19 @@ class ItemIndex(nn.Module):
     def card(self) -> dict[str, Any]:
         """The code card: what the codes of a row look like.
 
-        Per level: share of sequences whose codes up to that level another one has too (the last level: duplicates; the
-        one before a suffix: duplicates before the repair), share of codes in use, entropy of code usage in nats, mean
-        and largest number of children of a prefix.
+        Share of items with duplicate codes before and after the repair. Per level: share of sequences whose codes up
+        to that level another one has too, share of codes in use, entropy of code usage in nats, mean and largest number
+        of children of a prefix.
         """
-        codes = self.codes[1:].flatten(0, 1).cpu()
-        codes = codes[codes[:, 0] >= 0]
+        codes = _sequences(self.codes).cpu()
         usage = [torch.bincount(codes[:, level], minlength=size) for level, size in enumerate(self.sizes)]
         entropy = [torch.special.entr(count / count.sum()).sum() for count in usage]
         return {
             "levels": self.levels,
             "sizes": list(self.sizes),
-            "shared_prefix": [_shared(codes[:, : level + 1]) for level in range(self.levels)],
+            "duplicates_before": float(self.duplicates_before),
+            "duplicates_after": shared(codes),
+            "shared_prefix": [shared(codes[:, : level + 1]) for level in range(self.levels)],
             "utilisation": [float((count > 0).float().mean()) for count in usage],
             "entropy": [float(nats) for nats in entropy],
             "mean_fan_out": [self._nodes[level + 1] / self._nodes[level] for level in range(self.levels)],
@@ -160,9 +183,15 @@ class ItemIndex(nn.Module):
         self.register_buffer(name, torch.from_numpy(array).to(self.codes.device), persistent=False)
 
 
-def _shared(codes: Int[Tensor, "Q l"]) -> float:
+def shared(codes: Int[Tensor, "Q l"]) -> float:
+    """Share of sequences that occur more than once."""
     groups = torch.unique(codes, dim=0, return_counts=True)[1]
     return float(groups[groups > 1].sum() / len(codes))
+
+
+def _sequences(codes: Int[Tensor, "I A L"]) -> Int[Tensor, "Q L"]:
+    every = codes[1:].flatten(0, 1)
+    return every[every[:, 0] >= 0]
 
 
 def _rebuild(index: ItemIndex, keys: Any) -> None:

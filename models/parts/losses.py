@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 # Logits held at a time: 32 MiB in float32.
 LOGITS = 1 << 23
@@ -22,6 +23,17 @@ def catalogue_cross_entropy(
     """
     loss: Tensor = _CatalogueCrossEntropy.apply(states, items, target)  # type: ignore[no-untyped-call]
     return loss
+
+
+def info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Mean of -log softmax(x @ y.T) on the diagonal: each row of `x` is to find its own row of `y` in the batch."""
+    return F.cross_entropy((x @ y.T).float(), torch.arange(len(x), device=x.device))
+
+
+def symmetric_kl(p: Float[Tensor, "X V"], q: Float[Tensor, "X V"]) -> Float[Tensor, ""]:
+    """KL(P||Q) + KL(Q||P) of the distributions softmax(p), softmax(q), mean over rows, in nats."""
+    log_p, log_q = p.float().log_softmax(-1), q.float().log_softmax(-1)
+    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
 
 
 class _CatalogueCrossEntropy(torch.autograd.Function):

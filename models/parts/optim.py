@@ -8,16 +8,19 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 
-Schedule = Literal["constant", "cosine", "inverse-sqrt"]
+Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt"]
 
 
 def factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
-    """Learning-rate factor at a 0-based step: linear warm-up, then constant, cosine to 0, or 1/sqrt(step)."""
+    """Learning-rate factor at a 0-based step: linear warm-up, then constant, to 0 in a line or a cosine, or
+    1/sqrt(step)."""
     if step < warmup:
         return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    if schedule == "linear":
+        return 1.0 - progress
     if schedule == "cosine":
-        progress = (step - warmup) / max(1, total - warmup)
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
     if schedule == "inverse-sqrt":
         return math.sqrt(max(1, warmup) / (step + 1))
     return 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,21 +18,27 @@ class Quantized(NamedTuple):
         codes: `[B, L]` the chosen code of each level.
         vector: `[B, D]` their sum, with a straight-through gradient to the input.
         logits: `[B, L, V]` minus the squared distances of each level's residual to its code vectors.
+        residuals: `[B, L, D]` what each level was given.
         loss: codebook and commitment loss, summed over levels and dimensions, averaged over the batch.
     """
 
     codes: Int[Tensor, "B L"]
     vector: Float[Tensor, "B D"]
     logits: Float[Tensor, "B L V"]
+    residuals: Float[Tensor, "B L D"]
     loss: Float[Tensor, ""]
 
 
 class ResidualQuantizer(nn.Module):
-    """`L` codebooks of `V` vectors; each level quantises what the levels before it left over."""
+    """`L` codebooks of `V` vectors; each level quantises what the levels before it left over.
 
-    def __init__(self, levels: int, size: int, width: int, commitment: float = 0.25) -> None:
+    With `epsilon` above 0 the last level's codes are, in training, those of the Sinkhorn assignment, which uses all
+    codes of a batch evenly (LETTER).
+    """
+
+    def __init__(self, levels: int, size: int, width: int, commitment: float = 0.25, epsilon: float = 0.0) -> None:
         super().__init__()
-        self.commitment = commitment
+        self.commitment, self.epsilon = commitment, epsilon
         self.codebooks = nn.Parameter(torch.randn(levels, size, width) * width**-0.5)
 
     @property
@@ -39,26 +46,28 @@ class ResidualQuantizer(nn.Module):
         return (self.codebooks.shape[1],) * self.codebooks.shape[0]
 
     def forward(self, z: Float[Tensor, "B D"]) -> Quantized:
-        residual, codes, chosen, logits = z, [], [], []
+        residual, codes, chosen, logits, residuals = z, [], [], [], []
         loss = z.new_zeros(())
-        for codebook in self.codebooks:
+        for level, codebook in enumerate(self.codebooks):
             distance = squared_distance(residual, codebook)
-            code = distance.argmin(1)
+            evenly = self.training and self.epsilon > 0 and level == len(self.codebooks) - 1
+            code = sinkhorn(distance, self.epsilon) if evenly else distance.argmin(1)
             vector = codebook[code]
             # sum over levels of |sg(r) - e|^2 + beta |r - sg(e)|^2
             loss = loss + (residual.detach() - vector).square().sum(1).mean()
             loss = loss + self.commitment * (residual - vector.detach()).square().sum(1).mean()
-            residual = residual - vector.detach()
             codes.append(code)
             chosen.append(vector)
             logits.append(-distance)
+            residuals.append(residual)
+            residual = residual - vector.detach()
         total = torch.stack(chosen).sum(0)
         through = z + (total - z).detach()
-        return Quantized(torch.stack(codes, 1), through, torch.stack(logits, 1), loss)
+        return Quantized(torch.stack(codes, 1), through, torch.stack(logits, 1), torch.stack(residuals, 1), loss)
 
     @torch.no_grad()
-    def start_from_kmeans(self, z: Float[Tensor, "B D"]) -> None:
-        """Sets each codebook to the k-means centres of what is left of `z` at its level.
+    def start_from(self, z: Float[Tensor, "B D"], cluster: Clustering) -> None:
+        """Sets each codebook to the centres that `cluster` finds of what is left of `z` at its level.
 
         Raises:
             ValueError: fewer vectors than codes.
@@ -67,8 +76,12 @@ class ResidualQuantizer(nn.Module):
             raise ValueError(f"{len(z)} item vectors cannot start a codebook of {self.codebooks.shape[1]} codes")
         residual = z
         for codebook in self.codebooks:
-            codebook.copy_(kmeans(residual, len(codebook)))
+            codebook.copy_(cluster(residual, len(codebook)))
             residual = residual - codebook[squared_distance(residual, codebook).argmin(1)]
+
+
+Clustering = Callable[[Float[Tensor, "B D"], int], Float[Tensor, "V D"]]
+"""Vectors and a number of clusters -> their centres."""
 
 
 def squared_distance(x: Float[Tensor, "B D"], y: Float[Tensor, "V D"]) -> Float[Tensor, "B V"]:
@@ -77,7 +90,62 @@ def squared_distance(x: Float[Tensor, "B D"], y: Float[Tensor, "V D"]) -> Float[
 
 def kmeans(x: Float[Tensor, "B D"], clusters: int) -> Float[Tensor, "V D"]:
     """Lloyd's k-means (scikit-learn, one k-means++ start, at most 100 iterations), seeded from torch's generator."""
-    seed = int(torch.randint(2**31 - 1, ()))
-    points = x.detach().float().cpu().numpy().astype(np.float64)
-    fitted = KMeans(clusters, n_init=1, max_iter=100, random_state=seed).fit(points)
+    fitted = KMeans(clusters, n_init=1, max_iter=100, random_state=_seed()).fit(_points(x))
     return torch.from_numpy(fitted.cluster_centers_).to(x)
+
+
+class Clusters(NamedTuple):
+    """Attributes: centres `[V, D]`; labels `[B]`, the cluster of each vector."""
+
+    centres: Float[Tensor, "V D"]
+    labels: Int[Tensor, "B"]
+
+
+def constrained_kmeans(
+    x: Float[Tensor, "B D"], clusters: int, smallest: int, largest: int, restarts: int = 1
+) -> Clusters:
+    """k-means whose clusters all have `smallest` to `largest` members: each assignment is a minimum-cost flow.
+
+    At most 10 iterations, as LETTER has them; the best of `restarts`; seeded from torch's generator.
+
+    Raises:
+        ValueError: no clustering has such sizes.
+    """
+    from k_means_constrained import KMeansConstrained
+
+    if not clusters * smallest <= len(x) <= clusters * largest:
+        raise ValueError(f"{len(x)} vectors make no {clusters} clusters of {smallest} to {largest} members")
+    most = min(largest, len(x) - 1)  # the library wants it below the number of vectors
+    method = KMeansConstrained(
+        clusters, size_min=smallest, size_max=most, n_init=restarts, max_iter=10, random_state=_seed()
+    )
+    fitted = method.fit(_points(x))
+    return Clusters(
+        torch.from_numpy(fitted.cluster_centers_).to(x), torch.from_numpy(fitted.labels_).long().to(x.device)
+    )
+
+
+@torch.no_grad()
+def sinkhorn(distance: Float[Tensor, "B V"], epsilon: float, iterations: int = 50) -> Int[Tensor, "B"]:
+    """Codes of a batch by optimal transport with entropy: all codes are given about the same mass (LETTER's code).
+
+    Distances are scaled to [-1, 1] over the batch; the kernel is exp(-distance / epsilon).
+    """
+    distance = distance.double()
+    low, high = distance.min(), distance.max()
+    scaled = 2 * (distance - low) / (high - low).clamp(min=torch.finfo(distance.dtype).tiny)
+    # The nearest code of each row gets the kernel 1: a factor per row changes no plan, and no row can vanish.
+    kernel = (-(scaled - scaled.amin(1, keepdim=True)) / epsilon).exp()
+    column = torch.ones(distance.shape[1], dtype=distance.dtype, device=distance.device)
+    for _ in range(iterations):
+        row = 1 / (kernel @ column)
+        column = len(distance) / distance.shape[1] / (kernel.T @ row).clamp(min=torch.finfo(distance.dtype).tiny)
+    return (kernel * column).argmax(1)
+
+
+def _points(x: Float[Tensor, "B D"]) -> np.ndarray:
+    return x.detach().float().cpu().numpy().astype(np.float64)
+
+
+def _seed() -> int:
+    return int(torch.randint(2**31 - 1, ()))

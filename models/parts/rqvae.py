@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Batch
-from models.parts.quantize import Quantized, ResidualQuantizer
+from models.parts.index import shared
+from models.parts.optim import Schedule, adamw
+from models.parts.quantize import Quantized, ResidualQuantizer, kmeans
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,16 @@ class RqVaeConfig:
     levels: int = 3
     codes: int = 256
     commitment: float = 0.25
+    reduction: Literal["sum", "mean"] = "sum"
+    """Of the loss over dimensions and levels. TIGER's paper sums; ETEGRec's code takes means."""
+    start: Literal["torch", "xavier"] = "torch"
+    """Initial weights of encoder and decoder: torch's own, or Xavier's normal ones."""
     optimizer: Literal["adagrad", "adamw"] = "adagrad"
     lr: float = 0.4
     weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    warmup: int = 0
+    """Steps. Schedule and warm-up are AdamW's."""
     kmeans_items: int = 1024
     """k-means starts from the latents of so many random items: the paper's first training batch."""
 
@@ -42,21 +51,27 @@ class RqVae(pl.LightningModule):
         self.config = config
         self.register_buffer("vectors", vectors)
         widths = (vectors.shape[1], *config.hidden, config.width)
-        self.encoder, self.decoder = mlp(widths), mlp(widths[::-1])
+        self.encoder, self.decoder = mlp(widths, config.start), mlp(widths[::-1], config.start)
         self.quantizer = ResidualQuantizer(config.levels, config.codes, config.width, config.commitment)
         with torch.no_grad():
             sample = torch.randperm(len(vectors) - 1)[: config.kmeans_items] + 1
-            self.quantizer.start_from_kmeans(self.encoder(vectors[sample]))
+            self.quantizer.start_from(self.encoder(vectors[sample]), kmeans)
 
     def forward(self, item: Int[Tensor, "B"]) -> tuple[Quantized, Float[Tensor, "B F"]]:
         """The quantised latents of items and their reconstructions."""
         quantized = self.quantizer(self.encoder(self.vectors[item]))
         return quantized, self.decoder(quantized.vector)
 
+    def loss(
+        self, item: Int[Tensor, "B"], quantized: Quantized, reconstruction: Float[Tensor, "B F"]
+    ) -> Float[Tensor, ""]:
+        error = (self.vectors[item] - reconstruction).square()
+        if self.config.reduction == "sum":
+            return error.sum(1).mean() + quantized.loss
+        return error.mean() + quantized.loss / (self.config.levels * self.config.width)
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        quantized, reconstruction = self(batch.target)
-        error = (self.vectors[batch.target] - reconstruction).square().sum(1).mean()
-        return error + quantized.loss
+        return self.loss(batch.target, *self(batch.target))
 
     @torch.inference_mode()
     def item_codes(self) -> Int[Tensor, "N L"]:
@@ -67,12 +82,27 @@ class RqVae(pl.LightningModule):
         config = self.config
         if config.optimizer == "adagrad":
             return torch.optim.Adagrad(self.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-        return torch.optim.AdamW(self.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        return adamw(self, config.lr, config.weight_decay, config.schedule, config.warmup)
 
 
-def mlp(widths: tuple[int, ...]) -> nn.Sequential:
+def mlp(widths: tuple[int, ...], start: Literal["torch", "xavier"] = "torch") -> nn.Sequential:
     """Linear layers with ReLU between them."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU()]
+        linear = nn.Linear(before, after)
+        if start == "xavier":
+            nn.init.xavier_normal_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def distinctness(tokenizer: Tokenizer) -> float:
+    """Share of items whose codes no other item has: what LETTER and ETEGRec choose a tokenizer by."""
+    return 1.0 - shared(tokenizer.item_codes())
+
+
+class Tokenizer(Protocol):
+    def item_codes(self) -> Int[Tensor, "N L"]:
+        """Codes of items 1..N."""
+        ...

@@ -44,24 +44,24 @@ def made(rows: list[Row] = ROWS, sizes: tuple[int, ...] = SIZES, seed: int = 0) 
 def test_tokens_by_hand() -> None:
     model = made()
     # 0 pads; level 0 has tokens 1..4, level 1 has 5..7, level 2 has 8 and 9; 10 ends an input.
-    assert model.item_tokens(torch.tensor([[1, 0], [2, 13]])).tolist() == [
+    assert model.generator.item_tokens(torch.tensor([[1, 0], [2, 13]])).tolist() == [
         [[3, 5, 9], [0, 0, 0]],
         [[4, 7, 8], [2, 7, 9]],
     ]
-    assert model.token.num_embeddings == 11
+    assert model.generator.token.num_embeddings == 11
 
 
 def test_inputs_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     model = made()
     with torch.no_grad():  # an embedding from which its token can be read
-        model.token.weight.copy_(torch.arange(11.0)[:, None].expand(11, 16))
+        model.generator.token.weight.copy_(torch.arange(11.0)[:, None].expand(11, 16))
     seen: list[Encoded] = []
 
     def encode(tokens: Tensor, mask: Tensor) -> Encoded:
         seen.append(Encoded(tokens, mask))
         return seen[-1]
 
-    monkeypatch.setattr(model.transformer, "encode", encode)
+    monkeypatch.setattr(model.generator.transformer, "encode", encode)
     model.encode(torch.tensor([[1, 0], [2, 13]]))
     ((states, mask),) = seen
     assert states[..., 0].tolist() == [[3, 5, 9, 10, 0, 0, 0], [4, 7, 8, 2, 7, 9, 10]]
@@ -78,8 +78,8 @@ def teacher_forced(model: Tiger, history: Tensor) -> Tensor:
         if codes not in known:
             tokens = [code + 1 + sum(model.index.sizes[:level]) for level, code in enumerate(codes)]
             inputs = torch.tensor([[0, *tokens[:-1]]] * len(history))
-            states = model.transformer.decode(model.token(inputs), encoded)
-            log_probs = (states @ model.token.weight.T / model.config.t5.width**0.5).log_softmax(-1)
+            states = model.generator.transformer.decode(model.generator.token(inputs), encoded)
+            log_probs = (states @ model.generator.token.weight.T / model.config.t5.width**0.5).log_softmax(-1)
             known[codes] = sum((log_probs[:, level, token] for level, token in enumerate(tokens)), torch.tensor(0.0))
         columns.append(known[codes])
     return torch.stack(columns, 1)

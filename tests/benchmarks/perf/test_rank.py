@@ -63,9 +63,9 @@ def test_sharpening_changes_both_models_alike(sides: Sides, monkeypatch: pytest.
 
 
 def test_what_is_sharp_enough_stays_as_it_is(sides: Sides) -> None:
-    weight = sides.model.transformer.decoder.final_layer_norm.weight.clone()
+    weight = sides.model.generator.transformer.decoder.final_layer_norm.weight.clone()
     assert sides.sharpen() == 1.0
-    assert torch.equal(sides.model.transformer.decoder.final_layer_norm.weight, weight)
+    assert torch.equal(sides.model.generator.transformer.decoder.final_layer_norm.weight, weight)
 
 
 def test_the_trie_by_hand() -> None:

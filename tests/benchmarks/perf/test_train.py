@@ -50,10 +50,10 @@ def test_padded_by_hand(setting: Setting) -> None:
     module = tiger(setting)
     batch = Batch(torch.tensor([0, 1]), torch.tensor([[5, 0], [7, 9]]), torch.tensor([2, 3]))
     padded = pad(module, batch)
-    five, seven, nine = (module.item_tokens(torch.tensor(item)).tolist() for item in (5, 7, 9))
+    five, seven, nine = (module.generator.item_tokens(torch.tensor(item)).tolist() for item in (5, 7, 9))
     assert padded.input_ids.tolist() == [[*five, 65, *[0] * 20], [*seven, *nine, 65, *[0] * 16]]
     assert padded.attention_mask.tolist() == [[1] * 5 + [0] * 20, [1] * 9 + [0] * 16]
-    assert padded.labels.tolist() == module.item_tokens(batch.target).tolist()
+    assert padded.labels.tolist() == module.generator.item_tokens(batch.target).tolist()
 
 
 def test_both_sides_compute_one_loss(setting: Setting) -> None:
@@ -61,9 +61,9 @@ def test_both_sides_compute_one_loss(setting: Setting) -> None:
     with torch.no_grad():
         for weight in module.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
-    t5 = transformers_t5(CONFIG, module.end + 1).eval()
-    assert not t5.load_state_dict(module.transformer.state_dict(), strict=False).unexpected_keys
-    t5.get_parameter("shared.weight").data.copy_(module.token.weight)
+    t5 = transformers_t5(CONFIG, module.generator.end + 1).eval()
+    assert not t5.load_state_dict(module.generator.transformer.state_dict(), strict=False).unexpected_keys
+    t5.get_parameter("shared.weight").data.copy_(module.generator.token.weight)
     for batch in Spread(setting, 3):
         loss = t5(**pad(module, batch)._asdict()).loss
         torch.testing.assert_close(module.training_step(batch, 0), loss, rtol=1e-5, atol=1e-5)
@@ -79,12 +79,12 @@ def test_both_sides_train_on_every_batch(setting: Setting, monkeypatch: pytest.M
         return step(batch, batch_idx)
 
     monkeypatch.setattr(module, "training_step", recorded)
-    before = module.token.weight.detach().clone()
+    before = module.generator.token.weight.detach().clone()
     ours(module, batches, setting.hardware)
     assert seen == [batch.target.tolist() for batch in batches]
-    assert not torch.equal(module.token.weight, before)
+    assert not torch.equal(module.generator.token.weight, before)
 
-    t5, padded = transformers_t5(CONFIG, module.end + 1), [pad(module, batch) for batch in batches]
+    t5, padded = transformers_t5(CONFIG, module.generator.end + 1), [pad(module, batch) for batch in batches]
     optimizer = torch.optim.AdamW(t5.parameters(), lr=1e-2)
     losses = []
     for _ in range(20):

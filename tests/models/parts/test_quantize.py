@@ -74,7 +74,7 @@ def test_kmeans_start_recovers_planted_centres() -> None:
     torch.manual_seed(0)
     quantizer = ResidualQuantizer(levels=3, size=4, width=2)
     z = torch.tensor(list(product(*levels))).sum(1)
-    quantizer.start_from_kmeans(z)
+    quantizer.start_from(z, kmeans)
     assert [by_size(codebook) for codebook in quantizer.codebooks.detach()] == levels
     found = quantizer(z)
     torch.testing.assert_close(found.vector, z)
@@ -93,4 +93,4 @@ def test_kmeans_follows_the_seed() -> None:
 
 def test_fewer_vectors_than_codes() -> None:
     with pytest.raises(ValueError, match="7 item vectors cannot start a codebook of 8 codes"):
-        ResidualQuantizer(1, 8, 2).start_from_kmeans(torch.randn(7, 2))
+        ResidualQuantizer(1, 8, 2).start_from(torch.randn(7, 2), kmeans)

@@ -1,0 +1,255 @@
+"""LETTER: learnable item tokenization for generative recommendation (Wang et al., CIKM 2024, arXiv 2405.07314).
+
+The tokenizer is an RQ-VAE of item vectors with two more terms in its loss: collaborative alignment pulls the quantised
+latent of an item to its vector of a trained recommender, diversity spreads the code vectors of a codebook evenly. The
+recommender is TIGER's, trained by ranking-guided generation loss: cross-entropy with a temperature, which below 1 is
+harder on the strongest wrong codes. Ranking is by the plain softmax, as in the official code.
+
+Items may share all their codes (there is no suffix code): they then share a score and rank by item id, each once.
+
+Left out: the unused tokens of T5's vocabulary of 32,128 in the softmax, the end token in the labels (every sequence has
+four codes). From the official code: means over levels and elements, assignment by Sinkhorn at the last level, the
+re-assignment of colliding items. Different: the epoch is chosen by NDCG@10 on validation (the code: validation loss).
+
+Published on Musical_Instruments (ETEGRec, table 3): R@5 .0372, R@10 .0581, N@5 .0243, N@10 .0310.
+
+    make bench MODELS=letter CORPUS=musical_instruments SET="vectors=npz"
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from data_prep.corpus import TrainedKind, VectorKind
+from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
+from models.parts.generator import CodeGenerator
+from models.parts.index import ItemIndex
+from models.parts.losses import info_nce
+from models.parts.optim import adamw
+from models.parts.quantize import ResidualQuantizer, constrained_kmeans, sinkhorn
+from models.parts.rqvae import distinctness, mlp
+from models.parts.search import Step, exact_search
+from models.parts.seq2seq import T5Sizes
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """Defaults are those of the official code; its paper finds 4 levels of 256 codes best."""
+
+    hidden: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64)
+    width: int = 32
+    """Also the width of the collaborative vectors: nothing projects them."""
+    levels: int = 4
+    codes: int = 256
+    commitment: float = 0.25
+    alignment: float = tuned(0.02, choices=[0.1, 0.02, 0.01, 0.001])
+    """Weight alpha of collaborative alignment: the paper's best; the released scripts have .01 and .1."""
+    diversity: float = tuned(1e-4, choices=[1e-2, 1e-3, 1e-4, 1e-5])
+    """Weight beta of diversity."""
+    clusters: int = 10
+    """Clusters K of each codebook, grouped anew before each epoch."""
+    epsilon: float = 0.003
+    """Entropy of the Sinkhorn assignment at the last level; 0: the nearest code."""
+    restarts: int = 10
+    """Of the constrained k-means from which the codebooks start."""
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Config:
+    vectors: VectorKind = "tfidf"
+    """Item vectors of `data_prep.embed` (the paper: LLaMA-7B)."""
+    collaborative: TrainedKind = "sasrec-32"
+    """Item vectors of a SASRec, as wide as the latent."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    tokenizer_epochs: int = 20_000
+    tokenizer_batch: int = 1024
+    tokenizer_check: int = 2_000
+    """Epochs between two looks at how many items have codes of their own; the best look is kept."""
+    t5: T5Sizes = field(default_factory=T5Sizes)
+    history: int = 20
+    """Longest history, in items."""
+    temperature: float = tuned(0.7, low=0.5, high=1.2)
+    """Of the ranking-guided loss: about the paper's best; the released script has 1, which is plain cross-entropy."""
+    lr: float = tuned(5e-4, low=1e-4, high=1e-2, log=True)
+    warmup: float = 0.01
+    """Share of all steps; cosine after it."""
+    weight_decay: float = 0.01
+    batch_size: int = 1024
+    epochs: int = 200
+    steps: int | None = None
+    """Instead of `epochs`, rounded up to whole ones: for corpora whose epochs are short."""
+    patience: int = 20
+    """Epochs."""
+    valid_users: int | None = None
+    """Users that grade an epoch; None: all."""
+
+
+SMALL = Config(
+    tokenizer=TokenizerConfig(hidden=(128, 64), codes=32, alignment=0.1, restarts=1, lr=3e-3),
+    tokenizer_epochs=600,
+    tokenizer_batch=256,
+    tokenizer_check=50,
+    t5=T5Sizes(width=64, inner=256, heads=4, head_width=16, encoder_layers=2, decoder_layers=2),
+    history=10,
+    lr=3e-3,
+    warmup=0.15,
+    batch_size=128,
+    steps=1_200,
+    patience=30,
+)
+
+
+def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
+    vectors = torch.from_numpy(corpus.item_vectors())
+    collaborative = torch.from_numpy(corpus.collaborative_vectors())
+    epochs = config.tokenizer_epochs
+    tokenizer = fit(
+        "tokenizer",
+        lambda: LetterTokenizer(config.tokenizer, vectors, collaborative),
+        Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check),
+        corpus.examples("items"),
+        quality=distinctness,
+    )
+    codes = tokenizer.item_codes()
+    return ItemIndex(F.pad(tokenizer.reassigned(codes), (0, 0, 1, 0), value=-1), tokenizer.quantizer.sizes, codes)
+
+
+def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
+    index = tokenize(config, corpus, fit)
+    epochs = whole_epochs(config.steps, corpus, config.batch_size) if config.steps else config.epochs
+    budget = Budget(epochs, config.batch_size, config.patience, valid_users=config.valid_users)
+    return fit("recommender", lambda: Letter(config, index), budget)
+
+
+class LetterTokenizer(pl.LightningModule):
+    """A training example is an item. Loss: reconstruction, quantisation, alignment (Eq. 4) and diversity (Eq. 5)."""
+
+    vectors: Tensor
+    collaborative: Tensor
+    cluster: Tensor
+
+    def __init__(
+        self, config: TokenizerConfig, vectors: Float[Tensor, "I F"], collaborative: Float[Tensor, "I D"]
+    ) -> None:
+        super().__init__()
+        if collaborative.shape[1] != config.width:
+            raise ValueError(
+                f"the latent has width {config.width}, collaborative vectors have {collaborative.shape[1]}; "
+                "expected equal ones (options tokenizer.width and collaborative)"
+            )
+        self.config = config
+        self.register_buffer("vectors", vectors)
+        self.register_buffer("collaborative", collaborative)
+        widths = (vectors.shape[1], *config.hidden, config.width)
+        self.encoder, self.decoder = mlp(widths, "xavier"), mlp(widths[::-1], "xavier")
+        self.quantizer = ResidualQuantizer(config.levels, config.codes, config.width, config.commitment, config.epsilon)
+        with torch.no_grad():
+            self.quantizer.start_from(self.encoder(vectors[1:]), self._start)
+        self.register_buffer("cluster", torch.zeros(config.levels, config.codes, dtype=torch.long), persistent=False)
+
+    def _start(self, latents: Float[Tensor, "N D"], codes: int) -> Float[Tensor, "V D"]:
+        """Centres of clusters of similar sizes."""
+        smallest = min(len(latents) // (2 * codes), 50)
+        largest = max(4 * smallest, -(-2 * len(latents) // codes))  # enough room on a corpus of any size
+        return constrained_kmeans(latents, codes, smallest, largest, self.config.restarts).centres
+
+    def on_train_epoch_start(self) -> None:
+        """Groups the codes of each level anew."""
+        clusters, codes = min(self.config.clusters, self.config.codes // 2), self.config.codes
+        # Two at least: a code alone in its cluster would have no other to be drawn to.
+        smallest = max(2, min(codes // 20, 10))
+        largest = max(60, -(-codes // clusters))
+        groups = [constrained_kmeans(codebook, clusters, smallest, largest) for codebook in self.quantizer.codebooks]
+        self.cluster = torch.stack([group.labels for group in groups])
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        config, vectors = self.config, self.vectors[batch.target]
+        quantized = self.quantizer(self.encoder(vectors))
+        loss = F.mse_loss(self.decoder(quantized.vector), vectors)
+        loss = loss + quantized.loss / (config.levels * config.width)
+        if config.alignment:
+            loss = loss + config.alignment * info_nce(quantized.vector, self.collaborative[batch.target])
+        if config.diversity:
+            levels = zip(self.quantizer.codebooks, quantized.codes.T, self.cluster, strict=True)
+            loss = loss + config.diversity * torch.stack([diversity(*level) for level in levels]).mean()
+        return loss
+
+    @torch.inference_mode()
+    def item_codes(self) -> Int[Tensor, "N L"]:
+        """The nearest codes of items 1..N."""
+        was_training = self.training
+        codes = self.eval().quantizer(self.encoder(self.vectors[1:])).codes.clone()
+        self.train(was_training)
+        return codes
+
+    @torch.inference_mode()
+    def reassigned(self, codes: Int[Tensor, "N L"], rounds: int = 20) -> Int[Tensor, "N L"]:
+        """The official code's repair: in each round every group of items with equal codes shares out the codes of the
+        last level by Sinkhorn. What is equal after the last round stays so.
+        """
+        codes = codes.clone()
+        last = self.eval().quantizer(self.encoder(self.vectors[1:])).logits[:, -1]
+        for _ in range(rounds):
+            groups, count = torch.unique(codes, dim=0, return_inverse=True, return_counts=True)[1:]
+            before = codes.clone()
+            for group in (count > 1).nonzero().flatten():
+                members = (groups == group).nonzero().flatten()
+                codes[members, -1] = sinkhorn(-last[members], self.config.epsilon)
+            if torch.equal(codes, before):
+                break
+        return codes
+
+    def configure_optimizers(self) -> Any:
+        return adamw(self, self.config.lr, self.config.weight_decay)
+
+
+def diversity(codebook: Float[Tensor, "V D"], code: Int[Tensor, "B"], cluster: Int[Tensor, "V"]) -> Float[Tensor, ""]:
+    """Eq. 5: an assigned code is drawn to a random other one of its cluster and pushed from all the rest; its own score
+    is left out. Only the codebook gets a gradient.
+    """
+    own = code[:, None]
+    mates = (cluster[own] == cluster).scatter(1, own, False)
+    partner = mates.float().multinomial(1).squeeze(1)
+    logits = (codebook[code] @ codebook.T).scatter(1, own, -torch.inf)
+    return F.cross_entropy(logits, partner)
+
+
+@final
+class Letter(Recommender):
+    def __init__(self, config: Config, index: ItemIndex) -> None:
+        super().__init__()
+        self.config = config
+        self.history_length = config.history
+        self.generator = CodeGenerator(config.t5, index, "vocabulary")
+
+    @property
+    def index(self) -> ItemIndex:
+        return self.generator.index
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        labels = self.generator.item_tokens(batch.target)
+        states = self.generator.states(labels, self.generator.encode(batch.history))
+        return self.generator.loss(states, labels, self.config.temperature)
+
+    def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
+        return exact_search(self.steps(history), len(history), self.index, k)
+
+    def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
+        return self.generator.score(history, items)
+
+    def steps(self, history: Int[Tensor, "B T"]) -> Step:
+        return self.generator.steps(history)
+
+    def configure_optimizers(self) -> Any:
+        config = self.config
+        warmup = int(config.warmup * self.trainer.estimated_stepping_batches)
+        return adamw(self, config.lr, config.weight_decay, "cosine", warmup)
