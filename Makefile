@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench perf board clean
+.PHONY: help setup test lint data bench codes perf board clean
 
 PYTHON ?= python3
 CORPUS ?= planted
@@ -34,6 +34,9 @@ data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=
 
 bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n THREADS=n SET="key=value ..." BOARD=dir SOURCE=...
 	$(RUN) benchmarks bench --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))
+
+codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=... MODELS="tiger letter" SEEDS=n SET="..." BOARD=dir
+	$(RUN) benchmarks codes --corpus $(CORPUS) --models $(or $(MODELS),tiger letter) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))
 
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore"
 	$(RUN) benchmarks perf $(if $(ONLY),--only $(ONLY))

@@ -1,12 +1,15 @@
-"""`python -m benchmarks bench | perf | list`: the main job, how fast its parts are, and what it can run."""
+"""`python -m benchmarks bench | codes | perf | list`: the main job, tokenizers alone, speed, and what can be run."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
     from benchmarks.run import Bench
     from data_prep.corpus import Corpus
 
+# The corpus of whose published numbers `list` shows those that papers state.
+LISTED = "musical_instruments"
 LATEST = Path("runs/perf/latest.json")
+GOES_ON = "; the same command goes on from the last epochs"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,13 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    """Runs every cell whose record is missing, then prints and renders the corpus's table."""
+    """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
     import data_prep
     import models
     from benchmarks import experiments
     from benchmarks.bench import Cell, run_all
     from benchmarks.fit import Hardware, process_rank
-    from benchmarks.run import Bench
+    from benchmarks.run import Bench, board_name
     from leaderboards import board
     from leaderboards.store import read_board
 
@@ -47,14 +53,43 @@ def bench(options: argparse.Namespace) -> int:
     setting = Bench(options.board, options.work, options.vectors_path, hardware)
     cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
     missing = [cell for cell in cells if not _exists(setting, corpus, cell)]
+    names = list(dict.fromkeys(board_name(corpus.name, experiment) for experiment in chosen))
     if len(missing) < len(cells):
-        print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {setting.board / corpus.name}")
+        folders = " ".join(str(setting.board / name) for name in names)
+        print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
     failed = run_all(setting, options.corpus, options.source, missing, options.jobs or _default_jobs())
-    if process_rank() or not (setting.board / corpus.name).is_dir():
-        return bool(failed)  # another process of distributed training prints, or there is nothing to print
-    print("\n" + board.console(board.table(read_board(setting.board, corpus.name))))
-    print("\nrendered: " + " ".join(str(path) for path in board.render(setting.board, corpus.name)))
+    for name in names:
+        # Another process of distributed training prints, or there is nothing to print.
+        if process_rank() == 0 and (setting.board / name).is_dir():
+            title = f"{name}\n" if len(names) > 1 else ""
+            print(f"\n{title}{board.console(board.table(read_board(setting.board, name)))}")
+            print("\nrendered: " + " ".join(str(path) for path in board.render(setting.board, name)))
     return 1 if failed else 0
+
+
+def codes(options: argparse.Namespace) -> int:
+    """Trains tokenizers alone; prints and renders the table of their code cards."""
+    import data_prep
+    from benchmarks import experiments
+    from benchmarks.bench import hush
+    from benchmarks.codes import card
+    from benchmarks.fit import Hardware
+    from benchmarks.run import Bench
+    from leaderboards.codes import read_all, render, table
+
+    hush()
+    chosen = [experiments.complete(name, options.corpus, options.set) for name in options.models]
+    corpus = data_prep.load(options.corpus, source=options.source)
+    print(corpus)
+    hardware = Hardware(options.accelerator, threads=options.threads)
+    setting = Bench(options.board, options.work, options.vectors_path, hardware)
+    for experiment in chosen:
+        for seed in range(options.seeds):
+            card(setting, corpus, experiment, seed)
+    print(
+        f"\n{table(read_all(setting.board, corpus.name), 'simple')}\n\nrendered: {render(setting.board, corpus.name)}"
+    )
+    return 0
 
 
 def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
@@ -76,40 +111,68 @@ def perf(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """Prints what can be run."""
+    """Prints what can be run, and what papers say of it."""
+    from tabulate import tabulate
+
     import data_prep
     from benchmarks import experiments
+    from leaderboards.published import stated
 
-    print("models and experiments:", ", ".join(experiments.names()))
-    print("corpora:", ", ".join(data_prep.names()))
+    lines: list[list[Any]] = []
+    for name in experiments.names():
+        model, settings = experiments.variant(name)
+        first = [name, model, experiments.described(settings)]
+        table = stated(name, LISTED).astype(object)
+        said = [[_short(papers), *numbers] for papers, *numbers in table.where(table.notna(), None).to_numpy()]
+        lines += [[*first, *said[0]], *(["", "", "", *more] for more in said[1:])] if said else [first]
+    columns = ("Experiment", "Model", "Changed", f"Papers on {LISTED}", "R@5", "R@10", "N@5", "N@10")
+    print(tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 40], disable_numparse=[0, 1, 2, 3]))
+    print(f"\nAny name may end in {experiments.UNSEEN}: graded on users that the model never saw.")
+    print(textwrap.fill(f"Corpora: {', '.join(data_prep.names())}", 120))
     return 0
+
+
+def _short(papers: Iterable[str]) -> str:
+    """`ETEGRec (SIGIR 2025, arXiv 2409.05546v3)` -> `ETEGRec (SIGIR)`."""
+    return ", ".join(re.sub(r"\((\w+).*", r"(\1)", paper) for paper in papers)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="bench | perf | list")
+    commands = parser.add_subparsers(required=True, metavar="bench | codes | perf | list")
     parser.set_defaults(interrupted="")
     job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
-    job.set_defaults(call=bench, interrupted="; the same command goes on from the last epochs")
-    job.add_argument("--corpus", default="planted")
-    job.add_argument("--source", default="auto", help="where its files come from: auto, local, official, hub")
+    job.set_defaults(call=bench, interrupted=GOES_ON)
+    _add_common(job)
     job.add_argument("--models", nargs="+", help="models or named experiments (default: every model)")
-    job.add_argument("--seeds", type=_positive, default=1, help="seeds 0..n-1; rows of the public board have 5")
-    job.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the models' configs")
-    job.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
-    job.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
-    job.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
     job.add_argument("--jobs", type=_positive, help="runs at a time (default: one per core; one in all with a GPU)")
-    job.add_argument("--threads", type=_positive, default=1, help="CPU threads of a run; the last digits depend on it")
-    job.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
     job.add_argument("--devices", type=_positive, default=1, help="as Lightning's Trainer has it")
     job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
+    cards = commands.add_parser("codes", help="train tokenizers alone and print what their codes look like")
+    cards.set_defaults(call=codes, interrupted=GOES_ON)
+    _add_common(cards)
+    cards.add_argument("--models", nargs="+", required=True, help="models or named experiments with a tokenizer")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
     timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
     listing = commands.add_parser("list", help="models, experiments and corpora")
     listing.set_defaults(call=show)
     return parser
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    """What every command that trains is told."""
+    command.add_argument("--corpus", default="planted")
+    command.add_argument("--source", default="auto", help="where its files come from: auto, local, official, hub")
+    command.add_argument("--seeds", type=_positive, default=1, help="seeds 0..n-1; rows of the public board have 5")
+    command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the models' configs")
+    command.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
+    command.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
+    command.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
+    command.add_argument(
+        "--threads", type=_positive, default=1, help="CPU threads of a run; the last digits depend on it"
+    )
+    command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
 
 
 def _positive(text: str) -> int:

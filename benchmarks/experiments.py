@@ -1,7 +1,8 @@
 """Named, complete experiments: a model, and every field of its config.
 
 A model's own name is its paper's configuration; on corpora of a few thousand users it is the model's `SMALL` one. A
-variant changes a few fields of that. People write this file.
+variant changes a few fields of that. Any name may end in `-unseen-users`: the users with the least history are then
+kept from the model, and the row says how it ranks for them. People write this file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import pydantic
 
 import models
+from data_prep.corpus import UNSEEN_USERS
 
 
 class Variant(NamedTuple):
@@ -26,7 +28,28 @@ class Variant(NamedTuple):
 VARIANTS = {
     "sasrec-bce": Variant("sasrec", {"loss": "bce"}),
     "tiger-sas": Variant("tiger", {"vectors": "sasrec-128"}),
+    # The temperature of the generation loss; LETTER's own is .7, plain cross-entropy has 1.
+    "letter-tau-0.5": Variant("letter", {"temperature": 0.5}),
+    "letter-tau-0.6": Variant("letter", {"temperature": 0.6}),
+    "letter-tau-0.8": Variant("letter", {"temperature": 0.8}),
+    "letter-tau-0.9": Variant("letter", {"temperature": 0.9}),
+    "letter-plain-ce": Variant("letter", {"temperature": 1.0}),
+    "letter-tau-1.1": Variant("letter", {"temperature": 1.1}),
+    "letter-tau-1.2": Variant("letter", {"temperature": 1.2}),
+    "letter-no-cf": Variant("letter", {"collaborative": None}),
+    "letter-no-diversity": Variant("letter", {"tokenizer.diversity": 0.0}),
+    # The ablations of ETEGRec's table 4.
+    "etegrec-no-sia": Variant("etegrec", {"sia_weight": 0.0}),
+    "etegrec-no-psa": Variant("etegrec", {"psa_weight": 0.0}),
+    "etegrec-no-alignment": Variant("etegrec", {"sia_weight": 0.0, "psa_weight": 0.0}),
+    "etegrec-joint": Variant("etegrec", {"training": "joint"}),
+    "etegrec-frozen": Variant("etegrec", {"training": "retrained"}),
+    # The paper's formula instead of the official code's.
+    "etegrec-paper-sia": Variant("etegrec", {"sia_sign": "nearest", "sia_levels": "sum"}),
 }
+
+# Ends the name of any experiment.
+UNSEEN = "-unseen-users"
 
 # A smaller sample of users would choose a row's epoch by chance.
 FEWEST_VALID_USERS = 5_000
@@ -37,15 +60,40 @@ SMALL_CORPORA = ("all_beauty", "planted", "planted_noise")
 
 @dataclass(frozen=True)
 class Experiment:
-    """Attributes: name, as on the board; model, a file of `models/`; config, complete."""
+    """What a run is made from, but for the corpus and the seed.
+
+    Attributes:
+        name: as on the board.
+        model: a file of `models/`.
+        config: complete.
+        unseen_users: the model is graded on users that were kept from it, those with the least history.
+    """
 
     name: str
     model: str
     config: Any
+    unseen_users: bool = False
 
 
 def names() -> list[str]:
     return sorted([*models.names(), *VARIANTS])
+
+
+def variant(name: str) -> Variant:
+    """What a name of `names` stands for; a model's own name changes nothing."""
+    return VARIANTS.get(name, Variant(name, {}))
+
+
+def described(settings: Mapping[str, Any]) -> str:
+    """Settings as one would type them after `--set`."""
+    return " ".join(
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()
+    )
+
+
+def small(corpus: str) -> bool:
+    """Whether a corpus is too small for the papers' sizes; its unseen users are as small as the whole of it."""
+    return corpus.removesuffix(UNSEEN_USERS) in SMALL_CORPORA
 
 
 def complete(name: str, corpus: str, settings: Iterable[str] = ()) -> Experiment:
@@ -56,17 +104,21 @@ def complete(name: str, corpus: str, settings: Iterable[str] = ()) -> Experiment
     Raises:
         ValueError: unknown experiment or key (with a suggestion), or a value of the wrong type.
     """
-    if name not in names():
-        raise ValueError(f"no model or experiment {name!r}; possible: {', '.join(names())}{_near(name, names())}")
-    variant = VARIANTS.get(name, Variant(name, {}))
-    model = models.load(variant.model)
-    base = model.SMALL if corpus in SMALL_CORPORA else model.Config()
-    changes = dict(variant.settings) | dict(_setting(text) for text in settings)
-    config = changed(base, changes, variant.model)
+    whole = name.removesuffix(UNSEEN)
+    if whole not in names():
+        near = _near(name, [*names(), *(known + UNSEEN for known in names())])
+        raise ValueError(
+            f"no model or experiment {name!r}; possible: {', '.join(names())}, each also with {UNSEEN}{near}"
+        )
+    chosen = variant(whole)
+    model = models.load(chosen.model)
+    base = model.SMALL if small(corpus) else model.Config()
+    changes = dict(chosen.settings) | dict(_setting(text) for text in settings)
+    config = changed(base, changes, chosen.model)
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
-    return Experiment(name, variant.model, config)
+    return Experiment(name, chosen.model, config, unseen_users=name.endswith(UNSEEN))
 
 
 def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +25,13 @@ import torch
 from filelock import FileLock
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
+from tqdm import tqdm
 
 import benchmarks.keeper
 import data_prep.batches
 from benchmarks.evaluate import Grader, exact
 from benchmarks.keeper import BEST, DONE, LAST, Keeper, Stage, derive
+from benchmarks.provenance import peak_memory_bytes
 from data_prep.atomic import write_json
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
@@ -110,6 +113,7 @@ class Fit:
                 self.stages.append(dataclasses.replace(log, name=stage, reused=True))
             else:
                 self._train(module, stage, seed, budget, examples, quality or self._quality(module, budget), folder)
+                self._report()
         module.load_state_dict(safetensors.torch.load_file(folder / BEST))
         return module.eval()
 
@@ -154,6 +158,15 @@ class Fit:
             last.unlink(missing_ok=True)
         trainer.strategy.barrier()
         self.stages.append(keeper.done)
+
+    def _report(self) -> None:
+        """What the last stage took, above the progress bars."""
+        if process_rank():
+            return
+        done, peak = self.stages[-1], peak_memory_bytes(str(self.hardware.device)) / 2**30
+        pace = done.seconds / max(1, done.epochs)
+        text = f"{done.name}: {done.epochs} epochs of {pace:.2g} s, best {done.best_epoch}, peak memory {peak:.2f} GiB"
+        tqdm.write(f"{self.label} {text}", file=sys.stderr)
 
     def _quality(self, module: pl.LightningModule, budget: Budget) -> Callable[[Any], float] | None:
         """NDCG@10 on the validation part: the protocol's selection metric."""

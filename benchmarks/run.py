@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,10 @@ import torch
 import models
 from benchmarks import experiments, provenance
 from benchmarks.evaluate import BATCH, Graded, Grader, beam
-from benchmarks.experiments import SMALL_CORPORA, Experiment
+from benchmarks.experiments import Experiment, small
 from benchmarks.fit import Fit, Hardware, process_rank
 from data_prep import planted
-from data_prep.corpus import Corpus, ItemVectors
+from data_prep.corpus import UNSEEN_USERS, Corpus, Examples, ItemVectors
 from data_prep.embed import item_vectors
 from leaderboards import store
 from leaderboards.metrics import metrics
@@ -41,6 +41,8 @@ TRAINED = "sasrec"
 # Epochs of that training, in which nobody looks at validation: about where the rows of SASRec stop on such corpora.
 SMALL_EPOCHS, EPOCHS = 60, 12
 BEAMS = (20, 50)
+# Share of the users that an experiment on unseen users keeps from the model, as in ETEGRec's section 6.3.1.
+UNSEEN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,12 @@ class Bench:
 
 def target(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:
     """Where the record of a cell lies, or will lie."""
-    return store.path(bench.board, corpus.name, experiment.model, _key(bench, corpus, experiment), seed)
+    return _place(bench, _split(corpus, experiment).graded, experiment, seed)
+
+
+def board_name(corpus: str, experiment: Experiment) -> str:
+    """The board on which an experiment on a corpus has its row."""
+    return corpus + UNSEEN_USERS if experiment.unseen_users else corpus
 
 
 def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_position: int = 0) -> Path:
@@ -70,11 +77,12 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
     Raises:
         ValueError: the config asks for what the corpus does not have, or a record with another result exists.
     """
-    path = target(bench, corpus, experiment, seed)
+    known, graded = _split(corpus, experiment)
+    path = _place(bench, graded, experiment, seed)
     if path.exists():
         return path
     torch.set_num_threads(bench.hardware.threads)
-    fit = Fit(corpus, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware, bar_position)
+    fit = Fit(known, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware, bar_position)
     provenance.reset_peak_memory(str(bench.hardware.device))
     origin = provenance.collect(
         threads=bench.hardware.threads,
@@ -82,31 +90,31 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
         evaluation_batch=BATCH,
         device=str(bench.hardware.device),
     )
-    seen = with_vectors(bench, corpus, experiment, fit)
-    recommender = models.load(experiment.model).train(experiment.config, seen, fit).to(bench.hardware.device)
-    valid, test = Grader(corpus, "valid")(recommender), Grader(corpus, "test")(recommender)
-    ranks = _rank_table(corpus, valid, test)
+    known = with_vectors(bench, known, experiment, fit)
+    recommender = models.load(experiment.model).train(experiment.config, known, fit).to(bench.hardware.device)
+    valid, test = Grader(graded, "valid")(recommender), Grader(graded, "test")(recommender)
+    ranks = _rank_table(known, graded, valid, test)
     row = Record(
         protocol=PROTOCOL,
-        corpus=_corpus_info(corpus),
+        corpus=corpus_info(graded),
         model=experiment.model,
         experiment=experiment.name,
         seed=seed,
         key=path.parent.name,
         config=dataclasses.asdict(experiment.config),
-        vectors=_vectors_info(seen.vectors),
-        collaborative=_vectors_info(seen.collaborative),
-        notes=_notes(experiment, corpus, seen.vectors),
+        vectors=vectors_info(known.vectors),
+        collaborative=vectors_info(known.collaborative),
+        notes=notes(experiment, known, known.vectors) + _unseen_notes(experiment, known, graded),
         valid=metrics(valid.ranks),
         test=metrics(test.ranks),
-        valid_users=min(getattr(experiment.config, "valid_users", None) or corpus.users, corpus.users),
-        diagnostics=_diagnostics(corpus, recommender),
+        valid_users=_valid_users(experiment, known),
+        diagnostics=_diagnostics(known, graded, recommender),
         search=_search(test),
         code_card=recommender.index.card() if isinstance(recommender, Generative) else None,
         cost=Cost(
             train_seconds=sum(stage.seconds for stage in fit.stages),
             stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
-            evaluate_users_per_second=corpus.users / test.seconds,
+            evaluate_users_per_second=graded.users / test.seconds,
             peak_memory_bytes=provenance.peak_memory_bytes(str(bench.hardware.device)),
             parameters=parameters(recommender),
             energy_joules=None,
@@ -119,7 +127,22 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
     return path
 
 
-def _key(bench: Bench, corpus: Corpus, experiment: Experiment) -> str:
+class Split(NamedTuple):
+    """What the model, its vectors and its selection may know, and whom it is graded on: most often the same users."""
+
+    known: Corpus
+    graded: Corpus
+
+
+def _split(corpus: Corpus, experiment: Experiment) -> Split:
+    return Split(*corpus.split_users(UNSEEN_SHARE)) if experiment.unseen_users else Split(corpus, corpus)
+
+
+def _place(bench: Bench, graded: Corpus, experiment: Experiment, seed: int) -> Path:
+    return store.path(bench.board, graded.name, experiment.model, key(bench, graded, experiment), seed)
+
+
+def key(bench: Bench, corpus: Corpus, experiment: Experiment) -> str:
     config = dataclasses.asdict(experiment.config)
     hashes = (_vectors_sha256(bench, corpus, experiment, field) for field in ("vectors", "collaborative"))
     return config_key(PROTOCOL, corpus.fingerprint, config, *hashes)
@@ -162,7 +185,7 @@ def _vectors(bench: Bench, corpus: Corpus, experiment: Experiment, field: str, f
 
 def _recipe(kind: str, corpus: Corpus) -> Any:
     """Config of the SASRec whose item vectors `kind` names."""
-    width, epochs = kind.removeprefix(f"{TRAINED}-"), SMALL_EPOCHS if corpus.name in SMALL_CORPORA else EPOCHS
+    width, epochs = kind.removeprefix(f"{TRAINED}-"), SMALL_EPOCHS if small(corpus.name) else EPOCHS
     return experiments.complete(TRAINED, corpus.name, [f"width={width}", f"epochs={epochs}"]).config
 
 
@@ -175,48 +198,54 @@ def _search(test: Graded) -> Search:
     )
 
 
-def _diagnostics(corpus: Corpus, recommender: Recommender) -> dict[str, dict[str, float]]:
-    """What the same weights score under the beams that papers use, with the trie and free."""
+def _diagnostics(known: Corpus, graded: Corpus, recommender: Recommender) -> dict[str, dict[str, float]]:
+    """What the same weights score under the beams that papers use, with the trie and free, and on the seen users."""
     found = {}
     if isinstance(recommender, Generative):
-        grader = Grader(corpus, "test", k=10)
+        grader = Grader(graded, "test", k=10)
         for width in BEAMS:
             for constrained in (True, False):
-                graded = grader(recommender, beam(recommender, width, constrained))
-                scores = metrics(graded.ranks)
-                found[f"beam{width}/{'trie' if constrained else 'free'}"] = {
-                    "recall@10": scores["recall@10"],
-                    "ndcg@10": scores["ndcg@10"],
-                    "invalid": graded.invalid,
-                }
+                by_beam = grader(recommender, beam(recommender, width, constrained))
+                name = f"beam{width}/{'trie' if constrained else 'free'}"
+                found[name] = _at_10(by_beam) | {"invalid": by_beam.invalid}
+    if graded.seen_users:
+        found["seen_users"] = _at_10(Grader(known, "test", k=10)(recommender))
     return found
 
 
-def _rank_table(corpus: Corpus, valid: Graded, test: Graded) -> pa.Table:
+def _at_10(graded: Graded) -> dict[str, float]:
+    scores = metrics(graded.ranks)
+    return {name: scores[name] for name in ("recall@10", "ndcg@10")}
+
+
+def _rank_table(known: Corpus, graded: Corpus, valid: Graded, test: Graded) -> pa.Table:
     """Per user: both ranks, and the facts about the target by which a board can be sliced later."""
-    examples = corpus.examples("test")
+    examples = graded.examples("test")
     return pa.Table.from_arrays(
         [
             pa.array(examples.user, pa.int32()),
             pa.array(test.ranks),
             pa.array(valid.ranks),
-            pa.array(corpus.training_counts()[examples.target], pa.int32()),
+            pa.array(known.training_counts()[examples.target], pa.int32()),
             pa.array(examples.length, pa.int32()),
-            pa.array(_seen_in_training(corpus)),
+            pa.array(_seen_in_training(known, examples)),
         ],
         schema=RANKS_SCHEMA,
     )
 
 
-def _seen_in_training(corpus: Corpus) -> np.ndarray:
+def _seen_in_training(known: Corpus, test: Examples) -> np.ndarray:
     """`[U]` whether some user's training part goes straight from the test history's last item to the test target."""
-    width = corpus.items + 1
-    test, train = corpus.examples("test"), corpus.examples("train")
+    width, train = known.items + 1, known.examples("train")
     pairs = train.last_item.astype(np.int64) * width + train.target
     return np.isin(test.last_item.astype(np.int64) * width + test.target, pairs)
 
 
-def _corpus_info(corpus: Corpus) -> CorpusInfo:
+def _valid_users(experiment: Experiment, known: Corpus) -> int:
+    return min(getattr(experiment.config, "valid_users", None) or known.users, known.users)
+
+
+def corpus_info(corpus: Corpus) -> CorpusInfo:
     return CorpusInfo(
         name=corpus.name,
         fingerprint=corpus.fingerprint,
@@ -228,16 +257,24 @@ def _corpus_info(corpus: Corpus) -> CorpusInfo:
     )
 
 
-def _vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
+def vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
     if vectors is None:
         return None
     return VectorsInfo(kind=vectors.kind, name=vectors.name, sha256=vectors.sha256, stand_in=vectors.stand_in)
 
 
-def _notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:
+def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:
     notes = []
-    if corpus.name in SMALL_CORPORA and experiment.config != models.load(experiment.model).Config():
+    if small(corpus.name) and experiment.config != models.load(experiment.model).Config():
         notes.append("small sizes")
     if vectors is not None and vectors.stand_in:
         notes.append(f"item vectors are a stand-in for sentence-t5: {vectors.name}")
     return notes
+
+
+def _unseen_notes(experiment: Experiment, known: Corpus, graded: Corpus) -> list[str]:
+    if not graded.seen_users:
+        return []
+    # The board's own note compares with the users of its corpus, of whom none validated here.
+    validation = f"{_valid_users(experiment, known):,} of the {known.users:,} others"
+    return [f"users with the least history, whom the model never saw; validation during training on {validation}"]

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Int32, Int64
 from torch import Tensor
 
 Part = Literal["train", "valid", "test", "items"]
@@ -24,6 +24,8 @@ TrainedKind = Literal["sasrec-32", "sasrec-64", "sasrec-128", "sasrec-256"]
 HELD_OUT = 2
 # The shortest sequence that can be split: one to train on, one to validate, one to test.
 SHORTEST = 3
+# Ends the name of a corpus whose users were split off, see `Corpus.split_users`.
+UNSEEN_USERS = "_unseen_users"
 
 
 class Batch(NamedTuple):
@@ -116,6 +118,7 @@ class Corpus:
         card: counts at every step of the preparation, hashes of the source files, text template.
         vectors: item vectors, or None until an experiment asks for them.
         collaborative: item vectors trained on the training part, for a model that has both; None likewise.
+        seen_users: fingerprint of the corpus that these users were split off from, what is left of it; else None.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Corpus:
     card: dict[str, Any] = field(default_factory=dict)
     vectors: ItemVectors | None = None
     collaborative: ItemVectors | None = None
+    seen_users: str | None = None
 
     def __post_init__(self) -> None:
         lengths = np.diff(self.offsets)
@@ -153,8 +157,12 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content hash of sequences, ids and item text; every record quotes it."""
-        return self._digest(self.user_ids, self.item_ids, self.item_text or ())
+        """Content hash of sequences, ids and item text; every record quotes it.
+
+        Of users who were split off also of those who were not: a row on them says what the others taught a model.
+        """
+        others = [[self.seen_users]] if self.seen_users else []
+        return self._digest(self.user_ids, self.item_ids, self.item_text or (), *others)
 
     @cached_property
     def sequences_sha256(self) -> str:
@@ -198,6 +206,38 @@ class Corpus:
         positions = np.arange(self.interactions) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
         from_end = np.repeat(np.diff(self.offsets), np.diff(self.offsets)) - positions
         return np.bincount(self.flat[from_end > HELD_OUT], minlength=self.items + 1)
+
+    def split_users(self, share: float) -> tuple[Corpus, Corpus]:
+        """Two corpora over the same items: most users, and those with the least history, new to whoever saw the others.
+
+        Args:
+            share: of the users who are split off, rounded, at least one; of equally short ones those of smaller index.
+
+        Returns:
+            The seen users under this corpus's name, the unseen ones under the name with `_unseen_users`.
+
+        Raises:
+            ValueError: the share is not between 0 and 1, or there is one user only.
+        """
+        if not 0 < share < 1:
+            raise ValueError(f"corpus {self.name} cannot be split at a share of {share}; expected more than 0, below 1")
+        if self.users < 2:
+            raise ValueError(f"corpus {self.name} has {self.users} user; a split needs at least 2")
+        count = min(max(round(share * self.users), 1), self.users - 1)
+        unseen = np.zeros(self.users, dtype=bool)
+        unseen[np.diff(self.offsets).argsort(kind="stable")[:count]] = True
+        seen = self._with_users(~unseen)
+        split_off = self._with_users(unseen)
+        return seen, replace(split_off, name=self.name + UNSEEN_USERS, seen_users=seen.fingerprint)
+
+    def _with_users(self, chosen: Bool[np.ndarray, "U"]) -> Corpus:
+        lengths = np.diff(self.offsets)
+        return replace(
+            self,
+            flat=self.flat[np.repeat(chosen, lengths)],
+            offsets=np.concatenate([[0], lengths[chosen].cumsum()]),
+            user_ids=np.asarray(self.user_ids, dtype=object)[chosen],
+        )
 
     def item_vectors(self) -> Float32[np.ndarray, "I F"]:
         """The item vectors that the experiment chose.

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from leaderboards.board import corpora, render
+from leaderboards import board, codes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,12 +16,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--corpus", help="render this corpus only")
     given = parser.parse_args(arguments)
     try:
-        names = [given.corpus] if given.corpus else corpora(given.board)
-        if not names:
-            raise FileNotFoundError(f"no record of a run in {given.board}")
-        for name in names:
-            for target in render(given.board, name):
-                print(target)
+        rows, cards = (
+            [name for name in found if given.corpus in (None, name)]
+            for found in (board.corpora(given.board), codes.corpora(given.board))
+        )
+        if not rows and not cards:
+            raise FileNotFoundError(f"no record of a run on {given.corpus or 'any corpus'} in {given.board}")
+        targets = [target for name in rows for target in board.render(given.board, name)]
+        targets += [codes.render(given.board, name) for name in cards]
+        for target in targets:
+            print(target)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -158,7 +158,7 @@ def _row(runs: list[Run], comparable: bool) -> dict[str, Any]:
         "certified_share": float(np.mean([record.search.certified_share for record in records])),
         "expansions": float(np.mean([_number(record.search.mean_expansions) for record in records])),
         "beam20_gap": float(np.mean([_beam_gap(record) for record in records])),
-        "vectors": _vectors(records[0]),
+        "vectors": ", ".join(str(info) for info in (records[0].vectors, records[0].collaborative) if info),
         "notes": list(dict.fromkeys(note for record in records for note in _notes(record))),
     }
 
@@ -176,16 +176,11 @@ def _beam_gap(record: Record) -> float:
     return beam["ndcg@10"] - record.test["ndcg@10"] if beam else np.nan
 
 
-def _vectors(record: Record) -> str:
-    if record.vectors is None:
-        return ""
-    return f"{record.vectors.kind} (stand-in)" if record.vectors.stand_in else record.vectors.kind
-
-
 def _notes(record: Record) -> list[str]:
     """What a reader of the row must know: the run's own notes, and what else its record tells."""
     notes = list(record.notes)
-    if record.valid_users < record.corpus.users:
+    # A row on unseen users says itself who validated: none of those it is graded on.
+    if "seen_users" not in record.diagnostics and record.valid_users < record.corpus.users:
         notes.append(f"validation during training on {record.valid_users:,} of {record.corpus.users:,} users")
     if record.provenance.git_dirty_sha256:
         notes.append("run from a checkout with uncommitted changes")

@@ -116,6 +116,9 @@ class VectorsInfo(Section):
     sha256: Sha256
     stand_in: bool
 
+    def __str__(self) -> str:
+        return f"{self.kind} (stand-in)" if self.stand_in else self.kind
+
 
 class Search(Section):
     """How exact the ranking was.

@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from leaderboards.metrics import metrics
-from leaderboards.record import RANKS_SCHEMA, Record
+from leaderboards.record import RANKS_SCHEMA, Record, Section
 
 
 class Run(NamedTuple):
@@ -85,19 +85,27 @@ def write(board: Path, record: Record, ranks: pa.Table) -> Path:
     return target
 
 
+R = TypeVar("R", bound=Section)
+
+
 def read(target: Path) -> Record:
-    """One record.
+    """One record; raises what `parse` does."""
+    return parse(Record, target)
+
+
+def parse(kind: type[R], target: Path) -> R:
+    """The file's content, checked.
 
     Raises:
         FileNotFoundError: there is none.
         ValueError: the file is damaged or does not fit the schema; the message names the field.
     """
     try:
-        return Record.model_validate_json(target.read_bytes())
+        return kind.model_validate_json(target.read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file as a whole"
-        raise ValueError(f"record {target} does not fit the schema at {field}: {first['msg']}") from error
+        raise ValueError(f"{target} does not fit the schema at {field}: {first['msg']}") from error
 
 
 def read_board(board: Path, corpus: str) -> list[Run]:

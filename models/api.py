@@ -163,6 +163,16 @@ class Model(Protocol):
     def train(config: Any, corpus: Corpus, fit: Fit) -> Recommender: ...
 
 
+@runtime_checkable
+class Tokenizing(Protocol):
+    """A module `models/<name>.py` whose item codes are finished before the recommender is trained."""
+
+    @staticmethod
+    def tokenize(config: Any, corpus: Corpus, fit: Fit) -> ItemIndex:
+        """The codes of all items."""
+        ...
+
+
 def whole_epochs(steps: int, corpus: Corpus, batch_size: int) -> int:
     """So many steps over the training pairs, rounded up to whole epochs."""
     return math.ceil(steps / math.ceil(len(corpus.examples("train")) / batch_size))
@@ -184,6 +194,7 @@ __all__ = [
     "Model",
     "Ranking",
     "Recommender",
+    "Tokenizing",
     "parameters",
     "tuned",
     "whole_epochs",

@@ -21,26 +21,24 @@ Published on Musical_Instruments (table 3): R@5 .0402, R@10 .0624, N@5 .0260, N@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from data_prep.corpus import TrainedKind, VectorKind
 from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
-from models.parts.losses import info_nce, symmetric_kl
-from models.parts.optim import adamw, factor
+from models.parts.losses import symmetric_info_nce, symmetric_kl
+from models.parts.optim import Turns, adamw
 from models.parts.quantize import Quantized
 from models.parts.rqvae import RqVae, RqVaeConfig, distinctness
 from models.parts.search import Step, exact_search
-from models.parts.seq2seq import Encoded, T5Sizes
+from models.parts.seq2seq import T5Sizes
 
-# ETEGRec's tokenizer before the alternation, as its code trains it.
 PRETRAINED = RqVaeConfig(
     hidden=(512, 256),
     width=128,
@@ -109,9 +107,7 @@ class Config:
 
 SMALL = Config(
     vectors="sasrec-64",
-    tokenizer=RqVaeConfig(
-        hidden=(128,), width=32, codes=32, reduction="mean", start="xavier", optimizer="adamw", lr=1e-3
-    ),
+    tokenizer=replace(PRETRAINED, hidden=(128,), width=32, codes=32, weight_decay=0.0, schedule="constant", warmup=0),
     tokenizer_epochs=200,
     tokenizer_batch=256,
     tokenizer_check=20,
@@ -122,14 +118,14 @@ SMALL = Config(
     warmup=200,
     weight_decay=0.01,
     batch_size=128,
-    steps=2_400,
-    patience=15,
-    finish_epochs=10,
-    finish_patience=3,
+    steps=1_200,
+    finish_lr=3e-3,
+    finish_epochs=30,
+    finish_patience=8,
 )
 
 
-def tokenize(config: Config, corpus: Corpus, fit: Fit) -> RqVae:
+def pretrain(config: Config, corpus: Corpus, fit: Fit) -> RqVae:
     """The tokenizer as it is before the alternation."""
     vectors = torch.from_numpy(corpus.item_vectors())
     epochs = config.tokenizer_epochs
@@ -143,7 +139,7 @@ def tokenize(config: Config, corpus: Corpus, fit: Fit) -> RqVae:
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
-    tokenizer, size, users = tokenize(config, corpus, fit), config.batch_size, config.valid_users
+    tokenizer, size, users = pretrain(config, corpus, fit), config.batch_size, config.valid_users
     epochs = whole_epochs(config.steps, corpus, size) if config.steps else config.epochs
     together = Budget(epochs, size, config.patience, config.check_every, valid_users=users)
     model = fit("together", lambda: Etegrec(config, tokenizer), together)
@@ -162,12 +158,7 @@ class Learning(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What the recommender makes of histories.
-
-    Attributes:
-        latent: `[B, D]` mean encoder state, in the latent space of the tokenizer.
-        semantic: `[B, F]` first decoder state, in the space of the item vectors.
-    """
+    """Histories in the tokenizer's terms: mean encoder state in its latent space, first decoder state among items."""
 
     latent: Float[Tensor, "B D"]
     semantic: Float[Tensor, "B F"]
@@ -232,7 +223,7 @@ class Etegrec(Recommender):
             labels = self.generator.item_tokens(batch.target)
             encoded = self.generator.encode(batch.history)
             states = self.generator.states(labels if learning.recommender else labels[:, :1], encoded)
-            heard = Heard(self.to_latent(_mean(encoded)), self.to_semantic(states[:, 0]))
+            heard = Heard(self.to_latent(encoded.mean()), self.to_semantic(states[:, 0]))
             if learning.recommender:
                 loss = loss + self.generator.loss(states, labels)
         if learning.tokenizer or learning.aligned:
@@ -251,7 +242,7 @@ class Etegrec(Recommender):
             latent = self.tokenizer.quantizer(heard.latent[rows])
             loss = loss + config.sia_weight * sequence_item(quantized, latent, config.sia_sign, config.sia_levels)
             semantic = heard.semantic[rows]
-            loss = loss + config.psa_weight * preference_semantic(reconstruction, semantic, config.psa_temperature)
+            loss = loss + config.psa_weight * symmetric_info_nce(reconstruction, semantic, config.psa_temperature)
         return loss
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
@@ -265,10 +256,9 @@ class Etegrec(Recommender):
 
     def configure_optimizers(self) -> Any:
         config = self.config
-        if self.stage == "finish":
-            return adamw(self, config.finish_lr, config.weight_decay, "cosine")
-        if self.stage == "retrained":
-            return adamw(self, config.lr, config.weight_decay, "cosine", config.warmup)
+        if self.stage != "together":
+            lr, warmup = (config.finish_lr, 0) if self.stage == "finish" else (config.lr, config.warmup)
+            return adamw(self, lr, config.weight_decay, "cosine", warmup)
         # The weights of one optimizer that get no gradient are left as they are: two optimizers, each in its turn.
         recommender = [*self.generator.parameters(), *self.to_latent.parameters(), *self.to_semantic.parameters()]
         groups = [
@@ -277,36 +267,12 @@ class Etegrec(Recommender):
         ]
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
-        pace = Pace(config, total, total // int(self.trainer.max_epochs or 1))
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [pace.tokenizer, pace.recommender])
+        cycle = 1 if config.training == "joint" else config.cycle
+        turns = Turns(cycle, config.warmup, total, total // int(self.trainer.max_epochs or 1))
+        # Lambdas, not methods: a scheduler's state would hold a method's attributes.
+        factors = [lambda step: turns.first(step), lambda step: turns.second(step)]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Learning-rate factors at a global step: each side counts the steps of its own turns. As in the official code, the
-    recommender's cosine is as long as all steps, of which it takes a part.
-    """
-
-    config: Config
-    total: int
-    steps_per_epoch: int
-
-    def tokenizer(self, step: int) -> float:
-        turns = 1 if self.config.training == "joint" else self.config.cycle
-        return factor(self._of_tokenizer(step), "cosine", self.config.warmup // turns, self.total // turns)
-
-    def recommender(self, step: int) -> float:
-        taken = step if self.config.training == "joint" else step - self._of_tokenizer(step)
-        return factor(taken, "cosine", self.config.warmup, self.total)
-
-    def _of_tokenizer(self, step: int) -> int:
-        """Steps that the tokenizer has taken before this one."""
-        if self.config.training == "joint":
-            return step
-        epoch, within = divmod(step, self.steps_per_epoch)
-        cycle, turn = divmod(epoch, self.config.cycle)
-        return cycle * self.steps_per_epoch + (within if turn == 0 else self.steps_per_epoch)
 
 
 def sequence_item(
@@ -316,20 +282,6 @@ def sequence_item(
     # A quantizer's logits are minus the distances.
     p, q = ((each.logits if sign == "nearest" else -each.logits).flatten(0, 1) for each in (target, history))
     return symmetric_kl(p, q) * (target.logits.shape[1] if levels == "sum" else 1)
-
-
-def preference_semantic(
-    semantic: Float[Tensor, "X F"], preference: Float[Tensor, "X F"], temperature: float
-) -> Float[Tensor, ""]:
-    """Eq. 16: each is to find the other among those of the batch, by cosine."""
-    x, y = F.normalize(semantic.float(), dim=1) / temperature, F.normalize(preference.float(), dim=1)
-    return info_nce(x, y) + info_nce(y, x)
-
-
-def _mean(encoded: Encoded) -> Float[Tensor, "B D"]:
-    """Over the tokens of each input."""
-    mask = encoded.mask[..., None]
-    return (encoded.states * mask).sum(1) / mask.sum(1)
 
 
 def _first_of_each(item: Int[Tensor, "B"]) -> Int[Tensor, "X"]:

@@ -67,8 +67,8 @@ class TokenizerConfig:
 class Config:
     vectors: VectorKind = "tfidf"
     """Item vectors of `data_prep.embed` (the paper: LLaMA-7B)."""
-    collaborative: TrainedKind = "sasrec-32"
-    """Item vectors of a SASRec, as wide as the latent."""
+    collaborative: TrainedKind | None = "sasrec-32"
+    """Item vectors of a SASRec, as wide as the latent; None: no collaborative alignment."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     tokenizer_epochs: int = 20_000
     tokenizer_batch: int = 1024
@@ -110,7 +110,7 @@ SMALL = Config(
 
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
     vectors = torch.from_numpy(corpus.item_vectors())
-    collaborative = torch.from_numpy(corpus.collaborative_vectors())
+    collaborative = torch.from_numpy(corpus.collaborative_vectors()) if config.collaborative else None
     epochs = config.tokenizer_epochs
     tokenizer = fit(
         "tokenizer",
@@ -134,14 +134,14 @@ class LetterTokenizer(pl.LightningModule):
     """A training example is an item. Loss: reconstruction, quantisation, alignment (Eq. 4) and diversity (Eq. 5)."""
 
     vectors: Tensor
-    collaborative: Tensor
+    collaborative: Tensor | None
     cluster: Tensor
 
     def __init__(
-        self, config: TokenizerConfig, vectors: Float[Tensor, "I F"], collaborative: Float[Tensor, "I D"]
+        self, config: TokenizerConfig, vectors: Float[Tensor, "I F"], collaborative: Float[Tensor, "I D"] | None
     ) -> None:
         super().__init__()
-        if collaborative.shape[1] != config.width:
+        if collaborative is not None and collaborative.shape[1] != config.width:
             raise ValueError(
                 f"the latent has width {config.width}, collaborative vectors have {collaborative.shape[1]}; "
                 "expected equal ones (options tokenizer.width and collaborative)"
@@ -164,6 +164,8 @@ class LetterTokenizer(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Groups the codes of each level anew."""
+        if not self.config.diversity:
+            return
         clusters, codes = min(self.config.clusters, self.config.codes // 2), self.config.codes
         # Two at least: a code alone in its cluster would have no other to be drawn to.
         smallest = max(2, min(codes // 20, 10))
@@ -176,7 +178,7 @@ class LetterTokenizer(pl.LightningModule):
         quantized = self.quantizer(self.encoder(vectors))
         loss = F.mse_loss(self.decoder(quantized.vector), vectors)
         loss = loss + quantized.loss / (config.levels * config.width)
-        if config.alignment:
+        if self.collaborative is not None:
             loss = loss + config.alignment * info_nce(quantized.vector, self.collaborative[batch.target])
         if config.diversity:
             levels = zip(self.quantizer.codebooks, quantized.codes.T, self.cluster, strict=True)
@@ -194,9 +196,11 @@ class LetterTokenizer(pl.LightningModule):
     @torch.inference_mode()
     def reassigned(self, codes: Int[Tensor, "N L"], rounds: int = 20) -> Int[Tensor, "N L"]:
         """The official code's repair: in each round every group of items with equal codes shares out the codes of the
-        last level by Sinkhorn. What is equal after the last round stays so.
+        last level by Sinkhorn. What is equal after the last round stays so: a round may also undo another.
         """
         codes = codes.clone()
+        if not self.config.epsilon:
+            return codes
         last = self.eval().quantizer(self.encoder(self.vectors[1:])).logits[:, -1]
         for _ in range(rounds):
             groups, count = torch.unique(codes, dim=0, return_inverse=True, return_counts=True)[1:]

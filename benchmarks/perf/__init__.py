@@ -23,6 +23,7 @@ PAIRS = {
     "rank_cpu": "rank",
     "catalogue": "catalogue",
     "train_cpu": "train",
+    "step_cpu": "step",
     "grade": "grade",
     "kcore": "kcore",
     "rank_cuda": "rank",

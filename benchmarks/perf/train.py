@@ -51,10 +51,10 @@ class Setting:
 class Spread(Batches):
     """`count` batches of an epoch in order of length, evenly spread: all lengths in their shares."""
 
-    def __init__(self, setting: Setting, count: int) -> None:
+    def __init__(self, setting: Setting, count: int, history: int | None = None) -> None:
         config = setting.config
         examples = setting.corpus.examples("train")
-        super().__init__(examples, config.batch_size, config.history, setting.hardware.device)
+        super().__init__(examples, config.batch_size, history or config.history, setting.hardware.device)
         self.count = min(count, super().__len__())
 
     def __len__(self) -> int:

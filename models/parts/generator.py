@@ -118,8 +118,9 @@ def _check_bond(generator: CodeGenerator, keys: Any) -> None:
     Raises:
         ValueError: the code table that was loaded is not the one under which the embeddings were trained.
     """
+    bond, generator._bond = generator._bond, None
     # Without a hash torch itself complains of the missing key.
-    if generator._bond is not None and not torch.equal(generator._bond, generator.get_extra_state()):
+    if bond is not None and not torch.equal(bond, generator.get_extra_state()):
         raise ValueError(
             "the code table and the token embeddings of this checkpoint do not belong together: the hash saved with "
             "them is another's; expected both as one training step left them"

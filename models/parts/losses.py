@@ -30,6 +30,12 @@ def info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"]) -> Float[Tensor, 
     return F.cross_entropy((x @ y.T).float(), torch.arange(len(x), device=x.device))
 
 
+def symmetric_info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"], temperature: float) -> Float[Tensor, ""]:
+    """`info_nce` by cosine, from either side, summed."""
+    x, y = F.normalize(x.float(), dim=1) / temperature, F.normalize(y.float(), dim=1)
+    return info_nce(x, y) + info_nce(y, x)
+
+
 def symmetric_kl(p: Float[Tensor, "X V"], q: Float[Tensor, "X V"]) -> Float[Tensor, ""]:
     """KL(P||Q) + KL(Q||P) of the distributions softmax(p), softmax(q), mean over rows, in nats."""
     log_p, log_q = p.float().log_softmax(-1), q.float().log_softmax(-1)

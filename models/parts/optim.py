@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -24,6 +25,33 @@ def factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
     if schedule == "inverse-sqrt":
         return math.sqrt(max(1, warmup) / (step + 1))
     return 1.0
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Cosine factors of two sides that learn by turns: one has the first epoch of each cycle, the second the others.
+
+    Each counts the steps of its own turns. As in ETEGRec's code, the first has a cycle's share of warm-up and length,
+    the second the length of all steps, of which it takes a part. With a cycle of 1 both learn in every step.
+    """
+
+    cycle: int
+    warmup: int
+    total: int
+    steps_per_epoch: int
+
+    def first(self, step: int) -> float:
+        return factor(self._of_first(step), "cosine", self.warmup // self.cycle, self.total // self.cycle)
+
+    def second(self, step: int) -> float:
+        taken = step - self._of_first(step) if self.cycle > 1 else step
+        return factor(taken, "cosine", self.warmup, self.total)
+
+    def _of_first(self, step: int) -> int:
+        """Steps that the first side has taken before this one."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        cycle, turn = divmod(epoch, self.cycle)
+        return cycle * self.steps_per_epoch + (self.steps_per_epoch if turn else within)
 
 
 def adamw(

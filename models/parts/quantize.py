@@ -11,6 +11,9 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+# exp(-2 / epsilon) is a number above 0 from here on.
+SMALLEST_EPSILON = 0.003
+
 
 class Quantized(NamedTuple):
     """
@@ -104,7 +107,7 @@ class Clusters(NamedTuple):
 def constrained_kmeans(
     x: Float[Tensor, "B D"], clusters: int, smallest: int, largest: int, restarts: int = 1
 ) -> Clusters:
-    """k-means whose clusters all have `smallest` to `largest` members: each assignment is a minimum-cost flow.
+    """k-means whose clusters all have `smallest` to `largest` members: each assignment is a flow of least cost.
 
     At most 10 iterations, as LETTER has them; the best of `restarts`; seeded from torch's generator.
 
@@ -115,14 +118,20 @@ def constrained_kmeans(
 
     if not clusters * smallest <= len(x) <= clusters * largest:
         raise ValueError(f"{len(x)} vectors make no {clusters} clusters of {smallest} to {largest} members")
-    most = min(largest, len(x) - 1)  # the library wants it below the number of vectors
     method = KMeansConstrained(
-        clusters, size_min=smallest, size_max=most, n_init=restarts, max_iter=10, random_state=_seed()
+        clusters,
+        size_min=smallest,
+        size_max=min(largest, len(x)),
+        n_init=restarts,
+        max_iter=10,
+        random_state=_seed(),
     )
-    fitted = method.fit(_points(x))
-    return Clusters(
-        torch.from_numpy(fitted.cluster_centers_).to(x), torch.from_numpy(fitted.labels_).long().to(x.device)
-    )
+    # The library rounds distances to thousandths, which small vectors would not survive.
+    points = _points(x)
+    scale = 1_000 / max(np.abs(points - points.mean(0)).max(), 1e-30)
+    fitted = method.fit(points * scale)
+    centres, labels = torch.from_numpy(fitted.cluster_centers_ / scale), torch.from_numpy(fitted.labels_)
+    return Clusters(centres.to(x), labels.long().to(x.device))
 
 
 @torch.no_grad()
@@ -130,17 +139,25 @@ def sinkhorn(distance: Float[Tensor, "B V"], epsilon: float, iterations: int = 5
     """Codes of a batch by optimal transport with entropy: all codes are given about the same mass (LETTER's code).
 
     Distances are scaled to [-1, 1] over the batch; the kernel is exp(-distance / epsilon).
+
+    Raises:
+        ValueError: `epsilon` is so small that the kernel of a far code would be zero.
     """
-    distance = distance.double()
-    low, high = distance.min(), distance.max()
-    scaled = 2 * (distance - low) / (high - low).clamp(min=torch.finfo(distance.dtype).tiny)
+    if epsilon < SMALLEST_EPSILON:
+        raise ValueError(f"epsilon of the Sinkhorn assignment is {epsilon}; expected at least {SMALLEST_EPSILON}")
+    exact = distance.double()
+    low, high = exact.min(), exact.max()
+    scaled = 2 * (exact - low) / (high - low).clamp(min=torch.finfo(exact.dtype).tiny)
     # The nearest code of each row gets the kernel 1: a factor per row changes no plan, and no row can vanish.
     kernel = (-(scaled - scaled.amin(1, keepdim=True)) / epsilon).exp()
-    column = torch.ones(distance.shape[1], dtype=distance.dtype, device=distance.device)
+    column = exact.new_ones(exact.shape[1])
     for _ in range(iterations):
         row = 1 / (kernel @ column)
-        column = len(distance) / distance.shape[1] / (kernel.T @ row).clamp(min=torch.finfo(distance.dtype).tiny)
-    return (kernel * column).argmax(1)
+        column = len(exact) / exact.shape[1] / (kernel.T @ row).clamp(min=torch.finfo(exact.dtype).tiny)
+    plan = kernel * column
+    # A row that has several codes to itself gives all of them the same; rounding must not choose among them.
+    best = plan >= plan.amax(1, keepdim=True) * (1 - 1e-9)
+    return exact.masked_fill(~best, torch.inf).argmin(1)
 
 
 def _points(x: Float[Tensor, "B D"]) -> np.ndarray:

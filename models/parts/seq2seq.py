@@ -1,8 +1,8 @@
-"""CodeTransformer: transformers' T5 behind three methods. It takes embeddings, so that each paper embeds as it likes.
+"""CodeTransformer: transformers' T5. It takes embeddings, so that each paper embeds as it likes.
 
-`encode` and `decode` are T5's own stacks. `step` goes one code further for many prefixes of each user at once: it reads
-the same weights, but computes a user's cross-attention keys once and shares them among the user's prefixes, which
-the library's decoder cannot do. A test holds it to `decode`.
+`encode` is T5's own stack, `decode` its blocks with a cheaper cross-attention. `step` goes one code further for many
+prefixes of each user at once: it reads the same weights, but computes a user's cross-attention keys once and shares
+them among the user's prefixes, which the library's decoder cannot do. Tests hold both to the library's.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ class Encoded(NamedTuple):
 
     states: Float[Tensor, "B S D"]
     mask: Bool[Tensor, "B S"]
+
+    def mean(self) -> Float[Tensor, "B D"]:
+        """Over the tokens of each input."""
+        mask = self.mask[..., None]
+        return (self.states * mask).sum(1) / mask.sum(1)
 
 
 class Memory(NamedTuple):

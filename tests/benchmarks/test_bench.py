@@ -16,6 +16,7 @@ import pytest
 
 import data_prep
 from benchmarks import bench as bench_module
+from benchmarks import experiments
 from benchmarks.__main__ import main
 from benchmarks.bench import Cell, run_all
 from benchmarks.experiments import complete
@@ -198,7 +199,57 @@ def test_a_failing_cell_is_told_at_the_end(
     assert "\npopularity " in capsys.readouterr().out, "what there is is printed all the same"
 
 
+def test_every_board_that_cells_are_on_is_printed_and_rendered(
+    bench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, planted_corpus: Corpus
+) -> None:
+    both = ("popularity", "popularity-unseen-users")
+    assert bench("--models", *both, "--jobs", "1") == 0
+    said = capsys.readouterr().out
+    boards = [tmp_path / "board" / name for name in ("planted", "planted_unseen_users")]
+    for folder, name, users in zip(boards, both, (1, 0.05), strict=True):
+        (found,) = read_board(tmp_path / "board", folder.name)
+        assert found.record.experiment == name
+        assert found.record.corpus.users == round(users * planted_corpus.users)
+        assert found.record.corpus.ceiling is not None
+        assert f"\nrendered: {folder}.md {folder}.csv" in said
+        assert f"| {name} " in folder.with_suffix(".md").read_text()
+    tables = said.split("\nplanted_unseen_users\n")
+    assert ["popularity-unseen-users" in table for table in tables] == [False, True]
+    assert bench("--models", *both) == 0
+    assert f"2 of 2 records exist in {boards[0]} {boards[1]}" in capsys.readouterr().out
+
+
+def test_unseen_users_alone_leave_the_other_board_alone(bench: Callable[..., int], tmp_path: Path) -> None:
+    assert bench("--models", "popularity-unseen-users", "--jobs", "1") == 0
+    assert sorted(path.name for path in (tmp_path / "board").iterdir()) == [
+        "planted_unseen_users", "planted_unseen_users.csv", "planted_unseen_users.md",
+    ]  # fmt: skip
+
+
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in ("popularity", "sasrec-bce", "tiger-sas", "planted_noise", "all_beauty"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 140
+    rows = [line.split() for line in lines]
+    assert set(experiments.names()) <= {row[0] for row in rows if row}
+    words = re.findall(r"\w+", " ".join(lines[-8:]))
+    assert set(data_prep.names()) <= set(words)
+    assert [line for line in lines if "-unseen-users" in line] == [
+        "Any name may end in -unseen-users: graded on users that the model never saw."
+    ]
+
+
+def test_list_has_what_is_changed_and_what_papers_state(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["list"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    by_name = {row[0]: (number, row[1:]) for number, row in enumerate(rows) if row}
+    joint = ["etegrec", "training=joint", "ETEGRec", "(SIGIR)", "0.0337", "0.0529", "0.0215", "0.0277"]
+    assert by_name["etegrec-joint"][1] == joint
+    assert by_name["letter-no-cf"][1] == ["letter", "tokenizer.alignment=0.0"]
+    assert by_name["popularity"][1] == ["popularity"]
+    # Papers that state the same share a line, those that do not have one each.
+    papers = ["DECOR", "(arXiv),", "ETEGRec", "(SIGIR)"]
+    assert by_name["tiger"][1] == ["tiger", *papers, "0.0368", "0.0574", "0.0242", "0.0308"]
+    number, first = by_name["etegrec"]
+    assert first == ["etegrec", "DECOR", "(arXiv)", "0.0387", "0.0609", "0.0251", "0.0323"]
+    assert rows[number + 1] == ["ETEGRec", "(SIGIR)", "0.0402", "0.0624", "0.0260", "0.0331"]

@@ -11,13 +11,14 @@ import pytest
 import models
 from benchmarks import experiments
 from benchmarks.experiments import complete
-from models import sasrec, tiger
+from models import etegrec, letter, sasrec, tiger
 from models.parts.rqvae import RqVaeConfig
 from models.parts.seq2seq import T5Sizes
 
 
 def test_every_model_is_an_experiment_and_every_variant_too() -> None:
-    assert experiments.names() == sorted([*models.names(), "sasrec-bce", "tiger-sas"])
+    assert experiments.names() == sorted({*models.names(), *experiments.VARIANTS})
+    assert len(experiments.names()) == len(models.names()) + len(experiments.VARIANTS)
 
 
 @pytest.mark.parametrize("name", experiments.names())
@@ -37,7 +38,67 @@ def test_a_variant_changes_its_fields_only() -> None:
     bce = complete("sasrec-bce", "musical_instruments")
     assert (bce.model, bce.config) == ("sasrec", sasrec.Config(loss="bce"))
     sas = complete("tiger-sas", "planted")
-    assert (sas.model, sas.config.vectors, sas.config.t5) == ("tiger", "sasrec", tiger.SMALL.t5)
+    assert (sas.model, sas.config.vectors, sas.config.t5) == ("tiger", "sasrec-128", tiger.SMALL.t5)
+
+
+@pytest.mark.parametrize("number", [0.5, 0.6, 0.8, 0.9, 1.1, 1.2])
+def test_letters_temperatures(number: float) -> None:
+    experiment = complete(f"letter-tau-{number}", "musical_instruments")
+    assert (experiment.model, experiment.config) == ("letter", letter.Config(temperature=number))
+
+
+LETTERS = letter.TokenizerConfig
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("letter-plain-ce", letter.Config(temperature=1.0)),
+        ("letter-no-cf", letter.Config(tokenizer=LETTERS(alignment=0.0))),
+        ("letter-no-diversity", letter.Config(tokenizer=LETTERS(diversity=0.0))),
+        ("etegrec-no-sia", etegrec.Config(sia_weight=0.0)),
+        ("etegrec-no-psa", etegrec.Config(psa_weight=0.0)),
+        ("etegrec-no-alignment", etegrec.Config(sia_weight=0.0, psa_weight=0.0)),
+        ("etegrec-joint", etegrec.Config(training="joint")),
+        ("etegrec-frozen", etegrec.Config(training="retrained")),
+        ("etegrec-paper-sia", etegrec.Config(sia_sign="nearest", sia_levels="sum")),
+    ],
+)
+def test_ablations(name: str, config: Any) -> None:
+    assert complete(name, "musical_instruments").config == config
+
+
+@pytest.mark.parametrize("name", experiments.VARIANTS)
+@pytest.mark.parametrize("corpus", ["planted", "musical_instruments"])
+def test_no_variant_is_another_under_a_second_name(name: str, corpus: str) -> None:
+    """Such rows would share a key."""
+    model, config = complete(name, corpus).model, complete(name, corpus).config
+    same = [other for other in experiments.names() if experiments.variant(other).model == model]
+    assert [other for other in same if complete(other, corpus).config == config] == [name]
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_any_name_may_end_in_unseen_users(name: str) -> None:
+    for corpus in ("planted", "musical_instruments"):
+        whole, unseen = complete(name, corpus), complete(f"{name}-unseen-users", corpus)
+        assert not whole.unseen_users
+        assert unseen == dataclasses.replace(whole, name=f"{name}-unseen-users", unseen_users=True)
+
+
+def test_unseen_users_of_a_small_corpus_are_one() -> None:
+    assert [experiments.small(name) for name in ("all_beauty_unseen_users", "planted_noise")] == [True, True]
+    assert [experiments.small(name) for name in ("toys_unseen_users", "all_beauty_2", "all")] == [False] * 3
+    assert complete("tiger", "all_beauty_unseen_users").config == tiger.SMALL
+
+
+def test_a_described_variant_can_be_typed() -> None:
+    for name in experiments.VARIANTS:
+        model, settings = experiments.variant(name)
+        typed = experiments.described(settings).split()
+        assert complete(model, "musical_instruments", typed).config == complete(name, "musical_instruments").config
+    assert experiments.described({"loss": "bce", "t5.dropout": 0.5, "sizes": [1], "none": None}) == (
+        "loss=bce t5.dropout=0.5 sizes=[1] none=null"
+    )
 
 
 def test_settings() -> None:
@@ -68,6 +129,15 @@ def test_settings_win_over_the_variant() -> None:
     [
         ("sasrek", [], "no model or experiment 'sasrek'; possible: .*; did you mean 'sasrec'?"),
         ("tiger-sass", [], "did you mean 'tiger-sas'?"),
+        ("letter-tau-0.55", [], "did you mean 'letter-tau-0.5'?"),
+        (
+            "tigre-unseen-users",
+            [],
+            "no model .*'tigre-unseen-users'; .* -unseen-users; did you mean 'tiger-unseen-users'?",
+        ),
+        ("tiger-unseen-user", [], "did you mean 'tiger-unseen-users'?"),
+        ("tiger-unseen-users-unseen-users", [], "no model or experiment 'tiger-unseen-users-unseen-users'"),
+        ("-unseen-users", [], "no model or experiment '-unseen-users'"),
         ("sasrec", ["widht=3"], "sasrec has no option 'widht'; possible: batch_size, .*; did you mean 'width'?"),
         ("tiger", ["tokenizer.code=3"], "did you mean 'tokenizer.codes'?"),
         ("tiger", ["tokenizer=3"], "tiger has no option 'tokenizer'"),

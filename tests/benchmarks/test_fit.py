@@ -160,6 +160,79 @@ def test_a_recommender_is_kept_by_its_validation_ndcg(new_fit: Callable[..., Fit
     assert sampled.stages[0].quality != fit.stages[0].quality
 
 
+def test_blind_it_keeps_a_recommender_by_its_training_loss(
+    new_fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[list[float]] = []
+    step = SasRec.training_step
+
+    def noted(module: SasRec, batch: Batch, number: int) -> Tensor:
+        if number == 0:
+            losses.append([])
+        loss = step(module, batch, number)
+        losses[-1].append(loss.item())
+        return loss
+
+    monkeypatch.setattr(SasRec, "training_step", noted)
+    fit = replace(new_fit(), blind=True)
+    sasrec(fit)
+    stage = fit.stages[0]
+    # Three batches of twenty users in each epoch.
+    assert [len(epoch) for epoch in losses] == [3] * 4
+    assert stage.quality == pytest.approx([-sum(epoch) / 3 for epoch in losses], rel=1e-4)
+    assert stage.best_epoch == 1 + int(np.argmax(stage.quality))
+
+
+def changed_after(corpus: Corpus, training: bool) -> Corpus:
+    """Every user's last two items are others, and the training part too if told so."""
+    flat = corpus.flat.copy()
+    from_end = np.repeat(corpus.offsets[1:], np.diff(corpus.offsets)) - np.arange(len(flat))
+    chosen = from_end <= (3 if training else 2)
+    flat[chosen] = flat[chosen] % corpus.items + 1
+    return replace(corpus, flat=flat)
+
+
+def test_blind_what_is_held_out_changes_no_number(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    def trained(corpus: Corpus, blind: bool) -> tuple[dict[str, Tensor], list[float]]:
+        fit = Fit(corpus, 0, tmp_path / corpus.fingerprint, "test", blind=blind)
+        return weights(sasrec(fit)), fit.stages[0].quality
+
+    held_out, all_parts = changed_after(tiny_corpus, training=False), changed_after(tiny_corpus, training=True)
+    found, quality = trained(tiny_corpus, blind=True)
+    again, same = trained(held_out, blind=True)
+    assert equal(found, again)
+    assert quality == same
+    assert not equal(found, trained(all_parts, blind=True)[0])
+    assert trained(tiny_corpus, blind=False)[1] != trained(held_out, blind=False)[1]
+
+
+def test_blind_no_grader_is_made(new_fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch) -> None:
+    def grader(*args: Any, **kwargs: Any) -> None:
+        raise StopError
+
+    monkeypatch.setattr(fit_module, "Grader", grader)
+    with pytest.raises(StopError):
+        sasrec(new_fit())
+    sasrec(replace(new_fit(), blind=True))
+
+
+def test_blind_and_seeing_share_no_training(in_memory: Fit) -> None:
+    blind = replace(in_memory, blind=True, stages=[])
+    sasrec(in_memory)
+    sasrec(blind)
+    sasrec(blind)
+    sasrec(in_memory)
+    assert [stage.reused for stage in in_memory.stages] == [False, True]
+    assert [stage.reused for stage in blind.stages] == [False, True]
+    assert in_memory.stages[1].quality == in_memory.stages[0].quality != blind.stages[0].quality
+
+
+def test_blind_a_quality_that_a_model_names_is_still_its_measure(in_memory: Fit) -> None:
+    in_memory.blind = True
+    module = in_memory("count", Counter, Budget(3, 1000), quality=qualities(0.1, 0.7, 0.5))
+    assert steps_taken(module) == 2
+
+
 def test_the_same_training_is_done_once(in_memory: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = weights(sasrec(in_memory))
     monkeypatch.setattr(pl, "Trainer", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from benchmarks import fit
 from benchmarks import run as run_module
 from benchmarks.evaluate import Ranker, exact
 from benchmarks.experiments import complete
-from benchmarks.run import Bench, run, target
+from benchmarks.fit import Fit
+from benchmarks.run import Bench, board_name, run, target, with_vectors
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
 from leaderboards import store
@@ -28,7 +29,11 @@ from models.api import Generative
 from models.parts.index import ItemIndex
 
 SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
-TIGER = ("tokenizer_epochs=3", "tokenizer.codes=8", "steps=2", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1")
+GENERATOR = ("steps=2", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1")
+TIGER = ("tokenizer_epochs=3", "tokenizer.codes=8", *GENERATOR)
+# Vectors of a SASRec that has learnt little are alike, and so are their codes.
+TIGER_SAS = (*TIGER, "tokenizer.codes=16")
+LETTER = ("tokenizer_epochs=2", "tokenizer.codes=8", "tokenizer.hidden=[16]", *GENERATOR)
 
 
 def shared_sequences(record: Record) -> object:
@@ -37,6 +42,13 @@ def shared_sequences(record: Record) -> object:
     per_level = record.code_card["shared_prefix"]
     assert isinstance(per_level, list)
     return per_level[-1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_trainings_of_item_vectors() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "SMALL_EPOCHS", 3)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -198,8 +210,8 @@ def test_certified_and_duplicates_are_what_the_model_says(
         found = whole(self, history, k)
         return found._replace(certified=torch.arange(len(history)) % 2 == 0)
 
-    def twins(codes: torch.Tensor, sizes: tuple[int, ...]) -> ItemIndex:
-        return ItemIndex(codes.index_copy(0, torch.tensor([2]), codes[1:2]), sizes)
+    def twins(codes: torch.Tensor, sizes: tuple[int, ...], unrepaired: torch.Tensor) -> ItemIndex:
+        return ItemIndex(codes.index_copy(0, torch.tensor([2]), codes[1:2]), sizes, unrepaired)
 
     monkeypatch.setattr(tiger.Tiger, "rank", doubtful)
     monkeypatch.setattr(tiger, "ItemIndex", twins)
@@ -210,17 +222,174 @@ def test_certified_and_duplicates_are_what_the_model_says(
     assert shared_sequences(record) == pytest.approx(2 / 40)
 
 
-def test_tiger_sas_trains_on_the_vectors_of_the_sasrec_row(ran: Callable[..., Run], corpus: Corpus) -> None:
-    sasrec = ran("sasrec").record
-    record = ran("tiger-sas", *TIGER).record
+def test_tiger_sas_is_given_the_vectors_of_a_sasrec(ran: Callable[..., Run], corpus: Corpus) -> None:
+    record = ran("tiger-sas", *TIGER_SAS).record
     assert (record.model, record.experiment) == ("tiger", "tiger-sas")
-    assert [stage.reused for stage in record.cost.stages] == [True, False, False]
-    assert record.cost.stages[0].quality == sasrec.cost.stages[0].quality
+    assert [stage.name for stage in record.cost.stages] == ["recommender", "tokenizer", "recommender"]
+    assert record.cost.stages[0].epochs == 3
     assert record.vectors is not None
-    assert (record.vectors.kind, record.vectors.stand_in) == ("sasrec", False)
-    assert record.vectors.name.startswith("SASRec, 64-d")
+    assert (record.vectors.kind, record.vectors.stand_in) == ("sasrec-128", False)
+    assert record.vectors.name.startswith("SASRec, 128-d, 3 epochs")
+    assert record.collaborative is None
     assert record.notes == ["small sizes"]
-    assert record.key != ran("tiger", *TIGER).record.key
+    assert record.key != ran("tiger", *TIGER_SAS).record.key
+
+
+def test_letter_is_given_vectors_of_both_kinds(ran: Callable[..., Run], corpus: Corpus, bench: Bench) -> None:
+    record = ran("letter", *LETTER).record
+    assert record.vectors is not None
+    assert record.collaborative is not None
+    assert (record.vectors.kind, record.vectors.stand_in) == ("tfidf", True)
+    assert (record.collaborative.kind, record.collaborative.stand_in) == ("sasrec-32", False)
+    assert record.collaborative.name.startswith("SASRec, 32-d, 3 epochs")
+    assert record.vectors.sha256 == item_vectors(corpus, "tfidf", cache=bench.work / "vectors").sha256
+    hashes = (record.vectors.sha256, record.collaborative.sha256)
+    assert record.key == config_key("v1", corpus.fingerprint, record.config, *hashes)
+    assert record.key != config_key("v1", corpus.fingerprint, record.config, hashes[0])
+    assert [stage.name for stage in record.cost.stages] == ["recommender", "tokenizer", "recommender"]
+
+
+def test_equal_kinds_under_one_seed_are_trained_once(corpus: Corpus, tmp_path: Path) -> None:
+    def trained(name: str, *settings: str, seed: int = 0) -> tuple[Corpus, bool]:
+        fit = Fit(corpus, seed, tmp_path / "fits", "test")
+        given = with_vectors(Bench(tmp_path, tmp_path), corpus, complete(name, corpus.name, settings), fit)
+        (stage,) = fit.stages
+        return given, stage.reused
+
+    letter, first = trained("letter")
+    tiger, again = trained("tiger-sas", "vectors=sasrec-32")
+    assert (first, again) == (False, True)
+    assert letter.collaborative is not None
+    assert tiger.vectors is not None
+    assert np.array_equal(tiger.vectors.values, letter.collaborative.values)
+    assert tiger.vectors.sha256 == letter.collaborative.sha256
+    assert not trained("tiger-sas", "vectors=sasrec-64")[1]
+    assert not trained("tiger-sas", "vectors=sasrec-32", seed=1)[1]
+
+
+def trained_vectors(corpus: Corpus, name: str, folder: Path, seed: int = 0) -> tuple[Corpus, list[list[float]]]:
+    """The corpus with vectors from a training that finds nothing to reuse, and what its epochs were chosen by."""
+    fit = Fit(corpus, seed, folder / "fits", "test")
+    given = with_vectors(Bench(folder / "board", folder), corpus, complete(name, corpus.name), fit)
+    assert [stage.reused for stage in fit.stages] == [False]
+    return given, [stage.quality for stage in fit.stages]
+
+
+@pytest.mark.parametrize(("name", "field"), [("tiger-sas", "vectors"), ("letter", "collaborative")])
+def test_trained_vectors_know_no_held_out_item(corpus: Corpus, tmp_path: Path, name: str, field: str) -> None:
+    ends = np.concatenate([corpus.offsets[1:] - 1, corpus.offsets[1:] - 2])
+    poisoned, retold = (replace(corpus, flat=corpus.flat.copy()) for _ in range(2))
+    poisoned.flat[ends] = (corpus.flat[ends] + 4) % corpus.items + 1
+    retold.flat[0] = corpus.flat[0] % corpus.items + 1
+    assert (poisoned.flat != corpus.flat).sum() == 2 * corpus.users
+    given, quality = trained_vectors(corpus, name, tmp_path / "whole")
+    blind, same_quality = trained_vectors(poisoned, name, tmp_path / "poisoned")
+    values = getattr(given, field).values
+    assert np.array_equal(getattr(blind, field).values, values)
+    assert same_quality == quality
+    # A single training interaction does tell, and so does the seed.
+    assert not np.array_equal(getattr(trained_vectors(retold, name, tmp_path / "retold")[0], field).values, values)
+    assert not np.array_equal(getattr(trained_vectors(corpus, name, tmp_path / "seed", 1)[0], field).values, values)
+
+
+def test_unseen_users_by_hand(tmp_path: Path) -> None:
+    """The first user is the shortest; by the others' training parts the items' order is 2, 4, 1, 3, 5."""
+    corpus = hand_made()
+    experiment = complete("popularity-unseen-users", corpus.name)
+    run(Bench(tmp_path / "board", tmp_path), corpus, experiment, seed=0)
+    assert [folder.name for folder in (tmp_path / "board").iterdir()] == ["corner_shop_unseen_users"]
+    (found,) = read_board(tmp_path / "board", board_name(corpus.name, experiment))
+    assert found.ranks.to_pydict() == {
+        "user": [0],
+        "rank": [5],
+        "valid_rank": [2],
+        "target_count": [1],
+        "history_length": [4],
+        "transition_seen": [True],
+    }
+    record = found.record
+    assert (record.experiment, record.corpus.name) == ("popularity-unseen-users", "corner_shop_unseen_users")
+    assert (record.corpus.users, record.corpus.items, record.corpus.interactions) == (1, 5, 5)
+    seen, unseen = corpus.split_users(0.05)
+    assert record.corpus.fingerprint == unseen.fingerprint
+    assert (seen.users, record.valid_users) == (2, 2)
+    # The seen users' test items are third and last.
+    assert record.diagnostics == {
+        "seen_users": {"recall@10": 1, "ndcg@10": pytest.approx((1 / np.log2(4) + 1 / np.log2(6)) / 2)}
+    }
+    assert record.notes == [
+        "users with the least history, whom the model never saw; validation during training on 2 of the 2 others"
+    ]
+
+
+def test_counts_and_transitions_are_those_of_the_seen_users(tmp_path: Path) -> None:
+    """The first user's own training part holds 1 -> 2, which ends the sequence too; nobody else's does."""
+    users = [[1, 2, 3, 1, 2], [3, 4, 5, 3, 4, 5], [4, 4, 3, 5, 2, 1]]
+    flat = np.concatenate(users).astype(np.int32)
+    corpus = replace(hand_made(), flat=flat, offsets=np.array([0, 5, 11, 17]))
+    counts, known = {}, {}
+    for name in ("popularity", "popularity-unseen-users"):
+        experiment = complete(name, corpus.name)
+        run(Bench(tmp_path / "board", tmp_path), corpus, experiment, seed=0)
+        (found,) = read_board(tmp_path / "board", board_name(corpus.name, experiment))
+        counts[name] = found.ranks["target_count"].to_pylist()[0]
+        known[name] = found.ranks["transition_seen"].to_pylist()[0]
+    assert counts == {"popularity": 1, "popularity-unseen-users": 0}
+    assert known == {"popularity": True, "popularity-unseen-users": False}
+
+
+@pytest.mark.parametrize(("name", "settings"), [("sasrec", SASREC), ("tiger-sas", TIGER_SAS)])
+def test_unseen_users_leave_no_trace_in_the_model(
+    corpus: Corpus, tmp_path: Path, name: str, settings: tuple[str, ...]
+) -> None:
+    """With other sequences of the unseen users every training is found to be the same one."""
+    shortest = np.flatnonzero(np.diff(corpus.offsets) == 5)[:3]
+    rows = np.concatenate([np.arange(corpus.offsets[user], corpus.offsets[user + 1]) for user in shortest])
+    other = replace(corpus, flat=corpus.flat.copy())
+    other.flat[rows] = (corpus.flat[rows] + 4) % corpus.items + 1
+    experiment = complete(f"{name}-unseen-users", corpus.name, settings)
+    records = [
+        store.read(run(Bench(tmp_path / board, tmp_path / "work"), each, experiment, 0))
+        for board, each in (("one", corpus), ("two", other))
+    ]
+    stages = [[stage.reused for stage in record.cost.stages] for record in records]
+    assert not any(stages[0])
+    assert all(stages[1])
+    assert records[0].diagnostics["seen_users"] == records[1].diagnostics["seen_users"]
+    assert records[0].corpus.fingerprint != records[1].corpus.fingerprint
+    assert records[0].ranks_sha256 != records[1].ranks_sha256
+    for record in records:
+        assert (record.corpus.name, record.corpus.users, record.valid_users) == ("all_beauty_unseen_users", 3, 57)
+        assert record.notes == [
+            "small sizes",
+            "users with the least history, whom the model never saw; validation during training on 57 of the 57 others",
+        ]
+        assert set(record.diagnostics["seen_users"]) == {"recall@10", "ndcg@10"}
+
+
+def test_seen_users_are_graded_as_on_a_board_of_their_own(corpus: Corpus, tmp_path: Path) -> None:
+    """The seen half, run as if it were a corpus, trains the same weights and scores the same."""
+    bench = Bench(tmp_path / "board", tmp_path / "work")
+    unseen = store.read(run(bench, corpus, complete("sasrec-unseen-users", corpus.name, SASREC), 0))
+    seen = store.read(run(bench, corpus.split_users(0.05)[0], complete("sasrec", corpus.name, SASREC), 0))
+    assert [stage.reused for stage in seen.cost.stages] == [True]
+    assert unseen.diagnostics["seen_users"] == {name: seen.test[name] for name in ("recall@10", "ndcg@10")}
+    assert unseen.key != seen.key
+
+
+def test_a_sample_of_the_seen_users_is_told(bench: Bench, corpus: Corpus, tmp_path: Path) -> None:
+    whole = complete("sasrec-unseen-users", corpus.name, SASREC)
+    sampled = replace(whole, config=replace(whole.config, valid_users=30))
+    record = store.read(run(replace(bench, board=tmp_path), corpus, sampled, 0))
+    assert record.valid_users == 30
+    assert record.notes[-1].endswith("validation during training on 30 of the 57 others")
+
+
+def test_unseen_users_are_a_row_of_another_board(bench: Bench, corpus: Corpus) -> None:
+    whole, unseen = (target(bench, corpus, complete(name, corpus.name), 0) for name in ("tiger", "tiger-unseen-users"))
+    assert whole.parts[-4:-2] == ("all_beauty", "tiger")
+    assert unseen.parts[-4:-2] == ("all_beauty_unseen_users", "tiger")
+    assert whole.parts[-2] != unseen.parts[-2]
 
 
 def test_a_record_that_exists_is_left_alone(

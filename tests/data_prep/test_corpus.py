@@ -127,6 +127,66 @@ def test_fingerprint_is_of_content_alone() -> None:
     assert corpus_of([[1, 3, 2, 4, 5], *SEQUENCES[1:]]).sequences_sha256 != corpus.sequences_sha256
 
 
+def test_users_split_by_hand() -> None:
+    # Lengths 5, 3, 4, 3: the second and the last user have the least history.
+    whole = corpus_of([*SEQUENCES, [1, 1, 4]], item_text=TEXT, card={"origin": "local"})
+    seen, unseen = whole.split_users(0.5)
+    assert (seen.flat.tolist(), seen.offsets.tolist()) == ([1, 2, 3, 4, 5, 6, 5, 4, 3], [0, 5, 9])
+    assert (unseen.flat.tolist(), unseen.offsets.tolist()) == ([2, 2, 6, 1, 1, 4], [0, 3, 6])
+    assert (list(seen.user_ids), list(unseen.user_ids)) == (["u0", "u2"], ["u1", "u3"])
+    assert (seen.name, unseen.name) == ("hand", "hand_unseen_users")
+    for half in (seen, unseen):
+        assert (half.item_ids, half.item_text, half.card) == (whole.item_ids, whole.item_text, whole.card)
+        assert (str(half.flat.dtype), str(half.offsets.dtype)) == ("int32", "int64")
+    assert pairs(unseen.examples("test")) == [(0, [2, 2], 6), (1, [1, 1], 4)]
+    # The smaller index goes first.
+    assert list(whole.split_users(0.25)[1].user_ids) == ["u1"]
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 6), min_size=3, max_size=6), min_size=2, max_size=8),
+    st.floats(0, 1, exclude_min=True, exclude_max=True),
+)
+def test_a_split_is_that_of_a_sorted_list(sequences: list[list[int]], share: float) -> None:
+    count = min(max(round(share * len(sequences)), 1), len(sequences) - 1)
+    first = sorted(sorted(range(len(sequences)), key=lambda user: (len(sequences[user]), user))[:count])
+    rest = [user for user in range(len(sequences)) if user not in first]
+    halves = corpus_of(sequences).split_users(share)
+    for half, users in zip(halves, (rest, first), strict=True):
+        parts = np.split(half.flat, half.offsets[1:-1])
+        assert [part.tolist() for part in parts] == [sequences[user] for user in users]
+        assert list(half.user_ids) == [f"u{user}" for user in users]
+
+
+def test_unseen_users_have_a_fingerprint_of_both_halves() -> None:
+    seen, unseen = CORPUS.split_users(0.3)
+    alike = corpus_of([SEQUENCES[1]])
+    alike = replace(alike, user_ids=["u1"])
+    assert unseen.sequences_sha256 == alike.sequences_sha256
+    assert unseen.fingerprint != alike.fingerprint
+    assert seen.fingerprint == replace(corpus_of([SEQUENCES[0], SEQUENCES[2]]), user_ids=["u0", "u2"]).fingerprint
+    others = corpus_of([[1, 2, 3, 5, 4], *SEQUENCES[1:]]).split_users(0.3)[1]
+    assert others.sequences_sha256 == unseen.sequences_sha256
+    assert others.fingerprint != unseen.fingerprint
+
+
+def test_users_in_arrow_are_split_like_users_in_a_list() -> None:
+    in_arrow = replace(CORPUS, user_ids=pa.chunked_array([["u0"], ["u1", "u2"]]))
+    for half, expected in zip(in_arrow.split_users(0.3), CORPUS.split_users(0.3), strict=True):
+        assert half.fingerprint == expected.fingerprint
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
+def test_a_share_that_is_none(share: float) -> None:
+    with pytest.raises(ValueError, match="corpus hand cannot be split at a share of"):
+        CORPUS.split_users(share)
+
+
+def test_one_user_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match="corpus hand has 1 user; a split needs at least 2"):
+        corpus_of(SEQUENCES[:1]).split_users(0.5)
+
+
 @pytest.mark.parametrize(("sequences", "shortest"), [([[1, 2, 3], [4, 5]], 2), ([[1, 2, 3], []], 0), ([], 0)])
 def test_too_short_users(sequences: list[list[int]], shortest: int) -> None:
     with pytest.raises(ValueError, match=f"corpus hand: a user has {shortest} interactions; .* needs at least 3"):
@@ -134,9 +194,15 @@ def test_too_short_users(sequences: list[list[int]], shortest: int) -> None:
 
 
 def test_item_vectors_are_the_experiments() -> None:
-    with pytest.raises(ValueError, match="corpus hand has no item vectors"):
-        CORPUS.item_vectors()
-    values = np.zeros((7, 2), dtype=np.float32)
-    chosen = replace(CORPUS, vectors=ItemVectors(values, "npz", "file.npz", "0" * 64, stand_in=False))
+    for field, ask in (("vectors", CORPUS.item_vectors), ("collaborative", CORPUS.collaborative_vectors)):
+        with pytest.raises(ValueError, match=f"corpus hand was given no {field}; .* a Config field `{field}`"):
+            ask()
+    values, trained = np.zeros((7, 2), dtype=np.float32), np.ones((7, 3), dtype=np.float32)
+    chosen = replace(
+        CORPUS,
+        vectors=ItemVectors(values, "npz", "file.npz", "0" * 64, stand_in=False),
+        collaborative=ItemVectors(trained, "sasrec-3", "SASRec", "1" * 64, stand_in=False),
+    )
     assert chosen.item_vectors() is values
+    assert chosen.collaborative_vectors() is trained
     assert chosen.fingerprint == CORPUS.fingerprint

@@ -131,14 +131,33 @@ def test_key_depends_on_everything_that_decides_the_numbers() -> None:
         config_key("v1", FINGERPRINT, config | {"nested": {"rate": 0.2}}, None),
         config_key("v1", FINGERPRINT, config | {"new_default": False}, None),
         config_key("v1", FINGERPRINT, config, "c" * 64),
+        config_key("v1", FINGERPRINT, config, None, "c" * 64),
+        config_key("v1", FINGERPRINT, config, "c" * 64, "d" * 64),
+        config_key("v1", FINGERPRINT, config, "d" * 64, "c" * 64),
     }
-    assert len(keys) == 7
+    assert len(keys) == 10
     assert all(len(key) == 12 and int(key, 16) >= 0 for key in keys)
 
 
 def test_key_is_the_documented_hash() -> None:
     # printf '["v1","f",{"a":1,"b":[0.5]},null]' | sha256sum
     assert config_key("v1", "f", {"b": (0.5,), "a": 1}, None) == "5b8a92f4228e"
+
+
+def test_a_second_kind_of_vectors_is_hashed_behind_the_first() -> None:
+    # printf '["v1","f",{},"c","d"]' | sha256sum
+    assert config_key("v1", "f", {}, "c", "d") == "742b9821407e"
+    # printf '["v1","f",{},"c"]' | sha256sum: rows from before there was a second kind keep their keys.
+    assert config_key("v1", "f", {}, "c", None) == "df26bbf66498"
+
+
+def test_the_collaborative_vectors_must_fit_the_key() -> None:
+    vectors = {"kind": "sasrec-32", "name": "SASRec", "sha256": "d" * 64, "stand_in": False}
+    plain = run_of().record
+    key = config_key("v1", FINGERPRINT, plain.config, None, "d" * 64)
+    assert run_of(collaborative=vectors, key=key).record.collaborative is not None
+    with pytest.raises(ValueError, match=f"key is '{plain.key}', but .* give '{key}'"):
+        run_of(collaborative=vectors)
 
 
 def test_config_with_nan_has_no_key() -> None:

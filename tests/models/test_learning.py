@@ -14,26 +14,45 @@ from benchmarks.evaluate import Grader
 from benchmarks.fit import Fit
 from data_prep import planted
 from data_prep.corpus import Corpus
-from data_prep.embed import item_vectors
 from leaderboards.metrics import interval, ndcg
-from models import sasrec, tiger
+from models import etegrec, letter, sasrec, tiger
+from tests.models.test_contract import with_vectors
 
 # A few epochs of the small configs, picked by a sample of users: enough to see the structure, not to exhaust it.
 LONG = {
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=15, valid_users=500),
-    "tiger": dataclasses.replace(tiger.SMALL, tokenizer_epochs=60, steps=360, warmup=50, valid_users=100),
+    "tiger": dataclasses.replace(tiger.SMALL, tokenizer_epochs=60, steps=270, warmup=50, valid_users=100),
+    "letter": dataclasses.replace(letter.SMALL, tokenizer_epochs=60, steps=180, valid_users=50),
+    # More epochs of the recommender than turns of two would give it in that time.
+    "etegrec": dataclasses.replace(
+        etegrec.SMALL,
+        tokenizer_epochs=60,
+        steps=360,
+        cycle=4,
+        warmup=50,
+        warm_epochs=2,
+        check_every=4,
+        finish_epochs=3,
+        finish_lr=3e-3,
+        valid_users=50,
+    ),
 }
 SHORT = {
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=4, valid_users=200),
     "tiger": dataclasses.replace(tiger.SMALL, tokenizer_epochs=20, steps=90, warmup=20, valid_users=100),
+    "letter": dataclasses.replace(letter.SMALL, tokenizer_epochs=20, steps=90, valid_users=50),
+    "etegrec": dataclasses.replace(
+        etegrec.SMALL, tokenizer_epochs=20, steps=180, warmup=20, warm_epochs=1, finish_epochs=1, valid_users=50
+    ),
 }
+# Of the SASRec whose item vectors a model asks for.
+VECTOR_EPOCHS = 15
 
 
 def per_user_ndcg(name: str, config: Any, corpus: Corpus, folder: Path) -> np.ndarray:
     """`[U]` NDCG@10 on the test part."""
-    if getattr(config, "vectors", None):
-        corpus = dataclasses.replace(corpus, vectors=item_vectors(corpus, config.vectors, cache=folder / "vectors"))
-    recommender = models.load(name).train(config, corpus, Fit(corpus, 0, folder / "fits", name))
+    fit = Fit(corpus, 0, folder / "fits", name)
+    recommender = models.load(name).train(config, with_vectors(corpus, name, config, fit, VECTOR_EPOCHS), fit)
     return ndcg(Grader(corpus, "test", k=10)(recommender).ranks, 10)
 
 
@@ -41,14 +60,14 @@ def popular(corpus: Corpus, folder: Path) -> np.ndarray:
     return per_user_ndcg("popularity", models.load("popularity").SMALL, corpus, folder)
 
 
-@pytest.mark.parametrize("name", ["sasrec", "tiger"])
+@pytest.mark.parametrize("name", list(LONG))
 def test_planted_structure_is_learned(name: str, planted_corpus: Corpus, tmp_path: Path) -> None:
     score = per_user_ndcg(name, LONG[name], planted_corpus, tmp_path).mean()
     assert score >= 3 * popular(planted_corpus, tmp_path).mean()
     assert score < planted.ceiling(planted_corpus)["ndcg@10"]
 
 
-@pytest.mark.parametrize("name", ["sasrec", "tiger"])
+@pytest.mark.parametrize("name", list(LONG))
 def test_from_noise_nothing_is_learned(name: str, noise_corpus: Corpus, tmp_path: Path) -> None:
     gain = per_user_ndcg(name, SHORT[name], noise_corpus, tmp_path) - popular(noise_corpus, tmp_path)
     assert interval(gain[None]).low <= 0

@@ -1,4 +1,4 @@
-"""TIGER's tokens by hand, and its ranking against teacher forcing of every item."""
+"""TIGER's loss and ranking against teacher forcing of every item, and what it trains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.api import Batch, Budget, Corpus, Examples, Fit, Ranking
 from models.parts.index import ItemIndex
 from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.search import beam_search
-from models.parts.seq2seq import Encoded, T5Sizes
+from models.parts.seq2seq import T5Sizes
 from models.tiger import Config, Tiger, train
 
 Row = tuple[int, ...]
@@ -41,63 +41,22 @@ def made(rows: list[Row] = ROWS, sizes: tuple[int, ...] = SIZES, seed: int = 0) 
     return model
 
 
-def test_tokens_by_hand() -> None:
+def every_score(model: Tiger, history: Tensor) -> Tensor:
+    """`[B, N]` of all items by teacher forcing, to which the generator's tests hold `score`."""
+    return model.score(history, torch.arange(1, 14).expand(len(history), -1))
+
+
+def test_an_input_ends_with_a_token_and_a_code_competes_with_all() -> None:
     model = made()
-    # 0 pads; level 0 has tokens 1..4, level 1 has 5..7, level 2 has 8 and 9; 10 ends an input.
-    assert model.generator.item_tokens(torch.tensor([[1, 0], [2, 13]])).tolist() == [
-        [[3, 5, 9], [0, 0, 0]],
-        [[4, 7, 8], [2, 7, 9]],
-    ]
-    assert model.generator.token.num_embeddings == 11
-
-
-def test_inputs_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made()
-    with torch.no_grad():  # an embedding from which its token can be read
-        model.generator.token.weight.copy_(torch.arange(11.0)[:, None].expand(11, 16))
-    seen: list[Encoded] = []
-
-    def encode(tokens: Tensor, mask: Tensor) -> Encoded:
-        seen.append(Encoded(tokens, mask))
-        return seen[-1]
-
-    monkeypatch.setattr(model.generator.transformer, "encode", encode)
-    model.encode(torch.tensor([[1, 0], [2, 13]]))
-    ((states, mask),) = seen
-    assert states[..., 0].tolist() == [[3, 5, 9, 10, 0, 0, 0], [4, 7, 8, 2, 7, 9, 10]]
-    assert mask.tolist() == [[True] * 4 + [False] * 3, [True] * 7]
-
-
-def teacher_forced(model: Tiger, history: Tensor) -> Tensor:
-    """`[B, N]` log-probabilities of all items, each decoded as a whole; twins share one computation."""
-    encoded = model.encode(history)
-    known: dict[tuple[int, ...], Tensor] = {}
-    columns = []
-    for row in model.index.codes[1:, 0].tolist():
-        codes = tuple(row)
-        if codes not in known:
-            tokens = [code + 1 + sum(model.index.sizes[:level]) for level, code in enumerate(codes)]
-            inputs = torch.tensor([[0, *tokens[:-1]]] * len(history))
-            states = model.generator.transformer.decode(model.generator.token(inputs), encoded)
-            log_probs = (states @ model.generator.token.weight.T / model.config.t5.width**0.5).log_softmax(-1)
-            known[codes] = sum((log_probs[:, level, token] for level, token in enumerate(tokens)), torch.tensor(0.0))
-        columns.append(known[codes])
-    return torch.stack(columns, 1)
+    assert model.generator.style == "vocabulary"
+    assert model.generator.token.num_embeddings == 11  # padding, 4 + 3 + 2 codes, end
 
 
 def test_the_loss_is_minus_the_score_of_the_target() -> None:
     model = made()
     loss = model.training_step(Batch(torch.arange(6), HISTORY, TARGET), 0)
-    scores = teacher_forced(model, HISTORY).gather(1, TARGET[:, None] - 1)
+    scores = every_score(model, HISTORY).gather(1, TARGET[:, None] - 1)
     torch.testing.assert_close(loss * len(SIZES), -scores.mean())
-
-
-@torch.inference_mode()
-def test_scores_are_teacher_forced() -> None:
-    model = made()
-    items = torch.tensor([[3, 9, 1], [1, 2, 13], [5, 6, 7], [8, 8, 9], [4, 10, 11], [12, 13, 1]])
-    expected = teacher_forced(model, HISTORY).gather(1, items - 1)
-    torch.testing.assert_close(model.score(HISTORY, items), expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.inference_mode()
@@ -117,7 +76,7 @@ def test_steps_score_the_target_as_training_does() -> None:
 @torch.inference_mode()
 def test_it_ranks_as_teacher_forcing_does(seed: int) -> None:
     model = made(seed=seed)
-    scores, order = teacher_forced(model, HISTORY).sort(dim=1, descending=True, stable=True)
+    scores, order = every_score(model, HISTORY).sort(dim=1, descending=True, stable=True)
     for k in (1, 8, 13):
         ranking = model.rank(HISTORY, k)
         assert ranking.certified.all()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from models.parts.index import ItemIndex, with_suffix
+from models.parts.index import ItemIndex, shared, with_suffix
 
 Row = tuple[int, ...]
 
@@ -82,6 +84,7 @@ def test_card_by_hand() -> None:
     card = index_of([(0, 0), (2, 1), (0, 0), (0, 1)], (3, 2)).card()
     assert card["levels"] == 2
     assert card["sizes"] == [3, 2]
+    assert card["duplicates_before"] == card["duplicates_after"] == 0.5
     assert card["shared_prefix"] == [0.75, 0.5]  # items 1, 3 and 4; items 1 and 3
     assert card["utilisation"] == pytest.approx([2 / 3, 1.0])
     # Level 0 uses its codes 3, 0 and 1 times: -(3/4 ln 3/4 + 1/4 ln 1/4); level 1 twice each: ln 2.
@@ -121,13 +124,70 @@ NEW: list[Row] = [(2, 0), (0, 0), (0, 1), (0, 0)]
 @pytest.mark.parametrize("nested", [False, True])
 def test_loading_other_codes_rebuilds_the_trie(nested: bool) -> None:
     old, new = index_of(OLD, (3, 2)), index_of(NEW, (3, 2))
-    assert list(new.state_dict()) == ["codes"]
+    assert list(new.state_dict()) == ["codes", "duplicates_before"]
     if nested:
         nn.ModuleDict({"index": old}).load_state_dict(nn.ModuleDict({"index": new}).state_dict())
     else:
         old.load_state_dict(new.state_dict())
     assert_trie_is(old, NEW)
     assert old.card() == new.card()
+
+
+def test_a_share_that_was_saved_comes_back() -> None:
+    repaired = ItemIndex(with_suffix(torch.tensor([[1], [0], [1], [2]]), 2), (3, 2), torch.tensor([[1], [0], [1], [2]]))
+    fresh = ItemIndex(with_suffix(torch.tensor([[0], [0], [0], [0]]), 4)[:, 1:], (4,))
+    copy = index_of(OLD, (3, 2))
+    copy.load_state_dict(repaired.state_dict())
+    assert (copy.card()["duplicates_before"], copy.card()["duplicates_after"]) == (0.5, 0.0)
+    assert fresh.card()["duplicates_before"] == 0.0
+
+
+@given(coded(), st.randoms(use_true_random=False))
+def test_renamed_items_are_found_as_if_made_anew(drawn: tuple[list[Row], tuple[int, ...]], random: Random) -> None:
+    rows, sizes = drawn
+    index = index_of(rows, sizes)
+    names = [tuple(random.randrange(size) for size in sizes) for _ in rows]
+    index.assign(torch.tensor([(-1,) * len(sizes), *names]))
+    assert_trie_is(index, names)
+    assert index.card() == index_of(names, sizes).card()
+
+
+def test_renaming_counts_duplicates_anew_and_may_change_the_number_of_sequences() -> None:
+    index = ItemIndex(with_suffix(torch.tensor([[1], [0], [1], [2]]), 2), (3, 2), torch.tensor([[1], [0], [1], [2]]))
+    assert index.card()["duplicates_before"] == 0.5
+    index.assign(torch.tensor([[-1, -1], *OLD]))
+    assert index.card()["duplicates_before"] == index.card()["duplicates_after"] == 0.5
+    index.assign(torch.tensor([[[-1, -1]] * 2, [[2, 0], [0, 1]], [[-1, -1], [2, 0]]]), torch.tensor([[0], [0]]))
+    assert (index.leaves, index.largest_group) == (2, 2)
+    # One of three sequences is alone; what the tokenizer gave was one for both items.
+    assert index.card()["duplicates_after"] == pytest.approx(2 / 3)
+    assert index.card()["duplicates_before"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        ([[-1, -1], [0, 2]], r"item 1 has code 2 at level 1; possible: 0\.\.1"),
+        ([[-1, -1, -1], [0, 0, 0]], "need 2 levels"),
+        ([[0, 0], [0, 1]], "-1 in row 0"),
+    ],
+)
+def test_impossible_names_are_refused_and_the_old_ones_stay(codes: list[object], message: str) -> None:
+    index = index_of(OLD, (3, 2))
+    with pytest.raises(ValueError, match=message):
+        index.assign(torch.tensor(codes))
+    assert_trie_is(index, OLD)
+    assert index.codes[1:, 0].tolist() == [list(row) for row in OLD]
+
+
+@given(coded())
+def test_shared_counts_sequences_that_occur_more_than_once(drawn: tuple[list[Row], tuple[int, ...]]) -> None:
+    rows, sizes = drawn
+    expected = sum(rows.count(row) > 1 for row in rows) / len(rows)
+    assert shared(torch.tensor(rows)) == pytest.approx(expected)
+    card = index_of(rows, sizes).card()
+    assert card["duplicates_before"] == card["duplicates_after"] == pytest.approx(expected)
+    assert card["shared_prefix"][-1] == card["duplicates_after"]
 
 
 def test_a_stale_trie_would_be_noticed() -> None:

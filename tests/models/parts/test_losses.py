@@ -1,14 +1,20 @@
-"""The blocked softmax over a catalogue against torch's own, in value and in both gradients."""
+"""The blocked softmax over a catalogue against torch's own, in value and in both gradients; the rest against scipy."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from scipy.special import rel_entr
+from scipy.special import softmax as scipy_softmax
+from scipy.stats import entropy
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.parts import losses
-from models.parts.losses import catalogue_cross_entropy
+from models.parts.losses import catalogue_cross_entropy, info_nce, symmetric_kl
 
 ROWS, ITEMS, WIDTH = 13, 7, 4
 
@@ -60,3 +66,66 @@ def test_extreme_logits(scale: float) -> None:
 def test_a_certain_target_costs_nothing() -> None:
     loss = catalogue_cross_entropy(torch.tensor([[1e4]]), torch.tensor([[1.0], [0.0], [-1.0]]), torch.tensor([0]))
     assert float(loss) == 0.0
+
+
+def test_info_nce_by_hand() -> None:
+    # Logits [[2, 0], [1, 1]]: the first row finds its own with a chance of e^2 / (e^2 + 1), the second with 1/2.
+    x, y = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.eye(2)
+    expected = (math.log(1 + math.exp(-2)) + math.log(2)) / 2
+    assert info_nce(x, y).item() == pytest.approx(expected, rel=1e-6)
+    assert info_nce(y[:1], x[1:]).item() == 0.0  # nothing to be taken for
+
+
+def test_info_nce_is_plain_numpy() -> None:
+    states, items, _ = inputs()
+    x, y = states[:7].detach(), items.detach()
+    logits = x.numpy().astype(np.float64) @ y.numpy().astype(np.float64).T
+    expected = -np.mean(
+        [math.log(math.exp(logits[i, i]) / sum(math.exp(logit) for logit in logits[i])) for i in range(7)]
+    )
+    assert info_nce(x, y).item() == pytest.approx(expected, rel=1e-5)
+    assert info_nce(y, x).item() != pytest.approx(expected, rel=1e-2), "rows of the first find rows of the second"
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_symmetric_kl_is_scipys(scale: float) -> None:
+    rng = np.random.default_rng(0)
+    p, q = rng.normal(size=(2, 5, 4)) * scale
+    one, two = scipy_softmax(p, axis=1), scipy_softmax(q, axis=1)
+    found = symmetric_kl(torch.tensor(p), torch.tensor(q)).item()
+    assert found == pytest.approx(float((entropy(one, two, axis=1) + entropy(two, one, axis=1)).mean()), rel=1e-5)
+    assert found == pytest.approx(float((rel_entr(one, two) + rel_entr(two, one)).sum(1).mean()), rel=1e-5)
+
+
+def test_symmetric_kl_by_hand_and_by_its_gradient() -> None:
+    p, q = torch.tensor([[math.log(3.0), 0.0]], requires_grad=True), torch.tensor([[0.0, 0.0]], requires_grad=True)
+    loss = symmetric_kl(p, q)
+    # (3/4, 1/4) and (1/2, 1/2): the difference 1/4 times ln 3/2, and -1/4 times ln 1/2.
+    assert loss.item() == pytest.approx(0.25 * math.log(3), rel=1e-6)
+    # Of x = ln 3 the loss is (sigmoid(x) - 1/2) x: 3/16 x + 1/4; the other logit's gradient is the opposite.
+    gradient, other = gradients(loss, p, q)
+    assert gradient.tolist()[0] == pytest.approx(
+        [3 / 16 * math.log(3) + 0.25, -(3 / 16 * math.log(3) + 0.25)], rel=1e-6
+    )
+    # By q's logit at 0, where sigmoid' is 1/4: -(3/4 - 1/2) - 1/4 ln 3.
+    assert other.tolist()[0] == pytest.approx([-0.25 - 0.25 * math.log(3), 0.25 + 0.25 * math.log(3)], rel=1e-6)
+    assert symmetric_kl(p, p + 7).item() == pytest.approx(0, abs=1e-6)
+    assert symmetric_kl(p, q).item() == symmetric_kl(q, p).item()
+
+
+def test_extreme_logits_have_finite_losses_and_gradients() -> None:
+    p = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
+    q = torch.tensor([[-1e4, 1e4, 0.0]], requires_grad=True)
+    loss = symmetric_kl(p, q)
+    assert loss.item() == 4e4  # each is certain of what the other gives e^-20000
+    assert all(gradient.isfinite().all() for gradient in gradients(loss, p, q))
+    # Either finds the other row only.
+    x, y = torch.tensor([[1e2, 0.0], [0.0, 1e2]]), torch.tensor([[0.0, 1e2], [1e2, 0.0]])
+    x.requires_grad_()
+    y.requires_grad_()
+    loss = info_nce(x, y)
+    assert loss.item() == 1e4
+    assert [gradient.tolist() for gradient in gradients(loss, x, y)] == [
+        [[50.0, -50.0], [-50.0, 50.0]],
+        [[-50.0, 50.0], [50.0, -50.0]],
+    ]

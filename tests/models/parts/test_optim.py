@@ -1,24 +1,29 @@
-"""Learning-rate factors by hand, and that a training takes one per step."""
+"""Learning-rate factors and lengths of trainings by hand, and that a training takes one factor per step."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from models.parts.optim import Schedule, adamw, factor
+from data_prep.corpus import Corpus
+from models.api import whole_epochs
+from models.parts.optim import Schedule, Turns, adamw, factor
 
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
         ("constant", [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]),
-        # Four of eight steps are left after the warm-up: (1 + cos(0, 45, 90, 135 degrees)) / 2.
+        # Four of eight steps are left after the warm-up.
+        ("linear", [0.25, 0.5, 0.75, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        # (1 + cos(0, 45, 90, 135 degrees)) / 2.
         ("cosine", [0.25, 0.5, 0.75, 1.0, 1.0, 0.8535534, 0.5, 0.1464466]),
         # The root of 4/5, 4/6, 4/7 and 4/8.
         ("inverse-sqrt", [0.25, 0.5, 0.75, 1.0, 0.8944272, 0.8164966, 0.7559289, 0.7071068]),
@@ -30,15 +35,32 @@ def test_factor_by_hand(schedule: Schedule, expected: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("schedule", "expected"),
-    [("constant", [1, 1, 1]), ("cosine", [1, 0.75, 0.25]), ("inverse-sqrt", [1, 0.7071, 0.5774])],
+    [
+        ("constant", [1, 1, 1]),
+        ("linear", [1, 0.6667, 0.3333]),
+        ("cosine", [1, 0.75, 0.25]),
+        ("inverse-sqrt", [1, 0.7071, 0.5774]),
+    ],
 )
 def test_without_warm_up(schedule: Schedule, expected: list[float]) -> None:
     assert [factor(step, schedule, 0, 3) for step in range(3)] == pytest.approx(expected, abs=1e-4)
 
 
-def test_cosine_stays_at_zero_after_its_end() -> None:
-    assert factor(8, "cosine", 4, 8) == factor(11, "cosine", 4, 8) == 0.0
-    assert factor(3, "cosine", 3, 3) == 1.0  # a run that is all warm-up
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_falling_rate_stays_at_zero_after_its_end(schedule: Schedule) -> None:
+    assert factor(8, schedule, 4, 8) == factor(11, schedule, 4, 8) == 0.0
+    assert factor(3, schedule, 3, 3) == 1.0  # a run that is all warm-up
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch_size", "epochs"),
+    # Users of 6 and of 5 items train on 3 and on 2 pairs: five batches of 1, three of 2, two of 3, one of 5 or more.
+    [(1, 1, 1), (5, 1, 1), (6, 1, 2), (9, 2, 3), (10, 2, 4), (4, 3, 2), (5, 3, 3), (7, 5, 7), (7, 1000, 7)],
+)
+def test_steps_are_rounded_up_to_whole_epochs(steps: int, batch_size: int, epochs: int) -> None:
+    items = np.arange(1, 12, dtype=np.int32)
+    corpus = Corpus("hand", items, np.array([0, 6, 11]), ["u0", "u1"], [f"i{item}" for item in items])
+    assert whole_epochs(steps, corpus, batch_size) == epochs
 
 
 class Recorder(pl.LightningModule):
@@ -74,3 +96,28 @@ def test_a_training_takes_one_factor_per_step(caplog: pytest.LogCaptureFixture) 
     optimizer = trainer.optimizers[0]
     assert [weight for group in optimizer.param_groups for weight in group["params"]] == [module.free]
     assert optimizer.param_groups[0]["weight_decay"] == 0.3
+
+
+class TestTurns:
+    def test_two_epochs_to_a_cycle(self) -> None:
+        # Two steps to an epoch; steps that the first side has taken: 0 1 2 2 2 3 4 4, the second: 0 0 0 1 2 2 2 3.
+        turns = Turns(cycle=2, warmup=2, total=8, steps_per_epoch=2)
+        # One step of warm-up, four in all: 1, then the cosine at 0, 1/3, 2/3, 1.
+        expected = [1, 1, 0.75, 0.75, 0.75, 0.25, 0, 0]
+        assert [turns.first(step) for step in range(8)] == pytest.approx(expected)
+        # Two steps of warm-up, and a cosine over the other six of eight, at 0 and 1/6.
+        expected = [0.5, 0.5, 0.5, 1, 1, 1, 1, 0.5 + 3**0.5 / 4]
+        assert [turns.second(step) for step in range(8)] == pytest.approx(expected)
+
+    def test_four_epochs_to_a_cycle(self) -> None:
+        # Steps that the first side has taken: 0 1 1 1 1 2 2 2, the second: 0 0 1 2 3 3 4 5.
+        turns = Turns(cycle=4, warmup=4, total=8, steps_per_epoch=1)
+        assert [turns.first(step) for step in range(8)] == pytest.approx([1, 1, 1, 1, 1, 0, 0, 0])
+        expected = [0.25, 0.25, 0.5, 0.75, 1, 1, 1, 0.5 + 2**0.5 / 4]
+        assert [turns.second(step) for step in range(8)] == pytest.approx(expected)
+
+    def test_without_turns_both_count_every_step(self) -> None:
+        turns = Turns(cycle=1, warmup=2, total=8, steps_per_epoch=2)
+        expected = [0.5, 1, 1, 0.5 + 3**0.5 / 4, 0.75, 0.5, 0.25, 0.5 - 3**0.5 / 4]
+        for side in (turns.first, turns.second):
+            assert [side(step) for step in range(8)] == pytest.approx(expected)

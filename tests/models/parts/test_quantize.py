@@ -1,14 +1,17 @@
-"""Residual quantisation by hand, and k-means on clusters that leave no doubt."""
+"""Residual quantisation by hand, k-means on clusters that leave no doubt, and even assignments against references."""
 
 from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.special import logsumexp
 from torch import Tensor
 
-from models.parts.quantize import ResidualQuantizer, kmeans, squared_distance
+from models.parts.quantize import ResidualQuantizer, constrained_kmeans, kmeans, sinkhorn, squared_distance
 
 
 @pytest.fixture
@@ -29,6 +32,21 @@ def test_codes_sums_and_logits_by_hand(quantizer: ResidualQuantizer) -> None:
     assert found.codes.tolist() == [[1, 0], [0, 0]]
     assert found.vector.tolist() == [[5.0, 0.5], [1.0, 0.5]]
     assert found.logits.tolist() == [[[-26.0, -2.0], [-0.25, -5.0]], [[-0.25, -12.25], [-0.5, -2.25]]]
+
+
+def test_residuals_by_hand(quantizer: ResidualQuantizer) -> None:
+    found = quantizer(torch.tensor(Z))
+    assert found.residuals.tolist() == [[[5.0, 1.0], [1.0, 1.0]], [[0.5, 0.0], [0.5, 0.0]]]
+    distances = [squared_distance(found.residuals[:, level], quantizer.codebooks[level]) for level in range(2)]
+    assert torch.equal(found.logits, -torch.stack(distances, 1))
+
+
+def test_a_residual_leads_back_to_the_input_and_to_no_code_vector(quantizer: ResidualQuantizer) -> None:
+    z = torch.tensor(Z, requires_grad=True)
+    quantizer(z).residuals.sum().backward()
+    assert z.grad is not None
+    assert z.grad.tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    assert quantizer.codebooks.grad is None
 
 
 def test_loss_and_its_gradients_by_hand(quantizer: ResidualQuantizer) -> None:
@@ -94,3 +112,206 @@ def test_kmeans_follows_the_seed() -> None:
 def test_fewer_vectors_than_codes() -> None:
     with pytest.raises(ValueError, match="7 item vectors cannot start a codebook of 8 codes"):
         ResidualQuantizer(1, 8, 2).start_from(torch.randn(7, 2), kmeans)
+
+
+def test_each_level_starts_from_what_the_levels_before_leave() -> None:
+    """A clustering of hand: the first vectors of what it is given."""
+    given: list[list[list[float]]] = []
+
+    def first(x: Tensor, clusters: int) -> Tensor:
+        given.append(x.tolist())
+        return x[:clusters]
+
+    quantizer = ResidualQuantizer(levels=2, size=2, width=2)
+    quantizer.start_from(torch.tensor([[0.0, 0.0], [8.0, 0.0], [9.0, 1.0], [-1.0, 0.0]]), first)
+    # (9, 1) is nearest to (8, 0), and (-1, 0) to (0, 0).
+    assert given[1] == [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [-1.0, 0.0]]
+    assert quantizer.codebooks.tolist() == [[[0.0, 0.0], [8.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]
+
+
+def cost(x: Tensor, centres: Tensor) -> np.ndarray:
+    """Plain distances, not squared: of these the library's flow is the minimum."""
+    return torch.cdist(x.double(), centres.double()).numpy()
+
+
+def cheapest(distance: np.ndarray, smallest: int, largest: int) -> float:
+    """Total cost of the best assignment: a cluster is `smallest` places that must be taken and others that may be."""
+    must, may = np.repeat(distance, smallest, 1), np.repeat(distance, largest - smallest, 1)
+    large = 1e4
+    rows, columns = linear_sum_assignment(np.hstack([must - large, may]))
+    assert (columns < must.shape[1]).sum() == must.shape[1]
+    return float(np.hstack([must, may])[rows, columns].sum())
+
+
+@pytest.mark.parametrize(
+    ("count", "clusters", "smallest", "largest"),
+    [(30, 4, 5, 10), (30, 3, 10, 10), (31, 4, 7, 8), (24, 5, 0, 6), (25, 2, 1, 24), (40, 8, 3, 40)],
+)
+def test_sizes_are_in_bounds_and_the_assignment_is_the_cheapest(
+    count: int, clusters: int, smallest: int, largest: int
+) -> None:
+    for seed in range(5):
+        torch.manual_seed(seed)
+        x = torch.randn(count, 3) * torch.tensor([3.0, 1.0, 1.0])
+        x[: count // 2] *= 0.1  # a crowd, which plain k-means would leave together
+        centres, labels = constrained_kmeans(x, clusters, smallest, largest)
+        sizes = labels.bincount(minlength=clusters)
+        assert labels.shape == (count,)
+        assert labels.dtype == torch.long
+        assert sizes.shape == centres.shape[:1] == (clusters,)
+        assert smallest <= int(sizes.min()) <= int(sizes.max()) <= largest
+        distance = cost(x, centres)
+        found, best = distance[np.arange(count), labels].sum(), cheapest(distance, smallest, largest)
+        # The library rounds distances to thousandths.
+        assert best - 1e-6 <= found <= best + count * 1e-3
+        assert found < 0.9 * distance.mean() * count
+
+
+def test_constrained_clusters_that_leave_no_doubt() -> None:
+    """Crowds of 6 and 5 and a pair: at least 3 to a cluster, so that the nearest of a crowd joins the pair."""
+    square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 0.5]])
+    crowd = torch.cat([square, torch.tensor([[3.0, 0.5]])])
+    x = torch.cat([crowd, square - 100, torch.tensor([[20.0, 0.0], [20.0, 1.0]])])
+    torch.manual_seed(0)
+    centres, labels = constrained_kmeans(x, 3, 3, 10, restarts=5)
+    groups = {tuple((labels == cluster).nonzero().flatten().tolist()) for cluster in range(3)}
+    assert groups == {(0, 1, 2, 3, 4), (5, 11, 12), (6, 7, 8, 9, 10)}
+    for cluster in range(3):
+        torch.testing.assert_close(centres[cluster], x[labels == cluster].mean(0))
+
+
+def test_constrained_kmeans_follows_the_seed() -> None:
+    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(1))
+    found: list[Tensor] = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        np.random.seed(len(found))  # numpy's own state has no say
+        found.append(constrained_kmeans(x, 6, 5, 15).centres)
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[0], found[2])
+
+
+def test_more_restarts_cluster_no_worse() -> None:
+    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))
+    totals = []
+    for restarts in (1, 8):
+        torch.manual_seed(5)
+        centres, labels = constrained_kmeans(x, 6, 3, 12, restarts)
+        totals.append(float((x - centres[labels]).square().sum()))
+    assert totals[1] < 0.99 * totals[0]
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(4, 9), (0, 2), (5, 4)])
+def test_sizes_that_no_clustering_has(smallest: int, largest: int) -> None:
+    with pytest.raises(ValueError, match=f"10 vectors make no 3 clusters of {smallest} to {largest} members"):
+        constrained_kmeans(torch.randn(10, 2), 3, smallest, largest)
+
+
+def log_plan(distance: Tensor, epsilon: float, iterations: int = 50) -> np.ndarray:
+    """The textbook iteration with even marginals, on logarithms; the columns' sums are right at its end."""
+    cost = distance.double().numpy()
+    cost = 2 * (cost - cost.min()) / max(float(np.ptp(cost)), 1e-300)
+    rows, columns = cost.shape
+    f, g = np.zeros((rows, 1)), np.zeros((1, columns))
+    for _ in range(iterations):
+        f = -np.log(rows) - logsumexp(g - cost / epsilon, axis=1, keepdims=True)
+        g = -np.log(columns) - logsumexp(f - cost / epsilon, axis=0, keepdims=True)
+    plan: np.ndarray = f + g - cost / epsilon
+    return plan
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 0.1, 0.01, 0.003])
+@pytest.mark.parametrize(("rows", "columns"), [(7, 3), (40, 8), (200, 16), (64, 64)])
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_sinkhorn_is_the_textbooks(rows: int, columns: int, epsilon: float, collapsed: bool) -> None:
+    for seed in range(3):
+        distance = torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed)) ** 2 * 3
+        if collapsed:
+            distance[:, 0] -= 20
+        found, plan = sinkhorn(distance, epsilon), log_plan(distance, epsilon)
+        # Codes may tie to the last bits where they outnumber the rows that want them.
+        second, first = np.sort(plan, axis=1)[:, -2:].T
+        clear = first - second > 1e-6
+        assert clear.mean() > 0.6
+        assert np.array_equal(found.numpy()[clear], plan.argmax(1)[clear])
+        assert (np.take_along_axis(plan, found[:, None].numpy(), 1)[:, 0] > first - 1e-6).all()
+
+
+def test_sinkhorn_by_hand() -> None:
+    # Both rows are nearer to code 0. The second has less to lose by code 1: 1 instead of 3.
+    assert sinkhorn(torch.tensor([[0.0, 3.0], [0.0, 1.0]]), 0.05).tolist() == [0, 1]
+    # Four rows, two codes, gains of code 0 over code 1 of 4, 3, 2, 1: the two that gain most get it.
+    distance = torch.tensor([[1.0, 2.0], [2.0, 6.0], [5.0, 7.0], [1.0, 4.0]])
+    assert sinkhorn(distance, 0.05).tolist() == [1, 0, 1, 0]
+
+
+# Below .01 so deep a collapse is not yet undone after 50 iterations.
+@pytest.mark.parametrize("epsilon", [0.01, 0.03])
+@pytest.mark.parametrize(("rows", "columns"), [(12, 12), (64, 4), (256, 32), (48, 16)])
+def test_a_batch_that_collapses_is_spread_at_the_lowest_total(rows: int, columns: int, epsilon: float) -> None:
+    """What all rows pay for a code changes no even assignment: the cheapest is the one that was planted."""
+    torch.manual_seed(0)
+    planted = (torch.arange(rows) % columns)[torch.randperm(rows)]
+    distance = 0.3 + torch.rand(rows, columns)
+    distance[torch.arange(rows), planted] = 0
+    distance[:, 0] -= 1.5
+    assert (distance.argmin(1) == 0).all()
+    found = sinkhorn(distance, epsilon)
+    assert torch.equal(found, planted)
+    places = linear_sum_assignment(distance.repeat_interleave(rows // columns, 1).numpy())[1] // (rows // columns)
+    assert found.tolist() == places.tolist()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e10, 1e36])
+def test_the_range_of_distances_does_not_matter(scale: float) -> None:
+    distance = torch.rand(30, 6, generator=torch.Generator().manual_seed(0))
+    distance[:, 0] = 0
+    expected = sinkhorn(distance, 0.01)
+    assert len(expected.unique()) == 6
+    assert torch.equal(sinkhorn(distance.double() * scale, 0.01), expected)
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-5, 1e-100])
+def test_a_tiny_entropy_leaves_each_row_the_nearest_of_evenly_wanted_codes(epsilon: float) -> None:
+    """The kernel of all but the nearest code is 0 to the last bit."""
+    near = torch.arange(40) % 8
+    distance = torch.ones(40, 8) + torch.rand(40, 8, generator=torch.Generator().manual_seed(0))
+    distance[torch.arange(40), near] = 0
+    assert torch.equal(sinkhorn(distance, epsilon), near)
+
+
+def test_one_row_one_code_and_equal_distances_have_codes() -> None:
+    assert sinkhorn(torch.tensor([[3.0], [1.0], [2.0]]), 0.003).tolist() == [0, 0, 0]
+    assert int(sinkhorn(torch.tensor([[3.0, 1.0, 2.0]]), 0.003)) in range(3)
+    assert sinkhorn(torch.full((4, 3), 7.0), 0.003).tolist() == [0, 0, 0, 0]
+
+
+def test_sinkhorn_gives_the_last_level_its_codes_and_only_in_training() -> None:
+    torch.manual_seed(0)
+    quantizer = ResidualQuantizer(levels=3, size=4, width=2, epsilon=0.01)
+    with torch.no_grad():
+        for codebook in quantizer.codebooks:
+            codebook.copy_(torch.randn(4, 2) + 4)
+            codebook[2] = 0  # the nearest of everything near to zero
+    z = torch.randn(32, 2) * 0.1
+    plain = ResidualQuantizer(levels=3, size=4, width=2)
+    plain.load_state_dict(quantizer.state_dict())
+    nearest = plain(z)
+    assert (nearest.codes == 2).all()
+    evenly = quantizer(z)
+    assert torch.equal(evenly.codes[:, :2], nearest.codes[:, :2])
+    count = evenly.codes[:, 2].bincount(minlength=4)
+    assert 4 <= int(count.min()) <= int(count.max()) <= 12
+    assert torch.equal(evenly.codes[:, 2], sinkhorn(-evenly.logits[:, 2], 0.01))
+    # Sum, loss and logits are those of the codes given, not of the nearest.
+    last = quantizer.codebooks[2][evenly.codes[:, 2]]
+    torch.testing.assert_close(evenly.vector, last)
+    left = [z.square().sum(1).mean(), z.square().sum(1).mean(), (z - last).square().sum(1).mean()]
+    torch.testing.assert_close(evenly.loss, 1.25 * torch.stack(left).sum())
+    assert torch.equal(evenly.logits, nearest.logits)
+    assert torch.equal(quantizer.eval()(z).codes, nearest.codes)
+
+
+def test_without_epsilon_training_takes_the_nearest_codes(quantizer: ResidualQuantizer) -> None:
+    assert quantizer.training
+    assert quantizer(torch.tensor([[0.1, 0.0]] * 8)).codes.tolist() == [[0, 0]] * 8

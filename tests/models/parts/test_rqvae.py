@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, Literal, NamedTuple
 
 import pytest
+import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from data_prep.corpus import Batch
-from models.parts.rqvae import RqVae, RqVaeConfig, mlp
+from models.parts.rqvae import RqVae, RqVaeConfig, distinctness, mlp
 
 CONFIG = RqVaeConfig(hidden=(16,), width=4, levels=2, codes=4, optimizer="adamw", lr=5e-3)
 
@@ -26,44 +29,136 @@ def batch(items: int) -> Batch:
     return Batch(torch.arange(items), torch.zeros(items, 0, dtype=torch.long), torch.arange(1, items + 1))
 
 
-def trained(module: RqVae, steps: int) -> list[float]:
-    optimizer, losses = module.configure_optimizers(), []
-    for _ in range(steps):
-        loss = module.training_step(batch(len(module.vectors) - 1), 0)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
+def train(module: RqVae, steps: int) -> None:
+    """So many steps, each over all items."""
+    trainer = pl.Trainer(
+        max_epochs=steps,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader([batch(len(module.vectors) - 1)], batch_size=None))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, optimizer="adagrad", lr=0.05)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        replace(CONFIG, optimizer="adagrad", lr=0.05),
+        replace(CONFIG, lr=1e-2, schedule="linear", warmup=10),
+    ],
+)
 def test_training_learns_planted_clusters(config: RqVaeConfig) -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     module = RqVae(config, planted())
-    losses = trained(module, 150)
+    before = module.training_step(batch(32), 0).item()
+    train(module, 150)
+    after = module.training_step(batch(32), 0).item()
     # The vectors' squared length is 9: a tokenizer that ignored its input would stay at 3/4 of it.
-    assert losses[-1] < 0.2 * losses[0]
-    assert losses[-1] < 1.0
+    assert after < 0.2 * before
+    assert after < 1.0
     first = module.item_codes()[:, 0].view(4, 8)
     assert (first == first[:, :1]).all()
     assert len(first[:, 0].unique()) == 4
 
 
-def test_loss_is_a_loop_over_items_and_levels() -> None:
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_loss_is_a_loop_over_items_and_levels(reduction: Literal["sum", "mean"]) -> None:
     torch.manual_seed(0)
-    module = RqVae(CONFIG, planted())
-    trained(module, 5)  # codebooks away from the k-means centres
-    total = torch.zeros(())
+    module = RqVae(replace(CONFIG, reduction=reduction), planted())
+    train(module, 5)  # codebooks away from the k-means centres
+    errors, quantisation = [], []
     for vector in module.vectors[1:]:
         residual = module.encoder(vector)
         summed = torch.zeros(4)
         for codebook in module.quantizer.codebooks:
             nearest = codebook[int((codebook - residual).square().sum(1).argmin())]
             residual, summed = residual - nearest, summed + nearest
-            total = total + 1.25 * residual.square().sum()
-        total = total + (vector - module.decoder(summed)).square().sum()
-    torch.testing.assert_close(module.training_step(batch(32), 0), total / 32)
+            quantisation.append(1.25 * residual.square())
+        errors.append((vector - module.decoder(summed)).square())
+    error, rest = torch.stack(errors), torch.stack(quantisation)
+    expected = error.mean() + rest.mean() if reduction == "mean" else (error.sum() + rest.sum()) / 32
+    assert error.mean() > 1e-3
+    assert rest.mean() > 1e-3
+    torch.testing.assert_close(module.training_step(batch(32), 0), expected)
+
+
+def test_means_and_sums_by_hand() -> None:
+    """A reconstruction off by (1, 0, 0, 0, 0, 2) and (0, 0, 0, 0, 0, 1), a quantisation loss of 8."""
+    found = {}
+    for reduction in ("sum", "mean"):
+        torch.manual_seed(0)
+        module = RqVae(replace(CONFIG, reduction=reduction), planted())
+        item = torch.tensor([1, 9])
+        quantized = module.quantizer(module.encoder(module.vectors[item]))._replace(loss=torch.tensor(8.0))
+        off = torch.tensor([[1.0, 0, 0, 0, 0, 2.0], [0, 0, 0, 0, 0, 1.0]])
+        found[reduction] = module.loss(item, quantized, module.vectors[item] + off).item()
+    # Squared errors 5 and 1 of two items; six dimensions of a vector, two levels of four of a latent.
+    assert found == pytest.approx({"sum": 3 + 8, "mean": 6 / 12 + 8 / 8})
+
+
+def test_xavier_weights_are_normal_of_its_variance_and_biases_zero() -> None:
+    torch.manual_seed(0)
+    first, _, second = mlp((300, 200, 100), "xavier")
+    for layer, (inputs, outputs) in ((first, (300, 200)), (second, (200, 100))):
+        assert isinstance(layer, nn.Linear)
+        assert not layer.bias.any()
+        deviation = (2 / (inputs + outputs)) ** 0.5
+        assert float(layer.weight.std()) == pytest.approx(deviation, rel=0.02)
+        # A uniform draw of this variance would end at 1.73 deviations.
+        assert float((layer.weight.abs() > 2 * deviation).float().mean()) == pytest.approx(0.0455, abs=0.005)
+    plain = mlp((300, 200))[0]
+    assert isinstance(plain, nn.Linear)
+    assert plain.bias.any()
+    assert float(plain.weight.detach().abs().max()) <= 300**-0.5
+
+
+def test_an_rqvae_starts_as_its_config_says() -> None:
+    torch.manual_seed(0)
+    module = RqVae(replace(CONFIG, start="xavier"), planted())
+    biases = [weight for name, weight in module.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 4
+    assert not any(bias.any() for bias in biases)
+
+
+class Named(NamedTuple):
+    """A tokenizer that gives these codes."""
+
+    codes: list[list[int]]
+
+    def item_codes(self) -> Tensor:
+        return torch.tensor(self.codes)
+
+
+def test_distinctness_is_the_share_of_items_with_codes_of_their_own() -> None:
+    assert distinctness(Named([[0, 1], [1, 1], [0, 1], [2, 0], [0, 1]])) == pytest.approx(0.4)
+    assert distinctness(Named([[0, 1], [1, 0]])) == 1.0
+    assert distinctness(Named([[0, 1], [0, 1]])) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("config", "rates"),
+    [
+        (replace(CONFIG, lr=0.1, schedule="linear", warmup=2), [0.05, 0.1, 0.1, 0.075, 0.05, 0.025]),
+        (replace(CONFIG, lr=0.1), [0.1] * 6),
+        (replace(CONFIG, lr=0.1, optimizer="adagrad", schedule="linear", warmup=2), [0.1] * 6),
+    ],
+)
+def test_the_schedule_is_adamws(config: RqVaeConfig, rates: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module = RqVae(config, planted())
+    found: list[float] = []
+    loss = module.loss
+
+    def noted(*args: Any) -> Tensor:
+        found.extend(optimizer.param_groups[0]["lr"] for optimizer in module.trainer.optimizers)
+        return loss(*args)
+
+    monkeypatch.setattr(module, "loss", noted)
+    train(module, 6)
+    assert found == pytest.approx(rates)
 
 
 def test_the_encoder_learns_through_the_codes() -> None:
@@ -102,7 +197,7 @@ def test_fewer_items_than_codes() -> None:
 def test_codes_travel_with_the_weights() -> None:
     torch.manual_seed(0)
     source = RqVae(CONFIG, planted())
-    trained(source, 3)
+    train(source, 3)
     copy = RqVae(CONFIG, torch.randn(33, 6))
     assert not torch.equal(copy.item_codes(), source.item_codes())
     copy.load_state_dict(source.state_dict())

@@ -1,0 +1,123 @@
+"""Code cards: what a tokenizer makes of a corpus's items, kept and tabled beside the board's rows.
+
+A card needs no recommender, so tokenizers of paper size can be compared where training the rest would take days.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from tabulate import tabulate
+
+from leaderboards.record import CorpusInfo, Json, Name, Provenance, Section, Share, Stage, VectorsInfo
+from leaderboards.store import parse, write_text
+
+FOLDER = "codes"
+HEADER = "<!-- Rendered from the cards by `python -m leaderboards`. Do not edit: the next rendering replaces it. -->"
+LEGEND = (
+    "Duplicates: share of items that have all their codes in common with another, before and after the method's "
+    "repair. Codes in use and entropy of their use (nats; at most the log of the codebook's size) per level; a fourth "
+    "level of TIGER is its suffix. Epochs: trained, and the one that was kept."
+)
+
+
+class Facts(Section):
+    """What the codes look like, as `ItemIndex.card` describes it."""
+
+    levels: PositiveInt
+    sizes: list[PositiveInt]
+    duplicates_before: Share
+    duplicates_after: Share
+    shared_prefix: list[Share]
+    utilisation: list[Share]
+    entropy: list[NonNegativeFloat]
+    mean_fan_out: list[PositiveFloat]
+    largest_fan_out: list[PositiveInt]
+
+
+class CodeCard(Section):
+    """One tokenizer: one configuration under one seed.
+
+    Attributes:
+        key: the key that a row of the whole model would have under this configuration.
+        card: of the finished tokenizer.
+        stages: its trainings, those of collaborative vectors included.
+    """
+
+    schema_version: Literal[1] = 1
+    corpus: CorpusInfo
+    model: Name
+    experiment: str
+    seed: NonNegativeInt
+    key: str
+    config: Json
+    vectors: VectorsInfo | None
+    collaborative: VectorsInfo | None
+    notes: list[str]
+    card: Facts
+    stages: list[Stage]
+    provenance: Provenance
+
+
+def path(board: Path, corpus: str, experiment: str, key: str, seed: int) -> Path:
+    """Where a card lies."""
+    return board / corpus / FOLDER / f"{experiment}-{key}-seed-{seed}.json"
+
+
+def write(board: Path, card: CodeCard) -> Path:
+    """Stores a card.
+
+    Raises:
+        FileExistsError: there is one already; a card is never rewritten.
+    """
+    target = path(board, card.corpus.name, card.experiment, card.key, card.seed)
+    if target.exists():
+        raise FileExistsError(f"code card {target} exists; a card is never rewritten")
+    write_text(target, card.model_dump_json(indent=2) + "\n")
+    return target
+
+
+def read_all(board: Path, corpus: str) -> list[CodeCard]:
+    """All cards of a corpus, in order of experiment.
+
+    Raises:
+        ValueError: a card does not fit the schema.
+    """
+    return [parse(CodeCard, file) for file in sorted((board / corpus / FOLDER).glob("*.json"))]
+
+
+def corpora(board: Path) -> list[str]:
+    """Names of the corpora that the board has cards of."""
+    return sorted({file.parent.parent.name for file in board.glob(f"*/{FOLDER}/*.json")})
+
+
+def table(cards: list[CodeCard], style: str) -> str:
+    """One row per card."""
+    return tabulate([_row(card) for card in cards], headers="keys", tablefmt=style, disable_numparse=True)
+
+
+def render(board: Path, corpus: str) -> Path:
+    """Writes `<board>/<corpus>.codes.md`; the same cards give the same bytes."""
+    cards = read_all(board, corpus)
+    notes = list(dict.fromkeys(f"{card.experiment}: {note}" for card in cards for note in card.notes))
+    parts = [HEADER, f"# Codes of {corpus}", table(cards, "github"), *notes, LEGEND]
+    target = board / f"{corpus}.codes.md"
+    write_text(target, "\n\n".join(parts) + "\n")
+    return target
+
+
+def _row(card: CodeCard) -> dict[str, str]:
+    facts, tokenizer = card.card, card.stages[-1]
+    in_use = [f"{share * size:.0f}" for share, size in zip(facts.utilisation, facts.sizes, strict=True)]
+    return {
+        "Experiment": card.experiment,
+        "Key": card.key,
+        "Seed": str(card.seed),
+        "Vectors": ", ".join(str(info) for info in (card.vectors, card.collaborative) if info),
+        "Epochs": f"{tokenizer.epochs}, {tokenizer.best_epoch}",
+        "Duplicates": f"{facts.duplicates_before:.1%}, {facts.duplicates_after:.1%}",
+        "Codes in use": f"{', '.join(in_use)} of {', '.join(map(str, facts.sizes))}",
+        "Entropy": ", ".join(f"{nats:.2f}" for nats in facts.entropy),
+    }

@@ -1,0 +1,43 @@
+"""What the papers say: their tables as one long one, `published.csv`, each row with the experiment of ours it is of."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+METRICS = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
+
+
+@cache
+def published() -> pd.DataFrame:
+    """One row per number, in the papers' order.
+
+    Returns:
+        Columns `paper`, `table`, `kind` (main, ablation), `corpus` (our name of the dataset), `experiment` (ours, empty
+        where none stands for the row), `model` (the paper's name), `metric`, `value`.
+    """
+    file = Path(__file__).with_name("published.csv")
+    frame = pd.read_csv(file, keep_default_na=False, dtype=dict.fromkeys(("table", "experiment"), "str"))
+    frame["dataset"] = frame["dataset"].str.lower()
+    return frame.rename(columns={"dataset": "corpus"})
+
+
+def rows(experiment: str, corpus: str | None = None) -> pd.DataFrame:
+    """Those rows of `published` that an experiment stands for, on one corpus or on all."""
+    frame = published()
+    chosen = (frame["experiment"] == experiment) & (experiment != "")
+    return frame[chosen if corpus is None else chosen & (frame["corpus"] == corpus)]
+
+
+def stated(experiment: str, corpus: str) -> pd.DataFrame:
+    """What papers state of an experiment on a corpus, in the order of `published`.
+
+    Returns:
+        One row per set of numbers: `papers` that state it (an array), and `METRICS`, NaN where one is missing.
+    """
+    found = rows(experiment, corpus)
+    tables = found.pivot_table("value", ["paper", "table"], "metric", sort=False).reindex(columns=list(METRICS))
+    alike = tables.reset_index().groupby(list(METRICS), sort=False, dropna=False)["paper"]
+    return alike.unique().rename("papers").reset_index()[["papers", *METRICS]]

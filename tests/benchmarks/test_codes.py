@@ -1,0 +1,67 @@
+"""Code cards: the tokenizer that a row's model would have, and nothing trained beyond it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import benchmarks.run
+from benchmarks import codes
+from benchmarks.experiments import complete
+from benchmarks.run import Bench, target
+from data_prep.corpus import Corpus
+from leaderboards.codes import CodeCard, read_all
+
+SETTINGS = ["tokenizer.codes=8", "tokenizer_epochs=2", "tokenizer.hidden=[16]"]
+CORPUS = "planted"  # by name, so that the small configs are taken
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(benchmarks.run, "EPOCHS", 1)
+    return Bench(tmp_path / "board", tmp_path / "work")
+
+
+def made(bench: Bench, corpus: Corpus, name: str) -> CodeCard:
+    codes.card(bench, corpus, complete(name, CORPUS, SETTINGS), 0)
+    (card,) = [card for card in read_all(bench.board, corpus.name) if card.experiment == name]
+    return card
+
+
+def test_a_card_has_the_key_of_the_row_and_trains_no_recommender(bench: Bench, tiny_corpus: Corpus) -> None:
+    card = made(bench, tiny_corpus, "tiger")
+    assert card.key == target(bench, tiny_corpus, complete("tiger", CORPUS, SETTINGS), 0).parent.name
+    assert [stage.name for stage in card.stages] == ["tokenizer"]
+    assert card.card.sizes == [8, 8, 8, 8]
+    # TIGER's suffix tells all items apart, so what it repaired is what its first three codes had in common.
+    assert card.card.duplicates_before == pytest.approx(card.card.shared_prefix[2])
+    assert card.card.duplicates_after == 0
+
+
+def test_a_card_of_letter_counts_the_training_of_its_collaborative_vectors(bench: Bench, tiny_corpus: Corpus) -> None:
+    card = made(bench, tiny_corpus, "letter")
+    assert [stage.name for stage in card.stages] == ["recommender", "tokenizer"]
+    assert card.collaborative is not None
+    assert card.collaborative.kind == "sasrec-32"
+    assert card.card.duplicates_after <= card.card.duplicates_before
+
+
+def test_a_card_that_exists_is_left_alone(bench: Bench, tiny_corpus: Corpus) -> None:
+    experiment = complete("tiger", CORPUS, SETTINGS)
+    path = codes.card(bench, tiny_corpus, experiment, 0)
+    before = path.stat().st_mtime_ns
+    assert codes.card(bench, tiny_corpus, experiment, 0) == path
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("etegrec", r"etegrec has no tokenizer of its own to make a card of; possible: letter, tiger"),
+        ("tiger-unseen-users", r"tiger-unseen-users is graded on unseen users, of whom a code card says nothing"),
+    ],
+)
+def test_what_has_no_card(bench: Bench, tiny_corpus: Corpus, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        codes.card(bench, tiny_corpus, complete(name, CORPUS), 0)

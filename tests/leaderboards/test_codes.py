@@ -1,0 +1,81 @@
+"""Code cards: written once, read whole, tabled as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderboards import codes
+from leaderboards.__main__ import main
+from leaderboards.codes import CodeCard, corpora, read_all, render, write
+from tests.leaderboards.test_record import run_of
+
+FACTS: dict[str, Any] = {
+    "levels": 3,
+    "sizes": [8, 8, 4],
+    "duplicates_before": 0.25,
+    "duplicates_after": 0.0,
+    "shared_prefix": [1.0, 0.25, 0.0],
+    "utilisation": [0.75, 1.0, 0.5],
+    "entropy": [1.2345, 2.0, 0.1],
+    "mean_fan_out": [6.0, 4.0, 1.1],
+    "largest_fan_out": [6, 8, 3],
+}
+
+
+def card_of(experiment: str, seed: int = 0, **changes: Any) -> CodeCard:
+    shared = json.loads(run_of().record.model_dump_json(include={"corpus", "provenance", "key", "config"}))
+    stage = {"name": "tokenizer", "epochs": 30, "best_epoch": 20, "seconds": 5, "quality": [0.5], "reused": False}
+    content = {
+        "model": "tiger",
+        "experiment": experiment,
+        "seed": seed,
+        "vectors": {"kind": "tfidf", "name": "TF-IDF", "sha256": "d" * 64, "stand_in": True},
+        "collaborative": None,
+        "notes": ["small sizes"],
+        "card": FACTS,
+        "stages": [stage | {"name": "vectors", "epochs": 7}, stage],
+    }
+    return CodeCard.model_validate(shared | content | changes)
+
+
+def test_a_card_comes_back_whole(tmp_path: Path) -> None:
+    made = [card_of("tiger"), card_of("letter", seed=1)]
+    targets = [write(tmp_path, card) for card in made]
+    assert targets[1] == tmp_path / "toys/codes" / f"letter-{made[1].key}-seed-1.json"
+    assert read_all(tmp_path, "toys") == [made[1], made[0]]
+    assert corpora(tmp_path) == ["toys"]
+
+
+def test_a_card_is_never_rewritten(tmp_path: Path) -> None:
+    target = write(tmp_path, card_of("tiger"))
+    before = target.read_bytes()
+    with pytest.raises(FileExistsError, match=r"tiger-.*-seed-0.json exists"):
+        write(tmp_path, card_of("tiger", notes=[]))
+    assert target.read_bytes() == before
+
+
+def test_a_damaged_card_is_named(tmp_path: Path) -> None:
+    target = write(tmp_path, card_of("tiger"))
+    target.write_text(target.read_text().replace('"duplicates_before": 0.25', '"duplicates_before": 25'))
+    with pytest.raises(ValueError, match=r"tiger-.*-seed-0.json does not fit the schema at card.duplicates_before"):
+        read_all(tmp_path, "toys")
+
+
+def test_the_table_counts_codes_of_each_level(tmp_path: Path) -> None:
+    write(tmp_path, card_of("tiger"))
+    text = render(tmp_path, "toys").read_text()
+    (row,) = [line for line in text.splitlines() if line.startswith("| tiger")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[3:] == ["tfidf (stand-in)", "30, 20", "25.0%, 0.0%", "6, 8, 2 of 8, 8, 4", "1.23, 2.00, 0.10"]
+    assert "tiger: small sizes" in text
+
+
+def test_the_command_renders_rows_and_cards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, card_of("tiger"))
+    assert main(["--board", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "toys.codes.md")]
+    assert codes.FOLDER == "codes"

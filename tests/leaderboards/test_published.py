@@ -1,0 +1,88 @@
+"""The papers' tables: nothing lost, nothing ascribed to an experiment that there is not."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import data_prep
+from benchmarks import experiments
+from leaderboards.published import METRICS, published, rows, stated
+
+INSTRUMENTS = "musical_instruments"
+
+
+def test_each_number_is_stated_once() -> None:
+    frame = published()
+    assert len(frame) == 486
+    assert not frame.duplicated(["paper", "table", "corpus", "model", "metric"]).any()
+    assert set(frame["metric"]) == set(METRICS)
+    assert set(frame["kind"]) == {"main", "ablation"}
+    assert not (frame[["paper", "table", "model"]] == "").any(axis=None)
+
+
+def test_numbers_are_in_the_order_of_their_definitions() -> None:
+    """A longer list finds no less, and NDCG is at most recall: what a slip of the pen would break."""
+    wide = published().pivot_table("value", ["paper", "table", "corpus", "model"], "metric")
+    assert len(wide) == 122
+    complete = wide.dropna()
+    assert len(complete) == 121, "one row has no metrics at 5"
+    assert (complete["recall@5"] <= complete["recall@10"]).all()
+    assert (complete["ndcg@5"] <= complete["ndcg@10"]).all()
+    assert (wide["ndcg@10"] <= wide["recall@10"]).all()
+    assert np.nanmin(wide.to_numpy()) > 0
+    assert np.nanmax(wide.to_numpy()) < 0.12
+
+
+def test_corpora_and_experiments_are_ours() -> None:
+    frame = published()
+    assert set(frame["corpus"]) <= set(data_prep.names())
+    assert set(frame["experiment"]) - {""} <= set(experiments.names())
+    # A model of the same name is the same experiment, whoever ran it.
+    ours = frame.groupby("model")["experiment"].nunique()
+    assert (ours == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "numbers"),
+    [
+        ("sasrec", [[0.0341, 0.0530, 0.0217, 0.0277]]),
+        ("tiger", [[0.0368, 0.0574, 0.0242, 0.0308]]),
+        ("tiger-sas", [[0.0375, 0.0576, 0.0242, 0.0306]]),
+        ("letter", [[0.0372, 0.0581, 0.0243, 0.0310]]),
+        ("etegrec", [[0.0387, 0.0609, 0.0251, 0.0323], [0.0402, 0.0624, 0.0260, 0.0331]]),
+        ("etegrec-no-sia", [[0.0396, 0.0614, 0.0255, 0.0325]]),
+        ("etegrec-no-psa", [[0.0389, 0.0609, 0.0250, 0.0321]]),
+        ("etegrec-no-alignment", [[0.0379, 0.0601, 0.0245, 0.0317]]),
+        ("etegrec-joint", [[0.0337, 0.0529, 0.0215, 0.0277]]),
+        ("etegrec-frozen", [[0.0388, 0.0600, 0.0252, 0.0320]]),
+        ("popularity", []),
+        ("tiger-unseen-users", []),
+        ("", []),
+    ],
+)
+def test_what_the_papers_state_on_musical_instruments(experiment: str, numbers: list[list[float]]) -> None:
+    """Typed from ETEGRec's tables 3 and 4 and DECOR's table 1."""
+    assert stated(experiment, INSTRUMENTS)[list(METRICS)].to_numpy().tolist() == numbers
+
+
+def test_equal_numbers_are_one_row_of_several_papers() -> None:
+    names = [list(papers) for papers in stated("tiger", INSTRUMENTS)["papers"]]
+    assert names == [["DECOR (arXiv 2509.10468v1)", "ETEGRec (SIGIR 2025, arXiv 2409.05546v3)"]]
+    assert [len(papers) for papers in stated("etegrec", INSTRUMENTS)["papers"]] == [1, 1]
+
+
+def test_a_missing_number_is_nan() -> None:
+    (row,) = stated("letter", "beauty_2014")[list(METRICS)].to_numpy()
+    np.testing.assert_array_equal(row, [np.nan, 0.0672, np.nan, 0.0364])
+
+
+def test_rows_of_one_corpus_and_of_all() -> None:
+    assert set(rows("tiger-sas")["corpus"]) == {"musical_instruments", "industrial_and_scientific", "video_games"}
+    parts = [rows("tiger-sas", name) for name in data_prep.names()]
+    assert sum(len(part) for part in parts) == len(rows("tiger-sas")) == 12
+    assert all(set(part["corpus"]) <= {name} for part, name in zip(parts, data_prep.names(), strict=True))
+    pairs = itertools.pairwise(rows("tiger-sas").index)
+    assert all(one < other for one, other in pairs), "in the papers' order"
