@@ -105,8 +105,9 @@ class Config:
     """Users that grade an epoch; None: all."""
 
 
+# Text, not a SASRec's vectors: from so few interactions those know less of an item than its text does.
 SMALL = Config(
-    vectors="sasrec-64",
+    vectors="tfidf",
     tokenizer=replace(PRETRAINED, hidden=(128,), width=32, codes=32, weight_decay=0.0, schedule="constant", warmup=0),
     tokenizer_epochs=200,
     tokenizer_batch=256,
@@ -120,8 +121,8 @@ SMALL = Config(
     batch_size=128,
     steps=1_200,
     finish_lr=3e-3,
-    finish_epochs=30,
-    finish_patience=8,
+    finish_epochs=20,
+    finish_patience=6,
 )
 
 

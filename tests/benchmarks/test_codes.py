@@ -19,7 +19,7 @@ CORPUS = "planted"  # by name, so that the small configs are taken
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(benchmarks.run, "EPOCHS", 1)
+    monkeypatch.setattr(benchmarks.run, "STEPS", 1)
     return Bench(tmp_path / "board", tmp_path / "work")
 
 

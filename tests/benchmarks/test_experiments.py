@@ -54,7 +54,7 @@ LETTERS = letter.TokenizerConfig
     ("name", "config"),
     [
         ("letter-plain-ce", letter.Config(temperature=1.0)),
-        ("letter-no-cf", letter.Config(tokenizer=LETTERS(alignment=0.0))),
+        ("letter-no-cf", letter.Config(collaborative=None)),
         ("letter-no-diversity", letter.Config(tokenizer=LETTERS(diversity=0.0))),
         ("etegrec-no-sia", etegrec.Config(sia_weight=0.0)),
         ("etegrec-no-psa", etegrec.Config(psa_weight=0.0)),

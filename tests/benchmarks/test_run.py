@@ -47,7 +47,7 @@ def shared_sequences(record: Record) -> object:
 @pytest.fixture(scope="module", autouse=True)
 def _short_trainings_of_item_vectors() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "SMALL_EPOCHS", 3)
+        patch.setattr(run_module, "SMALL_STEPS", 3)
         yield
 
 

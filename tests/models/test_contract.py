@@ -61,11 +61,11 @@ def reduced(config: Any) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def with_vectors(corpus: Corpus, model: str, config: Any, fit: Fit, epochs: int = EPOCHS) -> Corpus:
-    """The corpus with the item vectors that the config names, made as a run makes them, but trained for few epochs."""
+def with_vectors(corpus: Corpus, model: str, config: Any, fit: Fit, steps: int = EPOCHS) -> Corpus:
+    """The corpus with the item vectors that the config names, made as a run makes them, but trained for few steps."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(benchmarks.run, "EPOCHS", epochs)
-        patched.setattr(benchmarks.run, "SMALL_EPOCHS", epochs)
+        patched.setattr(benchmarks.run, "STEPS", steps)
+        patched.setattr(benchmarks.run, "SMALL_STEPS", steps)
         bench = Bench(fit.root / "board", fit.root)
         return benchmarks.run.with_vectors(bench, corpus, Experiment(model, model, config), fit)
 

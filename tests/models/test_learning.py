@@ -46,13 +46,13 @@ SHORT = {
     ),
 }
 # Of the SASRec whose item vectors a model asks for.
-VECTOR_EPOCHS = 15
+VECTOR_STEPS = 15 * 32
 
 
 def per_user_ndcg(name: str, config: Any, corpus: Corpus, folder: Path) -> np.ndarray:
     """`[U]` NDCG@10 on the test part."""
     fit = Fit(corpus, 0, folder / "fits", name)
-    recommender = models.load(name).train(config, with_vectors(corpus, name, config, fit, VECTOR_EPOCHS), fit)
+    recommender = models.load(name).train(config, with_vectors(corpus, name, config, fit, VECTOR_STEPS), fit)
     return ndcg(Grader(corpus, "test", k=10)(recommender).ranks, 10)
 
 
