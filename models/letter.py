@@ -131,7 +131,7 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
 
 
 class LetterTokenizer(pl.LightningModule):
-    """A training example is an item. Loss: reconstruction, quantisation, alignment (Eq. 4) and diversity (Eq. 5)."""
+    """A training example is an item. Loss: reconstruction, quantisation, alignment and diversity."""
 
     vectors: Tensor
     collaborative: Tensor | None
@@ -217,8 +217,8 @@ class LetterTokenizer(pl.LightningModule):
 
 
 def diversity(codebook: Float[Tensor, "V D"], code: Int[Tensor, "B"], cluster: Int[Tensor, "V"]) -> Float[Tensor, ""]:
-    """Eq. 5: an assigned code is drawn to a random other one of its cluster and pushed from all the rest; its own score
-    is left out. Only the codebook gets a gradient.
+    """An assigned code is drawn to a random other of its cluster and pushed from all the rest. Its own score is left out,
+    and only the codebook gets a gradient.
     """
     own = code[:, None]
     mates = (cluster[own] == cluster).scatter(1, own, False)

@@ -46,7 +46,7 @@ SHORT = {
     ),
 }
 # Of the SASRec whose item vectors a model asks for.
-VECTOR_STEPS = 15 * 32
+VECTOR_STEPS = 480
 
 
 def per_user_ndcg(name: str, config: Any, corpus: Corpus, folder: Path) -> np.ndarray:
