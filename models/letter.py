@@ -217,8 +217,8 @@ class LetterTokenizer(pl.LightningModule):
 
 
 def diversity(codebook: Float[Tensor, "V D"], code: Int[Tensor, "B"], cluster: Int[Tensor, "V"]) -> Float[Tensor, ""]:
-    """An assigned code is drawn to a random other of its cluster and pushed from all the rest. Its own score is left out,
-    and only the codebook gets a gradient.
+    """Draws an assigned code to a random other of its cluster and pushes it from all the rest. Its own score is left
+    out, and only the codebook gets a gradient.
     """
     own = code[:, None]
     mates = (cluster[own] == cluster).scatter(1, own, False)
