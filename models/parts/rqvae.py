@@ -33,6 +33,7 @@ class RqVaeConfig:
     """Initial weights of encoder and decoder: torch's own, or Xavier's normal ones."""
     optimizer: Literal["adagrad", "adamw"] = "adagrad"
     lr: float = 0.4
+    """With these two all items of Beauty_2014 get one code (TF-IDF vectors); AdamW at 1e-3 keeps them apart."""
     weight_decay: float = 0.0
     schedule: Schedule = "constant"
     warmup: int = 0
