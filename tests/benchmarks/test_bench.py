@@ -245,7 +245,7 @@ def test_list_has_what_is_changed_and_what_papers_state(capsys: pytest.CaptureFi
     by_name = {row[0]: (number, row[1:]) for number, row in enumerate(rows) if row}
     joint = ["etegrec", "training=joint", "ETEGRec", "(SIGIR)", "0.0337", "0.0529", "0.0215", "0.0277"]
     assert by_name["etegrec-joint"][1] == joint
-    assert by_name["letter-no-cf"][1] == ["letter", "tokenizer.alignment=0.0"]
+    assert by_name["letter-no-cf"][1] == ["letter", "collaborative=null"]
     assert by_name["popularity"][1] == ["popularity"]
     # Papers that state the same share a line, those that do not have one each.
     papers = ["DECOR", "(arXiv),", "ETEGRec", "(SIGIR)"]

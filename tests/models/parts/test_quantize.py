@@ -271,13 +271,25 @@ def test_the_range_of_distances_does_not_matter(scale: float) -> None:
     assert torch.equal(sinkhorn(distance.double() * scale, 0.01), expected)
 
 
-@pytest.mark.parametrize("epsilon", [1e-3, 1e-5, 1e-100])
-def test_a_tiny_entropy_leaves_each_row_the_nearest_of_evenly_wanted_codes(epsilon: float) -> None:
-    """The kernel of all but the nearest code is 0 to the last bit."""
+def test_the_smallest_entropy_leaves_each_row_the_nearest_of_evenly_wanted_codes() -> None:
     near = torch.arange(40) % 8
     distance = torch.ones(40, 8) + torch.rand(40, 8, generator=torch.Generator().manual_seed(0))
     distance[torch.arange(40), near] = 0
-    assert torch.equal(sinkhorn(distance, epsilon), near)
+    assert torch.equal(sinkhorn(distance, 0.003), near)
+
+
+@pytest.mark.parametrize("epsilon", [0.0029, 1e-100, 0.0, -0.003])
+def test_an_entropy_for_which_far_codes_would_vanish_is_refused(epsilon: float) -> None:
+    with pytest.raises(ValueError, match=rf"epsilon of the Sinkhorn assignment is {epsilon}; expected at least 0.003"):
+        sinkhorn(torch.rand(4, 3), epsilon)
+
+
+def test_of_codes_that_a_row_has_to_itself_it_gets_the_nearest() -> None:
+    """Two rows share eight codes: each has several alone, all with the same mass."""
+    distance = torch.rand(2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    distance[0, :4] += 5
+    distance[1, 4:] += 5
+    assert sinkhorn(distance, 0.003).tolist() == distance.argmin(1).tolist()
 
 
 def test_one_row_one_code_and_equal_distances_have_codes() -> None:
