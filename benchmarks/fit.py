@@ -135,6 +135,7 @@ class Fit:
             precision=self.hardware.precision,
             max_epochs=budget.epochs,
             gradient_clip_val=budget.clip or None,
+            accumulate_grad_batches=budget.accumulate,
             callbacks=[keeper],
             logger=False,
             enable_progress_bar=False,

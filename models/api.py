@@ -72,9 +72,11 @@ class Budget:
     """Largest gradient norm."""
     valid_users: int | None = None
     """Users that grade an epoch: None for all, else a seeded sample of that size. The record names it."""
+    accumulate: int = 1
+    """Batches to a step, which takes the mean of their gradients."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "check_every", "valid_users"):
+        for name in ("epochs", "batch_size", "patience", "check_every", "valid_users", "accumulate"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"a budget has {name} {value}; expected at least 1")

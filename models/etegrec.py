@@ -81,15 +81,15 @@ class Config:
     psa_temperature: float = 0.07
     warm_epochs: int = 10
     """Epochs of either kind before the alignments begin."""
-    shard: int = 512
-    """Targets that are one another's negatives: a GPU's share of the official run's batch."""
     lr: float = tuned(5e-3, choices=[5e-3, 3e-3, 1e-3])
     tokenizer_lr: float = tuned(1e-4, choices=[5e-4, 1e-4, 5e-5])
     warmup: int = 2_000
-    """Steps of the recommender; the tokenizer has a C-th of it. Cosine after it. The released 8,000 are ticks of a
-    scheduler that four GPUs advance together, their batch of 512 each is 2,048 here."""
+    """Steps of the recommender, then cosine; the tokenizer has a C-th. The released 8,000 count those of four GPUs."""
     weight_decay: float = 0.05
-    batch_size: int = 2048
+    batch_size: int = 512
+    """Its targets are one another's negatives."""
+    accumulate: int = 4
+    """Batches to a step: one for each of the official run's four GPUs."""
     epochs: int = 400
     steps: int | None = None
     """Instead of `epochs`, rounded up to whole ones: for corpora whose epochs are short."""
@@ -119,6 +119,7 @@ SMALL = Config(
     warmup=200,
     weight_decay=0.01,
     batch_size=128,
+    accumulate=1,
     steps=1_200,
     finish_lr=3e-3,
     finish_epochs=20,
@@ -141,12 +142,14 @@ def pretrain(config: Config, corpus: Corpus, fit: Fit) -> RqVae:
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     tokenizer, size, users = pretrain(config, corpus, fit), config.batch_size, config.valid_users
-    epochs = whole_epochs(config.steps, corpus, size) if config.steps else config.epochs
-    together = Budget(epochs, size, config.patience, config.check_every, valid_users=users)
+    epochs = whole_epochs(config.steps, corpus, size * config.accumulate) if config.steps else config.epochs
+    together = Budget(
+        epochs, size, config.patience, config.check_every, valid_users=users, accumulate=config.accumulate
+    )
     model = fit("together", lambda: Etegrec(config, tokenizer), together)
     if config.training == "retrained":
         return fit("retrained", lambda: Etegrec(config, model.tokenizer, "retrained"), together)
-    finish = Budget(config.finish_epochs, size, config.finish_patience, valid_users=users)
+    finish = replace(together, epochs=config.finish_epochs, patience=config.finish_patience, check_every=1)
     return fit("finish", model.finish, finish)
 
 
@@ -228,12 +231,11 @@ class Etegrec(Recommender):
             if learning.recommender:
                 loss = loss + self.generator.loss(states, labels)
         if learning.tokenizer or learning.aligned:
-            shards = batch.target.split(self.config.shard)
-            first = [_first_of_each(shard) + number * self.config.shard for number, shard in enumerate(shards)]
-            loss = loss + torch.stack([self._shard_loss(batch.target[rows], rows, heard) for rows in first]).mean()
+            rows = _first_of_each(batch.target)
+            loss = loss + self._target_loss(batch.target[rows], rows, heard)
         return loss
 
-    def _shard_loss(self, item: Int[Tensor, "X"], rows: Int[Tensor, "X"], heard: Heard | None) -> Float[Tensor, ""]:
+    def _target_loss(self, item: Int[Tensor, "X"], rows: Int[Tensor, "X"], heard: Heard | None) -> Float[Tensor, ""]:
         """Of different targets `item` and the histories `rows` before them."""
         config, (quantized, reconstruction) = self.config, self.tokenizer(item)
         loss = torch.zeros((), device=item.device)

@@ -99,6 +99,12 @@ def test_the_same_seed_gives_the_same_numbers_and_another_others(new_fit: Callab
     assert replace(first.stages[0], seconds=0) == replace(again.stages[0], seconds=0)
 
 
+def test_a_step_takes_the_mean_gradient_of_accumulated_batches(new_fit: Callable[..., Fit]) -> None:
+    """Batches of 20 of 240 pairs: the gradient is 1 in each, so a sum over four would be 4."""
+    assert steps_taken(new_fit()("stage", Counter, Budget(2, 20, clip=0.0))) == 24
+    assert steps_taken(new_fit()("stage", Counter, Budget(2, 20, clip=0.0, accumulate=4))) == 6
+
+
 def test_a_stages_seed_depends_on_its_label_alone(new_fit: Callable[..., Fit]) -> None:
     assert (
         len({derive(seed, *labels) for seed in (0, 1) for labels in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))}) == 10

@@ -48,7 +48,7 @@ CONFIG = Config(
     t5=T5Sizes(width=16, inner=24, heads=2, head_width=8, encoder_layers=1, decoder_layers=1),
     history=6,
     warm_epochs=2,
-    shard=32,
+    accumulate=1,
     tokenizer_lr=2e-2,
     warmup=4,
     batch_size=64,
@@ -150,8 +150,7 @@ def batch(rows: list[int]) -> Batch:
     return Batch(torch.arange(len(rows)), HISTORY[rows], TARGET[rows])
 
 
-def loss(model: Etegrec, rows: list[int], shard: int = 100) -> float:
-    model.config = dataclasses.replace(model.config, shard=shard)
+def loss(model: Etegrec, rows: list[int]) -> float:
     with torch.no_grad():
         return model.training_step(batch(rows), 0).item()
 
@@ -177,21 +176,6 @@ class TestLoss:
             expected -= recommender * model.score(HISTORY, TARGET[:, None]).mean().item() / 3
         assert min(sia, psa) > 0.1
         assert loss(model, list(range(7))) == pytest.approx(expected, rel=1e-4)
-
-    @pytest.mark.parametrize(("tokenizer", "recommender"), [(True, False), (False, True), (True, True)])
-    def test_of_equal_shards_it_is_the_mean_of_the_parts(self, tokenizer: bool, recommender: bool) -> None:
-        model = made(sia_weight=0.3, psa_weight=0.2)
-        model.learn(Learning(tokenizer, recommender, aligned=True))
-        parts = [loss(model, [0, 1, 2]), loss(model, [3, 4, 5])]
-        together = loss(model, [0, 1, 2, 3, 4, 5], shard=3)
-        assert together == pytest.approx(np.mean(parts), rel=1e-4)
-        assert abs(together - loss(model, [0, 1, 2, 3, 4, 5], shard=6)) > 1e-3
-
-    def test_the_last_shard_may_be_shorter(self) -> None:
-        model = made(sia_weight=0.3, psa_weight=0.2)
-        model.learn(Learning(tokenizer=True, recommender=False, aligned=True))
-        parts = [loss(model, rows) for rows in ([0, 1, 2], [3, 4, 5], [6])]
-        assert loss(model, list(range(7)), shard=3) == pytest.approx(np.mean(parts), rel=1e-4)
 
 
 PARTS = ("tokenizer.encoder", "tokenizer.decoder", "tokenizer.quantizer", "generator", "to_latent", "to_semantic")
