@@ -44,7 +44,8 @@ def models(setting: Setting) -> dict[str, Recommender]:
     codes = torch.randint(config.tokenizer.codes, (items + 1, config.tokenizer.levels))
     codes[0] = -1
     index = ItemIndex(codes, (config.tokenizer.codes,) * config.tokenizer.levels)
-    vectors = torch.randn(items + 1, VECTORS)
+    # Of few dimensions in truth: a tokenizer that has only started from k-means gives others too few codes.
+    vectors = torch.randn(items + 1, 8) @ torch.randn(8, VECTORS)
     found: dict[str, Recommender] = {"step_letter_cpu": letter.Letter(config, index)}
     for turn in ("recommender", "tokenizer"):
         end_to_end = etegrec.Config()
