@@ -16,8 +16,7 @@ from torch import Tensor
 
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Part
-from models.api import Generative, Ranking, Recommender
-from models.parts.search import beam_search, exact_search
+from models.api import Ranking, Recommender
 
 MAX_RANK = 50
 BATCH = 256
@@ -88,18 +87,6 @@ class Grader:
         recommender.train(was_training)
         places = max(1, len(self.examples) * self.k)
         return Graded(ranks, certified, expansions, invalid / places, time.perf_counter() - started)
-
-
-def exact(recommender: Generative, cap: int) -> Ranker:
-    """Ranks by exact search, with at most `cap` expansions per user."""
-    return lambda history, k: exact_search(recommender.steps(history), len(history), recommender.index, k, cap=cap)
-
-
-def beam(recommender: Generative, width: int, constrained: bool) -> Ranker:
-    """Ranks by a plain beam, with the trie or free."""
-    return lambda history, k: beam_search(
-        recommender.steps(history), len(history), recommender.index, k, width, constrained
-    )
 
 
 def target_ranks(items: Int[Tensor, "B K"], target: Int64[Tensor, "B"]) -> UInt8[Tensor, "B"]:

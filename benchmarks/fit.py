@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -29,14 +30,14 @@ from tqdm import tqdm
 
 import benchmarks.keeper
 import data_prep.batches
-from benchmarks.evaluate import Grader, exact
+from benchmarks.evaluate import Grader
 from benchmarks.keeper import BEST, DONE, LAST, Keeper, Stage, derive
 from benchmarks.provenance import peak_memory_bytes
 from data_prep.atomic import write_json
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
 from leaderboards.metrics import metrics
-from models.api import Budget, Generative, Recommender
+from models.api import Budget, Recommender, generator_of
 
 M = TypeVar("M", bound=pl.LightningModule)
 
@@ -176,7 +177,8 @@ class Fit:
         grader = Grader(self.corpus, "valid", budget.valid_users, k=10)
 
         def ndcg(recommender: Any) -> float:
-            ranker = exact(recommender, VALID_CAP) if isinstance(recommender, Generative) else None
+            generator = generator_of(recommender)
+            ranker = partial(generator.rank, cap=VALID_CAP) if generator else None
             return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
 
         return ndcg

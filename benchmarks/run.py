@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 
 import models
 from benchmarks import experiments, provenance
-from benchmarks.evaluate import BATCH, Graded, Grader, beam
+from benchmarks.evaluate import BATCH, Graded, Grader
 from benchmarks.experiments import Experiment, small
 from benchmarks.fit import Fit, Hardware, process_rank
 from data_prep import planted
@@ -34,7 +35,7 @@ from leaderboards.record import (
     canonical_json,
     config_key,
 )
-from models.api import Generative, HasItemVectors, Recommender, parameters
+from models.api import HasItemVectors, Recommender, generator_of, parameters
 
 PROTOCOL = "v1"
 # Item vectors that are trained within the run, on its training part and under its seed: `sasrec-<width>`.
@@ -94,6 +95,7 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
     )
     known = with_vectors(bench, known, experiment, fit)
     recommender = models.load(experiment.model).train(experiment.config, known, fit).to(bench.hardware.device)
+    generator = generator_of(recommender)
     valid, test = Grader(graded, "valid")(recommender), Grader(graded, "test")(recommender)
     ranks = _rank_table(known, graded, valid, test)
     row = Record(
@@ -112,7 +114,7 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
         valid_users=_valid_users(experiment, known),
         diagnostics=_diagnostics(known, graded, recommender),
         search=_search(test),
-        code_card=recommender.index.card() if isinstance(recommender, Generative) else None,
+        code_card=generator.card() if generator else None,
         cost=Cost(
             train_seconds=sum(stage.seconds for stage in fit.stages),
             stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
@@ -205,11 +207,12 @@ def _search(test: Graded) -> Search:
 def _diagnostics(known: Corpus, graded: Corpus, recommender: Recommender) -> dict[str, dict[str, float]]:
     """What the same weights score under the beams that papers use, with the trie and free, and on the seen users."""
     found = {}
-    if isinstance(recommender, Generative):
+    generator = generator_of(recommender)
+    if generator:
         grader = Grader(graded, "test", k=10)
         for width in BEAMS:
             for constrained in (True, False):
-                by_beam = grader(recommender, beam(recommender, width, constrained))
+                by_beam = grader(recommender, partial(generator.beam, width=width, constrained=constrained))
                 name = f"beam{width}/{'trie' if constrained else 'free'}"
                 found[name] = _at_10(by_beam) | {"invalid": by_beam.invalid}
     if graded.seen_users:

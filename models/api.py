@@ -29,7 +29,6 @@ from data_prep.corpus import Batch, Corpus, Examples
 
 if TYPE_CHECKING:
     from models.parts.index import ItemIndex
-    from models.parts.search import Step
 
 SEARCH_RANGE = "search"
 
@@ -127,22 +126,31 @@ class Recommender(pl.LightningModule, ABC):
 
 
 @runtime_checkable
-class Generative(Protocol):
-    """What a recommender that generates code sequences offers besides `rank`: another search than its own can rank by
-    it, and anyone can check it against the scores of all items."""
+class Generator(Protocol):
+    """What a recommender that generates code sequences has as its attribute `generator`: it can be ranked by other
+    searches than its own, and anyone can check those against the scores of all items."""
 
-    @property
-    def index(self) -> ItemIndex:
-        """Which codes name which items."""
+    def rank(self, history: Int[Tensor, "B T"], k: int, cap: int | None = None) -> Ranking:
+        """The `k` best items of all, by at most `cap` expansions per user; certified where the search could finish."""
         ...
 
-    def steps(self, history: Int[Tensor, "B T"]) -> Step:
-        """Encodes the histories; what it returns generates their next codes."""
+    def beam(self, history: Int[Tensor, "B T"], k: int, width: int, constrained: bool = True) -> Ranking:
+        """The `k` best items that a beam finds; unless `constrained` to legal codes, item 0 where codes name none."""
         ...
 
     def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
         """Log-probabilities of items by teacher forcing, as in training."""
         ...
+
+    def card(self) -> dict[str, Any]:
+        """The code card: what the codes look like."""
+        ...
+
+
+def generator_of(recommender: Recommender) -> Generator | None:
+    """What generates the recommender's code sequences; None for one that scores items otherwise."""
+    found: Generator | None = getattr(recommender, "generator", None)
+    return found
 
 
 @runtime_checkable
@@ -191,12 +199,13 @@ __all__ = [
     "Corpus",
     "Examples",
     "Fit",
-    "Generative",
+    "Generator",
     "HasItemVectors",
     "Model",
     "Ranking",
     "Recommender",
     "Tokenizing",
+    "generator_of",
     "parameters",
     "tuned",
     "whole_epochs",

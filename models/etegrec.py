@@ -34,7 +34,6 @@ from models.parts.losses import symmetric_info_nce, symmetric_kl
 from models.parts.optim import Turns, adamw
 from models.parts.quantize import Quantized
 from models.parts.rqvae import RqVae, RqVaeConfig, distinctness
-from models.parts.search import Step, exact_search
 from models.parts.seq2seq import T5Sizes
 
 PRETRAINED = RqVaeConfig(
@@ -186,10 +185,6 @@ class Etegrec(Recommender):
             part.apply(_initialise)
         self.learn(Learning(tokenizer=True, recommender=True, aligned=True))
 
-    @property
-    def index(self) -> ItemIndex:
-        return self.generator.index
-
     def learn(self, learning: Learning) -> None:
         """Who learns from now on; in the stages after `together` the generator alone."""
         together = self.stage == "together"
@@ -214,7 +209,7 @@ class Etegrec(Recommender):
         """All items get the names that the tokenizer now has for them."""
         if self.learning.tokenizer:
             names = self.tokenizer.item_codes()
-            self.index.assign(with_suffix(names, self.tokenizer.config.codes), names)
+            self.generator.index.assign(with_suffix(names, self.tokenizer.config.codes), names)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """L_GR = L_REC + alignments, or L_IT = L_SQ + alignments, or the sum of all."""
@@ -223,9 +218,9 @@ class Etegrec(Recommender):
         heard = None
         if learning.recommender or learning.aligned:
             labels = self.generator.item_tokens(batch.target)
-            encoded = self.generator.encode(batch.history)
-            states = self.generator.states(labels if learning.recommender else labels[:, :1], encoded)
-            heard = Heard(self.to_latent(encoded.mean()), self.to_semantic(states[:, 0]))
+            read = self.generator.read(batch.history)
+            states = self.generator.states(labels if learning.recommender else labels[:, :1], read)
+            heard = Heard(self.to_latent(read.encoded.mean()), self.to_semantic(states[:, 0]))
             if learning.recommender:
                 loss = loss + self.generator.loss(states, labels)
         if learning.tokenizer or learning.aligned:
@@ -247,13 +242,7 @@ class Etegrec(Recommender):
         return loss
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        return exact_search(self.steps(history), len(history), self.index, k)
-
-    def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
-        return self.generator.score(history, items)
-
-    def steps(self, history: Int[Tensor, "B T"]) -> Step:
-        return self.generator.steps(history)
+        return self.generator.rank(history, k)
 
     def configure_optimizers(self) -> Any:
         config = self.config

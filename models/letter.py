@@ -35,7 +35,6 @@ from models.parts.losses import info_nce
 from models.parts.optim import adamw
 from models.parts.quantize import ResidualQuantizer, constrained_kmeans, sinkhorn
 from models.parts.rqvae import distinctness, mlp
-from models.parts.search import Step, exact_search
 from models.parts.seq2seq import T5Sizes
 
 
@@ -235,23 +234,13 @@ class Letter(Recommender):
         self.history_length = config.history
         self.generator = CodeGenerator(config.t5, index, "vocabulary")
 
-    @property
-    def index(self) -> ItemIndex:
-        return self.generator.index
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         labels = self.generator.item_tokens(batch.target)
-        states = self.generator.states(labels, self.generator.encode(batch.history))
+        states = self.generator.states(labels, self.generator.read(batch.history))
         return self.generator.loss(states, labels, self.config.temperature)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        return exact_search(self.steps(history), len(history), self.index, k)
-
-    def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
-        return self.generator.score(history, items)
-
-    def steps(self, history: Int[Tensor, "B T"]) -> Step:
-        return self.generator.steps(history)
+        return self.generator.rank(history, k)
 
     def configure_optimizers(self) -> Any:
         config = self.config

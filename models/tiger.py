@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from data_prep.corpus import TrainedKind, VectorKind
@@ -27,7 +27,6 @@ from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.optim import Schedule, adamw
 from models.parts.rqvae import RqVae, RqVaeConfig
-from models.parts.search import Step, exact_search
 from models.parts.seq2seq import T5Sizes
 
 
@@ -102,22 +101,12 @@ class Tiger(Recommender):
         self.history_length = config.history
         self.generator = CodeGenerator(config.t5, index, "vocabulary")
 
-    @property
-    def index(self) -> ItemIndex:
-        return self.generator.index
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         labels = self.generator.item_tokens(batch.target)
-        return self.generator.loss(self.generator.states(labels, self.generator.encode(batch.history)), labels)
+        return self.generator.loss(self.generator.states(labels, self.generator.read(batch.history)), labels)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        return exact_search(self.steps(history), len(history), self.index, k)
-
-    def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
-        return self.generator.score(history, items)
-
-    def steps(self, history: Int[Tensor, "B T"]) -> Step:
-        return self.generator.steps(history)
+        return self.generator.rank(history, k)
 
     def configure_optimizers(self) -> Any:
         config = self.config

@@ -22,7 +22,6 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.evaluate import beam, exact
 from benchmarks.fit import Fit, Hardware
 from benchmarks.perf import Pair, in_turn, pair
 from benchmarks.perf.train import load, pad, transformers_t5
@@ -32,7 +31,6 @@ from data_prep.embed import item_vectors
 from models.api import Budget
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.quantize import ResidualQuantizer, kmeans
-from models.parts.search import CAP
 from models.tiger import Config, Tiger
 
 K, WIDTH = 10, 50
@@ -98,7 +96,7 @@ class Sides:
         spent: list[int] = []
 
         def certified(batch: Batch) -> Lists:
-            items, _, proven, expansions = exact(self.model, CAP)(batch.history, K)
+            items, _, proven, expansions = self.model.generator.rank(batch.history, K)
             if expansions is None or not proven.all():
                 raise ValueError(f"{int((~proven).sum())} of {len(items)} lists are not certified; expected none")
             spent.append(int(expansions.sum()))
@@ -109,8 +107,8 @@ class Sides:
         return rate
 
     def beam(self) -> float:
-        ranker = beam(self.model, WIDTH, constrained=True)
-        return self._rank(self.by_length, self.jobs, lambda batch: ranker(batch.history, K).items)
+        beam = self.model.generator.beam
+        return self._rank(self.by_length, self.jobs, lambda batch: beam(batch.history, K, WIDTH).items)
 
     def generate(self) -> float:
         return self._rank(self.as_they_come, 1, lambda batch: generate(self.library, self.model, batch, self.trie))
@@ -186,7 +184,7 @@ class Trie:
 
     def __init__(self, model: Tiger) -> None:
         following: dict[tuple[int, ...], set[int]] = {}
-        every = torch.arange(1, len(model.index.codes), device=model.device)
+        every = torch.arange(1, len(model.generator.index.codes), device=model.device)
         for tokens in model.generator.item_tokens(every).tolist():
             for length, token in enumerate(tokens):
                 following.setdefault(tuple(tokens[:length]), set()).add(token)
@@ -216,7 +214,7 @@ def generate(t5: Any, model: Tiger, batch: Batch, trie: Trie | None) -> Lists:
         attention_mask=inputs.attention_mask[:, :longest],
         num_beams=WIDTH,
         num_return_sequences=K,
-        max_new_tokens=model.index.levels,
+        max_new_tokens=model.generator.index.levels,
         do_sample=False,
         prefix_allowed_tokens_fn=trie,
     )
@@ -225,9 +223,9 @@ def generate(t5: Any, model: Tiger, batch: Batch, trie: Trie | None) -> Lists:
 
 def items_of(model: Tiger, tokens: Int[Tensor, "Q L"]) -> Int[Tensor, "Q"]:
     """The item that a sequence of tokens names, 0 where there is none."""
-    tokens = F.pad(tokens, (0, model.index.levels - tokens.shape[1]))  # a free beam may end early
+    tokens = F.pad(tokens, (0, model.generator.index.levels - tokens.shape[1]))  # a free beam may end early
     node = torch.zeros_like(tokens[:, 0])
-    for level, size in enumerate(model.index.sizes):
+    for level, size in enumerate(model.generator.index.sizes):
         code = tokens[:, level] - model.generator.first_token[level]
-        node = torch.where((code >= 0) & (code < size), model.index.child(level, node, code), -1)
-    return model.index.items_at(node)[:, 0]
+        node = torch.where((code >= 0) & (code < size), model.generator.index.child(level, node, code), -1)
+    return model.generator.index.items_at(node)[:, 0]

@@ -1,26 +1,59 @@
 """CodeGenerator: an encoder-decoder that reads the codes of a history and generates those of the next item.
 
-The score of an item is the log-probability of its codes. TIGER, LETTER and ETEGRec differ in how they embed codes and
-in what a code competes with, see `Style`.
+The score of an item is the log-probability of its codes. TIGER, LETTER, ETEGRec, DECOR and PIT's recommender differ in
+how they embed codes, in what a code competes with (`Style`), and in whether the history changes what the decoder reads
+(`Compose`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.api import Ranking
 from models.parts.index import ItemIndex
-from models.parts.search import Step
+from models.parts.search import Step, beam_search, exact_search
 from models.parts.seq2seq import CodeTransformer, Encoded, T5Sizes
 
 Style = Literal["vocabulary", "level"]
-"""`vocabulary`: an input ends with an end token; a code competes with all tokens, and the output is tied to the
-embedding and scaled, as in T5. `level`: there is no end token; a code competes with those of its level, unscaled."""
+"""`vocabulary`: an input ends with an end token; a code competes with all tokens, and an output tied to the embedding
+is scaled, as in T5. `level`: there is no end token; a code competes with those of its level, unscaled."""
+
+
+class Composition(NamedTuple):
+    """What histories make of the decoder's inputs: at each place `keep` of the token's own vector, plus `added`.
+
+    Attributes:
+        keep: `[L]`; place 0 is the start token's.
+        added: `[B, L, D]`.
+    """
+
+    keep: Float[Tensor, "L"]
+    added: Float[Tensor, "B L D"]
+
+
+class Read(NamedTuple):
+    """What has been read of a batch of histories."""
+
+    encoded: Encoded
+    composition: Composition | None = None
+
+    def repeat(self, times: int) -> Read:
+        """Every history so many times, one after the other."""
+        encoded = Encoded(*(tensor.repeat_interleave(times, 0) for tensor in self.encoded))
+        if self.composition is None:
+            return Read(encoded)
+        return Read(encoded, self.composition._replace(added=self.composition.added.repeat_interleave(times, 0)))
+
+
+Compose = Callable[[Float[Tensor, "B S D"], Bool[Tensor, "B S"], list[Float[Tensor, "V D"]]], Composition]
+"""Vectors of the histories' codes, a mask that is true at codes, and the vectors of all codes of each level."""
 
 
 class CodeGenerator(nn.Module):
@@ -29,83 +62,136 @@ class CodeGenerator(nn.Module):
     Attributes:
         index: which codes name which items.
         first_token: the token of code 0 of every level.
+        token: vectors of the tokens. A parametrization of its weight decides how they are made.
+        head: the output's own vectors, where it is not tied to `token`.
     """
 
     offset: Tensor
 
-    def __init__(self, sizes: T5Sizes, index: ItemIndex, style: Style) -> None:
+    def __init__(
+        self, sizes: T5Sizes, index: ItemIndex, style: Style, compose: Compose | None = None, tied: bool = True
+    ) -> None:
         super().__init__()
-        self.index, self.style = index, style
+        self.index, self.style, self.compose = index, style, compose
         self.transformer = CodeTransformer(sizes)
         self.first_token = [1 + sum(index.sizes[:level]) for level in range(index.levels)]
         self.register_buffer("offset", torch.tensor(self.first_token), persistent=False)
         self.end = 1 + sum(index.sizes)
         self.token = nn.Embedding(self.end + int(style == "vocabulary"), sizes.width)
+        self.head = None if tied else nn.Linear(sizes.width, self.token.num_embeddings, bias=False)
         self._bond: Tensor | None = None
         self.register_load_state_dict_post_hook(_check_bond)  # type: ignore[no-untyped-call]
 
-    def encode(self, history: Int[Tensor, "B T"]) -> Encoded:
-        """Encoder states of the codes of histories right-padded with 0."""
+    def read(self, history: Int[Tensor, "B T"]) -> Read:
+        """The codes of histories right-padded with 0."""
         tokens = self.item_tokens(history).flatten(1)
+        codes = tokens > 0
         if self.style == "vocabulary":
-            tokens = F.pad(tokens, (0, 1)).scatter(1, (tokens > 0).sum(1, keepdim=True), self.end)
-        return self.transformer.encode(self.token(tokens), tokens > 0)
+            tokens = F.pad(tokens, (0, 1)).scatter(1, codes.sum(1, keepdim=True), self.end)
+        vectors = self.token(tokens)
+        encoded = self.transformer.encode(vectors, tokens > 0)
+        if self.compose is None:
+            return Read(encoded)
+        table = self.token.weight
+        levels = [table[self._own(level)] for level in range(self.index.levels)]
+        return Read(encoded, self.compose(vectors[:, : codes.shape[1]], codes, levels))
 
     def item_tokens(self, item: Int[Tensor, "..."]) -> Int[Tensor, "... L"]:
-        """The tokens of items; padding has token 0 throughout."""
-        tokens = self.index.codes[item, 0] + self.offset
-        return tokens * (item > 0)[..., None]
+        """The tokens of items, of their first sequence; padding has token 0 throughout."""
+        return self.sequence_tokens(self.index.codes[item, 0]) * (item > 0)[..., None]
 
-    def states(self, labels: Int[Tensor, "B l"], encoded: Encoded) -> Float[Tensor, "B l D"]:
+    def sequence_tokens(self, codes: Int[Tensor, "... L"]) -> Int[Tensor, "... L"]:
+        """The tokens of code sequences."""
+        return codes + self.offset
+
+    def states(self, labels: Int[Tensor, "B l"], read: Read) -> Float[Tensor, "B l D"]:
         """Teacher forcing: the state from which each token of the labels is to be predicted."""
-        return self.transformer.decode(self.token(F.pad(labels[:, :-1], (1, 0))), encoded)
+        inputs = self.token(F.pad(labels[:, :-1], (1, 0)))
+        if read.composition is not None:
+            keep, added = read.composition
+            inputs = keep[: labels.shape[1], None] * inputs + added[:, : labels.shape[1]]
+        return self.transformer.decode(inputs, read.encoded)
 
     def loss(
         self, states: Float[Tensor, "B L D"], labels: Int[Tensor, "B L"], temperature: float = 1.0
     ) -> Float[Tensor, ""]:
         """Cross-entropy of the next tokens, mean over batch and levels, with logits divided by `temperature`."""
-        return -self._chosen(states, labels, temperature).mean()
+        return -self.chosen(states, labels, temperature).mean()
 
-    def _chosen(
+    def chosen(
         self, states: Float[Tensor, "B L D"], labels: Int[Tensor, "B L"], temperature: float = 1.0
     ) -> Float[Tensor, "B L"]:
         """Log-probabilities of the labels."""
-        codes = (labels - self.offset)[..., None]
-        levels = [self.log_probs(level, states[:, level], temperature) for level in range(self.index.levels)]
+        codes, output = (labels - self.offset)[..., None], self._output()
+        levels = [self.log_probs(level, states[:, level], temperature, output) for level in range(self.index.levels)]
         return torch.cat([each.gather(1, codes[:, level]) for level, each in enumerate(levels)], 1)
 
-    def log_probs(self, level: int, states: Float[Tensor, "P D"], temperature: float = 1.0) -> Float[Tensor, "P V"]:
-        """Log-probabilities of the codes of a level."""
-        own = slice(self.first_token[level], self.first_token[level] + self.index.sizes[level])
-        if self.style == "level":
-            return ((states @ self.token.weight[own].T).float() / temperature).log_softmax(-1)
-        logits = (states * self.transformer.sizes.width**-0.5 @ self.token.weight.T).float()
-        return (logits / temperature).log_softmax(-1)[:, own]
+    def rank(self, history: Int[Tensor, "B T"], k: int, cap: int | None = None) -> Ranking:
+        """The `k` best items of all, by exact search."""
+        return exact_search(self.steps(history), len(history), self.index, k, cap=cap)
+
+    def beam(self, history: Int[Tensor, "B T"], k: int, width: int, constrained: bool = True) -> Ranking:
+        """The `k` best items of a plain beam, with the trie or free."""
+        return beam_search(self.steps(history), len(history), self.index, k, width, constrained)
 
     def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
-        """Log-probabilities of items by teacher forcing."""
-        users, candidates = items.shape
-        encoded = self.encode(history)
-        repeated = Encoded(*(tensor.repeat_interleave(candidates, 0) for tensor in encoded))
-        labels = self.item_tokens(items.flatten())
-        return self._chosen(self.states(labels, repeated), labels).sum(1).view(users, candidates)
+        """Log-probabilities of items by teacher forcing: over all sequences of an item, each with the item's part."""
+        codes = self.index.codes[items]  # [B M A L]
+        held, sequences = codes[..., 0] >= 0, codes.shape[1] * codes.shape[2]
+        labels = self.sequence_tokens(codes.clamp(min=0)).flatten(0, 2)
+        states = self.states(labels, self.read(history).repeat(sequences))
+        scores = self.chosen(states, labels).sum(1).view(held.shape) + self.index.log_share[items]
+        return scores.masked_fill(~held, -torch.inf).logsumexp(2)
 
     def steps(self, history: Int[Tensor, "B T"]) -> Step:
         """Encodes the histories; what it returns generates their next codes."""
-        memory = self.transformer.memory(self.encode(history))
+        encoded, composition = self.read(history)
+        memory = self.transformer.memory(encoded)
+        table, output = self.token.weight, self._output()
 
         def step(
             level: int, user: Int[Tensor, "P"], code: Int[Tensor, "P"], parent: Int[Tensor, "P"], cache: Any
         ) -> tuple[Float[Tensor, "P V"], Any]:
             token = code + self.first_token[level - 1] if level else code  # token 0 starts
-            states, cache = self.transformer.step(self.token(token), user, memory, parent, cache or ())
-            return self.log_probs(level, states), cache
+            inputs = F.embedding(token, table)
+            if composition is not None:
+                inputs = composition.keep[level] * inputs + composition.added[user, level]
+            states, cache = self.transformer.step(inputs, user, memory, parent, cache or ())
+            return self.log_probs(level, states, output=output), cache
 
         return step
 
+    def _output(self) -> Float[Tensor, "X D"]:
+        """Vectors that states are compared with."""
+        return self.token.weight if self.head is None else self.head.weight
+
+    def log_probs(
+        self,
+        level: int,
+        states: Float[Tensor, "P D"],
+        temperature: float = 1.0,
+        output: Float[Tensor, "X D"] | None = None,
+    ) -> Float[Tensor, "P V"]:
+        """Log-probabilities of the codes of a level. `output`: the output's vectors, where they are at hand already."""
+        own, output = self._own(level), self._output() if output is None else output
+        if self.style == "level":
+            return ((states @ output[own].T).float() / temperature).log_softmax(-1)
+        if self.head is None:
+            states = states * self.transformer.sizes.width**-0.5
+        return ((states @ output.T).float() / temperature).log_softmax(-1)[:, own]
+
+    def _own(self, level: int) -> slice:
+        """The tokens of a level."""
+        return slice(self.first_token[level], self.first_token[level] + self.index.sizes[level])
+
+    def card(self) -> dict[str, Any]:
+        """The code card."""
+        return self.index.card()
+
     def get_extra_state(self) -> UInt8[Tensor, "32"]:
         """What binds a code table to the embeddings trained under it: a hash of both, saved with them."""
-        content = (self.index.codes, self.token.weight)
+        # The weights as they are stored, not what a parametrization makes of them on one device or another.
+        content = (self.index.codes, *self.token.parameters())
         digest = hashlib.sha256(b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in content))
         return torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
 

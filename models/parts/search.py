@@ -67,8 +67,9 @@ def exact_search(
 ) -> Ranking:
     """The `k` best items of all, with the number of prefixes expanded for each user.
 
-    The score of an item is the log-sum-exp over its sequences; items that share a sequence share its score; ties go to
-    the smaller item id. Neither `width` nor `cap` changes a certified list, up to the rounding of the model's own sums.
+    The score of an item is the log-sum-exp over its sequences, each with the item's part of it (`ItemIndex.log_share`);
+    ties go to the smaller item id. Neither `width` nor `cap` changes a certified list, up to the rounding of the
+    model's own sums.
 
     Args:
         width: prefixes per user and level of the beam that finds the first bound.
@@ -98,7 +99,9 @@ def beam_search(step: Step, users: int, index: ItemIndex, k: int, width: int, co
     held = items > 0
     held[:, 0] = True
     row, place = held.nonzero(as_tuple=True)
-    return _best(prefixes.user[row], items[row, place], prefixes.score[row], users, k)
+    score = prefixes.score[row] + index.log_shares_at(prefixes.node)[row, place]
+    found = prefixes.user[row], items[row, place], score
+    return _best(*(found if index.codes.shape[1] == 1 else _summed(*found)), users, k)
 
 
 class _Search:
@@ -193,7 +196,8 @@ class _Search:
         rows = len(self.index.codes)
         key, found = (self.leaves.user[row] * rows + items[row, place]).unique(return_inverse=True)
         best = self.floor.new_full(key.shape, -torch.inf)
-        best.scatter_reduce_(0, found, self.leaves.score[row], "amax")
+        score = self.leaves.score[row] + self.index.log_shares_at(self.leaves.node)[row, place]
+        best.scatter_reduce_(0, found, score, "amax")
         return key // rows, key % rows, best
 
     def _item_scores(self, user: Int[Tensor, "F"], item: Int[Tensor, "F"]) -> Float[Tensor, "F"]:
@@ -207,7 +211,7 @@ class _Search:
         scores = [self._sequence_scores(chunk // width, chunk % width) for chunk in chunks]
         known, order = torch.cat([known, missing]).sort()
         score = torch.cat([self.leaves.score, *scores])[order][torch.searchsorted(known, wanted.clamp(min=0))]
-        return score.masked_fill(node < 0, -torch.inf).logsumexp(1)
+        return (score + self.index.log_share[item]).masked_fill(node < 0, -torch.inf).logsumexp(1)
 
     def _sequence_scores(self, user: Int[Tensor, "M"], leaf: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
         """Scores of complete sequences, in order of user and leaf. A prefix that several share is expanded once."""
@@ -255,6 +259,15 @@ def _any(index: ItemIndex, level: int, prefixes: Prefixes, log_probs: Float[Tens
 
 def _possible(prefixes: Prefixes) -> Prefixes:
     return prefixes.pick(prefixes.score > -torch.inf)
+
+
+def _summed(user: Int[Tensor, "F"], item: Int[Tensor, "F"], score: Float[Tensor, "F"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-sum-exp over each user's sequences of an item, in order of user; those of no item (0) stay apart."""
+    own = torch.where(item > 0, item, -1 - torch.arange(len(item), device=item.device))
+    pair, found = torch.stack([user, own]).unique(dim=1, return_inverse=True)
+    best = score.new_full((pair.shape[1],), -torch.inf).scatter_reduce_(0, found, score, "amax")
+    total = torch.zeros_like(best).index_add_(0, found, (score - best[found]).exp())
+    return pair[0], pair[1].clamp(min=0), best + total.log()
 
 
 def _slots(user: Int[Tensor, "P"], users: int) -> Int[Tensor, "P"]:

@@ -14,7 +14,6 @@ import torch
 import data_prep
 from benchmarks import fit
 from benchmarks import run as run_module
-from benchmarks.evaluate import Ranker, exact
 from benchmarks.experiments import complete
 from benchmarks.fit import Fit
 from benchmarks.run import Bench, board_name, run, target, with_vectors
@@ -25,7 +24,8 @@ from leaderboards.metrics import metrics
 from leaderboards.record import Record, config_key
 from leaderboards.store import Run, read_board
 from models import tiger
-from models.api import Generative
+from models.api import Ranking
+from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 
 SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
@@ -188,15 +188,17 @@ def test_a_row_with_codes(ran: Callable[..., Run], corpus: Corpus, bench: Bench)
 
 
 def test_epochs_are_graded_under_a_small_cap(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    caps = []
+    caps: dict[int | None, int] = {}
+    whole = CodeGenerator.rank
 
-    def counted(recommender: Generative, cap: int) -> Ranker:
-        caps.append(cap)
-        return exact(recommender, cap)
+    def counted(self: CodeGenerator, history: torch.Tensor, k: int, cap: int | None = None) -> Ranking:
+        caps[cap] = caps.get(cap, 0) + len(history)
+        return whole(self, history, k, cap)
 
-    monkeypatch.setattr(fit, "exact", counted)
+    monkeypatch.setattr(CodeGenerator, "rank", counted)
     record = store.read(run(Bench(tmp_path / "board", tmp_path), corpus, complete("tiger", corpus.name, TIGER), 0))
-    assert caps == [fit.VALID_CAP] * record.cost.stages[1].epochs
+    # Once validation and once test without it.
+    assert caps == {fit.VALID_CAP: corpus.users * record.cost.stages[1].epochs, None: 2 * corpus.users}
     assert record.search.certified_share == 1
 
 

@@ -27,9 +27,8 @@ from benchmarks.fit import Fit
 from benchmarks.run import Bench
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
-from models.api import Budget, Generative, Model, Ranking, Recommender
+from models.api import Budget, Generator, Model, Ranking, Recommender, generator_of
 from models.parts.ranking import rank_scores
-from models.parts.search import beam_search
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, CODES = 2, 8
@@ -77,15 +76,14 @@ def rank(recommender: Recommender, history: Tensor, k: int) -> Ranking:
 
 
 @torch.inference_mode()
-def beam(recommender: Generative, history: Tensor, k: int, width: int, constrained: bool = True) -> Ranking:
-    steps = recommender.steps(history)
-    return beam_search(steps, len(history), recommender.index, k, width, constrained)
+def beam(generator: Generator, history: Tensor, constrained: bool) -> Ranking:
+    return generator.beam(history, 10, 20, constrained)
 
 
 @torch.inference_mode()
-def brute_force(recommender: Generative, history: Tensor, items: int, k: int) -> Ranking:
+def brute_force(generator: Generator, history: Tensor, items: int, k: int) -> Ranking:
     every = torch.arange(1, items + 1).expand(len(history), -1)
-    return rank_scores(recommender.score(history, every), k)
+    return rank_scores(generator.score(history, every), k)
 
 
 def by_item(ranking: Ranking, items: int) -> Tensor:
@@ -214,10 +212,11 @@ class TestContract:
             model = trained.module.train(trained.config, trained.corpus, Untrained()).eval()
         items, scores, certified, _ = rank(model, trained.history, k)
         assert certified.all()
-        if isinstance(model, Generative):
-            full = brute_force(model, trained.history, trained.corpus.items, k)
+        generator = generator_of(model)
+        if generator:
+            full = brute_force(generator, trained.history, trained.corpus.items, k)
             torch.testing.assert_close(scores, full.scores, atol=1e-4, rtol=1e-4)
-            everything = brute_force(model, trained.history, trained.corpus.items, 40)
+            everything = brute_force(generator, trained.history, trained.corpus.items, 40)
             own = by_item(everything, 40).gather(1, items)
             torch.testing.assert_close(scores[items > 0], own[items > 0], atol=1e-4, rtol=1e-4)
             assert torch.equal(items > 0, full.items > 0)
@@ -226,17 +225,19 @@ class TestContract:
 
     def test_a_beam_names_items_where_codes_are_legal(self, trained: Trained) -> None:
         model = trained.recommender
-        if not isinstance(model, Generative):
-            assert not hasattr(model, "index"), "codes without steps and scores: the row would lack its diagnostics"
+        generator = generator_of(model)
+        if generator is None:
+            assert not hasattr(model, "index"), "codes without a generator: the row would lack its diagnostics"
             return
-        legal, free = (beam(model, trained.history, 10, 20, constrained) for constrained in (True, False))
+        legal, free = (beam(generator, trained.history, constrained) for constrained in (True, False))
         assert (legal.items > 0).all()
         assert not free.certified.any()
         # A free list holds legal items under their own scores, and misses.
         own = by_item(rank(model, trained.history, 40), 40).gather(1, free.items)
         named = free.items > 0
         torch.testing.assert_close(free.scores[named], own[named], atol=1e-4, rtol=1e-4)
-        assert model.index.card()["levels"] == len(model.index.sizes)
+        card = generator.card()
+        assert card["levels"] == len(card["sizes"])
 
     def test_it_learns_nothing_from_held_out_items(self, trained: Trained, tmp_path: Path) -> None:
         """Other validation and test items, chosen by a quality that does not look at them: the same item vectors, hence

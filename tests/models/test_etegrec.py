@@ -164,16 +164,16 @@ class TestLoss:
         first = [0, 1, 3, 4, 5]
         with torch.no_grad():
             labels = model.generator.item_tokens(TARGET)
-            encoded = model.generator.encode(HISTORY)
-            states = model.generator.states(labels, encoded)
-            latent = torch.stack([model.to_latent(one[kept].mean(0)) for one, kept in zip(*encoded, strict=True)])
+            read = model.generator.read(HISTORY)
+            states = model.generator.states(labels, read)
+            latent = torch.stack([model.to_latent(one[kept].mean(0)) for one, kept in zip(*read.encoded, strict=True)])
             own, reconstruction = model.tokenizer(TARGET[first])
             sia = sequence_item(own, model.tokenizer.quantizer(latent[first]), "farthest", "mean").item()
             psa = symmetric_info_nce(reconstruction, model.to_semantic(states[first, 0]), 0.07).item()
             expected = aligned * (0.3 * sia + 0.2 * psa)
             expected += tokenizer * model.tokenizer.loss(TARGET[first], own, reconstruction).item()
             # Log-probabilities of the codes of the targets, three of each.
-            expected -= recommender * model.score(HISTORY, TARGET[:, None]).mean().item() / 3
+            expected -= recommender * model.generator.score(HISTORY, TARGET[:, None]).mean().item() / 3
         assert min(sia, psa) > 0.1
         assert loss(model, list(range(7))) == pytest.approx(expected, rel=1e-4)
 
@@ -220,7 +220,7 @@ def recorded() -> Iterator[list[Epoch]]:
     def starting(self: Etegrec) -> None:
         start(self)
         optimizer = self.trainer.optimizers[0]
-        before.update({part: weights(self, part) for part in PARTS}, codes=self.index.codes.clone())
+        before.update({part: weights(self, part) for part in PARTS}, codes=self.generator.index.codes.clone())
         before["rates"] = [group["lr"] for group in optimizer.param_groups]
         before["fresh"] = not optimizer.state
         before["learners"] = sum(len(group["params"]) for group in optimizer.param_groups)
@@ -236,7 +236,7 @@ def recorded() -> Iterator[list[Epoch]]:
                 moved.add(part)
         names = with_suffix(self.tokenizer.item_codes(), 8)[:, None]
         given = (before["rates"], before["fresh"], before["learners"])
-        found.append(Epoch(self.stage, moved, before["codes"], self.index.codes.clone(), names, *given))
+        found.append(Epoch(self.stage, moved, before["codes"], self.generator.index.codes.clone(), names, *given))
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Etegrec, "on_train_epoch_start", starting)
@@ -279,7 +279,7 @@ class TestTurns:
         for epoch, following in pairwise(together):
             assert torch.equal(epoch.codes, following.before)
         assert all(torch.equal(epoch.codes, finish[0].before) for epoch in finish)
-        assert torch.equal(model.index.codes, with_suffix(model.tokenizer.item_codes(), 8)[:, None])
+        assert torch.equal(model.generator.index.codes, with_suffix(model.tokenizer.item_codes(), 8)[:, None])
 
     def test_each_side_has_the_rate_of_its_own_steps(self, straight: Trained) -> None:
         pace = Turns(CONFIG.cycle, CONFIG.warmup, total=6 * STEPS, steps_per_epoch=STEPS)
@@ -314,7 +314,7 @@ class TestTurns:
         assert all(torch.equal(epoch.codes, best.codes) for epoch in retrained)
         assert retrained[0].fresh
         assert retrained[0].rates == pytest.approx([CONFIG.lr / 4]), "a warm-up of four steps"
-        assert torch.equal(model.index.codes, best.codes)
+        assert torch.equal(model.generator.index.codes, best.codes)
 
     def test_a_longer_cycle_has_one_epoch_of_the_tokenizer(self, corpus: Corpus, tmp_path: Path) -> None:
         epochs = trained(corpus, tmp_path, cycle=4, epochs=5, warm_epochs=0, finish_epochs=1).epochs
@@ -385,7 +385,7 @@ def killed_and_resumed(corpus: Corpus, folder: Path, kill_at: int, again: int, *
 
 def assert_same_end(resumed: Trained, straight: Trained) -> None:
     assert same(resumed.model, straight.model)
-    assert torch.equal(resumed.model.index.codes, straight.model.index.codes)
+    assert torch.equal(resumed.model.generator.index.codes, straight.model.generator.index.codes)
     assert [stage.quality for stage in resumed.stages] == [stage.quality for stage in straight.stages]
     assert [stage.best_epoch for stage in resumed.stages] == [stage.best_epoch for stage in straight.stages]
     # The last epoch, not only the best.
@@ -395,7 +395,7 @@ def assert_same_end(resumed: Trained, straight: Trained) -> None:
 class TestCheckpoint:
     def test_it_carries_the_codes(self) -> None:
         model, other = made(), made(seed=1)
-        assert not torch.equal(model.index.codes, other.index.codes)
+        assert not torch.equal(model.generator.index.codes, other.generator.index.codes)
         other.load_state_dict(model.state_dict())
         assert same(other, model)
         history = torch.tensor([[5, 3, 11]])

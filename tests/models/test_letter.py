@@ -410,7 +410,7 @@ def test_the_loss_divides_logits_by_the_temperature(temperature: float) -> None:
     # Tokens: 1 + code, 5 + code, 8 + code; the softmax is over all tokens.
     labels = [[code + first for code, first in zip(ROWS[item - 1], (1, 5, 8), strict=True)] for item in TARGET.tolist()]
     inputs = torch.tensor([[0, *row[:-1]] for row in labels])
-    states = generator.transformer.decode(generator.token(inputs), generator.encode(HISTORY))
+    states = generator.transformer.decode(generator.token(inputs), generator.read(HISTORY).encoded)
     logits = (states @ generator.token.weight.T).double().numpy() / 4  # the root of the width
     log_probs = log_softmax(logits / temperature, axis=-1)
     expected = -np.mean([log_probs[user, level, labels[user][level]] for user in range(6) for level in range(3)])
@@ -425,4 +425,4 @@ def test_ranking_does_not_depend_on_the_temperature() -> None:
     assert torch.equal(plain.rank(HISTORY, 13).scores, sharp.rank(HISTORY, 13).scores)
     assert torch.equal(plain.rank(HISTORY, 13).items, sharp.rank(HISTORY, 13).items)
     items = torch.arange(1, 14).expand(6, -1)
-    assert torch.equal(plain.score(HISTORY, items), sharp.score(HISTORY, items))
+    assert torch.equal(plain.generator.score(HISTORY, items), sharp.generator.score(HISTORY, items))

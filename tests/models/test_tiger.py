@@ -43,7 +43,7 @@ def made(rows: list[Row] = ROWS, sizes: tuple[int, ...] = SIZES, seed: int = 0) 
 
 def every_score(model: Tiger, history: Tensor) -> Tensor:
     """`[B, N]` of all items by teacher forcing, to which the generator's tests hold `score`."""
-    return model.score(history, torch.arange(1, 14).expand(len(history), -1))
+    return model.generator.score(history, torch.arange(1, 14).expand(len(history), -1))
 
 
 def test_an_input_ends_with_a_token_and_a_code_competes_with_all() -> None:
@@ -62,8 +62,8 @@ def test_the_loss_is_minus_the_score_of_the_target() -> None:
 @torch.inference_mode()
 def test_steps_score_the_target_as_training_does() -> None:
     model = made()
-    codes, user = model.index.codes[TARGET, 0], torch.arange(6)
-    step, cache, total = model.steps(HISTORY), None, torch.zeros(6)
+    codes, user = model.generator.index.codes[TARGET, 0], torch.arange(6)
+    step, cache, total = model.generator.steps(HISTORY), None, torch.zeros(6)
     for level in range(3):
         log_probs, cache = step(level, user, codes[:, level - 1] if level else user * 0, user, cache)
         assert log_probs.shape == (6, SIZES[level])
@@ -85,7 +85,7 @@ def test_it_ranks_as_teacher_forcing_does(seed: int) -> None:
 
 
 def beam(model: Tiger, history: Tensor, k: int, width: int, constrained: bool) -> Ranking:
-    return beam_search(model.steps(history), len(history), model.index, k, width, constrained)
+    return beam_search(model.generator.steps(history), len(history), model.generator.index, k, width, constrained)
 
 
 @pytest.mark.parametrize("constrained", [True, False])
@@ -152,8 +152,8 @@ def test_train_makes_tokenizer_index_and_recommender() -> None:
     assert (budget.epochs, budget.batch_size) == (CONFIG.tokenizer_epochs, CONFIG.tokenizer_batch)
     assert examples is not None
     assert examples.target.tolist() == list(range(1, 13))
-    codes = recommender.index.codes[1:, 0]
+    codes = recommender.generator.index.codes[1:, 0]
     assert torch.equal(codes[:, :2], tokenizer.item_codes())
     assert len(codes.unique(dim=0)) == 12
     assert codes[[1, 3, 8], 2].tolist() == [0, 1, 2]
-    assert recommender.index.sizes == (4, 4, 4)
+    assert recommender.generator.index.sizes == (4, 4, 4)

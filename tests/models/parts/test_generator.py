@@ -66,7 +66,7 @@ def teacher_forced(generator: CodeGenerator, user: int, item: int, temperature: 
 
 def loss_of(generator: CodeGenerator, temperature: float = 1.0) -> Tensor:
     labels = generator.item_tokens(TARGET)
-    return generator.loss(generator.states(labels, generator.encode(HISTORY)), labels, temperature)
+    return generator.loss(generator.states(labels, generator.read(HISTORY)), labels, temperature)
 
 
 @pytest.mark.parametrize(("style", "tokens"), [("vocabulary", 11), ("level", 10)])
@@ -98,7 +98,7 @@ def test_inputs_by_hand(style: Style, inputs: list[list[int]], monkeypatch: pyte
         return seen[-1]
 
     monkeypatch.setattr(generator.transformer, "encode", encode)
-    generator.encode(torch.tensor([[1, 0], [2, 13]]))
+    generator.read(torch.tensor([[1, 0], [2, 13]]))
     ((states, mask),) = seen
     assert states[..., 0].tolist() == inputs
     assert mask.tolist() == [[token > 0 for token in row] for row in inputs]
@@ -201,7 +201,7 @@ def test_probabilities_of_a_level_sum_to_one_where_only_they_compete(style: Styl
 @torch.inference_mode()
 def test_the_first_state_needs_the_first_label_alone() -> None:
     generator = made("level")
-    labels, encoded = generator.item_tokens(TARGET), generator.encode(HISTORY)
+    labels, encoded = generator.item_tokens(TARGET), generator.read(HISTORY)
     first = generator.states(labels[:, :1], encoded)
     assert first.shape == (USERS, 1, 16)
     torch.testing.assert_close(first, generator.states(labels, encoded)[:, :1])
