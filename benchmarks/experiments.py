@@ -46,6 +46,19 @@ VARIANTS = {
     "etegrec-frozen": Variant("etegrec", {"training": "retrained"}),
     # The paper's formula instead of the official code's.
     "etegrec-paper-sia": Variant("etegrec", {"sia_sign": "nearest", "sia_levels": "sum"}),
+    # The rows of DECOR's table 2, by what is on; its base row, TIGER, in DECOR's own setting.
+    "decor-base": Variant("decor", {"fusion": False, "alpha": 0.0, "bos_queries": 0}),
+    "decor-composition": Variant("decor", {"fusion": False, "bos_queries": 0}),
+    "decor-composition-bos": Variant("decor", {"fusion": False}),
+    "decor-fusion": Variant("decor", {"alpha": 0.0, "bos_queries": 0}),
+    "decor-fusion-composition": Variant("decor", {"bos_queries": 0}),
+    # PIT whose tokenizer learns on after the warm-up, and what the paper is known to have left out in turn.
+    "pit-coevolving": Variant("pit", {"coevolving": True}),
+    "pit-no-csa": Variant("pit", {"csa_weight": 0.0}),
+    "pit-no-coevolution": Variant("pit", {"candidates": 1}),
+    "pit-top1-index": Variant("pit", {"ranked": "top-1"}),
+    "pit-random-selection": Variant("pit", {"selection": "random"}),
+    "pit-no-i2i": Variant("pit", {"i2i": None}),
 }
 
 # Ends the name of any experiment.

@@ -92,9 +92,7 @@ class CodeGenerator(nn.Module):
         encoded = self.transformer.encode(vectors, tokens > 0)
         if self.compose is None:
             return Read(encoded)
-        table = self.token.weight
-        levels = [table[self._own(level)] for level in range(self.index.levels)]
-        return Read(encoded, self.compose(vectors[:, : codes.shape[1]], codes, levels))
+        return Read(encoded, self.compose(vectors[:, : codes.shape[1]], codes, self.vectors()))
 
     def item_tokens(self, item: Int[Tensor, "..."]) -> Int[Tensor, "... L"]:
         """The tokens of items, of their first sequence; padding has token 0 throughout."""
@@ -103,6 +101,11 @@ class CodeGenerator(nn.Module):
     def sequence_tokens(self, codes: Int[Tensor, "... L"]) -> Int[Tensor, "... L"]:
         """The tokens of code sequences."""
         return codes + self.offset
+
+    def vectors(self, table: Float[Tensor, "X D"] | None = None) -> list[Float[Tensor, "V D"]]:
+        """Vectors of the codes of each level, or those of another table of the same tokens."""
+        table = self.token.weight if table is None else table
+        return [table[self._own(level)] for level in range(self.index.levels)]
 
     def states(self, labels: Int[Tensor, "B l"], read: Read) -> Float[Tensor, "B l D"]:
         """Teacher forcing: the state from which each token of the labels is to be predicted."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt"]
 
@@ -55,11 +57,23 @@ class Turns:
 
 
 def adamw(
-    module: pl.LightningModule, lr: float, weight_decay: float, schedule: Schedule = "constant", warmup: int = 0
+    module: pl.LightningModule,
+    lr: float,
+    weight_decay: float,
+    schedule: Schedule = "constant",
+    warmup: int = 0,
+    own_lr: Mapping[nn.Module, float] | None = None,
 ) -> Any:
-    """AdamW over the trainable parameters, stepped per batch; `warmup` is in steps. For `configure_optimizers`."""
+    """AdamW over the trainable parameters, stepped per batch; `warmup` is in steps. For `configure_optimizers`.
+
+    Args:
+        own_lr: submodules whose parameters have another learning rate.
+    """
+    own = {weight: rate for part, rate in (own_lr or {}).items() for weight in part.parameters()}
     weights = [weight for weight in module.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=weight_decay, fused=True)
+    rates = {rate: [weight for weight in weights if own.get(weight, lr) == rate] for rate in (lr, *own.values())}
+    groups = [{"params": group, "lr": rate} for rate, group in rates.items() if group]
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
     total = int(module.trainer.estimated_stepping_batches)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, schedule, warmup, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -234,9 +234,10 @@ class TestContract:
         assert not free.certified.any()
         # A free list holds legal items under their own scores, and misses.
         own = by_item(rank(model, trained.history, 40), 40).gather(1, free.items)
-        named = free.items > 0
-        torch.testing.assert_close(free.scores[named], own[named], atol=1e-4, rtol=1e-4)
-        card = generator.card()
+        named, card = free.items > 0, generator.card()
+        assert (free.scores[named] <= own[named] + 1e-4).all()
+        if card["sequences_per_item"] == 1:  # of several a beam may miss some
+            torch.testing.assert_close(free.scores[named], own[named], atol=1e-4, rtol=1e-4)
         assert card["levels"] == len(card["sizes"])
 
     def test_it_learns_nothing_from_held_out_items(self, trained: Trained, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""I2I pre-training and RQ-k-means: codes of items from what follows what, PIT's warm start. Reconstructed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.api import Batch
+from models.parts.optim import adamw
+from models.parts.quantize import constrained_kmeans, kmeans, squared_distance
+from models.parts.rqvae import mlp
+
+
+@dataclass(frozen=True)
+class ItemToItemConfig:
+    """Item-to-item contrastive pre-training. Reconstructed throughout."""
+
+    hidden: tuple[int, ...] = (512, 256)
+    width: int = 128
+    window: int = 3
+    """A positive pair is a training target and one of so many items before it."""
+    temperature: float = 0.07
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+
+
+class ItemToItem(pl.LightningModule):
+    """I2I: items that follow one another closely in training get similar vectors."""
+
+    vectors: Tensor
+    seed: Tensor
+
+    def __init__(self, config: ItemToItemConfig, vectors: Float[Tensor, "I F"]) -> None:
+        super().__init__()
+        self.config = config
+        self.history_length = config.window
+        self.register_buffer("vectors", vectors)
+        # Of what is clustered with these vectors: the harness seeds stages.
+        self.register_buffer("seed", torch.randint(2**31 - 1, ()))
+        self.encoder = mlp((vectors.shape[1], *config.hidden, config.width))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Symmetric InfoNCE by cosine. What is no true negative is left out: the same user's pairs, equal items."""
+        length = (batch.history > 0).sum(1)
+        place = (torch.rand(len(length), device=length.device) * length).long()
+        anchor = batch.history.gather(1, place[:, None]).squeeze(1)
+        one, other = (F.normalize(self.encoder(self.vectors[item]), dim=1) for item in (anchor, batch.target))
+        related = torch.stack([ids[:, None] == ids for ids in (batch.user, anchor, batch.target)]).any(0)
+        related.fill_diagonal_(False)
+        logits = (one @ other.T / self.config.temperature).float().masked_fill(related, -torch.inf)
+        own = torch.arange(len(logits), device=logits.device)
+        return F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)
+
+    @torch.inference_mode()
+    def item_vectors(self) -> Float[Tensor, "I D"]:
+        return self.encoder(self.vectors).clone()
+
+    def configure_optimizers(self) -> Any:
+        return adamw(self, self.config.lr, self.config.weight_decay)
+
+
+def rq_kmeans(x: Float[Tensor, "N D"], levels: int, codes: int, balanced: bool, seed: int) -> Int[Tensor, "N L"]:
+    """Residual k-means: the codes of a level are the clusters of what the levels before it left over."""
+    found, residual = [], x
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        for _ in range(levels):
+            if balanced:
+                centres, labels = constrained_kmeans(residual, codes, len(x) // codes, -(-len(x) // codes))
+            else:
+                centres = kmeans(residual, codes)
+                labels = squared_distance(residual, centres).argmin(1)
+            found.append(labels)
+            residual = residual - centres[labels]
+    return torch.stack(found, 1)
