@@ -1,4 +1,5 @@
-"""`python -m benchmarks bench | codes | perf | list`: the main job, tokenizers alone, speed, and what can be run."""
+"""`python -m benchmarks bench | codes | analyse | perf | list`: the main job, tokenizers alone, the papers' analyses,
+speed, and what can be run."""
 
 from __future__ import annotations
 
@@ -92,6 +93,29 @@ def codes(options: argparse.Namespace) -> int:
     return 0
 
 
+def analyse(options: argparse.Namespace) -> int:
+    """Makes one of the papers' analyses, and the trainings that it needs."""
+    import data_prep
+    from benchmarks.analyses import Lab
+    from benchmarks.analyses import analyse as make
+    from benchmarks.bench import hush
+    from benchmarks.fit import Hardware
+    from benchmarks.run import Bench
+
+    hush()
+    corpus = data_prep.load(options.corpus, source=options.source)
+    print(corpus)
+    hardware = Hardware(options.accelerator, threads=options.threads)
+    setting = Bench(options.board, options.work, options.vectors_path, hardware)
+    names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or _default_jobs()
+    lab = Lab(setting, corpus, options.source, names, settings, options.seed, jobs)
+    found = make(options.name, lab, options.out)
+    table = found.table.to_markdown(index=False, tablefmt="simple", floatfmt=".4g")
+    print(f"\n{table}\n\n{textwrap.fill(found.says, 120)}")
+    print(f"\nwritten: {options.out / f'{corpus.name}-{options.name}.md'}, .svg")
+    return 0
+
+
 def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
     from benchmarks.run import target
 
@@ -139,7 +163,7 @@ def _short(papers: Iterable[str]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="bench | codes | perf | list")
+    commands = parser.add_subparsers(required=True, metavar="bench | codes | analyse | perf | list")
     parser.set_defaults(interrupted="")
     job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
     job.set_defaults(call=bench, interrupted=GOES_ON)
@@ -152,6 +176,15 @@ def _parser() -> argparse.ArgumentParser:
     cards.set_defaults(call=codes, interrupted=GOES_ON)
     _add_common(cards)
     cards.add_argument("--models", nargs="+", required=True, help="models or named experiments with a tokenizer")
+    looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
+    looks.set_defaults(call=analyse, interrupted=GOES_ON)
+    looks.add_argument("name", help="utilisation, prefixes, sensitivity (DECOR); entropy, index (PIT)")
+    _add_training(looks)
+    looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
+    looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")
+    looks.add_argument("--jobs", type=_positive, help="trainings at a time, where several are needed")
+    looks.add_argument("--board", type=Path, default=Path("runs/board"), help="folder of the records it makes")
+    looks.add_argument("--out", type=Path, default=Path("docs/analyses"), help="folder of table and picture")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
     timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
@@ -161,12 +194,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
+    """What the commands are told that fill the board."""
+    _add_training(command)
+    command.add_argument("--seeds", type=_positive, default=1, help="seeds 0..n-1; rows of the public board have 5")
+    command.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
+
+
+def _add_training(command: argparse.ArgumentParser) -> None:
     """What every command that trains is told."""
     command.add_argument("--corpus", default="planted")
     command.add_argument("--source", default="auto", help="where its files come from: auto, local, official, hub")
-    command.add_argument("--seeds", type=_positive, default=1, help="seeds 0..n-1; rows of the public board have 5")
     command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the models' configs")
-    command.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
     command.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
     command.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
     command.add_argument(

@@ -1,8 +1,9 @@
 """Named, complete experiments: a model, and every field of its config.
 
-A model's own name is its paper's configuration; on corpora of a few thousand users it is the model's `SMALL` one. A
-variant changes a few fields of that. Any name may end in `-unseen-users`: the users with the least history are then
-kept from the model, and the row says how it ranks for them. People write this file.
+A model's own name is its paper's configuration, with what the paper sets otherwise on a corpus (`ON_CORPUS`); on
+corpora of a few thousand users it is the model's `SMALL` one. A variant changes a few fields of that. Any name may end
+in `-unseen-users`: the users with the least history are then kept from the model, and the row says how it ranks for
+them. People write this file.
 """
 
 from __future__ import annotations
@@ -58,7 +59,14 @@ VARIANTS = {
     "pit-no-coevolution": Variant("pit", {"candidates": 1}),
     "pit-top1-index": Variant("pit", {"ranked": "top-1"}),
     "pit-random-selection": Variant("pit", {"selection": "random"}),
-    "pit-no-i2i": Variant("pit", {"i2i": None}),
+    "pit-no-i2i": Variant("pit", {"pretrained": False}),
+}
+
+# What a paper sets otherwise on one of its corpora.
+ON_CORPUS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("decor", "industrial_and_scientific"): {"alpha": 0.25, "bos_queries": 32},
+    ("decor", "video_games"): {"patience": 10},
+    ("etegrec", "video_games"): {"sia_weight": 1e-3},
 }
 
 # Ends the name of any experiment.
@@ -126,7 +134,8 @@ def complete(name: str, corpus: str, settings: Iterable[str] = ()) -> Experiment
     chosen = variant(whole)
     model = models.load(chosen.model)
     base = model.SMALL if small(corpus) else model.Config()
-    changes = dict(chosen.settings) | dict(_setting(text) for text in settings)
+    papers = ON_CORPUS.get((chosen.model, corpus.removesuffix(UNSEEN_USERS)), {})
+    changes = {**papers, **chosen.settings, **dict(_setting(text) for text in settings)}
     config = changed(base, changes, chosen.model)
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:

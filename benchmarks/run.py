@@ -271,8 +271,10 @@ def vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
 
 
 def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:
-    notes = []
-    if small(corpus.name) and experiment.config != models.load(experiment.model).Config():
+    model = models.load(experiment.model)
+    reconstruction = getattr(model, "RECONSTRUCTION", None)
+    notes = [f"reconstruction: {reconstruction}"] if reconstruction else []
+    if small(corpus.name) and experiment.config != model.Config():
         notes.append("small sizes")
     if vectors is not None and vectors.stand_in:
         notes.append(f"item vectors are a stand-in for sentence-t5: {vectors.name}")

@@ -41,3 +41,10 @@ def stated(experiment: str, corpus: str) -> pd.DataFrame:
     tables = found.pivot_table("value", ["paper", "table"], "metric", sort=False).reindex(columns=list(METRICS))
     alike = tables.reset_index().groupby(list(METRICS), sort=False, dropna=False)["paper"]
     return alike.unique().rename("papers").reset_index()[["papers", *METRICS]]
+
+
+def utilisation(corpus: str) -> dict[str, list[float]]:
+    """Shares of the codes in use that papers state of a corpus (DECOR's table 3): by method, one of each level."""
+    frame = pd.read_csv(Path(__file__).with_name("published_utilisation.csv"))
+    found = frame[frame["dataset"].str.lower() == corpus].groupby("method", sort=False)["share"]
+    return {f"{method} (published)": shares.tolist() for method, shares in found}

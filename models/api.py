@@ -9,7 +9,8 @@ A model file `models/<name>.py` defines
 * `Config`: a frozen dataclass whose defaults are the paper's; every field that a sweep may move is `tuned`;
 * `SMALL`: a `Config` for corpora of a few thousand users on two CPU cores (embedded corpus, contract tests);
 * `train(config, corpus, fit) -> Recommender`: straight-line Python that reads like the paper's method section;
-* one `@final` subclass of `Recommender`.
+* one `@final` subclass of `Recommender`;
+* `RECONSTRUCTION`, a sentence for its rows, where no source states how the paper's parts were built.
 """
 
 from __future__ import annotations

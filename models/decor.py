@@ -188,7 +188,7 @@ class Contextual(nn.Module):
         self.register_buffer("keep", torch.tensor(keep), persistent=False)
 
     def forward(
-        self, codes: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"], levels: list[Float[Tensor, "V D"]]
+        self, codes: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"], levels: list[Float[Tensor, "_ D"]]
     ) -> Composition:
         context = self.context(codes, mask)
         none = torch.zeros_like(context)
@@ -229,6 +229,14 @@ class Decor(Recommender):
         with parametrize.cached():  # tokens are fused once a step
             labels = self.generator.item_tokens(batch.target)
             return self.generator.loss(self.generator.states(labels, self.generator.read(batch.history)), labels)
+
+    def composition_weights(self, history: Int[Tensor, "B T"]) -> list[Float[Tensor, "B _"]]:
+        """Eq. 16 at each level whose codes are composed: what histories make of its codes."""
+        contextual, tokens = self.generator.compose, self.generator.item_tokens(history).flatten(1)
+        if not isinstance(contextual, Contextual):
+            return []
+        context = contextual.context(self.generator.token(tokens), tokens > 0)
+        return [contextual.weights(context, candidates) for candidates in self.generator.vectors()[:-1]]
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return self.generator.rank(history, k)

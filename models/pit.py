@@ -51,8 +51,9 @@ class Config:
 
     vectors: VectorKind = "tfidf"
     """Item vectors of `data_prep.embed`."""
-    i2i: ItemToItemConfig | None = field(default_factory=ItemToItemConfig)
-    """Item-to-item pre-training; None: RQ-k-means of the item vectors as they are."""
+    pretrained: bool = True
+    """Vectors of item-to-item pre-training for RQ-k-means; False: the item vectors as they are."""
+    i2i: ItemToItemConfig = field(default_factory=ItemToItemConfig)
     pretraining_epochs: int = 30
     pretraining_batch: int = 2_048
     levels: int = 3
@@ -130,10 +131,10 @@ SMALL = Config(
 
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
     """The warm start: RQ-k-means."""
-    vectors, seed, i2i = torch.from_numpy(corpus.item_vectors()), 0, config.i2i
-    if i2i is not None:
+    vectors, seed = torch.from_numpy(corpus.item_vectors()), 0
+    if config.pretrained:
         budget = Budget(config.pretraining_epochs, config.pretraining_batch, patience=config.pretraining_epochs)
-        pretrained = fit("pretraining", lambda: ItemToItem(i2i, vectors), budget)
+        pretrained = fit("pretraining", lambda: ItemToItem(config.i2i, vectors), budget)
         vectors, seed = pretrained.item_vectors(), int(pretrained.seed)
     codes = rq_kmeans(F.normalize(vectors[1:], dim=1), config.levels, config.codes, config.balanced, seed)
     return ItemIndex(F.pad(codes, (0, 0, 1, 0), value=-1), (config.codes,) * config.levels)

@@ -21,6 +21,7 @@ from data_prep.atomic import write_json
 # Name -> module of this package in which a function of that name measures it; imported when its turn comes.
 PAIRS = {
     "rank_cpu": "rank",
+    "rank_decor_cpu": "rank",
     "catalogue": "catalogue",
     "train_cpu": "train",
     "step_cpu": "step",

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from data_prep.embed import item_vectors
 from models.api import Budget
+from models.decor import Config as DecorConfig
+from models.decor import Decor
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.quantize import ResidualQuantizer, kmeans
 from models.tiger import Config, Tiger
@@ -57,6 +60,20 @@ def rank_cuda() -> list[Pair]:
     return _compare("rank_cuda", Hardware(), USERS_CUDA, BATCH_CUDA)
 
 
+def rank_decor_cpu() -> list[Pair]:
+    """Users per second of DECOR beside TIGER's, both exact, on this machine's CPU."""
+    hardware = Hardware("cpu", threads=torch.get_num_threads())
+    tiger = Sides(load(), hardware, USERS_CPU, BATCH_CPU)
+    decor = Exact(tiger.corpus, hardware, decor_around(tiger.model), USERS_CPU, BATCH_CPU)
+    for side in (tiger, decor):
+        side.sharpen()
+    turns = in_turn(decor.exact, tiger.exact, REPEATS)
+    spent = f"{decor.expansions:.0f} expansions for each user, TIGER's {tiger.expansions:.0f}"
+    note = f"TIGER of the same sizes, both certified exact top-{K} of {len(decor.lists)} users of {tiger.corpus.name}"
+    made = pair("rank_decor_cpu", turns, "users/s", f"{note}; {spent}")
+    return [replace(made, note=f"{1 / made.ratio:.2f} times the cost of {made.note}")]
+
+
 def _compare(name: str, hardware: Hardware, users: int, batch: int) -> list[Pair]:
     """Exact search beside `generate` with and without a trie, and beside our beam of the same width."""
     sides = Sides(load(), hardware, users, batch)
@@ -76,21 +93,19 @@ def _compare(name: str, hardware: Hardware, users: int, batch: int) -> list[Pair
     return found
 
 
-class Sides:
-    """What is compared. Each method ranks all users, leaves its `lists` and returns users per second."""
+class Exact:
+    """Certified lists of a model. A method that ranks all users leaves their `lists` and returns users per second."""
 
-    def __init__(self, corpus: Corpus, hardware: Hardware, users: int, batch: int) -> None:
-        self.corpus, self.model = corpus, trained(corpus, hardware).to(hardware.device)
-        self.library, self.trie = library_model(self.model), Trie(self.model)
+    def __init__(self, corpus: Corpus, hardware: Hardware, model: Tiger | Decor, users: int, batch: int) -> None:
+        self.corpus, self.model = corpus, model
+        self.norms = [model.generator.transformer.decoder.final_layer_norm]
         examples = corpus.examples("test")
         chosen = np.random.default_rng(0).choice(len(examples), min(users, len(examples)), replace=False)
         examples = examples.take(np.sort(chosen))
         # Ours as the harness works: users in order of length, and batches side by side on a core each, as with JOBS.
-        self.batches = Batches(examples, batch, self.model.history_length, hardware.device)
+        self.batches = Batches(examples, batch, model.history_length, hardware.device)
         self.by_length = self.batches.rows()
         self.jobs = torch.get_num_threads() if hardware.device.type == "cpu" else 1
-        # A plain loop takes users as they come, and all threads for one batch.
-        self.as_they_come = list(torch.arange(len(examples)).split(GENERATE_BATCH))
 
     def exact(self) -> float:
         spent: list[int] = []
@@ -106,24 +121,13 @@ class Sides:
         self.expected, self.expansions = self.lists, sum(spent) / len(self.lists)
         return rate
 
-    def beam(self) -> float:
-        beam = self.model.generator.beam
-        return self._rank(self.by_length, self.jobs, lambda batch: beam(batch.history, K, WIDTH).items)
-
-    def generate(self) -> float:
-        return self._rank(self.as_they_come, 1, lambda batch: generate(self.library, self.model, batch, self.trie))
-
-    def generate_free(self) -> float:
-        return self._rank(self.as_they_come, 1, lambda batch: generate(self.library, self.model, batch, None))
-
     def sharpen(self) -> float:
-        """Scales the logits of both models until the search expands `EXPANSIONS` prefixes per user, if it takes more.
+        """Scales the logits until the search expands `EXPANSIONS` prefixes per user, if it takes more.
 
         Returns:
             The factor.
         """
-        norms = [self.model.generator.transformer.decoder.final_layer_norm, self.library.decoder.final_layer_norm]
-        weights = [norm.weight.detach().clone() for norm in norms]
+        weights = [norm.weight.detach().clone() for norm in self.norms]
         low, factor, high = 1.0, 1.0, 4.0
         for _ in range(8):
             self.exact()
@@ -131,18 +135,9 @@ class Sides:
                 break
             low, high = (factor, high) if self.expansions > EXPANSIONS else (low, factor)
             factor = (low + high) / 2
-            for norm, weight in zip(norms, weights, strict=True):
+            for norm, weight in zip(self.norms, weights, strict=True):
                 norm.weight.data = weight * factor
         return factor
-
-    def note(self, what: str) -> str:
-        """About the last two that ran: an exact search and a baseline."""
-        missed = (self.expected[:, :, None] != self.lists[:, None]).all(2).sum(1).double().mean()
-        return (
-            f"certified exact top-{K} of {len(self.lists)} users of {self.corpus.name}, {self.expansions:.0f} "
-            f"expansions each, {self.jobs} batches side by side, TIGER of default sizes after {SAMPLES:,} pairs, "
-            f"{what}, which misses {missed:.2f} of the {K} items"
-        )
 
     def _rank(self, rows: list[Int[Tensor, "B"]], jobs: int, rank: Callable[[Batch], Lists]) -> float:
         threads = torch.get_num_threads()
@@ -161,6 +156,38 @@ class Sides:
         return len(self.lists) / took
 
 
+class Sides(Exact):
+    """What is compared: TIGER here, and in transformers with the same weights."""
+
+    model: Tiger
+
+    def __init__(self, corpus: Corpus, hardware: Hardware, users: int, batch: int) -> None:
+        super().__init__(corpus, hardware, trained(corpus, hardware).to(hardware.device), users, batch)
+        self.library, self.trie = library_model(self.model), Trie(self.model)
+        self.norms.append(self.library.decoder.final_layer_norm)
+        # A plain loop takes users as they come, and all threads for one batch.
+        self.as_they_come = list(torch.arange(len(self.batches.length)).split(GENERATE_BATCH))
+
+    def beam(self) -> float:
+        beam = self.model.generator.beam
+        return self._rank(self.by_length, self.jobs, lambda batch: beam(batch.history, K, WIDTH).items)
+
+    def generate(self) -> float:
+        return self._rank(self.as_they_come, 1, lambda batch: generate(self.library, self.model, batch, self.trie))
+
+    def generate_free(self) -> float:
+        return self._rank(self.as_they_come, 1, lambda batch: generate(self.library, self.model, batch, None))
+
+    def note(self, what: str) -> str:
+        """About the last two that ran: an exact search and a baseline."""
+        missed = (self.expected[:, :, None] != self.lists[:, None]).all(2).sum(1).double().mean()
+        return (
+            f"certified exact top-{K} of {len(self.lists)} users of {self.corpus.name}, {self.expansions:.0f} "
+            f"expansions each, {self.jobs} batches side by side, TIGER of default sizes after {SAMPLES:,} pairs, "
+            f"{what}, which misses {missed:.2f} of the {K} items"
+        )
+
+
 def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     """TIGER over residual k-means codes of the items' vectors, after a brief training."""
     vectors = item_vectors(corpus, "npz" if corpus.item_text is None else "tfidf").values
@@ -177,6 +204,25 @@ def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     epochs = math.ceil(SAMPLES / len(chosen))
     budget = Budget(epochs, CONFIG.batch_size, check_every=epochs)
     return fit("recommender", lambda: Tiger(CONFIG, index), budget, examples.take(np.sort(chosen)), lambda _: 0.0)
+
+
+def decor_around(model: Tiger) -> Decor:
+    """DECOR with TIGER's transformer, and its token vectors as the collaborative ones, that all but pass the fusion.
+
+    What is composed is that of fresh weights. It costs what a trained DECOR does at the same number of expansions.
+    """
+    torch.manual_seed(0)
+    config, sizes = DecorConfig(t5=model.config.t5), model.generator.index.sizes
+    width = config.t5.width
+    decor = Decor(config, model.generator.index, torch.randn(len(sizes) - 1, sizes[0], width))
+    decor.generator.transformer.load_state_dict(model.generator.transformer.state_dict())
+    stored = dict(decor.generator.token.named_parameters())
+    with torch.no_grad():
+        stored["parametrizations.weight.original"].copy_(model.generator.token.weight)
+        stored["parametrizations.weight.0.of_collaborative.0.weight"].copy_(torch.eye(width))
+        fuse = stored["parametrizations.weight.0.fuse.weight"]
+        fuse.copy_(torch.cat([torch.zeros(width, width), torch.eye(width)], 1))
+    return decor.eval().to(model.device)
 
 
 class Trie:

@@ -1,4 +1,4 @@
-"""A training step of LETTER and of ETEGRec beside TIGER's, on the same pairs: default sizes, batches of one size.
+"""A training step of the other code models beside TIGER's, on the same pairs: default sizes, batches of one size.
 
 Items get random codes and vectors: the cost of a step does not depend on which they are.
 """
@@ -15,7 +15,7 @@ from benchmarks.fit import Hardware
 from benchmarks.perf import Pair, in_turn, pair, seconds
 from benchmarks.perf.train import CLIP, CPU_BATCHES, REPEATS, WARM_UP, Setting, Spread, load, tiger
 from data_prep.corpus import Batch
-from models import etegrec, letter
+from models import decor, etegrec, letter, pit
 from models.api import Recommender
 from models.parts.index import ItemIndex
 from models.parts.rqvae import RqVae
@@ -30,15 +30,15 @@ def step_cpu(setting: Setting | None = None) -> list[Pair]:
     baseline = timer(tiger(setting), setting)
     described = f"TIGER's, batches of {setting.config.batch_size} pairs of {setting.corpus.name}, default sizes"
     found = []
-    for name, module in models(setting).items():
+    for name, module in contenders(setting).items():
         turns = in_turn(timer(module, setting), baseline, REPEATS)
         made = pair(name, turns, "s", described)
         found.append(replace(made, note=f"{1 / made.ratio:.2f} times the cost of {made.note}"))
     return found
 
 
-def models(setting: Setting) -> dict[str, Recommender]:
-    """Fresh models, ETEGRec once in each turn of its alternation."""
+def contenders(setting: Setting) -> dict[str, Recommender]:
+    """Fresh models; ETEGRec in each turn of its alternation, PIT in its co-evolution, with I2T frozen and learning."""
     torch.manual_seed(0)
     items, config = setting.corpus.items, letter.Config()
     codes = torch.randint(config.tokenizer.codes, (items + 1, config.tokenizer.levels))
@@ -52,6 +52,11 @@ def models(setting: Setting) -> dict[str, Recommender]:
         module = etegrec.Etegrec(end_to_end, RqVae(end_to_end.tokenizer, vectors))
         module.learn(etegrec.Learning(turn == "tokenizer", turn == "recommender", aligned=True))
         found[f"step_etegrec_{turn}_cpu"] = module
+    sizes = decor.Config()
+    found["step_decor_cpu"] = decor.Decor(sizes, index, torch.randn(3, sizes.tokenizer.codes, sizes.t5.width))
+    three_levels = ItemIndex(codes[:, :3], index.sizes[:3])
+    for name, learns in (("step_pit_cpu", False), ("step_pit_coevolving_cpu", True)):
+        found[name] = pit.Pit(pit.Config(coevolving=learns), three_levels, vectors).evolve(1)
     return found
 
 

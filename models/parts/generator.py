@@ -52,7 +52,7 @@ class Read(NamedTuple):
         return Read(encoded, self.composition._replace(added=self.composition.added.repeat_interleave(times, 0)))
 
 
-Compose = Callable[[Float[Tensor, "B S D"], Bool[Tensor, "B S"], list[Float[Tensor, "V D"]]], Composition]
+Compose = Callable[[Float[Tensor, "B S D"], Bool[Tensor, "B S"], list[Float[Tensor, "_ D"]]], Composition]
 """Vectors of the histories' codes, a mask that is true at codes, and the vectors of all codes of each level."""
 
 
@@ -102,7 +102,7 @@ class CodeGenerator(nn.Module):
         """The tokens of code sequences."""
         return codes + self.offset
 
-    def vectors(self, table: Float[Tensor, "X D"] | None = None) -> list[Float[Tensor, "V D"]]:
+    def vectors(self, table: Float[Tensor, "X D"] | None = None) -> list[Float[Tensor, "_ D"]]:
         """Vectors of the codes of each level, or those of another table of the same tokens."""
         table = self.token.weight if table is None else table
         return [table[self._own(level)] for level in range(self.index.levels)]

@@ -167,7 +167,7 @@ class ItemIndex(nn.Module):
             "most_items_per_sequence": self.largest_group,
         }
 
-    def usage(self) -> list[Float[Tensor, "V"]]:
+    def usage(self) -> list[Float[Tensor, "_"]]:
         """How many items have each code of a level; the sequences of an item count by their parts of its weight."""
         held = self.codes[..., 0] >= 0
         weights = held.float() if self.weights is None else self.weights.float().masked_fill(~held, 0)

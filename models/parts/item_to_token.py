@@ -44,8 +44,8 @@ class ItemToToken(nn.Module):
         return self.norm(self.project(self.vectors[item]) + self.own(item))
 
     def forward(
-        self, x: Float[Tensor, "B D"], codes: Int[Tensor, "B l"], levels: list[Float[Tensor, "V D"]]
-    ) -> list[Float[Tensor, "B V"]]:
+        self, x: Float[Tensor, "B D"], codes: Int[Tensor, "B l"], levels: list[Float[Tensor, "_ D"]]
+    ) -> list[Float[Tensor, "B _"]]:
         """Log-probabilities of the code after each prefix, the empty one first. No gradient reaches X."""
         read = [levels[level][codes[:, level]] for level in range(codes.shape[1])]
         inputs = torch.stack([self.start(x.detach()), *read], 1)
@@ -56,13 +56,13 @@ class ItemToToken(nn.Module):
         return [(states[:, level] * scale @ levels[level].T).float().log_softmax(1) for level in range(length)]
 
     def log_prob(
-        self, item: Int[Tensor, "B"], codes: Int[Tensor, "B L"], levels: list[Float[Tensor, "V D"]]
+        self, item: Int[Tensor, "B"], codes: Int[Tensor, "B L"], levels: list[Float[Tensor, "_ D"]]
     ) -> Float[Tensor, "B"]:
         """Of a whole sequence of each item."""
         return chosen(self(self.items(item), codes[:, :-1], levels), codes).sum(1)
 
     def best(
-        self, item: Int[Tensor, "B"], levels: list[Float[Tensor, "V D"]], width: int
+        self, item: Int[Tensor, "B"], levels: list[Float[Tensor, "_ D"]], width: int
     ) -> tuple[Int[Tensor, "B W L"], Float[Tensor, "B W"]]:
         """The best sequences of items and their log-probabilities, best first, by a beam over all codes."""
         x = self.items(item)
@@ -77,6 +77,6 @@ class ItemToToken(nn.Module):
         return codes, scores
 
 
-def chosen(log_probs: list[Float[Tensor, "B V"]], codes: Int[Tensor, "B L"]) -> Float[Tensor, "B L"]:
+def chosen(log_probs: list[Float[Tensor, "B _"]], codes: Int[Tensor, "B L"]) -> Float[Tensor, "B L"]:
     """Log-probabilities of given codes."""
     return torch.cat([level.gather(1, code[:, None]) for level, code in zip(log_probs, codes.T, strict=True)], 1)

@@ -11,7 +11,7 @@ import pytest
 import models
 from benchmarks import experiments
 from benchmarks.experiments import complete
-from models import etegrec, letter, sasrec, tiger
+from models import decor, etegrec, letter, pit, sasrec, tiger
 from models.parts.rqvae import RqVaeConfig
 from models.parts.seq2seq import T5Sizes
 
@@ -62,10 +62,32 @@ LETTERS = letter.TokenizerConfig
         ("etegrec-joint", etegrec.Config(training="joint")),
         ("etegrec-frozen", etegrec.Config(training="retrained")),
         ("etegrec-paper-sia", etegrec.Config(sia_sign="nearest", sia_levels="sum")),
+        ("decor-base", decor.Config(fusion=False, alpha=0.0, bos_queries=0)),
+        ("decor-composition", decor.Config(fusion=False, bos_queries=0)),
+        ("decor-composition-bos", decor.Config(fusion=False)),
+        ("decor-fusion", decor.Config(alpha=0.0, bos_queries=0)),
+        ("decor-fusion-composition", decor.Config(bos_queries=0)),
+        ("pit-coevolving", pit.Config(coevolving=True)),
+        ("pit-no-csa", pit.Config(csa_weight=0.0)),
+        ("pit-no-coevolution", pit.Config(candidates=1)),
+        ("pit-top1-index", pit.Config(ranked="top-1")),
+        ("pit-random-selection", pit.Config(selection="random")),
+        ("pit-no-i2i", pit.Config(pretrained=False)),
     ],
 )
 def test_ablations(name: str, config: Any) -> None:
     assert complete(name, "musical_instruments").config == config
+
+
+def test_what_a_paper_sets_otherwise_on_a_corpus() -> None:
+    """DECOR's table 5, ETEGRec's figure on its weights; a variant and a setting win over it."""
+    found = complete("decor", "industrial_and_scientific").config
+    assert (found.alpha, found.bos_queries, found.patience) == (0.25, 32, 20)
+    assert complete("decor", "video_games").config == decor.Config(patience=10)
+    assert complete("decor-fusion", "industrial_and_scientific").config == decor.Config(alpha=0.0, bos_queries=0)
+    assert complete("decor", "industrial_and_scientific", ["alpha=0.4"]).config.alpha == 0.4
+    assert complete("decor", "industrial_and_scientific_unseen_users").config == found
+    assert complete("etegrec", "video_games").config == etegrec.Config(sia_weight=1e-3)
 
 
 @pytest.mark.parametrize("name", experiments.VARIANTS)

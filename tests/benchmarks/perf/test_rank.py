@@ -10,12 +10,13 @@ from torch import Tensor
 
 from benchmarks.fit import Hardware
 from benchmarks.perf import rank
-from benchmarks.perf.rank import Sides, Trie, items_of
+from benchmarks.perf.rank import Exact, Sides, Trie, decor_around, items_of
 from data_prep.corpus import Corpus
 from models.parts import search
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.seq2seq import T5Sizes
 from models.tiger import SMALL, Tiger
+from tests.models.test_contract import same
 
 T5 = T5Sizes(width=16, inner=16, heads=2, head_width=8, encoder_layers=1, decoder_layers=1)
 
@@ -79,3 +80,18 @@ def test_the_trie_by_hand() -> None:
     sequences: Tensor = torch.tensor([[2, 5], [1, 3], [1, 5], [6, 0], [2, 1]])
     assert items_of(model, sequences).tolist() == [2, 0, 3, 0, 0]
     assert items_of(model, sequences[:, :1]).tolist() == [0] * 5
+
+
+def test_a_decor_has_tigers_weights_around_its_own(tiny_corpus: Corpus) -> None:
+    model = untrained(tiny_corpus, Hardware("cpu"))
+    decor = decor_around(model)
+    assert same(decor.generator.transformer.state_dict(), model.generator.transformer.state_dict())
+    vectors = model.generator.token.weight
+    normed = torch.nn.functional.layer_norm(vectors, vectors.shape[1:])
+    torch.testing.assert_close(decor.generator.token.weight, normed)
+    # Composed inputs, all the same: it is DECOR that is timed.
+    history = torch.tensor([[1, 2, 0], [3, 4, 5]])
+    assert decor.generator.read(history).composition is not None
+    found = Exact(tiny_corpus, Hardware("cpu"), decor, users=12, batch=5)
+    assert found.exact() > 0
+    assert (found.lists > 0).all()

@@ -33,13 +33,16 @@ def modules(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> dict[str, Reco
     # The codebooks of paper size start from k-means of more vectors than this corpus has items.
     quantizer = "models.parts.quantize.ResidualQuantizer.start_from"
     monkeypatch.setattr(quantizer, lambda self, latents, cluster: None)
-    return step.models(setting)
+    return step.contenders(setting)
 
 
 def test_each_turn_trains_its_own_weights(setting: Setting, modules: dict[str, Recommender]) -> None:
     assert moved(modules["step_letter_cpu"], setting) == {"generator"}
     assert moved(modules["step_etegrec_recommender_cpu"], setting) == {"generator", "to_latent", "to_semantic"}
     assert moved(modules["step_etegrec_tokenizer_cpu"], setting) == {"tokenizer"}
+    assert moved(modules["step_decor_cpu"], setting) == {"generator"}
+    assert moved(modules["step_pit_cpu"], setting) == {"generator"}
+    assert moved(modules["step_pit_coevolving_cpu"], setting) == {"generator", "tokenizer", "affinity"}
 
 
 def test_a_step_is_a_pass_divided_by_its_batches(
@@ -65,9 +68,9 @@ def test_a_step_is_a_pass_divided_by_its_batches(
 def test_the_note_states_the_cost(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = {"Letter": 3.0, "Tiger": 2.0}
     monkeypatch.setattr(step, "timer", lambda module, setting: lambda: costs[type(module).__name__])
-    everything = step.models
+    everything = step.contenders
     monkeypatch.setattr("models.parts.quantize.ResidualQuantizer.start_from", lambda self, latents, cluster: None)
-    monkeypatch.setattr(step, "models", lambda setting: dict(list(everything(setting).items())[:1]))
+    monkeypatch.setattr(step, "contenders", lambda setting: dict(list(everything(setting).items())[:1]))
     (made,) = step.step_cpu(setting)
     assert (made.name, made.ours, made.baseline) == ("step_letter_cpu", 3.0, 2.0)
     assert made.note.startswith("1.50 times the cost of TIGER's")

@@ -1,0 +1,150 @@
+"""The papers' analyses, each a table and a picture: `python -m benchmarks analyse NAME --corpus CORPUS`.
+
+A trained model that an analysis needs is taken from the folder of trainings, or trained as `bench` would train it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pandas as pd
+import torch
+
+import models
+from benchmarks import experiments, provenance, run
+from benchmarks.evaluate import BATCH
+from benchmarks.experiments import Experiment
+from benchmarks.fit import Fit
+from data_prep.atomic import atomic_file
+from data_prep.corpus import Corpus
+from models.api import Recommender, Tokenizing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from models.parts.index import ItemIndex
+
+# Name -> module of this package in which a function of that name makes it; imported when its turn comes.
+ANALYSES = {
+    "utilisation": "composition",
+    "prefixes": "composition",
+    "sensitivity": "sensitivity",
+    "entropy": "codes",
+    "index": "codes",
+}
+
+
+class Finding(NamedTuple):
+    """Attributes: table; figure; says, what they show and how it is defined, in a paragraph."""
+
+    table: pd.DataFrame
+    figure: Figure
+    says: str
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What an analysis works with.
+
+    Attributes:
+        source: where the corpus's files come from.
+        names: experiments to analyse; each analysis has its own unless some are given.
+        settings: `key=value` for every one of them.
+        jobs: trainings at a time, where an analysis needs several.
+    """
+
+    bench: run.Bench
+    corpus: Corpus
+    source: str = "auto"
+    names: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+    seed: int = 0
+    jobs: int = 1
+
+    def experiment(self, name: str, *settings: str) -> Experiment:
+        return experiments.complete(name, self.corpus.name, [*self.settings, *settings])
+
+    def recommender(self, name: str) -> Recommender:
+        """The whole model, trained."""
+        experiment = self.experiment(name)
+        trained = models.load(experiment.model).train(experiment.config, *self._given(experiment))
+        return trained.to(self.bench.hardware.device)
+
+    def index(self, name: str) -> ItemIndex:
+        """The codes that the model's tokenizer gives.
+
+        Raises:
+            ValueError: it has none that is finished before the recommender is trained.
+        """
+        experiment = self.experiment(name)
+        model = models.load(experiment.model)
+        if not isinstance(model, Tokenizing):
+            raise ValueError(f"{experiment.model} has no tokenizer that is finished before its recommender is trained")
+        return model.tokenize(experiment.config, *self._given(experiment))
+
+    def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
+        torch.set_num_threads(self.bench.hardware.threads)
+        label = f"{experiment.name} seed {self.seed}"
+        fit = Fit(self.corpus, self.seed, self.bench.work / "fits", label, self.bench.hardware)
+        return run.with_vectors(self.bench, self.corpus, experiment, fit), fit
+
+
+def analyse(name: str, lab: Lab, folder: Path) -> Finding:
+    """Makes an analysis and writes `<folder>/<corpus>-<name>.md` and `.svg`.
+
+    Raises:
+        ValueError: there is no such analysis, or an experiment is not of the model that it is about.
+    """
+    if name not in ANALYSES:
+        raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
+    found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
+    stem = f"{lab.corpus.name}-{name}"
+    with atomic_file(folder / f"{stem}.svg") as file:
+        file.write(_svg(found.figure))
+    parts = [
+        f"# {name.capitalize()} on {lab.corpus.name}",
+        found.table.to_markdown(index=False, floatfmt=".4g"),
+        f"![{found.says.split('. ')[0]}]({stem}.svg)",
+        found.says,
+        _origin(lab),
+    ]
+    with atomic_file(folder / f"{stem}.md") as file:
+        file.write(("\n\n".join(parts) + "\n").encode())
+    return found
+
+
+def panels(*titles: str, width: float = 4.2) -> tuple[Figure, list[Axes]]:
+    """A figure of panels side by side, without a window system behind it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * len(titles), 3.4), layout="constrained")
+    axes = list(figure.subplots(1, len(titles), squeeze=False)[0])
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> bytes:
+    """The same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    drawn = io.BytesIO()
+    with rc_context({"svg.hashsalt": "grbench", "svg.fonttype": "none"}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()
+
+
+def _origin(lab: Lab) -> str:
+    hardware = lab.bench.hardware
+    facts = provenance.collect(
+        threads=hardware.threads, precision=hardware.precision, evaluation_batch=BATCH, device=str(hardware.device)
+    )
+    dirty = " with uncommitted changes" if facts.git_dirty_sha256 else ""
+    corpus = f"{lab.corpus.users:,} users, {lab.corpus.items:,} items, fingerprint `{lab.corpus.fingerprint[:12]}`"
+    return f"Made by `{facts.command}` at commit `{(facts.git_commit or 'unknown')[:12]}`{dirty}; {corpus}."
