@@ -21,7 +21,7 @@ No published number on Amazon-2023.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
 import torch
@@ -144,11 +144,10 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     index, vectors, size = tokenize(config, corpus, fit), torch.from_numpy(corpus.item_vectors()), config.batch_size
     warm = whole_epochs(config.warm_steps, corpus, size) if config.warm_steps else config.warm_epochs
     epochs = whole_epochs(config.steps, corpus, size) if config.steps else config.epochs
-    users = config.valid_users
-    model = fit(
-        "warm-up", lambda: Pit(config, index, vectors), Budget(warm, size, config.warm_patience, valid_users=users)
-    )
-    return fit("co-evolution", lambda: model.evolve(epochs), Budget(epochs, size, config.patience, valid_users=users))
+    first = Budget(warm, size, config.warm_patience, valid_users=config.valid_users)
+    model = fit("warm-up", lambda: Pit(config, index, vectors), first)
+    second = replace(first, epochs=epochs, patience=config.patience)
+    return fit("co-evolution", lambda: model.evolve(epochs), second)
 
 
 class Affinity(nn.Module):
@@ -193,8 +192,7 @@ class Pit(Recommender):
         An item has the sequences that I2T finds best, the warm-up's among them, and I2T's probabilities as weights.
         """
         self.evolving, learns = True, self.config.coevolving
-        warm = self.generator.index.codes[1:, 0]
-        codes, scores = self._proposed(warm)
+        codes, scores = self._proposed(warm=self.generator.index.codes[1:, 0])
         self.register_buffer("codes", F.pad(codes, (0, 0, 0, 0, 1, 0), value=-1))
         self.register_buffer("weights", F.pad(scores.softmax(1), (0, 0, 1, 0)))
         # Of each epoch, the share of items whose heaviest sequence is another than before; -1 where none has ended.
@@ -238,7 +236,7 @@ class Pit(Recommender):
         if self.reference is not None:
             with torch.no_grad():
                 levels = self.generator.vectors(self.reference_token)
-                before = self.reference(self.reference.items(item), codes[:, :-1], levels)
+                before = self.reference.eval()(self.reference.items(item), codes[:, :-1], levels)
             pairs = zip(log_probs, before, strict=True)
             kl = torch.stack([(now.exp() * (now - then)).sum(1).mean() for now, then in pairs])
             loss = loss + config.kl_weight * kl.mean()
@@ -257,7 +255,7 @@ class Pit(Recommender):
     @torch.no_grad()
     def _selected(self, item: Int[Tensor, "B"], read: Read) -> Int[Tensor, "B L"]:
         """Codes of each target's candidate that its history makes the most of; their edges gain weight."""
-        codes = self.codes[item]
+        codes, was_training = self.codes[item], self.training
         held, users = codes[..., 0] >= 0, torch.arange(len(item), device=item.device)
         if self.config.selection == "random":
             choice = held.float().multinomial(1).squeeze(1)
@@ -266,7 +264,7 @@ class Pit(Recommender):
             labels = self.generator.sequence_tokens(codes.clamp(min=0)).flatten(0, 1)
             states = self.generator.states(labels, read.repeat(codes.shape[1]))
             losses = -self.generator.chosen(states, labels).sum(1).view(held.shape)
-            self.generator.train()
+            self.generator.train(was_training)
             choice = minimum_loss(losses.masked_fill(~held, torch.inf), self.weights[item])
         self.weights = selected(self.weights, item, choice, self.config.decay)
         return codes[users, choice]
