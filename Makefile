@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench codes perf board clean
+.PHONY: help setup test lint data bench codes analyse perf board clean
 
 PYTHON ?= python3
 CORPUS ?= planted
@@ -37,6 +37,9 @@ bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec 
 
 codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=... MODELS="tiger letter" SEEDS=n SET="..." BOARD=dir
 	$(RUN) benchmarks codes --corpus $(CORPUS) --models $(or $(MODELS),tiger letter) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))
+
+analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|entropy|index CORPUS=... MODELS=... SET="..." OUT=docs/analyses
+	$(RUN) benchmarks analyse $(or $(NAME),utilisation) --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(OUT),--out $(OUT)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))
 
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore"
 	$(RUN) benchmarks perf $(if $(ONLY),--only $(ONLY))

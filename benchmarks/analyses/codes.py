@@ -95,7 +95,7 @@ def _different(lab: Lab, model: Pit, width: int) -> float:
 
 
 def _histogram(axis: Any, values: Tensor, place: int, of: int, label: str) -> None:
-    count = values.bincount()
+    count = values.bincount().numpy()
     axis.bar(np.arange(len(count)) + (place - of / 2 + 0.5) * 0.8 / of, count, 0.8 / of, label=label)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -100,7 +100,7 @@ def prefixes(lab: Lab) -> Finding:
         f"Prefixes of {LENGTH} codes that most items share, as decoder inputs of {name}, seed {lab.seed}. A prefix's "
         "vector is the mean of its codes' vectors: one for all users where it is static, one per history where it is "
         f"composed (Eq. 18). Histories: at most {CONTEXTS} training pairs whose target has the prefix. The picture has "
-        "the first prefix, projected on the two main axes of all that it shows; colours are true next codes."
+        "the first prefix, as t-SNE by cosine of all that it shows; colours are true next codes."
     )
     return Finding(pd.DataFrame(rows), _scatter(*drawn), says)
 
@@ -120,7 +120,9 @@ def _prefix_vectors(
 
 def _scatter(title: str, static: Tensor, composed: Tensor, following: Tensor, legal: Tensor, true: Tensor) -> Any:
     parts = [part.float().cpu().numpy() for part in (static, composed, following)]
-    star, points, triangles = (PCA(2).fit(np.concatenate(parts)).transform(part) for part in parts)
+    every = np.concatenate(parts)
+    map_ = TSNE(metric="cosine", init="pca", perplexity=min(30.0, (len(every) - 1) / 3), random_state=0)
+    star, points, triangles = np.split(map_.fit_transform(every), np.cumsum([len(part) for part in parts[:2]]))
     figure, axes = panels(f"Prefix {title}, static", f"Prefix {title}, composed by history")
     often = true.unique(return_counts=True)
     shown = often[0][often[1].argsort(descending=True, stable=True)][:COLOURS].tolist()
@@ -129,7 +131,9 @@ def _scatter(title: str, static: Tensor, composed: Tensor, following: Tensor, le
     edges: dict[str, Any] = {"marker": "^", "s": 45, "edgecolors": "black", "linewidths": 0.5}
     for axis in axes:
         axis.scatter(triangles[:, 0], triangles[:, 1], c=marks, label="next code", **edges)
-        axis.set(xlabel="first main axis", ylabel="second main axis")
+        axis.set(xticks=[], yticks=[])
+    axes[1].sharex(axes[0])
+    axes[1].sharey(axes[0])
     axes[0].scatter(star[:, 0], star[:, 1], c="black", marker="*", s=140, label="prefix")
     axes[1].scatter(points[:, 0], points[:, 1], c=colours, s=9, alpha=0.7, label="prefix of a history")
     for axis in axes:
