@@ -19,7 +19,7 @@ HEADER = "<!-- Rendered from the cards by `python -m leaderboards`. Do not edit:
 LEGEND = (
     "Duplicates: share of items that have all their codes in common with another, before and after the method's "
     "repair. Codes in use and entropy of their use (nats; at most the log of the codebook's size) per level; a fourth "
-    "level of TIGER is its suffix. Epochs: trained, and the one that was kept."
+    "level of TIGER is its suffix. Most items: that one sequence names. Epochs: trained, and the one that was kept."
 )
 
 
@@ -35,6 +35,9 @@ class Facts(Section):
     entropy: list[NonNegativeFloat]
     mean_fan_out: list[PositiveFloat]
     largest_fan_out: list[PositiveInt]
+    sequences_per_item: PositiveFloat | None = None  # None in cards from before these three were counted
+    items_per_sequence: PositiveFloat | None = None
+    most_items_per_sequence: PositiveInt | None = None
 
 
 class CodeCard(Section):
@@ -120,4 +123,5 @@ def _row(card: CodeCard) -> dict[str, str]:
         "Duplicates": f"{facts.duplicates_before:.1%}, {facts.duplicates_after:.1%}",
         "Codes in use": f"{', '.join(in_use)} of {', '.join(map(str, facts.sizes))}",
         "Entropy": ", ".join(f"{nats:.2f}" for nats in facts.entropy),
+        "Most items": str(facts.most_items_per_sequence or ""),
     }

@@ -161,10 +161,10 @@ class Affinity(nn.Module):
     def forward(
         self, history: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], x: Float[Tensor, "B M D"]
     ) -> Float[Tensor, "B M"]:
-        """Logits of M candidates. The attention is normalised over the history."""
+        """Logits of M candidates. As in DIN, attention is not normalised: a longer interest weighs more."""
         past, now = torch.broadcast_tensors(history[:, None], x[:, :, None])
         weights = self.attention(torch.cat([past, now, past - now, past * now], 3)).squeeze(3)
-        pooled = weights.float().masked_fill(~mask[:, None], -torch.inf).softmax(2).to(x) @ history
+        pooled = weights.masked_fill(~mask[:, None], 0) @ history
         return self.head(torch.cat([pooled, x, pooled * x], 2)).squeeze(2)
 
 

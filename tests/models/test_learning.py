@@ -15,7 +15,7 @@ from benchmarks.fit import Fit
 from data_prep import planted
 from data_prep.corpus import Corpus
 from leaderboards.metrics import interval, ndcg
-from models import etegrec, letter, sasrec, tiger
+from models import decor, etegrec, letter, pit, sasrec, tiger
 from tests.models.test_contract import with_vectors
 
 # A few epochs of the small configs, picked by a sample of users: enough to see the structure, not to exhaust it.
@@ -36,6 +36,10 @@ LONG = {
         finish_lr=3e-3,
         valid_users=50,
     ),
+    "decor": dataclasses.replace(decor.SMALL, tokenizer_epochs=60, steps=270, warmup=50, valid_users=100),
+    "pit": dataclasses.replace(
+        pit.SMALL, coevolving=True, pretraining_epochs=10, warm_steps=180, steps=90, valid_users=50
+    ),
 }
 SHORT = {
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=4, valid_users=200),
@@ -44,6 +48,8 @@ SHORT = {
     "etegrec": dataclasses.replace(
         etegrec.SMALL, tokenizer_epochs=20, steps=180, warmup=20, warm_epochs=1, finish_epochs=1, valid_users=50
     ),
+    "decor": dataclasses.replace(decor.SMALL, tokenizer_epochs=20, steps=90, warmup=20, valid_users=50),
+    "pit": dataclasses.replace(pit.SMALL, pretraining_epochs=3, warm_steps=45, steps=45, valid_users=20),
 }
 # Of the SASRec whose item vectors a model asks for.
 VECTOR_STEPS = 480
@@ -52,7 +58,8 @@ VECTOR_STEPS = 480
 def per_user_ndcg(name: str, config: Any, corpus: Corpus, folder: Path) -> np.ndarray:
     """`[U]` NDCG@10 on the test part."""
     fit = Fit(corpus, 0, folder / "fits", name)
-    recommender = models.load(name).train(config, with_vectors(corpus, name, config, fit, VECTOR_STEPS), fit)
+    corpus = with_vectors(corpus, name, config, fit, VECTOR_STEPS)
+    recommender = models.load(name).train(config, corpus, fit)
     return ndcg(Grader(corpus, "test", k=10)(recommender).ranks, 10)
 
 
