@@ -211,3 +211,61 @@ def test_suffix_counts_equal_codes_by_item(drawn: tuple[list[Row], tuple[int, ..
     rows, _ = drawn
     expected = [(*row, rows[:number].count(row)) for number, row in enumerate(rows)]
     assert [tuple(row) for row in with_suffix(torch.tensor(rows), len(rows))[1:].tolist()] == expected
+
+
+# Item 1 has two sequences, item 2 one that it shares with item 1, item 3 two, of which it shares one with both.
+EDGES = [[[-1, -1]] * 2, [[0, 1], [2, 0]], [[0, 1], [-1, -1]], [[1, 1], [0, 1]]]
+WEIGHTS = [[0.0, 0.0], [0.6, 0.4], [1.0, 0.0], [0.5, 0.4]]
+
+
+def weighted() -> ItemIndex:
+    return ItemIndex(torch.tensor(EDGES), (3, 2), weights=torch.tensor(WEIGHTS))
+
+
+def test_a_sequence_is_shared_out_by_weight() -> None:
+    index = weighted()
+    expected = [[1, 1], [0.6 / 2, 1], [1 / 2, 1], [1, 0.4 / 2]]
+    torch.testing.assert_close(index.log_share.exp(), torch.tensor(expected))
+    leaf = index.leaves_of(torch.tensor([2]))[0, :1]
+    assert index.items_at(leaf).tolist() == [[1, 2, 3]]
+    torch.testing.assert_close(index.log_shares_at(leaf).exp(), torch.tensor([[0.3, 0.5, 0.2]]))
+    alone = index.leaves_of(torch.tensor([3]))[0, :1]
+    assert index.items_at(alone).tolist() == [[3, 0, 0]]
+    assert index.log_shares_at(torch.cat([alone, torch.tensor([-1])])).tolist() == [[0, 0, 0]] * 2
+
+
+def test_without_weights_each_item_has_the_whole() -> None:
+    index = ItemIndex(torch.tensor(EDGES), (3, 2))
+    assert index.weights is None
+    assert not index.log_share.any()
+    assert not index.log_shares_at(torch.arange(index.leaves)).any()
+
+
+def test_usage_counts_an_item_once() -> None:
+    first, second = weighted().usage()
+    torch.testing.assert_close(first, torch.tensor([0.6 + 1 + 4 / 9, 5 / 9, 0.4]))
+    torch.testing.assert_close(second, torch.tensor([0.4, 2.6]))
+    plain = ItemIndex(torch.tensor(EDGES), (3, 2)).usage()
+    assert [level.tolist() for level in plain] == [[3, 1, 1], [1, 4]]
+
+
+def test_a_card_counts_edges() -> None:
+    card = weighted().card()
+    assert (card["sequences_per_item"], card["items_per_sequence"]) == pytest.approx((5 / 3, 5 / 3))
+    assert card["most_items_per_sequence"] == 3
+    assert card["duplicates_after"] == pytest.approx(3 / 5)
+    share = torch.tensor([0.4, 2.6]) / 3
+    assert card["entropy"][1] == pytest.approx(-float((share * share.log()).sum()))
+
+
+def test_weights_come_with_the_codes() -> None:
+    other = ItemIndex(torch.tensor(EDGES).flip(1), (3, 2), weights=torch.tensor(WEIGHTS).flip(1).clamp(min=0.1))
+    other.load_state_dict(weighted().state_dict())
+    assert torch.equal(other.log_share, weighted().log_share)
+    other.assign(torch.tensor(EDGES)[:, :1])
+    assert other.weights is None
+
+
+def test_a_sequence_without_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="a sequence of weight 0 or less; expected weights above 0"):
+        ItemIndex(torch.tensor(EDGES), (3, 2), weights=torch.tensor(WEIGHTS).mul(torch.tensor([1.0, 0.0])))

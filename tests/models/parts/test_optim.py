@@ -98,6 +98,25 @@ def test_a_training_takes_one_factor_per_step(caplog: pytest.LogCaptureFixture) 
     assert optimizer.param_groups[0]["weight_decay"] == 0.3
 
 
+def test_a_part_may_have_a_rate_of_its_own() -> None:
+    class Halves(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.quick, self.slow, self.frozen = nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 1)
+            self.frozen.requires_grad_(False)
+
+    module = Halves()
+    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(trainer), "estimated_stepping_batches", 10)
+        module.trainer = trainer
+        made = adamw(module, 0.5, 0.1, own_lr={module.slow: 0.25, module.frozen: 0.1})
+    rates = {id(weight): group["lr"] for group in made["optimizer"].param_groups for weight in group["params"]}
+    assert rates == {id(module.quick.weight): 0.5, id(module.quick.bias): 0.5} | {
+        id(weight): 0.25 for weight in module.slow.parameters()
+    }
+
+
 class TestTurns:
     def test_two_epochs_to_a_cycle(self) -> None:
         # Two steps to an epoch; steps that the first side has taken: 0 1 2 2 2 3 4 4, the second: 0 0 0 1 2 2 2 3.
