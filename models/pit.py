@@ -41,8 +41,7 @@ from models.parts.rqvae import mlp
 from models.parts.seq2seq import T5Sizes
 
 RECONSTRUCTION = "the paper's parts are built from its abstract and captions; sizes, weights and schedules are ours"
-# Items whose sequences are searched at once.
-CHUNK = 2_048
+CHUNK = 2_048  # items whose sequences are searched at once
 
 
 @dataclass(frozen=True)
@@ -203,20 +202,19 @@ class Pit(Recommender):
         for part in (self.tokenizer, self.affinity):
             if part is not None:
                 part.requires_grad_(learns)
-        self._reindex(None)
+        self._reindex(None, prune=0.0)
         return self.train()
 
     def on_train_epoch_end(self) -> None:
         """The beam index as this epoch's selections, and what I2T has learned, make it."""
         if self.evolving:
             before = self.codes[1:, 0]
-            self._reindex(self._proposed()[0] if self.config.coevolving else None)
+            self._reindex(self._proposed()[0] if self.config.coevolving else None, self.config.prune)
             self.churn[self.current_epoch] = (self.codes[1:, 0] != before).any(1).float().mean()
 
-    def _reindex(self, fresh: Int[Tensor, "N A L"] | None) -> None:
+    def _reindex(self, fresh: Int[Tensor, "N A L"] | None, prune: float) -> None:
         padded = None if fresh is None else F.pad(fresh, (0, 0, 0, 0, 1, 0), value=-1)
-        edges = Edges(self.codes, self.weights)
-        self.codes, self.weights = refreshed(edges, padded, self.config.prune, self.config.capacity)
+        self.codes, self.weights = refreshed(Edges(self.codes, self.weights), padded, prune, self.config.capacity)
         ranked = self.config.candidates if self.config.ranked == "beam" else 1
         self.generator.index.assign(self.codes[:, :ranked], weights=self.weights[:, :ranked])
 
@@ -256,7 +254,7 @@ class Pit(Recommender):
     def _selected(self, item: Int[Tensor, "B"], read: Read) -> Int[Tensor, "B L"]:
         """Codes of each target's candidate that its history makes the most of; their edges gain weight."""
         codes, was_training = self.codes[item], self.training
-        held, users = codes[..., 0] >= 0, torch.arange(len(item), device=item.device)
+        held = codes[..., 0] >= 0
         if self.config.selection == "random":
             choice = held.float().multinomial(1).squeeze(1)
         else:
@@ -267,7 +265,7 @@ class Pit(Recommender):
             self.generator.train(was_training)
             choice = minimum_loss(losses.masked_fill(~held, torch.inf), self.weights[item])
         self.weights = selected(self.weights, item, choice, self.config.decay)
-        return codes[users, choice]
+        return codes[torch.arange(len(item), device=item.device), choice]
 
     @torch.no_grad()
     def _proposed(self, warm: Int[Tensor, "N L"] | None = None) -> tuple[Int[Tensor, "N B L"], Float[Tensor, "N B"]]:
