@@ -54,7 +54,7 @@ class Lab:
     Attributes:
         source: where the corpus's files come from.
         names: experiments to analyse; each analysis has its own unless some are given.
-        settings: `key=value` for every one of them.
+        settings: `key=value` for every one of them, or `experiment:key=value` for one.
         jobs: trainings at a time, where an analysis needs several.
     """
 
@@ -67,7 +67,17 @@ class Lab:
     jobs: int = 1
 
     def experiment(self, name: str, *settings: str) -> Experiment:
-        return experiments.complete(name, self.corpus.name, [*self.settings, *settings])
+        """
+        Raises:
+            ValueError: what `experiments.complete` raises.
+        """
+        own = [text.removeprefix(f"{name}:") for text in self.settings if self._is_for(text, name)]
+        return experiments.complete(name, self.corpus.name, [*own, *settings])
+
+    @staticmethod
+    def _is_for(setting: str, name: str) -> bool:
+        key = setting.partition("=")[0]
+        return ":" not in key or key.startswith(f"{name}:")
 
     def recommender(self, name: str) -> Recommender:
         """The whole model, trained."""

@@ -157,6 +157,16 @@ def test_an_analysis_is_two_files(lab: Callable[..., Lab], tmp_path: Path, name:
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == [f"planted-{name}.md", f"planted-{name}.svg"]
 
 
+def test_a_setting_may_be_of_one_experiment(lab: Callable[..., Lab]) -> None:
+    here = dataclasses.replace(lab("pit"), settings=("tiger:tokenizer.lr=0.5", "history=3", "pit:codes=8"))
+    assert here.experiment("tiger").config.tokenizer.lr == 0.5
+    found = here.experiment("pit", "decay=0.5").config
+    assert (found.history, found.codes, found.decay) == (3, 8, 0.5)
+    assert here.experiment("pit-no-i2i").config.codes == 32, "a name, not the beginning of one"
+    with pytest.raises(ValueError, match="pit has no option 'widht'"):
+        dataclasses.replace(here, settings=("pit:widht=3",)).experiment("pit")
+
+
 def test_an_unknown_analysis_is_named(lab: Callable[..., Lab], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"no analysis 'utilization'; possible: {', '.join(ANALYSES)}"):
         analyse("utilization", lab("decor"), tmp_path)
