@@ -22,7 +22,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 test: $(READY) ## Run the tests (GRBENCH_DATA=folder adds those on real data)
-	$(RUN) pytest -q
+	$(RUN) pytest -q -n 2 --dist worksteal
 
 lint: $(READY) ## Check style and types
 	$(RUN) ruff check

@@ -34,6 +34,7 @@ TIGER = ("tokenizer_epochs=3", "tokenizer.codes=8", *GENERATOR)
 # Vectors of a SASRec that has learnt little are alike, and so are their codes.
 TIGER_SAS = (*TIGER, "tokenizer.codes=16")
 LETTER = ("tokenizer_epochs=2", "tokenizer.codes=8", "tokenizer.hidden=[16]", *GENERATOR)
+PIT = ("codes=8", "pretraining_epochs=2", "warm_steps=4", *GENERATOR)
 
 
 def shared_sequences(record: Record) -> object:
@@ -447,6 +448,15 @@ def test_a_model_that_wants_text_where_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="corpus corner_shop has no item text for 'tfidf'"):
         run(Bench(tmp_path / "board", tmp_path), corpus, complete("tiger", "all_beauty"), 0)
     assert not (tmp_path / "board").exists()
+
+
+def test_a_reconstruction_says_so(ran: Callable[..., Run], bench: Bench, corpus: Corpus) -> None:
+    record = ran("pit", *PIT).record
+    assert record.notes[0].startswith("reconstruction: the paper's parts are built from its abstract and captions")
+    assert [stage.name for stage in record.cost.stages] == ["pretraining", "warm-up", "co-evolution"]
+    assert record.code_card is not None
+    assert 1 <= record.code_card["sequences_per_item"] <= 4
+    assert not any("reconstruction" in note for note in ran("tiger", *TIGER).record.notes)
 
 
 def ranks_by_popularity(corpus: Corpus) -> list[int]:
