@@ -88,6 +88,26 @@ class TestSelection:
         expected = selected(before, TARGET, torch.tensor(choices), 0.99)
         torch.testing.assert_close(model.weights, expected)
 
+    def test_dropout_does_not_choose(self) -> None:
+        """It is in what was read of the history, alike for all candidates, and in none of their own scores."""
+        model = made(t5=dataclasses.replace(CONFIG.t5, dropout=0.5)).train()
+        read = model.generator.read(HISTORY)
+        weights = model.weights.clone()
+        found = []
+        for seed in range(8):
+            torch.manual_seed(seed)
+            model.weights = weights.clone()
+            found.append(model._selected(TARGET, read).tolist())
+        assert all(codes == found[0] for codes in found)
+        assert model.generator.training
+
+    def test_a_place_without_candidate_is_never_taken(self) -> None:
+        for selection in ("random", "minimum-loss"):
+            model = made(selection=selection, capacity=1)
+            assert (model.codes[TARGET] == -1).any()
+            for _ in range(20):
+                assert model._selected(TARGET, model.generator.read(HISTORY)).min() >= 0
+
     def test_at_random_each_is_taken(self) -> None:
         model = made(selection="random", decay=0.5)
         torch.manual_seed(0)
@@ -134,6 +154,41 @@ class TestEvolution:
         model._reindex(None, 0.05)
         assert torch.equal(model.codes, warm.generator.index.codes)
 
+    def test_capacity_holds_from_the_start(self) -> None:
+        named = [tuple(codes) for item in made(capacity=1).codes[1:].tolist() for codes in item[1:] if codes[0] >= 0]
+        assert len(set(named)) == len(named) > 0, "heaviest edges apart, a sequence names one item"
+        assert made().generator.index.largest_group > 1
+
+    @pytest.mark.parametrize("coevolving", [False, True])
+    def test_the_end_of_an_epoch_prunes_and_renews(self, coevolving: bool) -> None:
+        """Where I2T learns on, what it has come to propose fills the places; churn counts the heaviest alone."""
+        model = made(coevolving=coevolving, prune=0.5)
+        model.weights = torch.tensor([0.1, 0.3, 0.5, 0.1]).expand(ITEMS + 1, -1) * (model.codes[..., 0] >= 0)
+        with torch.no_grad():
+            for weight in model.tokenizer.parameters():
+                weight.add_(torch.randn_like(weight) * 0.5)
+        before, proposed = model.codes.clone(), model._proposed()[0]
+        model.on_train_epoch_end()
+        moved, renewed = 0, 0
+        for item in range(1, ITEMS + 1):
+            old = [tuple(codes) for codes in before[item].tolist()]
+            assert old[2] != (-1,) * LEVELS
+            fresh = [tuple(codes) for codes in proposed[item - 1].tolist() if tuple(codes) not in old]
+            expected = [old[2], old[1], *(fresh[:2] if coevolving else [])]
+            found = [tuple(codes) for codes in model.codes[item].tolist() if codes[0] >= 0]
+            assert found == expected
+            moved += found[0] != old[0]
+            renewed += len(found) - 2
+        assert model.churn.tolist() == [moved / ITEMS, -1, -1, -1, -1]
+        assert (renewed > 0) == coevolving
+        assert torch.equal(model.generator.index.codes, model.codes)
+
+    def test_i2t_proposes_without_dropout(self) -> None:
+        model = made(i2t=dataclasses.replace(CONFIG.i2t, dropout=0.5)).train()
+        found = [model._proposed() for _ in range(3)]
+        assert all(torch.equal(codes, found[0][0]) and torch.equal(scores, found[0][1]) for codes, scores in found)
+        assert model.training
+
     def test_histories_have_the_heaviest_sequence(self) -> None:
         model = made()
         tokens = model.generator.item_tokens(torch.tensor([4]))
@@ -167,13 +222,14 @@ class TestLoss:
         codes = model.codes[TARGET, 0]
         u2t, i2t = self.parts(model, codes)
         torch.testing.assert_close(model.training_step(BATCH, 0), u2t + i2t)  # no divergence yet
+        start = made(evolved=False, csa_weight=0.0)
         with torch.no_grad():
-            for weight in model.tokenizer.parameters():
+            for weight in (*model.tokenizer.parameters(), model.generator.token.weight):
                 weight.add_(torch.randn_like(weight) * 0.1)
         u2t, i2t = self.parts(model, codes)
-        assert model.reference is not None
-        now = model.tokenizer(model.tokenizer.items(TARGET), codes[:, :-1], model.generator.vectors())
-        then = model.reference(model.reference.items(TARGET), codes[:, :-1], model.generator.vectors())
+        now, then = (
+            one.tokenizer(one.tokenizer.items(TARGET), codes[:, :-1], one.generator.vectors()) for one in (model, start)
+        )
         kl = np.mean(
             [F.kl_div(q, p, reduction="batchmean", log_target=True).item() for p, q in zip(now, then, strict=True)]
         )
@@ -341,7 +397,9 @@ class TestTraining:
     def test_the_tokenizer_is_frozen_or_evolves(self, straight: Trained, corpus: Corpus, tmp_path: Path) -> None:
         model = straight.model
         learns = model.config.coevolving
-        assert all(weight.requires_grad == learns for weight in model.tokenizer.parameters())
+        assert model.affinity is not None
+        for part in (model.tokenizer, model.affinity):
+            assert all(weight.requires_grad == learns for weight in part.parameters())
         held = model.codes[1:, :, 0] >= 0
         torch.testing.assert_close(model.weights[1:].sum(1), torch.ones(40))
         assert held[:, 0].all()
@@ -444,6 +502,7 @@ class TestWarmStart:
         vectors = np.zeros((9, 4), np.float32)
         vectors[1:5, 0], vectors[5:, 1] = 1, 1
         vectors[1:] += np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32) * 0.01
+        vectors[1:] *= np.array([1, 50, 2, 40, 30, 1, 20, 2], np.float32)[:, None]  # length says nothing
         corpus = Corpus(
             "hand",
             np.arange(8, dtype=np.int32) + 1,
