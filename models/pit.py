@@ -12,7 +12,6 @@ In the paper's offline experiments I2T is frozen after the warm-up: that is `pit
 An item's score is the log-sum-exp over its sequences of log P(sequence | history) + log(its part of the sequence); the
 parts, the edges' weights over those of all items that share the sequence, are fixed when a list is made. The target's
 selection is a matter of training alone: history and candidates of an evaluation come from the index as it was saved.
-
 No published number on Amazon-2023.
 
     make bench MODELS="pit pit-coevolving" CORPUS=musical_instruments SET="vectors=npz"
@@ -86,7 +85,7 @@ class Config:
     decay: float = 0.99
     """Of an edge's weight at each selection of its item."""
     prune: float = 0.05
-    """Edges lighter than this part of their item's heaviest go at the end of an epoch."""
+    """Edges lighter than this part of their item's heaviest go, at the start and at the end of every epoch."""
     capacity: int = 16
     """Items that a sequence may name, heaviest edges of items apart."""
     lr: float = tuned(1e-3, low=3e-4, high=3e-3, log=True)
@@ -188,7 +187,8 @@ class Pit(Recommender):
     def evolve(self, epochs: int) -> Pit:
         """The same model at the start of its second stage.
 
-        An item has the sequences that I2T finds best, the warm-up's among them, and I2T's probabilities as weights.
+        An item has the sequences that I2T finds best, the warm-up's among them, with I2T's probabilities as weights;
+        those that are too light go at once.
         """
         self.evolving, learns = True, self.config.coevolving
         codes, scores = self._proposed(warm=self.generator.index.codes[1:, 0])
@@ -199,23 +199,23 @@ class Pit(Recommender):
         if learns:
             self.reference = copy.deepcopy(self.tokenizer).requires_grad_(False)
             self.register_buffer("reference_token", self.generator.token.weight.detach().clone())
-        for part in (self.tokenizer, self.affinity):
-            if part is not None:
-                part.requires_grad_(learns)
-        self._reindex(None, prune=0.0)
+        for part in filter(None, (self.tokenizer, self.affinity)):
+            part.requires_grad_(learns)
+        self._reindex(None)
         return self.train()
 
     def on_train_epoch_end(self) -> None:
         """The beam index as this epoch's selections, and what I2T has learned, make it."""
         if self.evolving:
             before = self.codes[1:, 0]
-            self._reindex(self._proposed()[0] if self.config.coevolving else None, self.config.prune)
+            self._reindex(self._proposed()[0] if self.config.coevolving else None)
             self.churn[self.current_epoch] = (self.codes[1:, 0] != before).any(1).float().mean()
 
-    def _reindex(self, fresh: Int[Tensor, "N A L"] | None, prune: float) -> None:
+    def _reindex(self, fresh: Int[Tensor, "N A L"] | None) -> None:
         padded = None if fresh is None else F.pad(fresh, (0, 0, 0, 0, 1, 0), value=-1)
-        self.codes, self.weights = refreshed(Edges(self.codes, self.weights), padded, prune, self.config.capacity)
-        ranked = self.config.candidates if self.config.ranked == "beam" else 1
+        config, edges = self.config, Edges(self.codes, self.weights)
+        self.codes, self.weights = refreshed(edges, padded, config.prune, config.capacity)
+        ranked = config.candidates if config.ranked == "beam" else 1
         self.generator.index.assign(self.codes[:, :ranked], weights=self.weights[:, :ranked])
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -290,7 +290,7 @@ class Pit(Recommender):
         config = self.config
         schedule: Schedule = "cosine" if self.evolving else "constant"
         warmup = int(config.warmup * self.trainer.estimated_stepping_batches)
-        slower = [part for part in (self.tokenizer, self.affinity) if part is not None]
+        slower = filter(None, (self.tokenizer, self.affinity))
         return adamw(self, config.lr, config.weight_decay, schedule, warmup, dict.fromkeys(slower, config.i2t_lr))
 
 
