@@ -112,14 +112,14 @@ def render(board: Path, corpus: str) -> Path:
 
 
 def _row(card: CodeCard) -> dict[str, str]:
-    facts, tokenizer = card.card, card.stages[-1]
+    facts, trained = card.card, card.stages[-1:]  # clusters alone take no training
     in_use = [f"{share * size:.0f}" for share, size in zip(facts.utilisation, facts.sizes, strict=True)]
     return {
         "Experiment": card.experiment,
         "Key": card.key,
         "Seed": str(card.seed),
         "Vectors": ", ".join(str(info) for info in (card.vectors, card.collaborative) if info),
-        "Epochs": f"{tokenizer.epochs}, {tokenizer.best_epoch}",
+        "Epochs": "".join(f"{stage.epochs}, {stage.best_epoch}" for stage in trained),
         "Duplicates": f"{facts.duplicates_before:.1%}, {facts.duplicates_after:.1%}",
         "Codes in use": f"{', '.join(in_use)} of {', '.join(map(str, facts.sizes))}",
         "Entropy": ", ".join(f"{nats:.2f}" for nats in facts.entropy),

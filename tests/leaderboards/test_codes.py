@@ -74,6 +74,15 @@ def test_the_table_counts_codes_of_each_level(tmp_path: Path) -> None:
     assert "tiger: small sizes" in text
 
 
+def test_clusters_take_no_training_and_a_card_may_count_items_per_sequence(tmp_path: Path) -> None:
+    card = card_of("pit-no-i2i", stages=[])
+    facts = card.card.model_copy(update={"most_items_per_sequence": 7})
+    write(tmp_path, card.model_copy(update={"card": facts}))
+    (row,) = [line for line in render(tmp_path, "toys").read_text().splitlines() if line.startswith("| pit")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert (cells[4], cells[-1]) == ("", "7")
+
+
 def test_the_command_renders_rows_and_cards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, card_of("tiger"))
     assert main(["--board", str(tmp_path)]) == 0
