@@ -13,8 +13,8 @@ from torch.nn.utils import parametrize
 
 from data_prep.corpus import ItemVectors
 from models import tiger
-from models.api import Batch, Budget, Corpus, Fit
-from models.decor import Config, Contextual, Decor, Fusion, train
+from models.api import Batch, Budget, Corpus, Examples, Fit
+from models.decor import Config, Contextual, Decor, Fusion, tokenize, train
 from models.parts.index import ItemIndex
 from models.parts.ranking import rank_scores
 from models.parts.rqvae import RqVae, RqVaeConfig
@@ -152,6 +152,17 @@ class TestContext:
             composed = contextual.compose(context, candidates)[user].detach()
             np.testing.assert_allclose(composed, a @ candidates.numpy(), atol=1e-5)
 
+    def test_the_weights_of_a_history_are_those_that_its_composition_has(self) -> None:
+        model = made(alpha=0.3)
+        with torch.no_grad():
+            composition, levels = model.generator.read(HISTORY).composition, model.composition_weights(HISTORY)
+            assert composition is not None
+            assert len(levels) == 2, "none of the suffix"
+            for place, (weights, vectors) in enumerate(zip(levels, model.generator.vectors()[:2], strict=True), 1):
+                torch.testing.assert_close(weights.sum(1), torch.ones(4))
+                torch.testing.assert_close(0.3 * weights @ vectors, composition.added[:, place])
+        assert made(alpha=0.0, bos_queries=0).composition_weights(HISTORY) == []
+
 
 def inputs_of(model: Decor, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """What the decoder reads for the targets."""
@@ -282,6 +293,22 @@ class TestGradients:
             assert codes.grad is not None
             assert [level.grad is not None for level in levels] == [not detached, not detached, False]
 
+    def test_detaching_candidates_changes_nothing_else(self) -> None:
+        """All but their vectors: with learned vectors alone, those of the tokens get less, the rest the same."""
+        losses, gradients = [], []
+        for detached in (True, False):
+            model = made(fusion=False, detached_candidates=detached)
+            loss = model.training_step(BATCH, 0)
+            losses.append(loss)
+            names, weights = zip(*model.named_parameters(), strict=True)
+            gradients.append(dict(zip(names, torch.autograd.grad(loss, weights), strict=True)))
+        assert torch.equal(*losses)
+        apart = [name for name, one in gradients[0].items() if not torch.allclose(one, gradients[1][name], atol=1e-6)]
+        assert apart == ["generator.token.weight"]
+        # Composed are the levels that are read, not the suffix, whose level is last, and no special token.
+        changed = (gradients[0][apart[0]] - gradients[1][apart[0]]).abs().amax(1) > 1e-6
+        assert changed.nonzero()[:, 0].tolist() == list(range(1, 1 + 2 * CODES))
+
     def test_sharing_the_fused_vectors_in_a_step_changes_no_gradient(self) -> None:
         model = made()
         loss = model.training_step(BATCH, 0)
@@ -341,21 +368,26 @@ class TestTraining:
 
     def test_the_recommender_has_the_tokenizers_codes_and_code_vectors(self) -> None:
         stages: dict[str, tuple[nn.Module, Budget]] = {}
+        seen = {"tokenizer": list(range(1, 13)), "recommender": None}
 
-        def untrained(stage: str, build: Any, budget: Budget, examples: Any = None) -> nn.Module:
+        def untrained(stage: str, build: Any, budget: Budget, examples: Examples | None = None) -> nn.Module:
+            # A tokenizer learns items, 1 to 12; a recommender the corpus's pairs.
+            assert (sorted(examples.target.tolist()) if examples else None) == seen[stage]
             stages[stage] = (build(), budget)
             return stages[stage][0]
 
         fit: Fit = untrained  # type: ignore[assignment]
         torch.manual_seed(2)
-        model = train(CONFIG, self.corpus(), fit)
+        model = train(dataclasses.replace(CONFIG, valid_users=7), self.corpus(), fit)
         assert isinstance(model, Decor)
         tokenizer, first = stages["tokenizer"]
         assert isinstance(tokenizer, RqVae)
-        assert (first.epochs, first.batch_size, first.patience) == (20_000, 1_024, 20_000)
-        second = stages["recommender"][1]
-        assert (second.epochs, second.batch_size, second.patience, second.clip) == (200, 256, 20, 1.0)
+        # Patience for all epochs: a tokenizer never stops early.
+        assert first == Budget(20_000, 1_024, patience=20_000, check_every=500)
+        assert stages["recommender"][1] == Budget(200, 256, patience=20, valid_users=7)
         assert torch.equal(model.generator.index.codes[1:, 0, :2], tokenizer.item_codes())
+        torch.manual_seed(2)
+        assert torch.equal(tokenize(CONFIG, self.corpus(), fit).codes, model.generator.index.codes)
         books = fusion_of(model)[0].pretrained[1 : 1 + 2 * CODES]
         assert torch.equal(books, tokenizer.quantizer.codebooks.detach().flatten(0, 1))
         torch.manual_seed(2)
@@ -368,13 +400,23 @@ class TestTraining:
             train(config, self.corpus(), lambda *given: nn.Identity())  # type: ignore[arg-type]
 
 
-def test_a_checkpoint_carries_all_and_mixes_nothing() -> None:
+def test_a_checkpoint_carries_all() -> None:
+    """Code vectors and queries too: the copy was made of others."""
     source, copy = made(), made(seed=1)
-    expected = source.rank(HISTORY, 9)
+    assert not torch.equal(fusion_of(copy)[0].pretrained, fusion_of(source)[0].pretrained)
     copy.load_state_dict(source.state_dict())
+    expected = source.rank(HISTORY, 9)
+    assert torch.equal(copy.rank(HISTORY, 9).items, expected.items)
     assert torch.equal(copy.rank(HISTORY, 9).scores, expected.scores)
-    original = "generator.token.parametrizations.weight.original"
-    mixed = {**source.state_dict(), original: made(seed=2).state_dict()[original]}
+
+
+@pytest.mark.parametrize(
+    "name", ["index.codes", "token.parametrizations.weight.original", "token.parametrizations.weight.0.fuse.weight"]
+)
+def test_codes_and_embeddings_of_two_models_do_not_go_together(name: str) -> None:
+    state, name = made().state_dict(), f"generator.{name}"
+    mixed = {**state, name: state[name].clone()}
+    mixed[name][-1] = mixed[name][-2]
     with pytest.raises(ValueError, match="do not belong together"):
         made().load_state_dict(mixed)
 

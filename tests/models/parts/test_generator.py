@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from itertools import product
+from random import Random
 
 import pytest
 import safetensors.torch
@@ -10,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.parts.generator import CodeGenerator, Style
+from models.api import Ranking
+from models.parts.generator import CodeGenerator, Compose, Composition, Style
 from models.parts.index import ItemIndex
 from models.parts.seq2seq import Encoded, T5Sizes
 
@@ -26,38 +29,69 @@ HISTORY = torch.tensor([history + [0] * (4 - len(history)) for history in HISTOR
 TARGET = torch.tensor([9, 1, 3, 13, 12, 8])
 USERS = len(HISTORIES)
 STYLES: tuple[Style, ...] = ("vocabulary", "level")
+# Tokens of the levels: from the first to before the last.
+BOUNDS = [(1, 5), (5, 8), (8, 10)]
+# Parts of the own vectors that a composition keeps.
+KEEP = torch.tensor([0.0, 0.3, 0.8])
 
 
 def index_of(rows: list[Row] = ROWS) -> ItemIndex:
     return ItemIndex(torch.tensor([(-1,) * len(SIZES), *rows]), SIZES)
 
 
-def made(style: Style, rows: list[Row] = ROWS, seed: int = 0) -> CodeGenerator:
+def made(
+    style: Style,
+    rows: list[Row] = ROWS,
+    seed: int = 0,
+    index: ItemIndex | None = None,
+    compose: Compose | None = None,
+    tied: bool = True,
+) -> CodeGenerator:
     torch.manual_seed(seed)
-    generator = CodeGenerator(T5, index_of(rows), style).eval()
+    generator = CodeGenerator(T5, index or index_of(rows), style, compose, tied).eval()
     with torch.no_grad():  # far from the even distribution of a fresh model
         for weight in generator.parameters():
             weight.add_(torch.randn_like(weight) * 0.5)
     return generator
 
 
-def tokens_of(item: int) -> list[int]:
-    return [1 + sum(SIZES[:level]) + code for level, code in enumerate(ROWS[item - 1])]
+def tokens_of(row: Row) -> list[int]:
+    return [first + code for (first, _), code in zip(BOUNDS, row, strict=True)]
+
+
+def composed(codes: Tensor, mask: Tensor, levels: list[Tensor]) -> Composition:
+    """Any composition will do: here the mean over a history's codes, and of each level's codes."""
+    count = mask.sum(1, keepdim=True)
+    context = (codes * mask[..., None]).sum(1) / count
+    added = [torch.tanh(context) * (place + 1) + level.mean(0) for place, level in enumerate(levels)]
+    return Composition(KEEP, torch.stack(added, 1))
 
 
 def teacher_forced(generator: CodeGenerator, user: int, item: int, temperature: float = 1.0) -> Tensor:
-    """`[L]` log-probabilities of the codes of an item; each user alone, so that there is no padding."""
-    inputs = [token for past in HISTORIES[user] for token in tokens_of(past)]
-    inputs += [10] * (generator.style == "vocabulary")
+    return forced(generator, user, ROWS[item - 1], temperature)
+
+
+def forced(generator: CodeGenerator, user: int, row: Row, temperature: float = 1.0, read: list[Row] = ROWS) -> Tensor:
+    """`[L]` log-probabilities of the codes of a sequence; each user alone, so that there is no padding.
+
+    `read`: the sequences by which histories name the items.
+    """
+    past = [token for item in HISTORIES[user] for token in tokens_of(read[item - 1])]
+    inputs = past + [10] * (generator.style == "vocabulary")
     encoded = generator.transformer.encode(
         generator.token(torch.tensor([inputs])), torch.ones(1, len(inputs), dtype=torch.bool)
     )
-    labels = tokens_of(item)
-    states = generator.transformer.decode(generator.token(torch.tensor([[0, *labels[:-1]]])), encoded)[0]
-    every, found = generator.token.weight, []
-    for state, label, (first, end) in zip(states, labels, [(1, 5), (5, 8), (8, 10)], strict=True):
+    labels, table = tokens_of(row), generator.token.weight
+    fed = table[[0, *labels[:-1]]]
+    if generator.compose is not None:
+        context = torch.tanh(torch.stack([table[token] for token in past]).sum(0) / len(past))
+        means = [table[first:end].sum(0) / (end - first) for first, end in BOUNDS]
+        fed = torch.stack([KEEP[i] * fed[i] + (i + 1) * context + means[i] for i in range(3)])
+    states = generator.transformer.decode(fed[None], encoded)[0]
+    every, found = table if generator.head is None else generator.head.weight, []
+    for state, label, (first, end) in zip(states, labels, BOUNDS, strict=True):
         if generator.style == "vocabulary":
-            logits = every @ state / math.sqrt(16)
+            logits = every @ state / (math.sqrt(16) if generator.head is None else 1)
         else:
             logits, label = every[first:end] @ state, label - first
         found.append(-F.cross_entropy(logits[None] / temperature, torch.tensor([label])))
@@ -133,11 +167,12 @@ def test_scores_are_teacher_forced(style: Style) -> None:
     torch.testing.assert_close(generator.score(HISTORY, items), torch.tensor(expected), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("composes", [False, True])
 @pytest.mark.parametrize("style", STYLES)
 @torch.inference_mode()
-def test_steps_agree_with_scores(style: Style) -> None:
+def test_steps_agree_with_scores(style: Style, composes: bool) -> None:
     """Two prefixes of each user at once, of the target and of item 4."""
-    generator = made(style)
+    generator = made(style, compose=composed if composes else None)
     items = torch.stack([TARGET, torch.full_like(TARGET, 4)], 1)
     codes, user = generator.index.codes[items.flatten(), 0], torch.arange(USERS).repeat_interleave(2)
     step, cache, total = generator.steps(HISTORY), None, torch.zeros(2 * USERS)
@@ -150,6 +185,57 @@ def test_steps_agree_with_scores(style: Style) -> None:
         log_probs = log_probs[user] if level == 0 else log_probs
         total = total + log_probs.gather(1, codes[:, level : level + 1])[:, 0]
     torch.testing.assert_close(total.view(USERS, 2), generator.score(HISTORY, items), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("style", STYLES)
+@torch.inference_mode()
+def test_what_a_history_composes_is_added_to_what_is_kept(style: Style, tied: bool) -> None:
+    generator = made(style, compose=composed, tied=tied)
+    items = torch.arange(1, 14).expand(USERS, -1)
+    expected = torch.tensor(
+        [[float(teacher_forced(generator, user, item).sum()) for item in range(1, 14)] for user in range(USERS)]
+    )
+    torch.testing.assert_close(generator.score(HISTORY, items), expected, atol=1e-4, rtol=1e-5)
+    of_targets = expected[torch.arange(USERS), TARGET - 1]
+    torch.testing.assert_close(loss_of(generator), -of_targets.mean() / 3)
+    generator.compose = None
+    assert (generator.score(HISTORY, items) - expected).abs().mean() > 0.1
+
+
+@torch.inference_mode()
+def test_a_composition_is_of_codes_alone() -> None:
+    """Of the codes of the history, without the end token, and of all codes of each level; the start keeps nothing."""
+    generator = made("vocabulary", compose=composed)
+    labels = generator.item_tokens(TARGET)
+    before = generator.states(labels, generator.read(HISTORY))
+    generator.token.weight[0] += 1  # the start token, and padding
+    torch.testing.assert_close(generator.states(labels, generator.read(HISTORY)), before)
+    composition = generator.read(HISTORY).composition
+    generator.token.weight[10] += 1  # the end token
+    changed = generator.read(HISTORY).composition
+    assert composition is not None
+    assert changed is not None
+    torch.testing.assert_close(changed.added, composition.added)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@torch.inference_mode()
+def test_an_untied_head_alone_is_the_output_and_is_not_scaled(style: Style) -> None:
+    generator = made(style, tied=False)
+    assert generator.head is not None
+    assert generator.head.weight.shape == generator.token.weight.shape
+    assert generator.head.bias is None
+    generator.head.weight.zero_()
+    generator.head.weight[:, 0] = torch.tensor([1.0, 0.0, 2.0, 1.0, 3.0, 0.0, 1.0, 0.0, 2.0, 0.0, 4.0])[
+        : len(generator.head.weight)
+    ]
+    state = F.pad(torch.tensor([[math.log(2.0)]]), (0, 15))
+    # Powers of two; all of a vocabulary sum to 42, those of a level to 15, 4 and 5.
+    sums = [42, 42, 42] if style == "vocabulary" else [15, 4, 5]
+    for level, (sum_, expected) in enumerate(zip(sums, [[1, 4, 2, 8], [1, 2, 1], [4, 1]], strict=True)):
+        found = generator.log_probs(level, state).exp()[0]
+        torch.testing.assert_close(found, torch.tensor(expected) / sum_)
 
 
 @torch.inference_mode()
@@ -263,3 +349,88 @@ def test_new_names_and_new_weights_make_a_new_bond() -> None:
     bonds.append(generator.state_dict()["_extra_state"])
     assert len({bytes(bond.tolist()) for bond in bonds}) == 3
     made("level", seed=1).load_state_dict(generator.state_dict())
+
+
+class TestSeveralSequences:
+    """Items 1 to 13 have one to three of all 24 sequences each, most of which several items share."""
+
+    EVERY = tuple(product(*map(range, SIZES)))
+
+    def items(self) -> list[dict[Row, float]]:
+        """The sequences of each item, and their weights."""
+        draw = Random(0)
+        return [
+            {row: draw.choice([0.1, 0.5, 1.0, 2.0]) for row in draw.sample(self.EVERY, draw.randint(1, 3))}
+            for _ in range(13)
+        ]
+
+    def index(self, weighted: bool) -> ItemIndex:
+        codes, weights = torch.full((14, 3, 3), -1), torch.full((14, 3), -1.0)
+        for number, item in enumerate(self.items(), 1):
+            codes[number, : len(item)] = torch.tensor(list(item))
+            weights[number, : len(item)] = torch.tensor(list(item.values()))
+        return ItemIndex(codes, SIZES, weights=weights if weighted else None)
+
+    def expected(self, generator: CodeGenerator, user: int, weighted: bool) -> list[float]:
+        """The scores of all items: a sequence's probability is dealt out by weight, an item sums what it gets."""
+        items = self.items()
+        read = [next(iter(item)) for item in items]
+        probability = {row: math.exp(forced(generator, user, row, read=read).sum()) for row in self.EVERY}
+        total = {row: sum(item.get(row, 0.0) for item in items) for row in self.EVERY}
+        return [
+            math.log(sum(probability[row] * (weight / total[row] if weighted else 1) for row, weight in item.items()))
+            for item in items
+        ]
+
+    @pytest.mark.parametrize("composes", [False, True])
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("style", STYLES)
+    @torch.inference_mode()
+    def test_scores_and_lists_are_brute_force(self, style: Style, weighted: bool, composes: bool) -> None:
+        generator = made(style, index=self.index(weighted), compose=composed if composes else None)
+        users, history = 3, HISTORY[:3]
+        expected = [self.expected(generator, user, weighted) for user in range(users)]
+        scores = generator.score(history, torch.arange(1, 14).expand(users, -1))
+        torch.testing.assert_close(scores, torch.tensor(expected), atol=1e-4, rtol=1e-5)
+        # Sequences that name no item hold places of a free beam.
+        free = generator.beam(history, 40, width=24, constrained=False)
+        for k, found in ((13, free), *((k, generator.beam(history, k, width=24)) for k in (1, 5, 13))):
+            self.assert_best(found, expected, k)
+        for k in (1, 5, 13):
+            found = generator.rank(history, k)
+            assert found.certified.all()
+            self.assert_best(found, expected, k)
+
+    def assert_best(self, found: Ranking, expected: list[list[float]], k: int) -> None:
+        for items, scores, every in zip(found.items, found.scores, expected, strict=True):
+            named = items[items > 0].tolist()
+            assert len(named) == len(set(named)) == k
+            # Not item by item: rounding may swap two that are as good as equal.
+            best = pytest.approx(sorted(every, reverse=True)[:k], abs=1e-3)
+            assert [every[item - 1] for item in named] == best
+            assert scores[items > 0].tolist() == best
+
+    @torch.inference_mode()
+    def test_a_shared_sequence_is_dealt_out_by_weight(self) -> None:
+        """Items 1 and 2 have one sequence in common and nothing else, with weights 3 and 1."""
+        codes = torch.tensor([[(-1, -1, -1)] * 2, *[[(2, 0, 1), (-1, -1, -1)]] * 2, [(0, 2, 1), (1, 1, 1)]])
+        index = ItemIndex(codes, SIZES, weights=torch.tensor([[0.0, 0.0], [3.0, 0.0], [1.0, 0.0], [5.0, 0.2]]))
+        generator = made("level", index=index)
+        (first, second, third) = generator.score(torch.tensor([[3]]), torch.tensor([[1, 2, 3]]))[0]
+        assert float(first - second) == pytest.approx(math.log(3), abs=1e-5)
+        alone = made("level", index=ItemIndex(codes, SIZES))
+        whole = alone.score(torch.tensor([[3]]), torch.tensor([[1, 2, 3]]))[0]
+        assert float(first.exp() + second.exp()) == pytest.approx(float(whole[0].exp()), rel=1e-4)
+        # Item 3 shares none of its sequences: it has the whole of each, whatever the weights.
+        assert float(third) == pytest.approx(float(whole[2]), rel=1e-5)
+
+
+def test_the_tokens_of_sequences_and_the_vectors_of_levels_by_hand() -> None:
+    generator = made("vocabulary")
+    codes = torch.tensor([[[0, 0, 0], [3, 2, 1]], [[1, 1, 1], [2, 0, 1]]])
+    expected = [[[1, 5, 8], [4, 7, 9]], [[2, 6, 9], [3, 5, 9]]]
+    assert generator.sequence_tokens(codes).tolist() == expected
+    table = torch.arange(11.0)[:, None].expand(-1, 3)
+    assert [level[:, 0].tolist() for level in generator.vectors(table)] == [[1, 2, 3, 4], [5, 6, 7], [8, 9]]
+    for level, (first, end) in zip(generator.vectors(), BOUNDS, strict=True):
+        assert torch.equal(level, generator.token.weight[first:end])
