@@ -29,11 +29,11 @@ LIBRARIES = (
     "torch",
     "transformers",
 )
-# A bench writes its rows here, which must not make the next run's checkout a changed one.
-ROWS = (
+# A bench writes its rows and an analysis its pictures here, which must not make the next run's checkout a changed one.
+OUTPUT = (
+    ":(exclude,glob)docs/analyses/**",
     ":(exclude,glob)leaderboards/v*/*/**",
-    ":(exclude,glob)leaderboards/v*/*.md",
-    ":(exclude,glob)leaderboards/v*/*.csv",
+    *(f":(exclude,glob)leaderboards/v*/*.{ending}" for ending in ("md", "csv", "tex", "sha256", "html")),
 )
 
 
@@ -78,13 +78,13 @@ def git_commit(root: Path) -> str:
 def git_dirty_sha256(root: Path) -> str | None:
     """Hash of what differs from the commit: changes, and untracked files that git does not ignore; None if nothing.
 
-    Rows and rendered tables of a board do not count: a bench writes them.
+    Rows and rendered tables of a board, and analyses, do not count: they are what a run writes.
 
     Raises:
         ValueError: `root` is no checkout with a commit.
     """
-    changes = _git(root, "diff", "--binary", "--no-ext-diff", "HEAD", "--", ".", *ROWS)
-    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", *ROWS)
+    changes = _git(root, "diff", "--binary", "--no-ext-diff", "HEAD", "--", ".", *OUTPUT)
+    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", *OUTPUT)
     if changes is None or untracked is None:
         raise ValueError(f"{root} is no git checkout with a commit; changes against it cannot be listed")
     files = [root / name.decode(errors="surrogateescape") for name in untracked.split(b"\0") if name]
