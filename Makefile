@@ -1,9 +1,11 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench codes analyse perf board clean
+.PHONY: help setup test lint data bench codes analyse perf board paper verify regress clean
 
 PYTHON ?= python3
+# The boards are of all corpora, unless one is named.
+ONE := $(if $(CORPUS),--corpus $(CORPUS))
 CORPUS ?= planted
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -44,8 +46,18 @@ analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NA
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore"
 	$(RUN) benchmarks perf $(if $(ONLY),--only $(ONLY))
 
-board: $(READY) ## Render the tables from the records: BOARD=dir
-	$(RUN) leaderboards $(if $(BOARD),--board $(BOARD))
+board: $(READY) ## Render tables and HTML pages from the records, print the papers' numbers beside ours: BOARD=dir CORPUS=...
+	$(RUN) leaderboards board $(if $(BOARD),--board $(BOARD)) $(ONE)
+
+paper: $(READY) ## Print the boards as LaTeX tables: BOARD=dir CORPUS=...
+	$(RUN) leaderboards paper $(if $(BOARD),--board $(BOARD)) $(ONE)
+
+verify: $(READY) ## Recompute every number of every record, check hashes and tables: ROW=part of a path DEEP=1 (rank again) BASE=revision
+	$(RUN) leaderboards verify $(if $(BOARD),--board $(BOARD)) $(if $(ROW),--row $(ROW)) $(if $(BASE),--base $(BASE))
+	$(if $(DEEP),$(RUN) benchmarks rerank $(if $(BOARD),--board $(BOARD)) $(if $(ROW),--row $(ROW)))
+
+regress: $(READY) ## Hold the quick board against its references: MODELS=... JOBS=n ACCEPT=1 WHY="..." (new references)
+	$(RUN) benchmarks regress $(if $(MODELS),--models $(MODELS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(ACCEPT),--accept $(if $(WHY),--why "$(WHY)"))
 
 clean: ## Remove .venv and caches; records, tables and runs/ (downloads, trainings) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis grbench.egg-info

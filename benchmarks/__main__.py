@@ -1,5 +1,5 @@
-"""`python -m benchmarks bench | codes | analyse | perf | list`: the main job, tokenizers alone, the papers' analyses,
-speed, and what can be run."""
+"""`python -m benchmarks bench | codes | analyse | rerank | regress | perf | list`: the main job, tokenizers alone, the
+papers' analyses, rows ranked again, changes gated, speed, and what can be run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bench(options: argparse.Namespace) -> int:
     from benchmarks.bench import Cell, run_all
     from benchmarks.fit import Hardware, process_rank
     from benchmarks.run import Bench, board_name
-    from leaderboards import board
+    from leaderboards import board, tables
     from leaderboards.store import read_board
 
     chosen = [experiments.complete(name, options.corpus, options.set) for name in options.models or models.names()]
@@ -64,7 +64,7 @@ def bench(options: argparse.Namespace) -> int:
         if process_rank() == 0 and (setting.board / name).is_dir():
             title = f"{name}\n" if len(names) > 1 else ""
             print(f"\n{title}{board.console(board.table(read_board(setting.board, name)))}")
-            print("\nrendered: " + " ".join(str(path) for path in board.render(setting.board, name)))
+            print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name)))
     return 1 if failed else 0
 
 
@@ -76,7 +76,8 @@ def codes(options: argparse.Namespace) -> int:
     from benchmarks.codes import card
     from benchmarks.fit import Hardware
     from benchmarks.run import Bench
-    from leaderboards.codes import read_all, render, table
+    from leaderboards import tables
+    from leaderboards.codes import read_all, table
 
     hush()
     chosen = [experiments.complete(name, options.corpus, options.set) for name in options.models]
@@ -87,9 +88,8 @@ def codes(options: argparse.Namespace) -> int:
     for experiment in chosen:
         for seed in range(options.seeds):
             card(setting, corpus, experiment, seed)
-    print(
-        f"\n{table(read_all(setting.board, corpus.name), 'simple')}\n\nrendered: {render(setting.board, corpus.name)}"
-    )
+    print(f"\n{table(read_all(setting.board, corpus.name), 'simple')}")
+    print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, corpus.name)))
     return 0
 
 
@@ -114,6 +114,42 @@ def analyse(options: argparse.Namespace) -> int:
     print(f"\n{table}\n\n{textwrap.fill(found.says, 120)}")
     print(f"\nwritten: {options.out / f'{corpus.name}-{options.name}.md'}, .svg")
     return 0
+
+
+def rerank(options: argparse.Namespace) -> int:
+    """Ranks users of the records again whose weights are at hand."""
+    from benchmarks.bench import hush
+    from benchmarks.rerank import deep
+    from benchmarks.run import Bench
+
+    hush()
+    problems, says = deep(Bench(options.board, options.work), options.row, options.users)
+    print("\n".join(says))
+    for problem in problems:
+        print(f"wrong: {problem}")
+    return 1 if problems else 0
+
+
+def regress(options: argparse.Namespace) -> int:
+    """Asks whether the code still gives the numbers it gave, or makes new references."""
+    import models
+    from benchmarks import regress as gate
+    from benchmarks.bench import hush
+
+    hush()
+    names, jobs = options.models or models.names(), options.jobs or _default_jobs()
+    if options.accept:
+        lines = gate.accept(options.work, names, options.why, jobs)
+        gate.note(lines, Path("CHANGELOG.md"))
+        print("\n".join(lines))
+        return 0
+    answers = gate.regress(options.work, names, range(options.first_seed, options.first_seed + gate.COMPARED), jobs)
+    for answer in answers:
+        sign = "green" if answer.good else "RED  "
+        print(textwrap.fill(f"{sign} {answer.model} {answer.question}: {answer.says}", 120, subsequent_indent=" " * 6))
+    red = [f"{answer.model} {answer.question}" for answer in answers if not answer.good]
+    print(f"\n{len(red)} of {len(answers)} are red: {', '.join(red)}" if red else f"\nall {len(answers)} are green")
+    return 1 if red else 0
 
 
 def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
@@ -163,7 +199,7 @@ def _short(papers: Iterable[str]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="bench | codes | analyse | perf | list")
+    commands = parser.add_subparsers(required=True, metavar="bench | codes | analyse | rerank | regress | perf | list")
     parser.set_defaults(interrupted="")
     job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
     job.set_defaults(call=bench, interrupted=GOES_ON)
@@ -185,6 +221,20 @@ def _parser() -> argparse.ArgumentParser:
     looks.add_argument("--jobs", type=_positive, help="trainings at a time, where several are needed")
     looks.add_argument("--board", type=Path, default=Path("runs/board"), help="folder of the records it makes")
     looks.add_argument("--out", type=Path, default=Path("docs/analyses"), help="folder of table and picture")
+    again = commands.add_parser("rerank", help="rank users again with the weights of finished trainings")
+    again.set_defaults(call=rerank)
+    again.add_argument("--row", help="records whose path holds this (default: all)")
+    again.add_argument("--users", type=_positive, default=200, help="so many of a record's users, drawn at random")
+    again.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
+    again.add_argument("--work", type=Path, default=Path("runs"), help="folder of the trainings")
+    gate = commands.add_parser("regress", help="hold the quick board against its references: the gate of a change")
+    gate.set_defaults(call=regress)
+    gate.add_argument("--models", nargs="+", help="these models (default: every model)")
+    gate.add_argument("--first-seed", type=int, default=0, help="seeds of the fresh runs count from here")
+    gate.add_argument("--jobs", type=_positive, help="runs at a time")
+    gate.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
+    gate.add_argument("--accept", action="store_true", help="make new references and note them in CHANGELOG.md")
+    gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
     timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")

@@ -46,6 +46,15 @@ M = TypeVar("M", bound=pl.LightningModule)
 VALID_CAP = 128
 
 
+class NotTrainedError(Exception):
+    """A stage's weights are not there, and it was not to be trained."""
+
+
+def weights_of(folder: Path, number: int, stage: str) -> Path:
+    """Where the weights of a run's stage lie in a folder that `Fit.weights` names; stages count from 0."""
+    return folder / f"{number}-{stage}.safetensors"
+
+
 def process_rank() -> int:
     """Rank of this process in distributed training; 0 outside it. Lightning keeps it up to date."""
     return int(getattr(rank_zero_only, "rank", 0))
@@ -80,6 +89,9 @@ class Fit:
     Attributes:
         blind: never look at validation: a recommender too is chosen by its training loss. So are trained item vectors,
             which must know nothing of what they are later graded on.
+        weights: folder of finished weights, as `weights_of` names them, that are loaded in place of training.
+        trains: where not, a stage that has not been trained before is an error.
+        folders: of the stages, as in `stages`.
     """
 
     corpus: Corpus
@@ -89,7 +101,10 @@ class Fit:
     hardware: Hardware = field(default_factory=Hardware)
     bar_position: int = 0
     blind: bool = False
+    weights: Path | None = None
+    trains: bool = True
     stages: list[Stage] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
 
     def __call__(
         self,
@@ -102,11 +117,17 @@ class Fit:
         seed = derive(self.seed, stage)
         torch.manual_seed(seed)
         module = build()
+        if self.weights:
+            self.stages.append(Stage(stage, reused=True))
+            return _with_weights(module, weights_of(self.weights, len(self.stages) - 1, stage))
         examples = self.corpus.examples("train") if examples is None else examples
         if not len(examples):
             raise ValueError(f"stage {stage} on corpus {self.corpus.name} has no examples; expected at least one")
         folder = self.root / self._address(module, budget, examples, quality, seed)
+        if not self.trains and not (folder / DONE).exists():
+            raise NotTrainedError(f"stage {stage} of {self.label} has not been trained by this code in {self.root}")
         folder.mkdir(parents=True, exist_ok=True)
+        self.folders.append(folder)
         # Two cells that need the same training at the same time: one trains, the other waits for it.
         with FileLock(folder / f"lock-{process_rank()}"):
             if (folder / DONE).exists():
@@ -115,8 +136,7 @@ class Fit:
             else:
                 self._train(module, stage, seed, budget, examples, quality or self._quality(module, budget), folder)
                 self._report()
-        module.load_state_dict(safetensors.torch.load_file(folder / BEST))
-        return module.eval()
+        return _with_weights(module, folder / BEST)
 
     def _train(
         self,
@@ -202,6 +222,11 @@ class Fit:
             "threads": self.hardware.threads,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _with_weights(module: M, file: Path) -> M:
+    module.load_state_dict(safetensors.torch.load_file(file))
+    return module.eval()
 
 
 def _state_sha256(module: nn.Module) -> str:

@@ -66,7 +66,7 @@ class Bench:
 
 def target(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:
     """Where the record of a cell lies, or will lie."""
-    return _place(bench, _split(corpus, experiment).graded, experiment, seed)
+    return _place(bench, split_of(corpus, experiment).graded, experiment, seed)
 
 
 def board_name(corpus: str, experiment: Experiment) -> str:
@@ -80,7 +80,7 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
     Raises:
         ValueError: the config asks for what the corpus does not have, or a record with another result exists.
     """
-    known, graded = _split(corpus, experiment)
+    known, graded = split_of(corpus, experiment)
     path = _place(bench, graded, experiment, seed)
     if path.exists():
         return path
@@ -138,7 +138,8 @@ class Split(NamedTuple):
     graded: Corpus
 
 
-def _split(corpus: Corpus, experiment: Experiment) -> Split:
+def split_of(corpus: Corpus, experiment: Experiment) -> Split:
+    """All users on both sides, unless the experiment is on unseen users."""
     return Split(*corpus.split_users(UNSEEN_SHARE)) if experiment.unseen_users else Split(corpus, corpus)
 
 

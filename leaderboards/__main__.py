@@ -1,4 +1,4 @@
-"""Render the tables of a board from its records: `python -m leaderboards [--board DIR] [--corpus NAME]`."""
+"""`python -m leaderboards board | paper | verify`: tables and pages of records, LaTeX, and whether all is true."""
 
 from __future__ import annotations
 
@@ -6,30 +6,77 @@ import argparse
 import sys
 from pathlib import Path
 
-from leaderboards import board, codes
+from leaderboards import board, page, paper, tables, verdicts
+from leaderboards.rows import rows_of
+from leaderboards.store import read_board, write_text
+from leaderboards.verify import verify
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Render and print what was written; a user's error is one sentence and exit status 2."""
-    parser = argparse.ArgumentParser(prog="python -m leaderboards", description="Render tables from records.")
-    parser.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
-    parser.add_argument("--corpus", help="render this corpus only")
-    given = parser.parse_args(arguments)
+    """A user's error is one sentence and exit status 2; a board that is not true is exit status 1."""
+    options = _parser().parse_args(arguments)
     try:
-        rows, cards = (
-            [name for name in found if given.corpus in (None, name)]
-            for found in (board.corpora(given.board), codes.corpora(given.board))
-        )
-        if not rows and not cards:
-            raise FileNotFoundError(f"no record of a run on {given.corpus or 'any corpus'} in {given.board}")
-        targets = [target for name in rows for target in board.render(given.board, name)]
-        targets += [codes.render(given.board, name) for name in cards]
-        for target in targets:
-            print(target)
+        return int(options.call(options))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def render(options: argparse.Namespace) -> int:
+    """Writes tables and pages; prints each corpus's rows, and what papers state of them."""
+    for corpus in _corpora(options):
+        targets = tables.render(options.board, corpus)
+        if corpus in board.corpora(options.board):
+            runs = read_board(options.board, corpus)
+            targets.append(options.board / f"{corpus}.html")
+            write_text(targets[-1], page.html(runs))
+            print(f"{corpus}\n{board.console(board.table(runs))}\n")
+            said = verdicts.verdicts(rows_of(runs))
+            print(f"{verdicts.table(said, 'simple')}\n" if said else "No paper states numbers of these rows.\n")
+        print("written: " + " ".join(str(target) for target in targets) + "\n")
     return 0
+
+
+def latex(options: argparse.Namespace) -> int:
+    """Prints the LaTeX tables."""
+    for corpus in _corpora(options):
+        if corpus in board.corpora(options.board):
+            print(paper.latex(read_board(options.board, corpus)))
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Prints what is wrong with a board, or that nothing is."""
+    problems, records = verify(options.board, options.row, options.base)
+    for problem in problems:
+        print(f"wrong: {problem}")
+    print(f"{records} records checked in {options.board}: " + (f"{len(problems)} problems" if problems else "all true"))
+    return 1 if problems else 0
+
+
+def _corpora(options: argparse.Namespace) -> list[str]:
+    found = [name for name in tables.corpora(options.board) if options.corpus in (None, name)]
+    if not found:
+        raise FileNotFoundError(f"no record of a run on {options.corpus or 'any corpus'} in {options.board}")
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m leaderboards", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="board | paper | verify")
+    renders = commands.add_parser("board", help="render tables and pages, print the rows and the papers' numbers")
+    renders.set_defaults(call=render)
+    prints = commands.add_parser("paper", help="print the boards as LaTeX tables")
+    prints.set_defaults(call=latex)
+    for command in (renders, prints):
+        command.add_argument("--corpus", help="this corpus only")
+    checks = commands.add_parser("verify", help="recompute every number from the ranks, check hashes and tables")
+    checks.set_defaults(call=check)
+    checks.add_argument("--row", help="records whose path holds this: a corpus, model, key or seed-<n> (default: all)")
+    checks.add_argument("--base", help="git revision: evidence of a released board must stand as it was there")
+    for command in (renders, prints, checks):
+        command.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
+    return parser
 
 
 if __name__ == "__main__":

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from leaderboards.metrics import interval, ndcg
-from leaderboards.record import CorpusInfo, Record
-from leaderboards.store import Run, read_board, write_text
+from leaderboards import verdicts
+from leaderboards.record import Record
+from leaderboards.rows import Pair, Row, latest_of, pairs, rows_of
+from leaderboards.statistics import SEEDS_FOR_NOISE, interval
+from leaderboards.store import Run
 
 SHOWN = {"recall@5": "Recall@5", "ndcg@5": "NDCG@5", "recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
-RANKED_BY = "ndcg@10"
-# A standard deviation over fewer seeds says nothing.
-STD_FROM_SEEDS = 3
+SIGNIFICANT = 0.05
 
 CEILING, RANKED, APART = "ceiling", "ranked", "not comparable"
 
@@ -26,24 +25,41 @@ CEILING, RANKED, APART = "ceiling", "ranked", "not comparable"
 BOARD_ONLY = ("Interval", "Expansions", "Beam 20", "Vectors")
 RIGHT = (*SHOWN.values(), "Interval", "Seeds", "Seconds", "Certified", "Expansions", "Beam 20")
 
-HEADER = "<!-- Rendered from the records by `python -m leaderboards`. Do not edit: the next rendering replaces it. -->"
+SORTED_BY = {title: name for name, title in SHOWN.items()} | {
+    "Interval": "ndcg@10_low",
+    "Seeds": "seeds",
+    "Seconds": "seconds",
+    "Certified": "certified_share",
+    "Expansions": "expansions",
+    "Beam 20": "beam20_gap",
+}
+
+HEADER = "<!-- Rendered from the records by `make board`. Do not edit: the next rendering replaces it. -->"
 LEGEND = (
-    f"Means over seeds, ± the standard deviation from {STD_FROM_SEEDS} seeds on, sorted by NDCG@10. Interval: 95%, of "
-    "NDCG@10, two-level bootstrap over users and seeds. Seconds: training and ranking of the test users, mean per "
-    "seed. Certified: share of users whose list provably equals the full ranking. Expansions: prefixes "
-    "that the exact search expanded per user. Beam 20: NDCG@10 of the same weights by a beam of 20 with the trie, less "
-    "the exact one."
+    f"Means over seeds, ± the standard deviation from {SEEDS_FOR_NOISE} seeds on, sorted by NDCG@10. Interval: 95%, of "
+    f"NDCG@10, two-level bootstrap over users and seeds; below {SEEDS_FOR_NOISE} seeds over users alone. Seconds: "
+    "training and ranking of the test users, mean per seed. Certified: share of users whose list provably equals the "
+    "full ranking. Expansions: prefixes that the exact search expanded per user. Beam 20: NDCG@10 of the same weights "
+    "by a beam of 20 with the trie, less the exact one."
+)
+COMPARED = (
+    "Differences of NDCG@10 on the same users. p: signs of the users' differences flipped, the noise of "
+    "seeds added, adjusted for all pairs of this board (Holm). Effect: Cohen's d over users. Detectable: the smallest "
+    f"true difference that is found with a chance of 80%. Where a row has fewer than {SEEDS_FOR_NOISE} seeds, its line "
+    "speaks of the trained weights, not of the method."
+)
+PUBLISHED = (
+    "z: ours less the published number over our standard error, of users and, from "
+    f"{SEEDS_FOR_NOISE} seeds on, of seeds. Reproduced: our 90% interval lies within "
+    f"{verdicts.REPRODUCED_WITHIN:.0%} of the number; within noise: |z| below {verdicts.SIGNIFICANT}."
 )
 
 
 def table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per experiment and config key, unformatted.
-
-    Rows that share protocol and corpus fingerprint with the latest run are ranked by NDCG@10, beneath the corpus's
-    ceiling where it has one; the others follow, marked as not comparable.
+    """One line per row in the order of `rows_of`, unformatted; above them the corpus's ceiling, if it has one.
 
     Args:
-        runs: of one corpus, at least one, as from `record.read_board`.
+        runs: of one corpus, at least one, as from `store.read_board`.
 
     Returns:
         Columns `standing` (ceiling, ranked, not comparable), `experiment`, `model`, `key`, `protocol`, `fingerprint`;
@@ -55,16 +71,10 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
     Raises:
         ValueError: there is no run.
     """
-    if not runs:
-        raise ValueError("there are no runs to make a table of; expected at least one")
-    latest = _latest(runs)
-    cells: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        cells[*_ground(run.record), run.record.experiment, run.record.model, run.record.key].append(run)
-    rows = [_row(cell, comparable=_ground(cell[0].record) == _ground(latest)) for cell in cells.values()]
-    rows.sort(key=lambda row: (row["standing"] == APART, -row[RANKED_BY], row["experiment"], row["key"]))
-    first = [_ceiling_row(latest.corpus.ceiling)] if latest.corpus.ceiling else []
-    return pd.DataFrame(first + rows, columns=list(rows[0])).astype({"seeds": "Int64"})
+    ceiling = latest_of(runs).corpus.ceiling if runs else None
+    lines = [_line(row) for row in rows_of(runs)]
+    first = [_ceiling_line(ceiling)] if ceiling else []
+    return pd.DataFrame(first + lines, columns=list(lines[0])).astype({"seeds": "Int64"})
 
 
 def console(frame: pd.DataFrame) -> str:
@@ -73,52 +83,79 @@ def console(frame: pd.DataFrame) -> str:
     return _grid([{title: text for title, text in row.items() if title not in BOARD_ONLY} for row in rows], "simple")
 
 
-def markdown(frame: pd.DataFrame, corpus: CorpusInfo) -> str:
-    """The `table` for the repository: what was ranked, the rows, their footnotes.
+class Column(NamedTuple):
+    title: str
+    right: bool
 
-    Args:
-        frame: as from `table`.
-        corpus: of the latest run.
-    """
+
+class Cell(NamedTuple):
+    """Attributes: text, as printed; value, what a column is sorted by, empty where nothing was measured."""
+
+    text: str
+    value: float | str
+
+
+class Line(NamedTuple):
+    """Attributes: id, of the row, empty of the ceiling; ranked, comparable with the others, as the ceiling is."""
+
+    id: str
+    ranked: bool
+    cells: list[Cell]
+
+
+def columns(frame: pd.DataFrame) -> list[Column]:
+    """Titles of `lines`."""
+    return [Column(title, title in RIGHT) for title in _texts(frame.to_dict("records")[0])]
+
+
+def lines(frame: pd.DataFrame) -> list[Line]:
+    """The `table` for a page: each cell as text, and as what it is sorted by."""
+    found = []
+    for row in frame.to_dict("records"):
+        texts = _texts(row)
+        values = [row[SORTED_BY[title]] if title in SORTED_BY else text for title, text in texts.items()]
+        cells = [
+            Cell(text, "" if pd.isna(value) else value) for text, value in zip(texts.values(), values, strict=True)
+        ]
+        name = f"{row['model']}-{row['key']}" if row["key"] else ""
+        found.append(Line(name, row["standing"] != APART, cells))
+    return found
+
+
+def markdown(runs: Sequence[Run]) -> str:
+    """The `table` for the repository: what was ranked, the rows and their footnotes, differences, published numbers."""
+    frame, rows, corpus = table(runs), rows_of(runs), latest_of(runs).corpus
     notes = list(dict.fromkeys(note for row_notes in frame["notes"] for note in row_notes))
     ranked, apart = (
-        [row for row in frame.to_dict("records") if (row["standing"] == APART) is far] for far in (False, True)
+        [line for line in frame.to_dict("records") if (line["standing"] == APART) is far] for far in (False, True)
     )
     parts = [
         HEADER,
         f"# {corpus.name}",
         f"{corpus.users:,} users, {corpus.items:,} items, {corpus.interactions:,} interactions, from {corpus.source}; "
         f"fingerprint `{corpus.fingerprint[:12]}`.",
-        _grid([_linked(row, corpus.name, notes) for row in ranked], "github"),
+        _grid([_linked(line, corpus.name, notes) for line in ranked], "github"),
     ]
     if apart:
         title = "Not comparable with the rows above: another content of the corpus, or another protocol."
-        rows = [_linked(row, corpus.name, notes) | {"Graded on": _graded_on(row)} for row in apart]
-        parts += [title, _grid(rows, "github")]
+        lines = [_linked(line, corpus.name, notes) | {"Graded on": _graded_on(line)} for line in apart]
+        parts += [title, _grid(lines, "github")]
     parts += ["\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))] if notes else []
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+    parts.append(LEGEND)
+    best = [pair for pair in pairs(rows) if pair.better is rows[0]]
+    if best:
+        parts += ["## Differences to the best row", _grid([_difference(pair) for pair in best], "github"), COMPARED]
+    said = verdicts.verdicts(rows)
+    if said:
+        parts += ["## Published and ours", verdicts.table(said, "github"), PUBLISHED]
+    return "\n\n".join(parts) + "\n"
 
 
-def render(board: Path, corpus: str) -> list[Path]:
-    """Write `<board>/<corpus>.md` and `.csv` from the records; the same records give the same bytes.
-
-    Returns:
-        The files written.
-
-    Raises:
-        FileNotFoundError: there is no record on that corpus.
-        ValueError: a record or its ranks are damaged.
-    """
-    runs = read_board(board, corpus)
+def csv(runs: Sequence[Run]) -> str:
+    """The `table` for machines."""
     frame = table(runs)
     flat = frame.assign(notes=frame["notes"].map("; ".join))
-    contents = {
-        board / f"{corpus}.md": markdown(frame, _latest(runs).corpus),
-        board / f"{corpus}.csv": flat.to_csv(index=False, float_format="%.6f", lineterminator="\n"),
-    }
-    for target, content in contents.items():
-        write_text(target, content)
-    return list(contents)
+    return flat.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
 def corpora(board: Path) -> list[str]:
@@ -126,44 +163,53 @@ def corpora(board: Path) -> list[str]:
     return sorted({target.relative_to(board).parts[0] for target in board.glob("*/*/*/seed-*.json")})
 
 
-def _latest(runs: Sequence[Run]) -> Record:
-    return max((run.record for run in runs), key=lambda record: record.provenance.started_at)
-
-
-def _ground(record: Record) -> tuple[str, str]:
-    """What two rows must share to be compared."""
-    return record.protocol, record.corpus.fingerprint
-
-
-def _ceiling_row(ceiling: dict[str, float]) -> dict[str, Any]:
+def _ceiling_line(ceiling: dict[str, float]) -> dict[str, Any]:
     texts = dict.fromkeys(("model", "key", "protocol", "fingerprint", "vectors"), "")
     return {"standing": CEILING, "experiment": CEILING, **texts, "notes": []} | ceiling
 
 
-def _row(runs: list[Run], comparable: bool) -> dict[str, Any]:
-    """One row from runs that differ in their seed alone."""
-    records = [run.record for run in runs]
+def _line(row: Row) -> dict[str, Any]:
+    records = [run.record for run in row.runs]
     values = {name: np.array([record.test[name] for record in records]) for name in SHOWN}
-    bounds = interval(np.stack([ndcg(run.ranks["rank"].to_numpy(), 10) for run in runs]))
-    row: dict[str, Any] = {"standing": RANKED if comparable else APART}
-    row |= {name: getattr(records[0], name) for name in ("experiment", "model", "key", "protocol")}
-    row["fingerprint"] = records[0].corpus.fingerprint
+    bounds = interval(row.gains)
+    line: dict[str, Any] = {"standing": RANKED if row.ranked else APART}
+    line |= {name: getattr(row.record, name) for name in ("experiment", "model", "key", "protocol")}
+    line["fingerprint"] = row.record.corpus.fingerprint
     for name, v in values.items():
-        row |= {name: float(v.mean()), f"{name}_std": v.std(ddof=1) if len(v) >= STD_FROM_SEEDS else np.nan}
-    return row | {
+        line |= {name: float(v.mean()), f"{name}_std": v.std(ddof=1) if len(v) >= SEEDS_FOR_NOISE else np.nan}
+    return line | {
         "ndcg@10_low": bounds.low,
         "ndcg@10_high": bounds.high,
-        "seeds": len(runs),
-        "seconds": float(np.mean([_seconds(record) for record in records])),
+        "seeds": len(records),
+        "seconds": float(np.mean([seconds(record) for record in records])),
         "certified_share": float(np.mean([record.search.certified_share for record in records])),
         "expansions": float(np.mean([_number(record.search.mean_expansions) for record in records])),
         "beam20_gap": float(np.mean([_beam_gap(record) for record in records])),
-        "vectors": ", ".join(str(info) for info in (records[0].vectors, records[0].collaborative) if info),
-        "notes": list(dict.fromkeys(note for record in records for note in _notes(record))),
+        "vectors": ", ".join(str(info) for info in (row.record.vectors, row.record.collaborative) if info),
+        "notes": list(dict.fromkeys(note for record in records for note in notes_of(record))),
     }
 
 
-def _seconds(record: Record) -> float:
+def _difference(pair: Pair) -> dict[str, str]:
+    found = pair.found
+    return {
+        "Experiment": pair.worse.name,
+        "Key": pair.worse.record.key,
+        "Difference": f"{-found.difference:+.4f}",
+        "Interval": f"{-found.interval.high:+.4f} to {-found.interval.low:+.4f}",
+        "p": p_text(pair.p),
+        "Effect": f"{-found.effect:+.2f}",
+        "Detectable": f"{found.detectable:.4f}",
+        "Says": "differs" if pair.p < SIGNIFICANT else "not shown to differ",
+    }
+
+
+def p_text(p: float) -> str:
+    return "< .001" if p < 0.001 else f"{p:.3f}"
+
+
+def seconds(record: Record) -> float:
+    """What a run took: training, and one pass over the test users."""
     return record.cost.train_seconds + record.corpus.users / record.cost.evaluate_users_per_second
 
 
@@ -176,7 +222,7 @@ def _beam_gap(record: Record) -> float:
     return beam["ndcg@10"] - record.test["ndcg@10"] if beam else np.nan
 
 
-def _notes(record: Record) -> list[str]:
+def notes_of(record: Record) -> list[str]:
     """What a reader of the row must know: the run's own notes, and what else its record tells."""
     notes = list(record.notes)
     # A row on unseen users says itself who validated: none of those it is graded on.

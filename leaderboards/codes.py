@@ -15,7 +15,7 @@ from leaderboards.record import CorpusInfo, Json, Name, Provenance, Section, Sha
 from leaderboards.store import parse, write_text
 
 FOLDER = "codes"
-HEADER = "<!-- Rendered from the cards by `python -m leaderboards`. Do not edit: the next rendering replaces it. -->"
+HEADER = "<!-- Rendered from the cards by `make board`. Do not edit: the next rendering replaces it. -->"
 LEGEND = (
     "Duplicates: share of items that have all their codes in common with another, before and after the method's "
     "repair. Codes in use and entropy of their use (nats; at most the log of the codebook's size) per level; a fourth "
@@ -101,14 +101,11 @@ def table(cards: list[CodeCard], style: str) -> str:
     return tabulate([_row(card) for card in cards], headers="keys", tablefmt=style, disable_numparse=True)
 
 
-def render(board: Path, corpus: str) -> Path:
-    """Writes `<board>/<corpus>.codes.md`; the same cards give the same bytes."""
-    cards = read_all(board, corpus)
+def markdown(cards: list[CodeCard]) -> str:
+    """The `table` for the repository."""
     notes = list(dict.fromkeys(f"{card.experiment}: {note}" for card in cards for note in card.notes))
-    parts = [HEADER, f"# Codes of {corpus}", table(cards, "github"), *notes, LEGEND]
-    target = board / f"{corpus}.codes.md"
-    write_text(target, "\n\n".join(parts) + "\n")
-    return target
+    parts = [HEADER, f"# Codes of {cards[0].corpus.name}", table(cards, "github"), *notes, LEGEND]
+    return "\n\n".join(parts) + "\n"
 
 
 def _row(card: CodeCard) -> dict[str, str]:

@@ -4,10 +4,42 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 METRICS = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
+
+
+class Paper(NamedTuple):
+    """What decides whether a paper's numbers can be set beside others; None or empty where it does not say.
+
+    Attributes:
+        history: most items of a history.
+        beam: width of its beam search.
+        trie: whether the beam was held to codes of items, `yes` or `no`.
+        vectors: the item vectors behind its codes.
+        split: data and split.
+        source: where in the paper, or from what else, this is known.
+    """
+
+    name: str
+    history: int | None
+    beam: int | None
+    trie: str
+    vectors: str
+    split: str
+    source: str
+
+
+@cache
+def papers() -> dict[str, Paper]:
+    """The papers of `published` by name."""
+    frame = pd.read_csv(Path(__file__).with_name("papers.csv"), keep_default_na=False, dtype="str")
+    rows = [Paper(*row) for row in frame.itertuples(index=False)]
+    return {
+        row.name: row._replace(history=int(row.history or 0) or None, beam=int(row.beam or 0) or None) for row in rows
+    }
 
 
 @cache

@@ -118,7 +118,7 @@ def read_board(board: Path, corpus: str) -> list[Run]:
     targets = sorted((board / corpus).glob("*/*/seed-*.json"))
     if not targets:
         raise FileNotFoundError(f"no record of a run on {corpus!r} in {board}")
-    return [_read_run(board, target) for target in targets]
+    return [read_run(board, target) for target in targets]
 
 
 def check(run: Run, target: Path) -> None:
@@ -144,7 +144,8 @@ def check(run: Run, target: Path) -> None:
             raise ValueError(f"metrics of {target} are not those of its ranks: {'; '.join(differences[:4])}")
 
 
-def _read_run(board: Path, target: Path) -> Run:
+def read_run(board: Path, target: Path) -> Run:
+    """The run whose record is `target`; raises what `read_board` does."""
     record = read(target)
     if target != path(board, record.corpus.name, record.model, record.key, record.seed):
         raise ValueError(f"record {target} is of {record.corpus.name}/{record.model}/{record.key}, seed {record.seed}")

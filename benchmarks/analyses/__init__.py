@@ -6,7 +6,6 @@ A trained model that an analysis needs is taken from the folder of trainings, or
 from __future__ import annotations
 
 import importlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,10 +20,10 @@ from benchmarks.experiments import Experiment
 from benchmarks.fit import Fit
 from data_prep.atomic import atomic_file
 from data_prep.corpus import Corpus
+from leaderboards.plots import svg
 from models.api import Recommender, Tokenizing
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from models.parts.index import ItemIndex
@@ -115,7 +114,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> Finding:
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
     stem = f"{lab.corpus.name}-{name}"
     with atomic_file(folder / f"{stem}.svg") as file:
-        file.write(_svg(found.figure))
+        file.write(svg(found.figure).encode())
     parts = [
         f"# {name.capitalize()} on {lab.corpus.name}",
         found.table.to_markdown(index=False, floatfmt=".4g"),
@@ -126,28 +125,6 @@ def analyse(name: str, lab: Lab, folder: Path) -> Finding:
     with atomic_file(folder / f"{stem}.md") as file:
         file.write(("\n\n".join(parts) + "\n").encode())
     return found
-
-
-def panels(*titles: str, width: float = 4.2) -> tuple[Figure, list[Axes]]:
-    """A figure of panels side by side, without a window system behind it."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width * len(titles), 3.4), layout="constrained")
-    axes = list(figure.subplots(1, len(titles), squeeze=False)[0])
-    for axis, title in zip(axes, titles, strict=True):
-        axis.set_title(title, fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> bytes:
-    """The same figure gives the same bytes."""
-    from matplotlib import rc_context
-
-    drawn = io.BytesIO()
-    with rc_context({"svg.hashsalt": "grbench", "svg.fonttype": "none"}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()
 
 
 def _origin(lab: Lab) -> str:

@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmarks.analyses import Finding, Lab, panels
+from benchmarks.analyses import Finding, Lab
 from benchmarks.evaluate import BATCH
 from benchmarks.run import BEAMS
 from data_prep.batches import Batches
+from leaderboards.plots import panels
 from models.pit import Pit
 
 TOKENIZERS = {"tiger": "RQ-VAE (tiger)", "pit-no-i2i": "RQ-k-means (pit-no-i2i)", "pit": "PIT's warm start (pit)"}

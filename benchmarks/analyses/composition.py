@@ -12,9 +12,10 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.analyses import Finding, Lab, panels
+from benchmarks.analyses import Finding, Lab
 from benchmarks.evaluate import BATCH
 from data_prep.batches import Batches
+from leaderboards.plots import panels
 from leaderboards.published import utilisation as stated
 from models.decor import Decor
 

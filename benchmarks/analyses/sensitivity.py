@@ -6,11 +6,13 @@ import dataclasses
 
 import pandas as pd
 
-from benchmarks.analyses import Finding, Lab, panels
+from benchmarks.analyses import Finding, Lab
 from benchmarks.bench import Cell, run_all
 from benchmarks.run import target
 from leaderboards import store
-from leaderboards.metrics import interval, ndcg
+from leaderboards.metrics import ndcg
+from leaderboards.plots import panels
+from leaderboards.statistics import interval
 from models.api import SEARCH_RANGE
 from models.decor import Config
 

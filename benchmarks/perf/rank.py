@@ -31,7 +31,7 @@ from data_prep.corpus import Batch, Corpus
 from data_prep.embed import item_vectors
 from models.api import Budget
 from models.decor import Config as DecorConfig
-from models.decor import Decor
+from models.decor import Contextual, Decor
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.quantize import ResidualQuantizer, kmeans
 from models.tiger import Config, Tiger
@@ -46,6 +46,8 @@ CONFIG = Config(lr=1e-3, schedule="constant", warmup=100, weight_decay=0.01)
 # Expansions per user for the exact top-10 on Musical_Instruments if the probabilities of codes like these were those of
 # the board's SASRec there (sums over the items below a prefix); the tenth best item has 0.5% then.
 EXPANSIONS = 116
+# Part of a composed vector that all but leaves the learned one as it is.
+FAINT = 1e-3
 
 Lists = Int[Tensor, "U K"]
 
@@ -209,10 +211,11 @@ def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
 def decor_around(model: Tiger) -> Decor:
     """DECOR with TIGER's transformer, and its token vectors as the collaborative ones, that all but pass the fusion.
 
-    What is composed is that of fresh weights. It costs what a trained DECOR does at the same number of expansions.
+    What is composed hardly counts, and all learned queries are TIGER's start token, so that the search has as much to
+    expand as TIGER's. It costs what a trained DECOR's does at the same number of expansions.
     """
     torch.manual_seed(0)
-    config, sizes = DecorConfig(t5=model.config.t5), model.generator.index.sizes
+    config, sizes = DecorConfig(t5=model.config.t5, alpha=FAINT), model.generator.index.sizes
     width = config.t5.width
     decor = Decor(config, model.generator.index, torch.randn(len(sizes) - 1, sizes[0], width))
     decor.generator.transformer.load_state_dict(model.generator.transformer.state_dict())
@@ -222,6 +225,9 @@ def decor_around(model: Tiger) -> Decor:
         stored["parametrizations.weight.0.of_collaborative.0.weight"].copy_(torch.eye(width))
         fuse = stored["parametrizations.weight.0.fuse.weight"]
         fuse.copy_(torch.cat([torch.zeros(width, width), torch.eye(width)], 1))
+        for part in decor.modules():
+            if isinstance(part, Contextual) and part.bos is not None:
+                part.bos.copy_(decor.generator.token.weight[:1].expand_as(part.bos))
     return decor.eval().to(model.device)
 
 

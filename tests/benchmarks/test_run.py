@@ -454,8 +454,8 @@ def test_a_reconstruction_says_so(ran: Callable[..., Run], bench: Bench, corpus:
     record = ran("pit", *PIT).record
     assert record.notes[0].startswith("reconstruction: the paper's parts are built from its abstract and captions")
     assert [stage.name for stage in record.cost.stages] == ["pretraining", "warm-up", "co-evolution"]
-    assert record.code_card is not None
-    assert 1 <= record.code_card["sequences_per_item"] <= 4
+    card: Any = record.code_card
+    assert 1 <= card["sequences_per_item"] <= 4
     assert not any("reconstruction" in note for note in ran("tiger", *TIGER).record.notes)
 
 

@@ -13,18 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from leaderboards.__main__ import main
-from leaderboards.board import console, corpora, markdown, render, table
-from leaderboards.metrics import interval
+from leaderboards.board import console, corpora, markdown, table
+from leaderboards.statistics import interval
 from leaderboards.store import write
+from leaderboards.tables import render
 from tests.leaderboards.test_record import ranks_of, run_of
 
 CEILING = {"recall@5": 0.5, "ndcg@5": 0.4, "recall@10": 0.7, "ndcg@10": 0.45}
 
 
 def rows_of(text: str) -> list[list[str]]:
-    """Cells of the Markdown tables' rows, headers and rules left out."""
+    """Cells of the rows above the first section, headers and rules left out."""
+    above = text.split("\n## ")[0]
     lines = [
-        line for line in text.splitlines() if line.startswith("|") and "---" not in line and "Experiment" not in line
+        line for line in above.splitlines() if line.startswith("|") and "---" not in line and "Experiment" not in line
     ]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
@@ -32,7 +34,7 @@ def rows_of(text: str) -> list[list[str]]:
 def test_rendered_numbers_are_those_of_the_rank_files(tmp_path: Path) -> None:
     for seed in range(2):
         write(tmp_path, *run_of(seed))
-    assert [target.name for target in render(tmp_path, "toys")] == ["toys.md", "toys.csv"]
+    assert [target.name for target in render(tmp_path, "toys")] == ["toys.md", "toys.csv", "toys.tex", "toys.sha256"]
 
     ranks = np.stack([pq.read_table(file)["rank"].to_numpy() for file in sorted(tmp_path.rglob("*.parquet"))])
     gains = np.where((ranks > 0) & (ranks <= 10), 1 / np.log2(1.0 + np.maximum(ranks, 1)), 0)
@@ -94,7 +96,7 @@ def test_rows_of_another_corpus_or_protocol_are_listed_apart(other: dict[str, An
     assert frame["experiment"].tolist() == ["ours", "foreign"]
     assert frame["standing"].tolist() == ["ranked", "not comparable"]
     assert "foreign" not in console(frame)
-    above, beneath = markdown(frame, ours[0].record.corpus).split("Not comparable")
+    above, beneath = markdown([foreign, *ours]).split("Not comparable")
     assert ("foreign" in above, "foreign" in beneath) == (False, True)
 
 
@@ -102,7 +104,7 @@ def test_notes_are_footnotes_and_stand_ins_are_named() -> None:
     vectors = {"kind": "npz", "name": "codes.npz", "sha256": "d" * 64, "stand_in": True}
     plain = run_of(0, experiment="plain", notes=["shared"], ranks=ranks_of(200, 1, hit_share=0.9))
     special = run_of(0, experiment="special", notes=["own", "shared"], vectors=vectors, valid_users=150)
-    text = markdown(table([plain, special]), plain.record.corpus)
+    text = markdown([plain, special])
     assert [cells[-2:] for cells in rows_of(text)] == [["", "1"], ["npz (stand-in)", "2, 1, 3"]]
     assert re.findall(r"^\d+\. .*$", text, flags=re.MULTILINE) == [
         "1. shared",
@@ -131,9 +133,9 @@ def test_a_row_says_what_its_search_expanded_and_what_a_beam_misses() -> None:
         runs.append(run._replace(record=run.record.model_copy(update={"diagnostics": beam})))
     [row] = table(runs).to_dict("records")
     assert (row["expansions"], row["beam20_gap"]) == pytest.approx((75, -0.0015))
-    [cells] = rows_of(markdown(table(runs), runs[0].record.corpus))
+    [cells] = rows_of(markdown(runs))
     assert cells[10:12] == ["75", "-0.0015"]
-    [plain] = rows_of(markdown(table([run_of()]), run_of().record.corpus))
+    [plain] = rows_of(markdown([run_of()]))
     assert plain[10:12] == ["", ""]
 
 
@@ -146,15 +148,18 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     write(tmp_path, *run_of())
     write(tmp_path, *run_of(corpus={"name": "books"}))
     assert corpora(tmp_path) == ["books", "toys"]
-    assert main(["--board", str(tmp_path)]) == 0
-    written = capsys.readouterr().out.split()
-    assert [Path(line).name for line in written] == ["books.md", "books.csv", "toys.md", "toys.csv"]
+    assert main(["board", "--board", str(tmp_path)]) == 0
+    written = re.findall(r"^written: (.*)$", capsys.readouterr().out, flags=re.MULTILINE)
+    endings = ("md", "csv", "tex", "sha256", "html")
+    assert [[Path(name).name for name in line.split()] for line in written] == [
+        [f"{corpus}.{ending}" for ending in endings] for corpus in ("books", "toys")
+    ]
     assert "Do not edit" in (tmp_path / "toys.md").read_text().splitlines()[0]
 
 
 def test_command_line_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--board", str(tmp_path)]) == 2
-    assert main(["--board", str(tmp_path), "--corpus", "toys"]) == 2
+    assert main(["board", "--board", str(tmp_path)]) == 2
+    assert main(["board", "--board", str(tmp_path), "--corpus", "toys"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("error: no record of a run") for line in lines)

@@ -10,7 +10,8 @@ import pytest
 
 from leaderboards import codes
 from leaderboards.__main__ import main
-from leaderboards.codes import CodeCard, corpora, read_all, render, write
+from leaderboards.codes import CodeCard, corpora, read_all, write
+from leaderboards.tables import render
 from tests.leaderboards.test_record import run_of
 
 FACTS: dict[str, Any] = {
@@ -67,7 +68,7 @@ def test_a_damaged_card_is_named(tmp_path: Path) -> None:
 
 def test_the_table_counts_codes_of_each_level(tmp_path: Path) -> None:
     write(tmp_path, card_of("tiger"))
-    text = render(tmp_path, "toys").read_text()
+    text = render(tmp_path, "toys")[0].read_text()
     (row,) = [line for line in text.splitlines() if line.startswith("| tiger")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[3:] == ["tfidf (stand-in)", "30, 20", "25.0%, 0.0%", "6, 8, 2 of 8, 8, 4", "1.23, 2.00, 0.10", ""]
@@ -78,13 +79,16 @@ def test_clusters_take_no_training_and_a_card_may_count_items_per_sequence(tmp_p
     card = card_of("pit-no-i2i", stages=[])
     facts = card.card.model_copy(update={"most_items_per_sequence": 7})
     write(tmp_path, card.model_copy(update={"card": facts}))
-    (row,) = [line for line in render(tmp_path, "toys").read_text().splitlines() if line.startswith("| pit")]
+    (row,) = [line for line in render(tmp_path, "toys")[0].read_text().splitlines() if line.startswith("| pit")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert (cells[4], cells[-1]) == ("", "7")
 
 
 def test_the_command_renders_rows_and_cards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, card_of("tiger"))
-    assert main(["--board", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "toys.codes.md")]
+    assert main(["board", "--board", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.split() == [
+        "written:",
+        *(str(tmp_path / f"toys.{end}") for end in ("codes.md", "sha256")),
+    ]
     assert codes.FOLDER == "codes"

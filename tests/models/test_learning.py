@@ -14,7 +14,8 @@ from benchmarks.evaluate import Grader
 from benchmarks.fit import Fit
 from data_prep import planted
 from data_prep.corpus import Corpus
-from leaderboards.metrics import interval, ndcg
+from leaderboards.metrics import ndcg
+from leaderboards.statistics import interval
 from models import decor, etegrec, letter, pit, sasrec, tiger
 from tests.models.test_contract import with_vectors
 

@@ -91,7 +91,10 @@ def test_a_decor_has_tigers_weights_around_its_own(tiny_corpus: Corpus) -> None:
     torch.testing.assert_close(decor.generator.token.weight, normed)
     # Composed inputs, all the same: it is DECOR that is timed.
     history = torch.tensor([[1, 2, 0], [3, 4, 5]])
-    assert decor.generator.read(history).composition is not None
+    composition = decor.generator.read(history).composition
+    assert composition is not None
+    start = composition.added[:, 0]
+    torch.testing.assert_close(start, decor.generator.token.weight[:1].expand_as(start))
     found = Exact(tiny_corpus, Hardware("cpu"), decor, users=12, batch=5)
     assert found.exact() > 0
     assert (found.lists > 0).all()

@@ -1,0 +1,66 @@
+"""Ledger: the SHA-256 of every evidence file of a corpus, so that no digit of it changes unseen.
+
+`<corpus>.sha256` is in the format of sha256sum; `sha256sum --check all_beauty.sha256` in the board's folder checks it
+without any code of ours. It only grows: a file that it lists is never changed or removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def path(board: Path, corpus: str) -> Path:
+    """Where the ledger lies."""
+    return board / f"{corpus}.sha256"
+
+
+def evidence(board: Path, corpus: str) -> dict[str, str]:
+    """Hash of each file beneath the corpus's folder, by its path in the board."""
+    # A hidden file is one that is being written.
+    files = sorted(file for file in (board / corpus).rglob("[!.]*") if file.is_file())
+    return {file.relative_to(board).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def listed(board: Path, corpus: str) -> dict[str, str]:
+    """What the ledger says, empty where there is none.
+
+    Raises:
+        ValueError: a line of it is no hash and path.
+    """
+    file, found = path(board, corpus), {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.exists() else [], 1):
+        digest, gap, name = line.partition("  ")
+        if len(digest) != 64 or not gap or not name:
+            raise ValueError(f"{file} line {number} is {line!r}; expected a SHA-256, two spaces and a path")
+        found[name] = digest
+    return found
+
+
+def problems(board: Path, corpus: str) -> Iterator[str]:
+    """What is not as the ledger says: files that changed, that vanished, that it does not list."""
+    there, known = evidence(board, corpus), listed(board, corpus)
+    for name, digest in known.items():
+        if name not in there:
+            yield f"{board / name} is missing; {path(board, corpus).name} lists it"
+        elif there[name] != digest:
+            yield f"{board / name} has changed: its SHA-256 is {there[name]}, {path(board, corpus).name} says {digest}"
+    for name in sorted(there.keys() - known.keys()):
+        yield f"{board / name} is not listed in {path(board, corpus).name}; `make board` lists it"
+
+
+def extended(board: Path, corpus: str) -> str:
+    """The ledger with the files that came since.
+
+    Raises:
+        ValueError: a listed file has changed or vanished; evidence is never edited or deleted.
+    """
+    there, known = evidence(board, corpus), listed(board, corpus)
+    lost = [name for name, digest in known.items() if there.get(name) != digest]
+    if lost:
+        raise ValueError(
+            f"{board / lost[0]} has changed or vanished since {path(board, corpus).name} listed it; restore it, or "
+            f"remove {path(board, corpus)} where that board was never published"
+        )
+    return "".join(f"{digest}  {name}\n" for name, digest in there.items())

@@ -1,0 +1,109 @@
+"""Rows: the runs of one configuration, one for each seed, and the values that all statistics are made of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from leaderboards.metrics import per_user
+from leaderboards.record import Record
+from leaderboards.statistics import Comparison, Values, compare, holm
+from leaderboards.store import Run
+
+RANKED_BY = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a board.
+
+    Attributes:
+        runs: of one experiment, model and key, by seed.
+        ranked: comparable with the latest run of the board: the same protocol and content of the corpus.
+    """
+
+    runs: list[Run]
+    ranked: bool
+
+    @property
+    def record(self) -> Record:
+        """The first seed's; for what all have in common."""
+        return self.runs[0].record
+
+    @property
+    def name(self) -> str:
+        return self.record.experiment
+
+    @cached_property
+    def gains(self) -> Values:
+        """`[S, U]` NDCG@10, by which boards are ranked and rows compared."""
+        return self.values(RANKED_BY)
+
+    def values(self, metric: str, column: str = "rank") -> Values:
+        """`[S, U]` a metric of each user under each seed."""
+        return np.stack([per_user(metric, run.ranks[column].to_numpy()) for run in self.runs])
+
+
+class Pair(NamedTuple):
+    """Two ranked rows of a board.
+
+    Attributes:
+        better, worse: by the mean.
+        found: better less worse, NDCG@10.
+        p: of `found`, adjusted for all pairs of the board (Holm).
+    """
+
+    better: Row
+    worse: Row
+    found: Comparison
+    p: float
+
+
+def rows_of(runs: Sequence[Run]) -> list[Row]:
+    """The rows of a board, the best first, then those that cannot be ranked with them.
+
+    Rows are ranked together that share protocol and corpus fingerprint with the latest run.
+
+    Raises:
+        ValueError: there is no run.
+    """
+    if not runs:
+        raise ValueError("there are no runs to make a table of; expected at least one")
+    latest = latest_of(runs)
+    cells: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: run.record.seed):
+        cells[*_ground(run.record), run.record.experiment, run.record.model, run.record.key].append(run)
+    rows = [Row(cell, ranked=_ground(cell[0].record) == _ground(latest)) for cell in cells.values()]
+    return sorted(rows, key=lambda row: (not row.ranked, -float(row.gains.mean()), row.name, row.record.key))
+
+
+def latest_of(runs: Sequence[Run]) -> Record:
+    """The record of the run that started last."""
+    return max((run.record for run in runs), key=lambda record: record.provenance.started_at)
+
+
+def pairs(rows: Sequence[Row], draws: int = 10_000) -> list[Pair]:
+    """Every two ranked rows, compared on the same users.
+
+    Args:
+        rows: as from `rows_of`.
+        draws: of each test.
+    """
+    ranked = [row for row in rows if row.ranked]
+    couples = [(better, worse) for place, better in enumerate(ranked) for worse in ranked[place + 1 :]]
+    found = [compare(better.gains, worse.gains, draws) for better, worse in couples]
+    adjusted = holm([comparison.p for comparison in found])
+    return [
+        Pair(better, worse, comparison, p)
+        for (better, worse), comparison, p in zip(couples, found, adjusted, strict=True)
+    ]
+
+
+def _ground(record: Record) -> tuple[str, str]:
+    """What two rows must share to be compared."""
+    return record.protocol, record.corpus.fingerprint

@@ -1,0 +1,105 @@
+"""Verify: every number of a board again, from its ranks; hashes, places, the laws that metrics obey, the tables."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from leaderboards import codes, history, ledger, tables
+from leaderboards.metrics import CUTOFFS
+from leaderboards.record import RANKS_SCHEMA, Record
+from leaderboards.store import Run, read_run
+
+# Columns of a rank file that tell of users and targets, not of a model.
+FACTS = [name for name in RANKS_SCHEMA.names if name not in ("rank", "valid_rank")]
+
+
+def verify(board: Path, row: str | None = None, base: str | None = None) -> tuple[list[str], int]:
+    """Checks a board, or those of its rows whose path holds `row`.
+
+    Args:
+        board: folder of the board.
+        row: part of a record's path: corpus, model, key or seed; None for the whole board, with its tables.
+        base: a git revision; nothing of a released board that the merge-base with it had may have changed.
+
+    Returns:
+        What is wrong, one sentence each, and how many records were checked.
+
+    Raises:
+        FileNotFoundError: no record fits.
+    """
+    runs, found = list[Run](), list[str]()
+    targets = [file for file in sorted(board.glob("*/*/*/seed-*.json")) if row is None or row in str(file)]
+    cards = codes.corpora(board) if row is None else []
+    if not targets and not cards:
+        raise FileNotFoundError(f"no record in {board}" + (f" whose path holds {row!r}" if row else ""))
+    for target in targets:
+        try:
+            runs.append(read_run(board, target))
+            found += [f"{target}: {problem}" for problem in _of_record(runs[-1].record)]
+        except (ValueError, OSError) as error:
+            found.append(str(error))
+    found += _among(board, runs)
+    for corpus in sorted({target.relative_to(board).parts[0] for target in targets} | set(cards)):
+        found += _of_corpus(board, corpus, row)
+    if base is not None:
+        found += history.problems(board, base)
+    return list(dict.fromkeys(found)), len(targets)
+
+
+def _of_record(record: Record) -> Iterator[str]:
+    """Laws within one record; that its metrics are those of its ranks was checked when it was read."""
+    if record.search.certified_share < 1:
+        yield f"certified_share is {record.search.certified_share}; the protocol asks for an exact list for every user"
+    parts = {"valid": record.valid, "test": record.test, **record.diagnostics}
+    for part, values in parts.items():
+        yield from (f"{part}: {problem}" for problem in _out_of_order(values))
+
+
+def _out_of_order(values: dict[str, float]) -> Iterator[str]:
+    """NDCG is at most Recall, and neither falls as the list grows."""
+    for name in ("recall", "ndcg"):
+        known = [(k, values[f"{name}@{k}"]) for k in CUTOFFS if f"{name}@{k}" in values]
+        for (k, value), (wider, more) in itertools.pairwise(known):
+            if value > more:
+                yield f"{name}@{k} is {value}, above {name}@{wider}, {more}"
+    for k in CUTOFFS:
+        recall, ndcg = values.get(f"recall@{k}"), values.get(f"ndcg@{k}")
+        if recall is not None and ndcg is not None and ndcg > recall:
+            yield f"ndcg@{k} is {ndcg}, above recall@{k}, {recall}"
+
+
+def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
+    """What several records must agree on."""
+    places: dict[tuple[str, str, int], str] = {}
+    first: dict[str, Run] = {}
+    for run in runs:
+        record = run.record
+        name = f"{record.model}/{record.key}/seed-{record.seed}"
+        other = places.setdefault((record.corpus.name, record.key, record.seed), name)
+        if other != name:
+            yield f"{board}: {record.corpus.name}/{name} has the key of {other}"
+        same = first.setdefault(record.corpus.fingerprint, run)
+        if not run.ranks.select(FACTS).equals(same.ranks.select(FACTS)):
+            yield (
+                f"{board}: ranks of {record.corpus.name}/{name} tell other facts of users and targets than those of "
+                f"{same.record.model}/{same.record.key}/seed-{same.record.seed}, on the same corpus"
+            )
+
+
+def _of_corpus(board: Path, corpus: str, row: str | None) -> Iterator[str]:
+    """Hashes, and whether tables are current."""
+    try:
+        yield from (problem for problem in ledger.problems(board, corpus) if row is None or row in problem)
+        if row is not None:
+            return
+        contents = tables.rendered(board, corpus)
+    except (ValueError, OSError) as error:
+        yield str(error)
+        return
+    for target, content in contents.items():
+        if not target.exists():
+            yield f"{target} is missing; `make board` renders it"
+        elif target.read_bytes() != content.encode():
+            yield f"{target} is not what the records give; `make board` renders it"

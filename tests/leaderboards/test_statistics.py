@@ -1,0 +1,206 @@
+"""Intervals and tests against scipy, hand-computed values, and simulated boards whose truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from leaderboards import statistics
+from leaderboards.metrics import ndcg
+from leaderboards.statistics import Comparison, Interval, compare, equivalence, holm, interval, standard_error
+
+BOARDS, USERS, SEEDS = 1_000, 400, 5
+# Spread of the logit of a hit over users, over users within a model, and over seeds.
+USER, OWN, SEED = 1.0, 0.5, 0.15
+
+
+def skewed(seeds: int, users: int, seed: int = 7, hits: float = 0.4) -> np.ndarray:
+    """`[S, U]` NDCG@10 of sparse hits, as on a real test set."""
+    rng = np.random.default_rng(seed)
+    return np.stack([ndcg(rng.integers(1, 51, users) * (rng.random(users) < hits), 10) for _ in range(seeds)])
+
+
+def model(rng: np.random.Generator, users: np.ndarray, seed_spread: float) -> np.ndarray:
+    """`[S, U]` NDCG@10 of a model: users differ, it has its own strengths among them, and seeds differ."""
+    logit = users + rng.normal(0, OWN, len(users)) + rng.normal(0, seed_spread, (SEEDS, 1)) - 2
+    hit = rng.random((SEEDS, len(users))) < 1 / (1 + np.exp(-logit))
+    return np.where(hit, 1 / np.log2(1 + rng.integers(1, 11, hit.shape)), 0)
+
+
+def two_models(rng: np.random.Generator, seed_spread: float) -> tuple[np.ndarray, np.ndarray]:
+    users = rng.normal(0, USER, USERS)
+    return model(rng, users, seed_spread), model(rng, users, seed_spread)
+
+
+def true_mean(seed_spread: float) -> float:
+    logit = np.random.default_rng(5).normal(-2, math.sqrt(USER**2 + OWN**2 + seed_spread**2), 2_000_000)
+    return float((1 / (1 + np.exp(-logit))).mean() * np.mean(1 / np.log2(1 + np.arange(1, 11))))
+
+
+@pytest.mark.parametrize("seed_spread", [0.0, SEED])
+def test_simulated_boards(seed_spread: float) -> None:
+    """Intervals cover the truth in 93-97% of 1,000 boards; of two equal models 4-6% are told apart."""
+    truth, rng = true_mean(seed_spread), np.random.default_rng(1)
+    covered, told_apart, covered_difference = 0, 0, 0
+    for board in range(BOARDS):
+        first, second = two_models(rng, seed_spread)
+        low, high = interval(first, draws=500, seed=board)
+        covered += low <= truth <= high
+        found = compare(first, second, draws=499, seed=board)
+        told_apart += found.p <= 0.05
+        covered_difference += found.interval.low <= 0 <= found.interval.high
+    assert 0.93 <= covered / BOARDS <= 0.97
+    assert 0.93 <= covered_difference / BOARDS <= 0.97
+    assert 0.04 <= told_apart / BOARDS <= 0.06
+
+
+def test_a_detectable_difference_is_detected_four_times_in_five() -> None:
+    rng = np.random.default_rng(2)
+    shift = np.mean([compare(*two_models(rng, SEED), draws=99).detectable for _ in range(100)])
+    found = []
+    for board in range(400):
+        first, second = two_models(rng, SEED)
+        found.append(compare(first + shift, second, draws=499, seed=board).p <= 0.05)
+    assert 0.73 < np.mean(found) < 0.87
+
+
+def test_one_seed_agrees_with_scipy_and_the_normal_interval() -> None:
+    values = skewed(1, 4000)
+    low, high = interval(values, draws=4000)
+    half = 1.96 * values.std(ddof=1) / np.sqrt(values.size)
+    assert [low, high] == pytest.approx([values.mean() - half, values.mean() + half], abs=0.05 * half)
+    by_scipy = stats.bootstrap((values[0],), np.mean, n_resamples=2000, method="percentile", rng=1, batch=200)
+    assert [low, high] == pytest.approx(list(by_scipy.confidence_interval), abs=0.1 * half)
+    assert standard_error(values) == pytest.approx(values.std(ddof=1) / np.sqrt(values.size))
+
+
+def test_the_noise_of_seeds_is_students_t() -> None:
+    # Seeds shift every user alike, so the error is that over users plus that over seeds, on 4 degrees of freedom.
+    users = np.random.default_rng(3).normal(0, 1, 40_000)
+    shifts = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
+    values = users + shifts[:, None]
+    by_seeds = shifts.var(ddof=1) / 5
+    assert standard_error(values) == pytest.approx(np.sqrt(users.var(ddof=1) / 40_000 + by_seeds), rel=1e-9)
+    low, high = interval(values, draws=40_000)
+    # Users hardly matter here.
+    assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(by_seeds), rel=0.03)
+
+
+def test_noise_of_users_is_not_counted_as_noise_of_seeds() -> None:
+    """Each seed draws every user anew: the error is that of `[S * U]` independent values, by hand."""
+    errors = [standard_error(np.random.default_rng(seed).normal(0, 1, (5, 400))) for seed in range(200)]
+    assert np.mean(np.square(errors)) == pytest.approx(1 / (5 * 400), rel=0.1)
+
+
+def test_two_seeds_say_nothing_of_seeds() -> None:
+    values = np.random.default_rng(0).normal(0, 1, (2, 300)) + np.array([[0.0], [5.0]])
+    assert standard_error(values) == pytest.approx(values.mean(0).std(ddof=1) / np.sqrt(300))
+    assert not compare(values, values).methods
+    assert compare(np.vstack([values, values]), np.vstack([values[:1], values])).methods
+
+
+def test_flipped_signs_agree_with_scipy() -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(0.4, 1, 12), rng.normal(0, 1, 12)
+    found = compare(first[None], second[None], draws=100_000)
+    exact = stats.permutation_test(
+        (first, second),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
+    )
+    assert found.p == pytest.approx(exact.pvalue, abs=0.005)
+    assert found.difference == pytest.approx((first - second).mean())
+    assert found.effect == pytest.approx((first - second).mean() / (first - second).std(ddof=1))
+
+
+def test_many_users_agree_with_the_paired_t_test() -> None:
+    first, second = skewed(1, 5000, 1, 0.4), skewed(1, 5000, 2, 0.38)
+    found, by_scipy = compare(first, second, draws=20_000), stats.ttest_rel(first[0], second[0])
+    assert found.p == pytest.approx(by_scipy.pvalue, abs=0.01)
+    assert list(found.interval) == pytest.approx(list(by_scipy.confidence_interval()), abs=0.0005)
+    assert found.error == pytest.approx((first - second).std(ddof=1) / np.sqrt(5000))
+    assert found.freedom == 4999
+    assert found.detectable == pytest.approx((1.9604 + 0.8418) * found.error, rel=1e-3)
+
+
+def test_users_in_another_order_and_groups_change_nothing_but_the_draws() -> None:
+    first, second = skewed(3, 500, 1), skewed(3, 500, 2)
+    order = np.random.default_rng(0).permutation(500)
+    one, other = compare(first, second), compare(first[:, order], second[:, order])
+    assert one.p == other.p
+    assert one.interval == pytest.approx(other.interval)
+
+
+def test_a_row_beside_itself() -> None:
+    values = skewed(5, 300)
+    found = compare(values, values)
+    assert (found.difference, found.p, found.effect) == (0, 1, 0)
+
+
+def test_welch_by_hand() -> None:
+    """Users differ by 0, 0, 6, 6 and seeds by -1, 0, 1; the table is their sum, so nothing is left beside them."""
+    values = np.array([0.0, 0.0, 6.0, 6.0]) + np.array([[-1.0], [0.0], [1.0]])
+    # Variance over users 12 of 4; over seeds 1 of 3, with an uncertainty of 2 (1/3)^2 / (3 + 1).
+    assert statistics._noise(values) == pytest.approx((1 / 3, 1 / 18))
+    size, freedom, stretch = statistics._error(values.mean(0), statistics._noise(values))
+    assert size == pytest.approx(math.sqrt(3 + 1 / 3))
+    assert stretch == pytest.approx(math.sqrt((3 + 1 / 3) / 3))
+    # 2 (10/3)^2 / (1/18) - 2 = 398, but no more than the users leave.
+    assert freedom == 3
+    both = statistics.Noise(0.5, 0.1) + statistics.Noise(-0.1, 0.2)
+    assert both == pytest.approx((0.4, 0.3))
+    assert statistics._error(np.arange(1000.0), both).freedom == pytest.approx(999)
+    # Of one row whose noise is that of its seeds alone: as many as there are seeds, less one.
+    alone = statistics._noise(np.zeros((5, 40)) + np.array([[0.0], [1.0], [2.0], [3.0], [4.0]]))
+    assert statistics._error(np.zeros(40), alone).freedom == pytest.approx(4)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1, 1]
+    assert holm([]) == []
+
+
+def shown(difference: float, error: float, freedom: float) -> Comparison:
+    return Comparison(difference, Interval(0, 0), 1, 0, 0, error, freedom, True)
+
+
+def test_equivalence_is_the_larger_of_two_one_sided_tests() -> None:
+    values = np.random.default_rng(1).normal(0.1, 1, 200)
+    found, margin = compare(values[None], np.zeros((1, 200))), 0.3
+    below = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
+    above = stats.ttest_1samp(values, margin, alternative="less").pvalue
+    assert equivalence(found, margin) == pytest.approx(max(below, above))
+    assert equivalence(shown(0.0, 1.0, 1e9), 1.645) == pytest.approx(0.05, abs=1e-4)
+    assert equivalence(shown(-2.0, 1.0, 1e9), 1.0) > 0.5
+    assert (equivalence(shown(0.1, 0.0, 1), 0.2), equivalence(shown(0.2, 0.0, 1), 0.2)) == (0, 1)
+    with pytest.raises(ValueError, match="margin of equivalence is 0"):
+        equivalence(found, 0)
+
+
+def test_blocks_give_a_full_set_of_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = skewed(2, 200), skewed(2, 200, 8)
+    whole, p = interval(first), compare(first, second).p
+    monkeypatch.setattr(statistics, "BLOCK_CELLS", 100)
+    assert interval(first) == pytest.approx(whole, abs=0.1 * (whole.high - whole.low))
+    assert compare(first, second).p == pytest.approx(p, abs=0.03)
+
+
+def test_interval_is_deterministic_and_grows_with_its_level() -> None:
+    values = skewed(3, 500)
+    narrow, wide = interval(values, level=0.5), interval(values, level=0.99)
+    assert interval(values) == interval(values)
+    assert wide.low < narrow.low < values.mean() < narrow.high < wide.high
+
+
+def test_bad_values() -> None:
+    with pytest.raises(ValueError, match=r"shape \(3,\); expected \[seeds, users\]"):
+        interval(np.ones(3))
+    with pytest.raises(ValueError, match="level of an interval is 95"):
+        interval(np.ones((1, 3)), level=95)
+    with pytest.raises(ValueError, match="have 3 and 4 users; expected the same users"):
+        compare(np.ones((1, 3)), np.ones((1, 4)))

@@ -1,0 +1,261 @@
+"""Verify: whatever is changed on a board is found, and what is not changed is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from leaderboards import codes, ledger
+from leaderboards.__main__ import main
+from leaderboards.store import write
+from leaderboards.tables import render
+from leaderboards.verify import verify
+from tests.leaderboards.test_codes import card_of
+from tests.leaderboards.test_record import ranks_of, run_of
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """Two seeds of a row, another row, and a code card, all rendered."""
+    folder = tmp_path / "board"
+    for seed in range(2):
+        write(folder, *run_of(seed, ranks=with_facts(seed)))
+    write(folder, *run_of(0, experiment="wide", config={"width": 128}, ranks=with_facts(5)))
+    codes.write(folder, card_of("tiger"))
+    render(folder, "toys")
+    return folder
+
+
+def with_facts(seed: int) -> Any:
+    """Ranks of a seed; facts of users and targets are those of seed 0, as on one corpus."""
+    facts, own = ranks_of(200, 0), ranks_of(200, seed)
+    return facts.set_column(1, facts.field(1), own["rank"]).set_column(2, facts.field(2), own["valid_rank"])
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths to every leaf of a JSON value, an empty list or object being one."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else []
+    found = [place for key, part in inner for place in places(part, (*path, key))]
+    yield from found or [path]
+
+
+def changed(value: Any) -> Any:
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1 if isinstance(value, int) else value * 1.01 + 1e-6
+        case str():
+            return value[:-1] + ("0" if value[-1:] != "0" else "1")
+        case None:
+            return 1
+        case list():
+            return ["more"]
+        case _:
+            return {"more": 1}
+
+
+def test_nothing_is_wrong(board: Path) -> None:
+    assert verify(board) == ([], 3)
+    assert verify(board, "seed-1") == ([], 1)
+
+
+def test_every_changed_field_of_a_record_is_found(board: Path) -> None:
+    target = sorted(board.glob("toys/sasrec/*/seed-1.json"))[0]
+    whole, content = target.read_text(), json.loads(target.read_text())
+    unseen, tried = [], 0
+    for path in places(content):
+        mutant = json.loads(whole)
+        holder = mutant
+        for step in path[:-1]:
+            holder = holder[step]
+        holder[path[-1]] = changed(holder[path[-1]])
+        target.write_text(json.dumps(mutant, indent=2) + "\n")
+        tried += 1
+        unseen += [] if verify(board)[0] else [path]
+    target.write_text(whole)
+    assert (unseen, tried > 60) == ([], True)
+    assert verify(board)[0] == []
+
+
+def test_every_digit_counts(board: Path) -> None:
+    """Fields that nothing else depends on too: the ledger has the hash of the file."""
+    target = sorted(board.glob("toys/sasrec/*/seed-0.json"))[0]
+    target.write_text(target.read_text().replace('"threads": 2', '"threads": 3'))
+    (problem,) = verify(board)[0]
+    assert "seed-0.json has changed: its SHA-256 is" in problem
+
+
+def test_numbers_are_those_of_the_ranks_even_where_the_ledger_was_made_anew(board: Path) -> None:
+    target = sorted(board.glob("toys/sasrec/*/seed-0.json"))[0]
+    recall = json.loads(target.read_text())["test"]["recall@10"]
+    target.write_text(target.read_text().replace(f'"recall@10": {recall}', f'"recall@10": {recall + 0.005}', 1))
+    ledger.path(board, "toys").unlink()
+    ledger.path(board, "toys").write_text(ledger.extended(board, "toys"))
+    assert any("metrics of" in problem and "are not those of its ranks" in problem for problem in verify(board)[0])
+
+
+@pytest.mark.parametrize("column", ["rank", "valid_rank", "target_count", "history_length", "transition_seen", "user"])
+def test_every_changed_rank_is_found(board: Path, column: str) -> None:
+    target = sorted(board.glob("toys/sasrec/*/seed-0.ranks.parquet"))[0]
+    table = pq.read_table(target)
+    values = table[column].to_numpy(zero_copy_only=False).copy()
+    values[17] = not values[17] if column == "transition_seen" else values[17] + 1 if values[17] < 50 else 0
+    place = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(place, table.field(place), pa.array(values, table.field(place).type)), target)
+    assert any("ranks" in problem for problem in verify(board)[0])
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "toys/*/*/seed-0.json",
+        "toys/*/*/*.parquet",
+        "toys/codes/*",
+        "toys.md",
+        "toys.csv",
+        "toys.tex",
+        "toys.codes.md",
+        "toys.sha256",
+    ],
+)
+def test_every_missing_file_is_found(board: Path, pattern: str) -> None:
+    gone = sorted(board.glob(pattern))[0]
+    gone.unlink()
+    assert any(gone.name in problem for problem in verify(board)[0])
+
+
+def test_a_table_edited_by_hand_is_found(board: Path) -> None:
+    table = board / "toys.md"
+    table.write_text(table.read_text().replace("sasrec", "SASRec", 1))
+    assert verify(board)[0] == [f"{table} is not what the records give; `make board` renders it"]
+
+
+def test_a_file_that_is_not_listed_is_found(board: Path) -> None:
+    write(board, *run_of(2, ranks=with_facts(2)))
+    problems = verify(board)[0]
+    assert sum("is not listed in toys.sha256" in problem for problem in problems) == 2
+    render(board, "toys")
+    assert verify(board)[0] == []
+
+
+def test_a_record_in_a_wrong_place_and_a_second_one_of_a_key(board: Path) -> None:
+    folder = sorted(board.glob("toys/sasrec/*"))[0]
+    shutil.copytree(folder, board / "toys/tiger" / folder.name)
+    assert any("is of toys/sasrec" in problem for problem in verify(board)[0])
+    twin = run_of(0, model="tiger", ranks=with_facts(0))
+    shutil.rmtree(board / "toys/tiger")
+    write(board, *twin)
+    assert any("has the key of" in problem for problem in verify(board)[0])
+
+
+def test_laws_of_metrics(board: Path) -> None:
+    beams = {"beam20/free": {"recall@10": 0.1, "ndcg@10": 0.2}, "beam50/free": {"recall@5": 0.3, "recall@10": 0.2}}
+    search = {"certified_share": 0.995, "mean_expansions": 3.0, "max_expansions": 9}
+    write(board, *run_of(7, diagnostics=beams, search=search, ranks=with_facts(7)))
+    render(board, "toys")
+    text = "\n".join(verify(board)[0])
+    assert "beam20/free: ndcg@10 is 0.2, above recall@10, 0.1" in text
+    assert "beam50/free: recall@5 is 0.3, above recall@10, 0.2" in text
+    assert "certified_share is 0.995; the protocol asks for an exact list for every user" in text
+
+
+def test_facts_of_users_are_the_same_in_all_rank_files(board: Path) -> None:
+    write(board, *run_of(8, ranks=ranks_of(200, 8)))
+    render(board, "toys")
+    assert any("tell other facts of users and targets" in problem for problem in verify(board)[0])
+
+
+def test_evidence_is_never_edited(board: Path) -> None:
+    target = sorted(board.glob("toys/sasrec/*/seed-0.json"))[0]
+    target.write_text(target.read_text() + " ")
+    with pytest.raises(ValueError, match=r"seed-0.json has changed or vanished since toys.sha256 listed it"):
+        render(board, "toys")
+
+
+def test_sha256sum_reads_the_ledger(board: Path) -> None:
+    check = subprocess.run(["sha256sum", "--check", "--quiet", "toys.sha256"], cwd=board, capture_output=True)
+    assert check.returncode == 0, check.stderr
+
+
+def test_a_damaged_ledger_is_named(board: Path) -> None:
+    ledger.path(board, "toys").write_text("short  toys/x\n")
+    assert any("toys.sha256 line 1 is 'short  toys/x'" in problem for problem in verify(board)[0])
+
+
+def test_command_line(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--board", str(board)]) == 0
+    assert capsys.readouterr().out == f"3 records checked in {board}: all true\n"
+    (board / "toys.csv").write_text("")
+    assert main(["verify", "--board", str(board)]) == 1
+    assert "wrong: " in capsys.readouterr().out
+    assert main(["verify", "--board", str(board), "--row", "nowhere"]) == 2
+    assert "no record in" in capsys.readouterr().err
+
+
+class TestHistory:
+    """A released board may grow; nothing of it may change."""
+
+    @staticmethod
+    def git(folder: Path, *arguments: str) -> None:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+    @pytest.fixture
+    def released(self, board: Path) -> Path:
+        (board / "protocol.toml").write_text('version = "v1"\nreleased = true\n')
+        self.git(board.parent, "init", "-b", "main")
+        self.commit(board)
+        self.git(board.parent, "checkout", "-b", "change")
+        return board
+
+    def commit(self, board: Path) -> None:
+        self.git(board.parent, "add", ".")
+        self.git(board.parent, "commit", "-m", "board")
+
+    def test_new_rows_are_welcome(self, released: Path) -> None:
+        write(released, *run_of(3, ranks=with_facts(3)))
+        render(released, "toys")
+        self.commit(released)
+        assert verify(released, base="main")[0] == []
+
+    def test_a_removed_record_is_found(self, released: Path) -> None:
+        """With tables and ledger made anew, so that nothing else can tell."""
+        for file in released.glob("toys/sasrec/*/seed-1.*"):
+            file.unlink()
+        ledger.path(released, "toys").unlink()
+        render(released, "toys")
+        self.commit(released)
+        assert verify(released)[0] == []
+        problems = verify(released, base="main")[0]
+        assert [problem.split(" since")[0].rsplit("/", 1)[1] for problem in problems] == [
+            "seed-1.json was removed",
+            "seed-1.ranks.parquet was removed",
+        ]
+
+    def test_a_changed_protocol_is_found_and_so_is_an_uncommitted_change(self, released: Path) -> None:
+        (released / "protocol.toml").write_text('version = "v1"\nreleased = false\n')
+        (problem,) = verify(released, base="main")[0]
+        assert "protocol.toml was changed since" in problem
+
+    def test_before_its_release_a_board_may_be_made_again(self, released: Path) -> None:
+        (released / "protocol.toml").write_text('version = "v1"\nreleased = false\n')
+        self.commit(released)
+        self.git(released.parent, "checkout", "-b", "later")
+        shutil.rmtree(released / "toys/codes")
+        ledger.path(released, "toys").unlink()
+        (released / "toys.codes.md").unlink()
+        render(released, "toys")
+        assert verify(released, base="change")[0] == []
+
+    def test_what_is_no_revision(self, released: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["verify", "--board", str(released), "--base", "nowhere"]) == 2
+        assert "git merge-base in" in capsys.readouterr().err
