@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 # Parts of about equally many users, fewer where many users share a value.
 POPULARITY_PARTS, LENGTH_PARTS = 10, 4
@@ -52,13 +52,11 @@ def slices(ranks: pa.Table) -> list[Slice]:
 
 def _parts(family: str, values: NDArray[np.integer], among: Mask, parts: int) -> list[Slice]:
     """Users `among` all, cut at quantiles of an integer; named by the values that each part holds."""
-    if not among.any():
-        return []
-    edges = np.unique(pd.qcut(values[among], parts, labels=False, duplicates="drop"))
     place = np.full(len(values), -1)
-    place[among] = pd.qcut(values[among], parts, labels=False, duplicates="drop")
-    masks = [place == number for number in edges]
-    return [Slice(family, _span(values[mask]), mask) for mask in masks]
+    # Users with one value have one rank, so they are in one part.
+    place[among] = (rankdata(values[among], method="min").astype(np.int64) - 1) * parts // max(1, int(among.sum()))
+    masks = [place == number for number in range(parts)]
+    return [Slice(family, _span(values[mask]), mask) for mask in masks if mask.any()]
 
 
 def _span(values: NDArray[np.integer]) -> str:

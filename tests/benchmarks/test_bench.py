@@ -223,6 +223,7 @@ def test_unseen_users_alone_leave_the_other_board_alone(bench: Callable[..., int
     assert bench("--models", "popularity-unseen-users", "--jobs", "1") == 0
     assert sorted(path.name for path in (tmp_path / "board").iterdir()) == [
         "planted_unseen_users", "planted_unseen_users.csv", "planted_unseen_users.md",
+        "planted_unseen_users.sha256", "planted_unseen_users.tex",
     ]  # fmt: skip
 
 

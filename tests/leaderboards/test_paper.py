@@ -1,0 +1,61 @@
+"""LaTeX: what is bold, underlined and marked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from leaderboards.__main__ import main
+from leaderboards.paper import latex
+from leaderboards.store import Run, write
+from tests.leaderboards.test_record import ranks_of, run_of
+
+
+def run(name: str, hits: float, seed: int, **changes: object) -> Run:
+    # The same draws for all, so that a row with more hits is nowhere worse.
+    return run_of(seed, ranks_of(2_000, seed, hits), experiment=name, config={"of": name}, **changes)
+
+
+def cells(text: str, name: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.startswith(name)]
+    return [cell.strip() for cell in line.removesuffix(r" \\").split("&")]
+
+
+def test_best_second_and_marks() -> None:
+    runs = [
+        run(name, hits, seed) for name, hits in [("best", 0.6), ("near_it", 0.58), ("far", 0.1)] for seed in range(3)
+    ]
+    text = latex(runs)
+    best, near, far = cells(text, "best"), cells(text, r"near\_it"), cells(text, "far")
+    assert all(cell.startswith(r"\textbf{0.") for cell in best[1:5])
+    assert all(cell.startswith(r"\underline{0.") for cell in near[1:5])
+    assert far[0] == r"far$^{\dagger}$"
+    assert near[0] == r"near\_it"
+    values = [run.record.test["ndcg@10"] for run in runs[6:]]
+    assert far[4] == rf"{np.mean(values):.4f} {{\tiny $\pm${np.std(values, ddof=1):.4f}}}"
+    assert best[5] == "3"
+    assert r"\label{tab:toys}" in text
+    assert "Holm" in text
+
+
+def test_equal_rows_are_marked_alike_and_few_seeds_have_no_deviation() -> None:
+    text = latex([run("one", 0.3, 0), run("two", 0.3, 0), run("less", 0.1, 0, notes=["small sizes"])])
+    assert cells(text, "one")[1:5] == cells(text, "two")[1:5]
+    assert all(re.fullmatch(r"\\textbf\{0\.\d{4}\}", cell) for cell in cells(text, "one")[1:5])
+    assert all(cell.startswith(r"\underline") for cell in cells(text, "less")[1:5])
+    assert "% less: small sizes" in text
+
+
+def test_rows_of_another_corpus_are_left_out() -> None:
+    foreign = run("foreign", 0.9, 0, corpus={"fingerprint": "e" * 64})
+    assert "foreign" not in latex([foreign, run("ours", 0.1, 1)])
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, *run("one", 0.3, 0))
+    assert main(["paper", "--board", str(tmp_path)]) == 0
+    assert r"\begin{tabular}" in capsys.readouterr().out
+    assert main(["paper", "--board", str(tmp_path), "--corpus", "other"]) == 2
