@@ -138,12 +138,14 @@ def regress(options: argparse.Namespace) -> int:
 
     hush()
     names, jobs = options.models or models.names(), options.jobs or _default_jobs()
+    references = options.references or gate.REFERENCES
     if options.accept:
-        lines = gate.accept(options.work, names, options.why, jobs)
+        lines = gate.accept(options.work, names, options.why, jobs, references)
         gate.note(lines, Path("CHANGELOG.md"))
         print("\n".join(lines))
         return 0
-    answers = gate.regress(options.work, names, range(options.first_seed, options.first_seed + gate.COMPARED), jobs)
+    seeds = range(options.first_seed, options.first_seed + gate.COMPARED)
+    answers = gate.regress(options.work, names, seeds, jobs, references)
     for answer in answers:
         sign = "green" if answer.good else "RED  "
         print(textwrap.fill(f"{sign} {answer.model} {answer.question}: {answer.says}", 120, subsequent_indent=" " * 6))
@@ -233,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("--first-seed", type=int, default=0, help="seeds of the fresh runs count from here")
     gate.add_argument("--jobs", type=_positive, help="runs at a time")
     gate.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
+    gate.add_argument("--references", type=Path, help="folder of the reference runs (default: the committed ones)")
     gate.add_argument("--accept", action="store_true", help="make new references and note them in CHANGELOG.md")
     gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")

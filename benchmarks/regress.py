@@ -21,7 +21,7 @@ from benchmarks import provenance
 from benchmarks.bench import Cell, run_all
 from benchmarks.evaluate import BATCH
 from benchmarks.experiments import Experiment, complete
-from benchmarks.fit import weights_of
+from benchmarks.fit import Hardware, weights_of
 from benchmarks.keeper import BEST
 from benchmarks.rerank import recall, rerank
 from benchmarks.run import Bench
@@ -94,14 +94,20 @@ def experiment(model: str) -> Experiment:
     return complete(model, CORPUS, QUICK.get(model, []))
 
 
-def regress(work: Path, names: Sequence[str], seeds: Iterable[int] = range(COMPARED), jobs: int = 2) -> list[Answer]:
+def regress(
+    work: Path,
+    names: Sequence[str],
+    seeds: Iterable[int] = range(COMPARED),
+    jobs: int = 2,
+    references: Path = REFERENCES,
+) -> list[Answer]:
     """Asks both questions of each model; trains in a fresh folder beneath `work`.
 
     Raises:
         FileNotFoundError: a model has no reference.
     """
-    banks = {name: bank(name) for name in names}
-    answers = [evaluation(work, name, banks[name]) for name in names]
+    banks = {name: bank(name, references) for name in names}
+    answers = [evaluation(work, name, banks[name], references) for name in names]
     fresh = made(work / "regress", names, seeds, jobs)
     return answers + [training(name, fresh[name], banks[name]) for name in names]
 
@@ -137,11 +143,11 @@ def made(folder: Path, names: Sequence[str], seeds: Iterable[int], jobs: int) ->
     }
 
 
-def evaluation(work: Path, name: str, reference: Sequence[Run], weights: Path = REFERENCES / WEIGHTS) -> Answer:
+def evaluation(work: Path, name: str, reference: Sequence[Run], references: Path = REFERENCES) -> Answer:
     """Ranks all users with the committed weights."""
     first = reference[0]
-    again = rerank(Bench(REFERENCES, work), first, weights=weights / name)
-    same = platform(first.record.provenance) == platform(_here(work))
+    again = rerank(Bench(references, work), first, weights=references / WEIGHTS / name)
+    same = platform(first.record.provenance) == platform(_here())
     good = again.different <= (0 if same else TOLERATED * again.users)
     where = "on the reference's platform" if same else f"on another platform than {platform(first.record.provenance)}"
     says = f"{again.different} of {again.users:,} users come out at another rank, {where}"
@@ -181,8 +187,8 @@ def platform(origin: Provenance) -> str:
     return f"{origin.device}, {libraries}, {origin.threads} thread"
 
 
-def _here(work: Path) -> Provenance:
-    hardware = Bench(REFERENCES, work).hardware
+def _here() -> Provenance:
+    hardware = Hardware()
     return provenance.collect(
         threads=hardware.threads, precision=hardware.precision, evaluation_batch=BATCH, device=str(hardware.device)
     )
