@@ -13,7 +13,7 @@ its runs, `BANK` seeds each, and the weights of the first. Two questions are ask
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from benchmarks.evaluate import BATCH
 from benchmarks.experiments import Experiment, complete
 from benchmarks.fit import Hardware, weights_of
 from benchmarks.keeper import BEST
-from benchmarks.rerank import recall, rerank
+from benchmarks.rerank import flat, recall, rerank
 from benchmarks.run import Bench
 from leaderboards.record import Provenance, Record
 from leaderboards.rows import RANKED_BY, Row
@@ -241,15 +241,7 @@ def _keep_weights(work: Path, run: Run, folder: Path) -> None:
 
 
 def _changes(old: Record, new: Record) -> str:
-    before, after = (dict(_flat(record.config)) for record in (old, new))
+    before, after = (dict(flat(record.config)) for record in (old, new))
     names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     told = [f"{name} {before.get(name)!r} -> {after.get(name)!r}" for name in names]
     return ", ".join(told) or "corpus, protocol or item vectors differ, not the config"
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,7 +93,19 @@ def experiment_of(record: Record) -> Experiment:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"config of {record.model}/{record.key}: option {where}: {first['msg']}") from None
+    gone = dict(flat(record.config)).keys() - dict(flat(dataclasses.asdict(config))).keys()
+    if gone:
+        raise ValueError(f"config of {record.model}/{record.key}: the model has no option {', '.join(sorted(gone))}")
     return Experiment(record.experiment, record.model, config, record.experiment.endswith(UNSEEN))
+
+
+def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Options of a config by their full names, those of a part as `part.option`."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str]]:

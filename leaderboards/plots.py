@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import escape
 from matplotlib import rc_context
 
 from leaderboards.board import seconds
@@ -70,7 +71,7 @@ def inlined(figure: Figure, name: str, says: str) -> str:
     text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
     size = re.search(r'width="[\d.]+pt" height="[\d.]+pt"', text)
     assert size is not None
-    return text.replace(size[0], f'role="img" aria-label="{says}"', 1)
+    return text.replace(size[0], f'role="img" aria-label="{escape(says)}"', 1)
 
 
 def cost(rows: Sequence[Row]) -> Figure:
@@ -82,7 +83,7 @@ def cost(rows: Sequence[Row]) -> Figure:
             mean, bounds = float(row.gains.mean()), interval(row.gains)
             spread = [[mean - min(mean, bounds.low)], [max(mean, bounds.high) - mean]]
             axis.errorbar([spent], [mean], spread, marker="o", color=BAR, ecolor=BAR, capsize=3, linewidth=1)
-            axis.annotate(row.name, (spent, mean), (5, 4), textcoords="offset points")
+            axis.annotate(row.name, (spent, mean), (5, 4), textcoords="offset points", parse_math=False)
         axis.set_xscale("log")
         axis.margins(x=0.18)
         axis.set_xlabel("seconds of training and ranking, mean per seed")

@@ -21,6 +21,7 @@ from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from leaderboards.verify import verify
 from models.api import Ranking
+from models.parts.optim import adamw
 from models.parts.ranking import rank_scores
 
 
@@ -111,7 +112,7 @@ def test_other_seeds_are_green(tmp_path: Path) -> None:
 
 
 def test_half_the_learning_rate_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = models.sasrec.adamw
+    whole = adamw
     monkeypatch.setattr(models.sasrec, "adamw", lambda module, lr, *rest: whole(module, lr / 2, *rest))
     answers = regress.regress(tmp_path, ["sasrec"], jobs=1)
     assert only(answers, "evaluation").good, "the weights are the committed ones"
@@ -147,7 +148,7 @@ def test_a_changed_config_is_named() -> None:
 def small_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """References of little trainings, in a folder of the test."""
     monkeypatch.setattr(regress, "BANK", 2)
-    monkeypatch.setitem(regress.QUICK, "sasrec", ["width=16", "inner=16", "layers=1", "epochs=1"])  # type: ignore[arg-type]
+    monkeypatch.setitem(regress.QUICK, "sasrec", ["width=16", "inner=16", "layers=1", "epochs=1"])
     return tmp_path / "references"
 
 

@@ -14,7 +14,13 @@ from tests.leaderboards.test_record import ranks_of
 def facts(counts: list[int], lengths: list[int], seen: list[bool]) -> pa.Table:
     users = len(counts)
     zero = np.zeros(users, dtype=np.uint8)
-    columns = [np.arange(users, dtype=np.int32), zero, zero, np.int32(counts), np.int32(lengths), np.array(seen)]
+    columns = [
+        np.arange(users, dtype=np.int32),
+        zero,
+        zero,
+        *(np.array(values, np.int32) for values in (counts, lengths)),
+        np.array(seen),
+    ]
     return pa.table(dict(zip(RANKS_SCHEMA.names, columns, strict=True)), schema=RANKS_SCHEMA)
 
 

@@ -1,0 +1,102 @@
+"""Ranking again: saved weights give a record's ranks, other weights do not, and nothing is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.experiments import complete
+from benchmarks.fit import NotTrainedError
+from benchmarks.rerank import deep, experiment_of, recall, rerank
+from benchmarks.run import Bench, run
+from data_prep.corpus import Corpus
+from leaderboards.store import Run, read_run
+from models.popularity import Popularity
+from models.sasrec import SasRec
+
+SASREC = ("epochs=1", "width=16", "inner=16", "layers=1")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("rerank")
+    return Bench(folder / "board", folder / "work")
+
+
+@pytest.fixture(scope="module")
+def trained(bench: Bench, workplace: Path, planted_corpus: Corpus) -> Run:
+    return read_run(bench.board, run(bench, planted_corpus, complete("sasrec", "planted", SASREC), 0))
+
+
+@pytest.fixture(autouse=True)
+def _in_the_workplace(workplace: Path, planted_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+
+
+def test_the_same_weights_rank_alike(bench: Bench, trained: Run) -> None:
+    assert rerank(bench, trained) == (2_000, 0)
+    # A batch of other users is summed in another order.
+    users, different = rerank(bench, trained, users=300)
+    assert (users, different <= 1) == (300, True)
+
+
+def test_other_ranks_are_found(bench: Bench, trained: Run) -> None:
+    moved = trained.ranks["rank"].to_numpy().copy()
+    moved[[3, 5, 8]] += 1
+    column = trained.ranks.schema.get_field_index("rank")
+    ranks = trained.ranks.set_column(column, trained.ranks.schema.field("rank"), [moved])
+    assert rerank(bench, trained._replace(ranks=ranks)) == (2_000, 3)
+
+
+def test_nothing_is_trained(bench: Bench, trained: Run, tmp_path: Path) -> None:
+    with pytest.raises(NotTrainedError, match="sasrec seed 0 has not been trained by this code in"):
+        recall(Bench(bench.board, tmp_path), trained.record)
+    assert not (tmp_path / "fits").exists()
+
+
+def test_weights_of_another_seed_rank_otherwise(
+    bench: Bench, trained: Run, planted_corpus: Corpus, tmp_path: Path
+) -> None:
+    other = read_run(bench.board, run(bench, planted_corpus, complete("sasrec", "planted", SASREC), 1))
+    (folder,) = recall(bench, other.record).fit.folders
+    weights = tmp_path / "0-recommender.safetensors"
+    weights.write_bytes((folder / "best.safetensors").read_bytes())
+    assert rerank(bench, trained, weights=tmp_path).different > 100
+
+
+def test_a_record_gives_its_experiment_back(trained: Run) -> None:
+    assert experiment_of(trained.record) == complete("sasrec", "planted", SASREC)
+    changed = trained.record.model_copy(update={"config": {**trained.record.config, "gone": 1, "part": {"gone": 2}}})
+    with pytest.raises(ValueError, match=rf"config of sasrec/{trained.record.key}: .* no option gone, part.gone"):
+        experiment_of(changed)
+
+
+def test_users_unseen_stay_unseen(bench: Bench, planted_corpus: Corpus) -> None:
+    path = run(bench, planted_corpus, complete("popularity-unseen-users", "planted", []), 0)
+    unseen = read_run(bench.board, path)
+    assert rerank(bench, unseen) == (100, 0)
+    assert isinstance(recall(bench, unseen.record).recommender, Popularity)
+
+
+def test_a_board_is_ranked_again(
+    bench: Bench, trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problems, says = deep(bench, f"sasrec/{trained.record.key}/seed-0", 200)
+    assert problems == []
+    (line,) = says
+    assert line.endswith("of 200 users come out at another rank")
+    options = ["--board", str(bench.board), "--row", "seed-0", "--users", "50"]
+    assert main(["rerank", *options, "--work", str(bench.work)]) == 0
+    assert main(["rerank", *options, "--work", str(tmp_path)]) == 0
+    assert "not re-ranked: stage recommender of sasrec seed 0 has not been trained" in capsys.readouterr().out
+
+
+def test_a_model_that_ranks_otherwise_is_told(
+    bench: Bench, trained: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rank = SasRec.rank
+    monkeypatch.setattr(SasRec, "rank", lambda self, history, k: rank(self, history.flip(1), k))
+    assert main(["rerank", "--board", str(bench.board), "--row", "sasrec", "--work", str(bench.work)]) == 1
+    assert "wrong: " in capsys.readouterr().out
