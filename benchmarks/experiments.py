@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -146,7 +146,7 @@ def complete(name: str, corpus: str, settings: Iterable[str] = ()) -> Experiment
 def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
     """A copy of a config with dotted keys changed and every value checked against its field's type."""
     values = dataclasses.asdict(base)
-    possible = sorted(_keys(values))
+    possible = sorted(dict(flat(values)))
     for key, value in changes.items():
         if key not in possible:
             raise ValueError(f"{owner} has no option {key!r}; possible: {', '.join(possible)}{_near(key, possible)}")
@@ -163,6 +163,15 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
         raise ValueError(f"{owner} option {where} is {first['input']!r}: {first['msg']}") from None
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Options of a config by their full names, those of a part dotted, as `changed` takes them."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
 def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
@@ -171,14 +180,6 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
-
-
-def _keys(values: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _keys(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key
 
 
 def _near(given: str, possible: Iterable[str]) -> str:

@@ -20,10 +20,10 @@ from pathlib import Path
 from benchmarks import provenance
 from benchmarks.bench import Cell, run_all
 from benchmarks.evaluate import BATCH
-from benchmarks.experiments import Experiment, complete
+from benchmarks.experiments import Experiment, complete, flat
 from benchmarks.fit import Hardware, weights_of
 from benchmarks.keeper import BEST
-from benchmarks.rerank import flat, recall, rerank
+from benchmarks.rerank import recall, rerank
 from benchmarks.run import Bench
 from leaderboards.record import Provenance, Record
 from leaderboards.rows import RANKED_BY, Row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 import data_prep
 import models
 from benchmarks.evaluate import Grader
-from benchmarks.experiments import UNSEEN, Experiment
+from benchmarks.experiments import UNSEEN, Experiment, flat
 from benchmarks.fit import Fit, NotTrainedError
 from benchmarks.run import Bench, split_of, with_vectors
 from data_prep.corpus import UNSEEN_USERS, Corpus
@@ -97,15 +96,6 @@ def experiment_of(record: Record) -> Experiment:
     if gone:
         raise ValueError(f"config of {record.model}/{record.key}: the model has no option {', '.join(sorted(gone))}")
     return Experiment(record.experiment, record.model, config, record.experiment.endswith(UNSEEN))
-
-
-def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Options of a config by their full names, those of a part as `part.option`."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str]]:
