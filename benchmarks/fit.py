@@ -14,7 +14,7 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from tqdm import tqdm
 import benchmarks.keeper
 import data_prep.batches
 from benchmarks.evaluate import Grader
-from benchmarks.keeper import BEST, DONE, LAST, Keeper, Stage, derive
+from benchmarks.keeper import BEST, DONE, LAST, Keeper, Stage, Watcher, derive
 from benchmarks.provenance import peak_memory_bytes
 from data_prep.atomic import write_json
 from data_prep.batches import Batches
@@ -91,6 +91,7 @@ class Fit:
             which must know nothing of what they are later graded on.
         weights: folder of finished weights, as `weights_of` names them, that are loaded in place of training.
         trains: where not, a stage that has not been trained before is an error.
+        watch: name of a stage -> those who look on while it trains.
         folders: of the stages, as in `stages`.
     """
 
@@ -103,6 +104,7 @@ class Fit:
     blind: bool = False
     weights: Path | None = None
     trains: bool = True
+    watch: Callable[[str], Sequence[Watcher]] = lambda stage: ()
     stages: list[Stage] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
 
@@ -157,7 +159,7 @@ class Fit:
             max_epochs=budget.epochs,
             gradient_clip_val=budget.clip or None,
             accumulate_grad_batches=budget.accumulate,
-            callbacks=[keeper],
+            callbacks=[*self.watch(stage), keeper],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -44,6 +44,13 @@ class Stage:
     reused: bool = False
 
 
+class Watcher(pl.Callback):
+    """Looks on while a stage trains, and may end it by an exception; it changes no number."""
+
+    def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+        """Called where the quality after an epoch is known: `stage.quality[-1]`, after `stage.epochs` epochs."""
+
+
 class Keeper(pl.callbacks.Checkpoint):
     """Checks quality, keeps the best weights and the last state, stops early, shows progress.
 
@@ -122,6 +129,9 @@ class Keeper(pl.callbacks.Checkpoint):
         trainer.save_checkpoint(fresh, weights_only=False)
         if trainer.is_global_zero:
             fresh.replace(self.folder / LAST)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Watcher):
+                callback.checked(done, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._stop_clock()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from benchmarks import fit as fit_module
 from benchmarks import keeper
 from benchmarks.fit import Fit
-from benchmarks.keeper import BEST, DONE, LAST, derive, save_weights
+from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive, save_weights
 from data_prep.corpus import Batch, Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec
@@ -126,6 +126,25 @@ def test_the_best_epoch_comes_back_not_the_last(in_memory: Fit) -> None:
     stage = in_memory.stages[0]
     assert (stage.best_epoch, stage.epochs, stage.quality) == (2, 4, [0.1, 0.7, 0.5, 0.6])
     assert not module.training
+
+
+def test_a_watcher_sees_every_look_at_quality_and_may_end_the_training(in_memory: Fit) -> None:
+    seen = []
+
+    class Looker(Watcher):
+        def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+            assert isinstance(module, Counter)
+            seen.append((stage.name, stage.epochs, stage.quality[-1], steps_taken(module)))
+            if len(seen) == 2:
+                raise StopError
+
+    in_memory.watch = lambda stage: [Looker()]
+    with pytest.raises(StopError):
+        in_memory("count", Counter, Budget(4, 1000), quality=qualities(0.1, 0.7, 0.5, 0.6))
+    assert seen == [("count", 1, 0.1, 1), ("count", 2, 0.7, 2)]
+    in_memory.watch = lambda stage: []
+    in_memory("count", Counter, Budget(4, 1000), quality=qualities(0.5, 0.6))
+    assert in_memory.stages[0].quality == [0.1, 0.7, 0.5, 0.6], "what it ended goes on from there"
 
 
 def test_of_equal_epochs_the_first_is_kept(in_memory: Fit) -> None:
