@@ -175,7 +175,7 @@ def training(name: str, fresh: Sequence[Run], reference: Sequence[Run]) -> Answe
     )
     if blind:
         says += (
-            f"; runs spread so much that a fall by {BLIND:.0%} would pass: a steadier QUICK, or more runs, are needed"
+            f"; runs spread so much that a fall by {BLIND:.0%} would pass: steadier runs are needed, or more"
         )
     if not equivalent:
         says += f"; {WANTED}"
