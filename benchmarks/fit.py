@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pytorch_lightning as pl
-import safetensors.torch
 import torch
 from filelock import FileLock
 from pytorch_lightning.utilities import rank_zero_only
@@ -30,10 +29,10 @@ from tqdm import tqdm
 
 import benchmarks.keeper
 import data_prep.batches
+from benchmarks import stored
 from benchmarks.evaluate import Grader
-from benchmarks.keeper import BEST, DONE, LAST, Keeper, Stage, Watcher, derive
+from benchmarks.keeper import BEST, Keeper, Stage, Watcher, derive
 from benchmarks.provenance import peak_memory_bytes
-from data_prep.atomic import write_json
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
 from leaderboards.metrics import metrics
@@ -126,14 +125,14 @@ class Fit:
         if not len(examples):
             raise ValueError(f"stage {stage} on corpus {self.corpus.name} has no examples; expected at least one")
         folder = self.root / self._address(module, budget, examples, quality, seed)
-        if not self.trains and not (folder / DONE).exists():
+        if not self.trains and stored.finished(folder, self._say) is None:
             raise NotTrainedError(f"stage {stage} of {self.label} has not been trained by this code in {self.root}")
         folder.mkdir(parents=True, exist_ok=True)
         self.folders.append(folder)
         # Two cells that need the same training at the same time: one trains, the other waits for it.
         with FileLock(folder / f"lock-{process_rank()}"):
-            if (folder / DONE).exists():
-                log = Stage(**json.loads((folder / DONE).read_text()))
+            log = stored.finished(folder, self._say)
+            if log:
                 self.stages.append(dataclasses.replace(log, name=stage, reused=True))
             else:
                 self._train(module, stage, seed, budget, examples, quality or self._quality(module, budget), folder)
@@ -165,6 +164,7 @@ class Fit:
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
+            plugins=[stored.Checkpoints()],
         )
         batches = Batches(
             examples,
@@ -175,11 +175,14 @@ class Fit:
             epoch=lambda: trainer.current_epoch,
             shard=(trainer.global_rank, trainer.world_size),
         )
-        last = folder / LAST
-        trainer.fit(module, batches, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        last = stored.newest(folder, self._say)
+        try:
+            trainer.fit(module, batches, ckpt_path=str(last) if last else None, weights_only=True)
+        except SystemExit as error:
+            # What Lightning makes of Ctrl-C.
+            raise KeyboardInterrupt from error
         if trainer.is_global_zero:
-            write_json(folder / DONE, dataclasses.asdict(keeper.done))
-            last.unlink(missing_ok=True)
+            stored.finish(folder, keeper.done, keeper.best)
         trainer.strategy.barrier()
         self.stages.append(keeper.done)
 
@@ -190,6 +193,10 @@ class Fit:
         done, peak = self.stages[-1], peak_memory_bytes(str(self.hardware.device)) / 2**30
         pace = done.seconds / max(1, done.epochs)
         text = f"{done.name}: {done.epochs} epochs of {pace:.2g} s, best {done.best_epoch}, peak memory {peak:.2f} GiB"
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """A line above the progress bars."""
         tqdm.write(f"{self.label} {text}", file=sys.stderr)
 
     def _quality(self, module: pl.LightningModule, budget: Budget) -> Callable[[Any], float] | None:
@@ -227,7 +234,7 @@ class Fit:
 
 
 def _with_weights(module: M, file: Path) -> M:
-    module.load_state_dict(safetensors.torch.load_file(file))
+    module.load_state_dict(stored.weights(file))
     return module.eval()
 
 
@@ -248,4 +255,5 @@ def _code_of(module: pl.LightningModule) -> list[Path]:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("models.parts."):
                 part = inspect.getfile(importlib.import_module(str(node.module)))
                 pending += [Path(part)] if Path(part) not in found else []
-    return [*sorted(found), Path(data_prep.batches.__file__), Path(benchmarks.keeper.__file__), Path(__file__)]
+    ours = (data_prep.batches.__file__, benchmarks.keeper.__file__, stored.__file__, __file__)
+    return [*sorted(found), *map(Path, ours)]

@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor
 from tqdm import tqdm
 
-from data_prep.atomic import atomic_file
 from models.api import Budget
 
-# The files of a stage's folder: best weights, last state of the trainer (while it trains), log (when it is done).
-BEST, LAST, DONE = "best.safetensors", "last.ckpt", "done.json"
+# The files of a stage's folder: best weights and log when it is done, before that the trainer's last state.
+BEST, DONE, LAST = "best.safetensors", "done.json", "last.ckpt"
 
 
 def derive(seed: int, *labels: object) -> int:
@@ -55,7 +53,11 @@ class Keeper(pl.callbacks.Checkpoint):
     """Checks quality, keeps the best weights and the last state, stops early, shows progress.
 
     Lightning runs `Checkpoint` callbacks last, when the trainer's state is complete; so a run that resumes from
-    `last.ckpt` goes on exactly where an uninterrupted one would be.
+    `last.ckpt` goes on exactly where an uninterrupted one would be. The best weights are part of that state.
+
+    Attributes:
+        done: what the stage has cost so far.
+        best: parameters and persistent buffers of the best epoch.
     """
 
     def __init__(
@@ -71,13 +73,15 @@ class Keeper(pl.callbacks.Checkpoint):
         self.done, self.seed, self.budget, self.quality, self.folder = done, seed, budget, quality, folder
         self.title, self.bar_position = title, bar_position
         self.clock = time.perf_counter()
+        self.best: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
         self._stop_clock()
-        return dataclasses.asdict(self.done)
+        return {"done": dataclasses.asdict(self.done), "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.done.__dict__.update(state_dict)
+        self.done.__dict__.update(state_dict["done"])
+        self.best = state_dict["best"]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.clock = time.perf_counter()
@@ -118,17 +122,12 @@ class Keeper(pl.callbacks.Checkpoint):
             raise ValueError(f"the quality of {self.title} is {value} after epoch {epoch}: the training has diverged")
         if not done.quality or value > max(done.quality):
             done.best_epoch = epoch
-            if trainer.is_global_zero:
-                save_weights(module, self.folder / BEST)
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
         done.quality.append(value)
         done.epochs = epoch
         self.bar.set_postfix(epoch=epoch, quality=f"{value:.4f}", best=f"{max(done.quality):.4f}", refresh=False)
         trainer.should_stop = self._patience_is_lost()
-        # Lightning writes in the system's temporary folder; from there a move may be a copy, which a kill leaves half.
-        fresh = self.folder / f"{LAST}.new"
-        trainer.save_checkpoint(fresh, weights_only=False)
-        if trainer.is_global_zero:
-            fresh.replace(self.folder / LAST)
+        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Watcher):
                 callback.checked(done, module)
@@ -144,10 +143,3 @@ class Keeper(pl.callbacks.Checkpoint):
         now = time.perf_counter()
         self.done.seconds += now - self.clock
         self.clock = now
-
-
-def save_weights(module: nn.Module, path: Path) -> None:
-    """Parameters and persistent buffers as safetensors, written whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    with atomic_file(path) as file:
-        file.write(safetensors.torch.save(tensors))

@@ -1,16 +1,24 @@
-"""Writes that either happen completely or not at all: temporary name in the same folder, fsync, rename."""
+"""Writes that either happen completely or not at all: temporary name in the same folder, fsync, rename.
+
+What a killed process leaves half-written is removed by the next write of the same file or folder.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+# What `tempfile` puts behind a prefix.
+RANDOM = "?" * 8
 
 
 def out_of_space(path: Path, error: OSError) -> OSError:
@@ -27,19 +35,12 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the disk is full; nothing is left under `path` nor beside it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with _temporary(path, _new_file) as temporary:
+        with temporary.open("r+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise out_of_space(path, error) from error
-        raise
+        temporary.replace(path)
 
 
 @contextmanager
@@ -50,20 +51,71 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk is full; nothing is left under `path` nor beside it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with _temporary(path, tempfile.mkdtemp) as temporary:
         yield temporary
         for file in (temporary, *temporary.rglob("*")):
             _sync(file)
-        if not path.exists():
-            temporary.replace(path)
+        try:
+            if not path.exists():
+                temporary.replace(path)
+        except OSError as error:
+            # The rename fails with these two where another process was faster.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+@contextmanager
+def _temporary(path: Path, make: Callable[..., str]) -> Iterator[Path]:
+    """A fresh file or folder beside `path`, gone after the block; what killed processes left of them goes first.
+
+    It is locked while it is in use: a lock ends with its process, so what nobody holds is left over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{RANDOM}"):
+        if (lock := _own(left)) is not None:
+            _remove(left)
+            os.close(lock)
+    # One that is not locked yet may be taken for a left one; then another is made.
+    lock = None
+    while lock is None:
+        temporary = Path(make(prefix=f".{path.name}.", dir=path.parent))
+        lock = _own(temporary)
+    try:
+        yield temporary
     except OSError as error:
-        # The rename fails with these two where another process was faster.
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise out_of_space(path, error) from error
+        raise out_of_space(path, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+        os.close(lock)
+
+
+def _own(path: Path) -> int | None:
+    """A handle that holds the lock of `path` until it is closed; None where another process holds it or removed it."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(handle)
+    return None
+
+
+def _new_file(prefix: str, dir: Path) -> str:
+    handle, name = tempfile.mkstemp(prefix=prefix, dir=dir)
+    os.close(handle)
+    return name
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import math
 import os
@@ -41,16 +43,45 @@ def content_sha256(ranks: pa.Table) -> str:
 
 
 def write_atomically(target: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a temporary file in the target's folder, then move it into place; an error leaves nothing."""
+    """Let `fill` write a temporary file in the target's folder, then move it into place; an error leaves nothing.
+
+    What a killed process left half-written of the same target is removed: a temporary file is locked while it is in
+    use, and a lock ends with its process.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    for left in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}"):
+        if (lock := _own(left)) is not None:
+            left.unlink()
+            os.close(lock)
+    # One that is not locked yet may be taken for a left one; then another is made.
+    lock = None
+    while lock is None:
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        temporary.touch()
+        lock = _own(temporary)
     try:
         fill(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        os.fsync(lock)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _own(path: Path) -> int | None:
+    """A handle that holds the lock of `path` until it is closed; None where another process holds it or removed it."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(handle)
+    return None
 
 
 def write_text(target: Path, content: str) -> None:

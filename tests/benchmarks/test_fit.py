@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from benchmarks import fit as fit_module
-from benchmarks import keeper
+from benchmarks import stored
 from benchmarks.fit import Fit
-from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive, save_weights
+from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive
 from data_prep.corpus import Batch, Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec
@@ -290,22 +289,6 @@ def test_whatever_changes_the_outcome_trains_anew(in_memory: Fit, tiny_corpus: C
     assert in_memory.stages[-1].reused
 
 
-def test_no_half_written_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = Counter()
-    save_weights(module, tmp_path / BEST)
-    before = (tmp_path / BEST).read_bytes()
-    assert equal(safetensors.torch.load(before), weights(module))
-
-    def out_of_power(handle: int) -> None:
-        raise StopError
-
-    monkeypatch.setattr("os.fsync", out_of_power)
-    with pytest.raises(StopError):
-        save_weights(Counter(), tmp_path / BEST)
-    assert (tmp_path / BEST).read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == [BEST]
-
-
 def test_a_diverged_training_is_said(in_memory: Fit) -> None:
     with pytest.raises(ValueError, match="quality of test count is nan after epoch 2: the training has diverged"):
         in_memory("count", Counter, Budget(3, 1000), quality=qualities(0.5, float("nan")))
@@ -357,13 +340,15 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, at: int
     [
         (SasRec, "training_step", 1, False),
         (SasRec, "training_step", 8, False),
-        (keeper, "save_weights", 1, False),
-        (keeper, "save_weights", 1, True),
+        (stored, "atomic_file", 3, False),
+        (stored, "newest", 1, True),
         (pl.Trainer, "save_checkpoint", 2, False),
         (pl.Trainer, "save_checkpoint", 2, True),
         (pl.Trainer, "save_checkpoint", 4, True),
-        (fit_module, "write_json", 1, False),
-        (fit_module, "write_json", 1, True),
+        (stored, "write_json", 1, False),
+        (stored, "write_json", 1, True),
+        (stored, "finish", 1, False),
+        (stored, "finish", 1, True),
     ],
 )
 @pytest.mark.parametrize("early_stop", [False, True])
@@ -391,22 +376,6 @@ def test_an_interrupted_training_ends_as_any_other(
     resumed = new_fit(folder="broken")
     assert equal(weights(sasrec(resumed, budget=budget, quality=quality)), expected)
     assert replace(resumed.stages[0], seconds=0, reused=False) == replace(straight.stages[0], seconds=0)
-
-
-def test_a_checkpoint_half_written_is_none(new_fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning moves a checkpoint into place; between two file systems that is a copy, which a kill cuts short."""
-    moves = iter(range(1, 100))
-
-    def move(source: str, target: str) -> None:
-        Path(target).write_bytes(Path(source).read_bytes()[: 1000 if next(moves) == 3 else None])
-        if Path(target).stat().st_size == 1000:
-            raise StopError
-
-    with monkeypatch.context() as patched:
-        patched.setattr("shutil.move", move)
-        with pytest.raises(StopError):
-            sasrec(new_fit(folder="broken"))
-    assert equal(weights(sasrec(new_fit(folder="broken"))), weights(sasrec(new_fit())))
 
 
 CHILD = """
@@ -443,7 +412,7 @@ def test_a_killed_process_resumes_and_ends_as_any_other(
     child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path / "given")], cwd=ROOT, capture_output=True)
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     (folder,) = (tmp_path / "killed").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == sorted([BEST, LAST, "lock-0"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([LAST, stored.BEFORE, "lock-0"])
 
     taken: list[int] = []
     step = SasRec.training_step
