@@ -1,5 +1,5 @@
-"""`python -m benchmarks bench | codes | analyse | rerank | regress | perf | list`: the main job, tokenizers alone, the
-papers' analyses, rows ranked again, changes gated, speed, and what can be run."""
+"""`python -m benchmarks bench | codes | analyse | rerank | regress | torture | perf | list`: the main job, tokenizers
+alone, the papers' analyses, rows ranked again, changes gated, kills, speed, and what can be run."""
 
 from __future__ import annotations
 
@@ -154,6 +154,15 @@ def regress(options: argparse.Namespace) -> int:
     return 1 if red else 0
 
 
+def torture(options: argparse.Namespace) -> int:
+    """Kills the bench at random moments; exit status 1 where something was lost."""
+    from benchmarks.torture import torture
+
+    figures = torture(options.kills, options.seed, options.work)
+    print("\n".join([f"lost: {loss}" for loss in figures.losses] + [str(figures)]))
+    return 1 if figures.losses else 0
+
+
 def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
     from benchmarks.run import target
 
@@ -201,7 +210,9 @@ def _short(papers: Iterable[str]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="bench | codes | analyse | rerank | regress | perf | list")
+    commands = parser.add_subparsers(
+        required=True, metavar="bench | codes | analyse | rerank | regress | torture | perf | list"
+    )
     parser.set_defaults(interrupted="")
     job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
     job.set_defaults(call=bench, interrupted=GOES_ON)
@@ -238,6 +249,11 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("--references", type=Path, help="folder of the reference runs (default: the committed ones)")
     gate.add_argument("--accept", action="store_true", help="make new references and note them in CHANGELOG.md")
     gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
+    kills = commands.add_parser("torture", help="kill the bench at random moments: nothing may be lost or change")
+    kills.set_defaults(call=torture)
+    kills.add_argument("--kills", type=_positive, default=100, help="so many in all (default: 100)")
+    kills.add_argument("--seed", type=int, default=0, help="of the moments")
+    kills.add_argument("--work", type=Path, help="an empty folder, which stays (default: a temporary one)")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
     timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")

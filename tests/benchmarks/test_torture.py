@@ -1,0 +1,91 @@
+"""Kills at random moments: a short torture on a corpus of sixty users, and what a torture must notice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks import torture
+from benchmarks.__main__ import main
+from data_prep.corpus import Corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLS = 10
+SHORT = """
+import sys
+from benchmarks import torture
+from benchmarks.__main__ import main
+
+torture.COMMAND = (*torture.COMMAND, "--corpus", "all_beauty")
+# A new interpreter takes longer than all the rest.
+torture.FRESH_ONE_IN = 1_000
+sys.exit(main(["torture", *sys.argv[1:]]))
+"""
+
+
+@pytest.fixture
+def data(tiny_corpus: Corpus, tmp_path: Path) -> Path:
+    """The tiny corpus as another lab's files."""
+    ends = zip(tiny_corpus.offsets[:-1], tiny_corpus.offsets[1:], strict=True)
+    lines = [
+        f"{user}\t{' '.join(tiny_corpus.item_ids[item - 1] for item in tiny_corpus.flat[first:end])}"
+        for user, (first, end) in zip(tiny_corpus.user_ids, ends, strict=True)
+    ]
+    items = [
+        json.dumps({"parent_asin": item, "title": text})
+        for item, text in zip(tiny_corpus.item_ids, tiny_corpus.item_text or (), strict=True)
+    ]
+    folder = tmp_path / "data/sequences"
+    folder.mkdir(parents=True)
+    (folder / "All_Beauty.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "All_Beauty.items.jsonl").write_text("\n".join(items) + "\n")
+    return folder.parent
+
+
+@pytest.fixture
+def tortured(data: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        # In a process of its own: this one has threads, which its copies would not have.
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(data)}
+        command = [sys.executable, "-c", SHORT, "--work", str(tmp_path / "work"), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+    return call
+
+
+def test_a_short_torture_loses_nothing_and_damage_would_be_seen(
+    tortured: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = tortured("--kills", str(KILLS), "--seed", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    counts = {name: int(kills) for name, kills in re.findall(r"^(\w+) +(\d+) +\d+$", done.stdout, re.MULTILINE)}
+    assert list(counts) == list(torture.PHASES)
+    assert sum(counts.values()) == KILLS
+    assert sum(kills > 0 for kills in counts.values()) >= 4, done.stdout
+    assert re.search(rf"^{KILLS} kills in \d+ rounds, \d+ s: 0 losses$", done.stdout, re.MULTILINE)
+
+    straight, ended = tmp_path / "work/straight", tmp_path / "work/round-1"
+    assert list(torture._problems(ended, straight)) == []
+    (ended / "board/.seed-0.json.0123abcd").touch()
+    (weights, *_) = sorted(ended.glob("work/fits/*/best.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    (record,) = ended.glob(torture.RECORD)
+    record.with_suffix(".ranks.parquet").unlink()
+    said = "\n".join(torture._problems(ended, straight))
+    assert "seed-0.json.0123abcd was left behind" in said
+    assert f"{weights} is not what {straight / weights.relative_to(ended)} is" in said
+    assert "seed-0.ranks.parquet" in said
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").touch()
+    assert main(["torture", "--work", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path} is not empty; expected an empty folder, or none\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
