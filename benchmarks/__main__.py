@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.errors import sentence
+
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
     from benchmarks.bench import Cell
@@ -28,8 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.call(options))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        if (said := sentence(error)) is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted{options.interrupted}", file=sys.stderr)
@@ -124,9 +128,7 @@ def rerank(options: argparse.Namespace) -> int:
 
     hush()
     problems, says = deep(Bench(options.board, options.work), options.row, options.users)
-    print("\n".join(says))
-    for problem in problems:
-        print(f"wrong: {problem}")
+    print("\n".join([*says, *(f"wrong: {problem}" for problem in problems)]))
     return 1 if problems else 0
 
 
@@ -159,7 +161,7 @@ def torture(options: argparse.Namespace) -> int:
     from benchmarks.torture import torture
 
     figures = torture(options.kills, options.seed, options.work)
-    print("\n".join([f"lost: {loss}" for loss in figures.losses] + [str(figures)]))
+    print(figures)
     return 1 if figures.losses else 0
 
 
@@ -251,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
     kills = commands.add_parser("torture", help="kill the bench at random moments: nothing may be lost or change")
     kills.set_defaults(call=torture)
-    kills.add_argument("--kills", type=_positive, default=100, help="so many in all (default: 100)")
+    kills.add_argument("--kills", type=_positive, default=100, help="so many in all")
     kills.add_argument("--seed", type=int, default=0, help="of the moments")
     kills.add_argument("--work", type=Path, help="an empty folder, which stays (default: a temporary one)")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
@@ -276,9 +278,7 @@ def _add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the models' configs")
     command.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
     command.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
-    command.add_argument(
-        "--threads", type=_positive, default=1, help="CPU threads of a run; the last digits depend on it"
-    )
+    command.add_argument("--threads", type=_positive, default=1, help="CPU threads; the last digits depend on it")
     command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
 
 

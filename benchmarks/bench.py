@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 import data_prep
+from benchmarks.errors import sentence
 from benchmarks.experiments import Experiment
 from benchmarks.run import Bench, run
 
@@ -41,9 +42,7 @@ def run_all(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: i
     for cell, error in tqdm(ended, total=len(cells), desc="bench", unit="run", position=0, disable=not cells):
         if error is not None:
             failed.append(cell)
-            # A user's mistake is one sentence; anything else is ours, and needs its traceback.
-            known = isinstance(error, (ValueError, OSError))
-            text = str(error) if known else "".join(traceback.format_exception(error))
+            text = sentence(error) or "".join(traceback.format_exception(error))
             tqdm.write(f"error: {cell}: {text}", file=sys.stderr)
     return failed
 
@@ -72,9 +71,12 @@ def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: 
         try:
             for future in as_completed(waiting):
                 yield waiting[future], future.exception()
-        finally:
-            # After an interrupt, what has not begun must not begin.
+        except BaseException:
+            # After an interrupt, what has not begun must not begin, and what has can be killed at any moment.
             pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
 
 
 # The line of the terminal where this process draws its progress bar; the bench's own is line 0.

@@ -14,7 +14,8 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, Literal, TypeVar
 
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from tqdm import tqdm
@@ -57,6 +58,23 @@ def weights_of(folder: Path, number: int, stage: str) -> Path:
 def process_rank() -> int:
     """Rank of this process in distributed training; 0 outside it. Lightning keeps it up to date."""
     return int(getattr(rank_zero_only, "rank", 0))
+
+
+@contextmanager
+def alone(lock: Path, label: str) -> Iterator[None]:
+    """Of the processes that come to a lock one goes on, the others wait for it; a lock ends with its process."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    # The processes of one distributed training go on together.
+    mine = FileLock(f"{lock}-{process_rank()}")
+    try:
+        mine.acquire(blocking=False)
+    except Timeout:
+        tqdm.write(f"{label} is at work in another process; waiting for it", file=sys.stderr)
+        mine.acquire()
+    try:
+        yield
+    finally:
+        mine.release()
 
 
 @dataclass(frozen=True)
@@ -127,10 +145,8 @@ class Fit:
         folder = self.root / self._address(module, budget, examples, quality, seed)
         if not self.trains and stored.finished(folder, self._say) is None:
             raise NotTrainedError(f"stage {stage} of {self.label} has not been trained by this code in {self.root}")
-        folder.mkdir(parents=True, exist_ok=True)
         self.folders.append(folder)
-        # Two cells that need the same training at the same time: one trains, the other waits for it.
-        with FileLock(folder / f"lock-{process_rank()}"):
+        with alone(folder / "lock", f"{self.label} {stage}"):
             log = stored.finished(folder, self._say)
             if log:
                 self.stages.append(dataclasses.replace(log, name=stage, reused=True))

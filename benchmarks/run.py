@@ -18,7 +18,7 @@ import models
 from benchmarks import experiments, provenance
 from benchmarks.evaluate import BATCH, Graded, Grader
 from benchmarks.experiments import Experiment, small
-from benchmarks.fit import Fit, Hardware, process_rank
+from benchmarks.fit import Fit, Hardware, alone, process_rank
 from data_prep import planted
 from data_prep.corpus import UNSEEN_USERS, Corpus, Examples, ItemVectors
 from data_prep.embed import item_vectors
@@ -80,10 +80,15 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
     Raises:
         ValueError: the config asks for what the corpus does not have, or a record with another result exists.
     """
+    path = target(bench, corpus, experiment, seed)
+    with alone(bench.work / "cells" / f"{path.parent.name}-{seed}", f"{experiment.name} seed {seed}"):
+        if not path.exists():
+            _run(bench, corpus, experiment, seed, path, bar_position)
+    return path
+
+
+def _run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, path: Path, bar_position: int) -> None:
     known, graded = split_of(corpus, experiment)
-    path = _place(bench, graded, experiment, seed)
-    if path.exists():
-        return path
     torch.set_num_threads(bench.hardware.threads)
     fit = Fit(known, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware, bar_position)
     provenance.reset_peak_memory(str(bench.hardware.device))
@@ -128,7 +133,6 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
     )
     if process_rank() == 0:
         store.write(bench.board, row, ranks)
-    return path
 
 
 class Split(NamedTuple):

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from benchmarks.keeper import BEST, DONE, LAST, Stage
 from data_prep.atomic import atomic_file, write_json
+from data_prep.sealed import read_sealed, write_sealed
 
 # The state before the last one.
 BEFORE = "before.ckpt"
-_HASH_BYTES = hashlib.sha256().digest_size
 
 Say = Callable[[str], None]
 
@@ -37,9 +37,7 @@ class Checkpoints(CheckpointIO):
         torch.save(checkpoint, content)
         if last.exists():
             last.replace(last.with_name(BEFORE))
-        with atomic_file(last) as file:
-            file.write(hashlib.sha256(content.getbuffer()).digest())
-            file.write(content.getbuffer())
+        write_sealed(last, content.getbuffer())
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
@@ -50,12 +48,9 @@ class Checkpoints(CheckpointIO):
             FileNotFoundError: there is none.
             ValueError: it is not what was saved there, or holds more than tensors and plain values.
         """
-        content = Path(path).read_bytes()
-        digest, state = content[:_HASH_BYTES], memoryview(content)[_HASH_BYTES:]
-        if hashlib.sha256(state).digest() != digest:
-            raise ValueError(f"{path} is damaged: its content does not have the SHA-256 that it begins with")
+        content = io.BytesIO(read_sealed(Path(path)))
         try:
-            loaded: dict[str, Any] = torch.load(io.BytesIO(state), map_location=map_location, weights_only=True)
+            loaded: dict[str, Any] = torch.load(content, map_location=map_location, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
             raise ValueError(f"{path} was not written here: it holds more than tensors and plain values") from error
         return loaded

@@ -62,7 +62,7 @@ class Figures:
         lines = [[phase, self.kills[phase], self.fresh[phase]] for phase in PHASES]
         table = tabulate(lines, ("Killed in", "Kills", "New interpreters"))
         total = f"{self.kills.total()} kills in {self.rounds} rounds, {self.seconds:.0f} s"
-        return f"{table}\n\n{total}: {len(self.losses)} losses"
+        return "\n".join([*(f"lost: {loss}" for loss in self.losses), table, "", f"{total}: {len(self.losses)} losses"])
 
 
 def torture(kills: int, seed: int = 0, work: Path | None = None) -> Figures:

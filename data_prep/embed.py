@@ -8,19 +8,23 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
+import io
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float32
 
-from data_prep.atomic import atomic_file
 from data_prep.corpus import Corpus, ItemVectors, VectorKind
+from data_prep.sealed import read_sealed, write_sealed
+from data_prep.vector_file import read_arrays
+
+logger = logging.getLogger(__name__)
 
 KINDS = get_args(VectorKind)
 T5_REPOSITORY = "sentence-transformers/sentence-t5-base"
@@ -108,14 +112,24 @@ def _encoder(kind: str, path: Path | None) -> _Encoder:
 def _cached(encoder: _Encoder, sentences: list[str], cache: Path) -> Rows:
     """The encoder's vectors, encoded once for the same encoder and sentences."""
     said = json.dumps([encoder.identity, sentences], sort_keys=True)
-    path = cache / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.npy"
-    if not path.is_file():
-        encoded = np.ascontiguousarray(encoder.encode(sentences), dtype=np.float32)
-        _check_finite(encoded, encoder.name)
-        with atomic_file(path) as file:
-            np.save(file, encoded, allow_pickle=False)
+    path = cache / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.sealed"
+    try:
+        return _unsealed(path)
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        logger.warning("%s; the text is encoded again", error)
+    encoded = np.ascontiguousarray(encoder.encode(sentences), dtype=np.float32)
+    _check_finite(encoded, encoder.name)
+    content = io.BytesIO()
+    np.save(content, encoded, allow_pickle=False)
+    write_sealed(path, content.getbuffer())
     # Read back even when just written: a miss and a hit cannot differ.
-    rows: Rows = np.load(path, allow_pickle=False)
+    return _unsealed(path)
+
+
+def _unsealed(path: Path) -> Rows:
+    rows: Rows = np.load(io.BytesIO(read_sealed(path)), allow_pickle=False)
     return rows
 
 
@@ -230,7 +244,7 @@ def _default_npz(corpus: Corpus) -> tuple[Path, str]:
 
 def _read_npz(corpus: Corpus, path: Path) -> Rows:
     """Rows in the order of the corpus's items."""
-    ids, vectors = _arrays(path)
+    ids, vectors = read_arrays(path, corpus.items)
     row = {str(asin): number for number, asin in enumerate(ids)}
     if len(row) < len(ids):
         raise ValueError(f"{path}: parent_asin repeats {len(ids) - len(row)} of its {len(ids)} ids; expected each once")
@@ -245,23 +259,6 @@ def _read_npz(corpus: Corpus, path: Path) -> Rows:
     rows = vectors[[row[asin] for asin in items]].astype(np.float32)
     _check_finite(rows, str(path))
     return rows
-
-
-def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`parent_asin` and `vectors` of the file, which agree in type and length."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; expected an .npz file with parent_asin and vectors")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            ids, vectors = file["parent_asin"], file["vectors"]
-    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}; expected an .npz file with parent_asin (text) and vectors") from error
-    if ids.ndim != 1 or ids.dtype.kind != "U":
-        raise ValueError(f"{path}: parent_asin is {ids.dtype} {list(ids.shape)}; expected text [M]")
-    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(ids):
-        found = f"{vectors.dtype} {list(vectors.shape)}"
-        raise ValueError(f"{path}: vectors is {found}; expected floats [{len(ids)}, F], one row per parent_asin")
-    return ids, vectors
 
 
 def _check_finite(rows: Rows, where: str) -> None:

@@ -44,8 +44,8 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
     conflicting = 0
     for record in records(path, malformed):
         item = record.get("parent_asin")
-        if item is None:
-            raise ValueError(f"{path} has no column parent_asin in a line; found {', '.join(record)}")
+        if not isinstance(item, str):
+            raise ValueError(f"{path} has no text in column parent_asin of a line; found {', '.join(record)}")
         if item not in wanted:
             continue
         text = sentence(record)
@@ -91,7 +91,7 @@ def sentence(record: dict[str, Any]) -> str:
 
 def _joined(record: dict[str, Any], name: str) -> str:
     value = record.get(name) or []
-    parts = [value] if isinstance(value, str) else value
+    parts = value if isinstance(value, list) else [value]
     return SEPARATORS[name].join(text.rstrip(".;") for part in parts if (text := _words(part)))
 
 
@@ -101,7 +101,7 @@ def _details(record: dict[str, Any]) -> dict[str, Any]:
     if isinstance(details, str):
         try:
             details = json.loads(details)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             item = record.get("parent_asin")
             raise ValueError(f"metadata of item {item}: details is no JSON ({error}); expected an object") from error
     return details if isinstance(details, dict) else {}

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -56,6 +57,9 @@ def load(
     logger.info("%s: %s files, layout %s", name, found.origin, found.layout)
     files = _hashes(found, cache / "hashes")
     folder = cache / name / _content_key(found, files, k)
+    if folder.is_dir() and not store.whole(folder):
+        logger.warning("%s is damaged, or of an earlier version; it is prepared again", folder)
+        shutil.rmtree(folder)
     if not folder.is_dir():
         _prepare(name, found, files, k, folder)
     corpus = store.open_corpus(folder, name)

@@ -11,7 +11,11 @@ import pyarrow as pa
 
 from data_prep.atomic import atomic_folder, write_json
 from data_prep.corpus import Corpus
+from data_prep.files import content_sha256
 from data_prep.filtering import Sequences
+
+# SHA-256 of each other file of the folder. To map a damaged Arrow file ends the process.
+HASHES = "hashes.json"
 
 
 def save(folder: Path, sequences: Sequences, item_text: Sequence[str] | None, card: dict[str, Any]) -> None:
@@ -29,6 +33,19 @@ def save(folder: Path, sequences: Sequences, item_text: Sequence[str] | None, ca
         _write(temporary / "users.arrow", {"user_id": sequences.user_ids})
         _write(temporary / "items.arrow", items)
         write_json(temporary / "card.json", card)
+        write_json(temporary / HASHES, _hashes(temporary))
+
+
+def whole(folder: Path) -> bool:
+    """Whether a folder holds just what `save` wrote there."""
+    try:
+        return bool(json.loads((folder / HASHES).read_bytes()) == _hashes(folder))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {file.name: content_sha256(file) for file in sorted(folder.iterdir()) if file.name != HASHES}
 
 
 def open_corpus(folder: Path, name: str) -> Corpus:

@@ -33,7 +33,7 @@ def listed(board: Path, corpus: str) -> dict[str, str]:
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.exists() else [], 1):
         digest, gap, name = line.partition("  ")
         if len(digest) != 64 or not gap or not name:
-            raise ValueError(f"{file} line {number} is {line!r}; expected a SHA-256, two spaces and a path")
+            raise ValueError(f"{file} line {number} is {line[:100]!r}; expected a SHA-256, two spaces and a path")
         found[name] = digest
     return found
 

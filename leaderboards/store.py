@@ -135,6 +135,10 @@ def parse(kind: type[R], target: Path) -> R:
         return kind.model_validate_json(target.read_bytes())
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["loc"] == ("schema_version",):
+            raise ValueError(
+                f"{target} is of schema version {first['input']!r}, which this code does not read; update the checkout"
+            ) from error
         field = ".".join(str(part) for part in first["loc"]) or "the file as a whole"
         raise ValueError(f"{target} does not fit the schema at {field}: {first['msg']}") from error
 
@@ -194,7 +198,8 @@ def _read_parquet(target: Path) -> pa.Table:
     try:
         return pq.ParquetFile(pa.BufferReader(content)).read()
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"ranks {target} are no readable Parquet file: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"ranks {target} are no readable Parquet file: {reason}") from error
 
 
 def _write_parquet(ranks: pa.Table, target: Path) -> None:

@@ -139,7 +139,7 @@ def test_tfidf_of_an_item_without_text_is_zero(tmp_path: Path) -> None:
 def test_tfidf_needs_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="item text has 1 different words; 'tfidf' needs at least 2"):
         item_vectors(corpus_of(["rake", "", "rake"]), "tfidf", cache=tmp_path)
-    assert not list(tmp_path.rglob("*.npy"))
+    assert not list(tmp_path.rglob("*.sealed"))
 
 
 def test_arrow_text_gives_the_same_vectors(corpus: Corpus, tmp_path: Path) -> None:

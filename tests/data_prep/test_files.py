@@ -131,6 +131,28 @@ def test_exactly_one_malformed_line_in_a_thousand_passes(tmp_path: Path) -> None
     assert len(list(records(path, Malformed(path)))) == 2997
 
 
+@pytest.mark.parametrize("line", ["null", " \tnull", "nullify", "[" * 100_000, '{"a":' * 100_000, "9" * 5_000])
+def test_lines_that_crash_parsers_are_malformed_lines(tmp_path: Path, line: str) -> None:
+    """Arrow ends the process at a first line that is null; Python's own parser gives up at deep nesting."""
+    path = tmp_path / "r.jsonl"
+    path.write_text(f"{line}\n" * 2)
+    malformed = Malformed(path)
+    with pytest.raises(ValueError, match=r"2 of 2 lines are malformed \(lines 1, 2\)"):
+        list(json_columns(path, RAW, malformed))
+    with pytest.raises(ValueError, match=r"2 of 2 lines are malformed \(lines 1, 2\)"):
+        list(records(path, Malformed(path)))
+
+
+def test_a_line_without_an_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gzip of 64 MiB in 64 KiB: read block by block, and given up."""
+    path = tmp_path / "bomb.jsonl.gz"
+    path.write_bytes(gzip.compress(b"[" * (1 << 26), mtime=0))
+    assert path.stat().st_size < 1 << 17
+    monkeypatch.setattr(files, "LONGEST_LINE_BYTES", 1 << 25)
+    with pytest.raises(ValueError, match=r"bomb.jsonl.gz has a line of more than 33,554,432 bytes; expected lines"):
+        list(lines(path))
+
+
 def test_json_without_the_column(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text('{"user_id": "u", "asin": "i", "timestamp": 1}\n')

@@ -80,5 +80,5 @@ def test_metadata_of_another_corpus(tmp_path: Path) -> None:
 
 
 def test_metadata_without_the_id(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"meta\.jsonl has no column parent_asin in a line; found asin, title"):
+    with pytest.raises(ValueError, match=r"meta\.jsonl has no text in column parent_asin of a line; found asin, title"):
         read_item_text(write(tmp_path / "meta.jsonl", {"asin": "B01", "title": "One"}), ["B01"])
