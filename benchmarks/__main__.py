@@ -65,7 +65,7 @@ def bench(options: argparse.Namespace) -> int:
     failed = run_all(setting, options.corpus, options.source, missing, options.jobs or _default_jobs())
     for name in names:
         # Another process of distributed training prints, or there is nothing to print.
-        if process_rank() == 0 and (setting.board / name).is_dir():
+        if process_rank() == 0 and name in board.corpora(setting.board):
             title = f"{name}\n" if len(names) > 1 else ""
             print(f"\n{title}{board.console(board.table(read_board(setting.board, name)))}")
             print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name)))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from leaderboards import verdicts
+from leaderboards import escape, verdicts
 from leaderboards.record import Record
 from leaderboards.rows import Pair, Row, latest_of, pairs, rows_of
 from leaderboards.statistics import SEEDS_FOR_NOISE, interval
@@ -132,15 +132,15 @@ def markdown(runs: Sequence[Run]) -> str:
     parts = [
         HEADER,
         f"# {corpus.name}",
-        f"{corpus.users:,} users, {corpus.items:,} items, {corpus.interactions:,} interactions, from {corpus.source}; "
-        f"fingerprint `{corpus.fingerprint[:12]}`.",
+        f"{corpus.users:,} users, {corpus.items:,} items, {corpus.interactions:,} interactions, "
+        f"from {escape.markdown(corpus.source)}; fingerprint `{corpus.fingerprint[:12]}`.",
         _grid([_linked(line, corpus.name, notes) for line in ranked], "github"),
     ]
     if apart:
         title = "Not comparable with the rows above: another content of the corpus, or another protocol."
         lines = [_linked(line, corpus.name, notes) | {"Graded on": _graded_on(line)} for line in apart]
         parts += [title, _grid(lines, "github")]
-    parts += ["\n".join(f"{number}. {note}" for number, note in enumerate(notes, 1))] if notes else []
+    parts += ["\n".join(f"{number}. {escape.markdown(note)}" for number, note in enumerate(notes, 1))] if notes else []
     parts.append(LEGEND)
     best = [pair for pair in pairs(rows) if pair.better is rows[0]]
     if best:
@@ -193,7 +193,7 @@ def _line(row: Row) -> dict[str, Any]:
 def _difference(pair: Pair) -> dict[str, str]:
     found = pair.found
     return {
-        "Experiment": pair.worse.name,
+        "Experiment": escape.markdown(pair.worse.name),
         "Key": pair.worse.record.key,
         "Difference": f"{-found.difference:+.4f}",
         "Interval": f"{-found.interval.high:+.4f} to {-found.interval.low:+.4f}",
@@ -271,7 +271,8 @@ def _linked(row: dict[Hashable, Any], corpus: str, notes: list[str]) -> dict[str
     """A row for Markdown: its key leads to its records, its notes to the footnotes."""
     key = f"[{row['key']}]({corpus}/{row['model']}/{row['key']})" if row["key"] else ""
     numbers = ", ".join(str(notes.index(note) + 1) for note in row["notes"])
-    return _texts(row) | {"Key": key, "Notes": numbers}
+    texts = {title: escape.markdown(text) for title, text in _texts(row).items()}
+    return texts | {"Key": key, "Notes": numbers}
 
 
 def _graded_on(row: dict[Hashable, Any]) -> str:

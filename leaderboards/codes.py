@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from tabulate import tabulate
 
+from leaderboards import escape
 from leaderboards.record import CorpusInfo, Json, Name, Provenance, Section, Share, Stage, VectorsInfo
 from leaderboards.store import parse, write_text
 
@@ -98,12 +99,15 @@ def corpora(board: Path) -> list[str]:
 
 def table(cards: list[CodeCard], style: str) -> str:
     """One row per card."""
-    return tabulate([_row(card) for card in cards], headers="keys", tablefmt=style, disable_numparse=True)
+    rows = [_row(card) for card in cards]
+    if style == "github":
+        rows = [{title: escape.markdown(text) for title, text in row.items()} for row in rows]
+    return tabulate(rows, headers="keys", tablefmt=style, disable_numparse=True)
 
 
 def markdown(cards: list[CodeCard]) -> str:
     """The `table` for the repository."""
-    notes = list(dict.fromkeys(f"{card.experiment}: {note}" for card in cards for note in card.notes))
+    notes = list(dict.fromkeys(escape.markdown(f"{card.experiment}: {note}") for card in cards for note in card.notes))
     parts = [HEADER, f"# Codes of {cards[0].corpus.name}", table(cards, "github"), *notes, LEGEND]
     return "\n\n".join(parts) + "\n"
 

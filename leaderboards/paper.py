@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from leaderboards import escape
 from leaderboards.board import SHOWN, SIGNIFICANT
 from leaderboards.rows import Row, latest_of, pairs, rows_of
 from leaderboards.statistics import SEEDS_FOR_NOISE
 from leaderboards.store import Run
 
 MARK = r"$^{\dagger}$"
-ESCAPED = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#"})
 
 
 def latex(runs: Sequence[Run]) -> str:
@@ -24,17 +24,17 @@ def latex(runs: Sequence[Run]) -> str:
     rows = [row for row in rows_of(runs) if row.ranked]
     differing = {pair.worse.record.key for pair in pairs(rows) if pair.better is rows[0] and pair.p < SIGNIFICANT}
     columns = {title: _column(rows, metric) for metric, title in SHOWN.items()}
-    names = [_escaped(row.name) + (MARK if row.record.key in differing else "") for row in rows]
+    names = [escape.latex(row.name) + (MARK if row.record.key in differing else "") for row in rows]
     frame = pd.DataFrame({"Model": names, **columns, "Seeds": [len(row.runs) for row in rows]})
     corpus = latest_of(runs).corpus
     marks = (
         f"; {MARK}: differs from the first row ($p<{SIGNIFICANT}$, Holm over all pairs, NDCG@10)" if differing else ""
     )
     caption = (
-        f"{_escaped(corpus.name)}: {corpus.users:,} users, {corpus.items:,} items, leave-one-out, full ranking, exact. "
-        f"Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_NOISE} seeds on{marks}."
+        f"{escape.latex(corpus.name)}: {corpus.users:,} users, {corpus.items:,} items, leave-one-out, full ranking, "
+        f"exact. Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_NOISE} seeds on{marks}."
     )
-    notes = [f"% {row.name}: {note}" for row in rows for note in row.record.notes]
+    notes = [f"% {escape.line(f'{row.name}: {note}')}" for row in rows for note in row.record.notes]
     head = ["% Rendered from the records by `make paper`. Do not edit.", f"% fingerprint {corpus.fingerprint}", *notes]
     table = frame.to_latex(
         index=False,
@@ -58,10 +58,6 @@ def _column(rows: list[Row], metric: str) -> list[str]:
             text += rf" {{\tiny $\pm${np.std([run.record.test[metric] for run in row.runs], ddof=1):.4f}}}"
         texts.append(text)
     return texts
-
-
-def _escaped(text: str) -> str:
-    return text.translate(ESCAPED)
 
 
 def _label(corpus: str) -> str:

@@ -63,6 +63,10 @@ def write_atomically(target: Path, fill: Callable[[Path], object]) -> None:
         fill(temporary)
         os.fsync(lock)
         temporary.replace(target)
+    except OSError as error:
+        # That of a full disk names no file.
+        error.filename = error.filename or str(target)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         os.close(lock)

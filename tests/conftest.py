@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
@@ -62,6 +63,25 @@ def planted_corpus(workplace: Path) -> Corpus:
 @pytest.fixture(scope="session")
 def noise_corpus(workplace: Path) -> Corpus:
     return data_prep.load("planted_noise", cache=workplace / "runs/corpora")
+
+
+@pytest.fixture
+def tiny_data(tiny_corpus: Corpus, tmp_path: Path) -> Path:
+    """A folder of data that has the tiny corpus, as All_Beauty in another lab's files."""
+    ends = zip(tiny_corpus.offsets[:-1], tiny_corpus.offsets[1:], strict=True)
+    lines = [
+        f"{user}\t{' '.join(tiny_corpus.item_ids[item - 1] for item in tiny_corpus.flat[first:end])}"
+        for user, (first, end) in zip(tiny_corpus.user_ids, ends, strict=True)
+    ]
+    items = [
+        json.dumps({"parent_asin": item, "title": text})
+        for item, text in zip(tiny_corpus.item_ids, tiny_corpus.item_text or (), strict=True)
+    ]
+    folder = tmp_path / "data/sequences"
+    folder.mkdir(parents=True)
+    (folder / "All_Beauty.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "All_Beauty.items.jsonl").write_text("\n".join(items) + "\n")
+    return folder.parent
 
 
 @pytest.fixture

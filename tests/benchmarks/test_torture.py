@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -14,7 +13,6 @@ import pytest
 
 from benchmarks import torture
 from benchmarks.__main__ import main
-from data_prep.corpus import Corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 10
@@ -31,29 +29,10 @@ sys.exit(main(["torture", *sys.argv[1:]]))
 
 
 @pytest.fixture
-def data(tiny_corpus: Corpus, tmp_path: Path) -> Path:
-    """The tiny corpus as another lab's files."""
-    ends = zip(tiny_corpus.offsets[:-1], tiny_corpus.offsets[1:], strict=True)
-    lines = [
-        f"{user}\t{' '.join(tiny_corpus.item_ids[item - 1] for item in tiny_corpus.flat[first:end])}"
-        for user, (first, end) in zip(tiny_corpus.user_ids, ends, strict=True)
-    ]
-    items = [
-        json.dumps({"parent_asin": item, "title": text})
-        for item, text in zip(tiny_corpus.item_ids, tiny_corpus.item_text or (), strict=True)
-    ]
-    folder = tmp_path / "data/sequences"
-    folder.mkdir(parents=True)
-    (folder / "All_Beauty.tsv").write_text("\n".join(lines) + "\n")
-    (folder / "All_Beauty.items.jsonl").write_text("\n".join(items) + "\n")
-    return folder.parent
-
-
-@pytest.fixture
-def tortured(data: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def tortured(tiny_data: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         # In a process of its own: this one has threads, which its copies would not have.
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(data)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)}
         command = [sys.executable, "-c", SHORT, "--work", str(tmp_path / "work"), *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 

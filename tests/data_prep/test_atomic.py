@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from data_prep.atomic import atomic_file, atomic_folder, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def disk_full(*_: object) -> None:
@@ -69,3 +73,37 @@ def test_the_first_of_two_writers_wins(tmp_path: Path) -> None:
             (fast / "a").write_text("fast")
     assert (path / "a").read_text() == "fast"
     assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+
+
+# Begins a file and a folder, says so, and waits.
+WRITER = """
+import sys, time
+from pathlib import Path
+from data_prep.atomic import atomic_file, atomic_folder
+
+with atomic_file(Path(sys.argv[1], "file")) as file, atomic_folder(Path(sys.argv[1], "folder")) as folder:
+    file.write(b"half")
+    (folder / "part").write_text("half")
+    print("begun", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
+    def write() -> list[str]:
+        write_json(tmp_path / "file", {"a": 1})
+        with atomic_folder(tmp_path / "folder") as folder:
+            (folder / "part").write_text("whole")
+        return sorted(entry.name for entry in tmp_path.iterdir())
+
+    (tmp_path / ".file.mine").touch()
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout
+        assert writer.stdout.readline() == b"begun\n"
+        kept = write()
+        assert len(kept) == 5, "both, and what is being written of them"
+        writer.kill()
+        writer.wait()
+    assert write() == [".file.mine", "file", "folder"]
+    assert (tmp_path / "folder/part").read_text() == "whole"

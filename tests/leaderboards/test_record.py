@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -202,6 +203,22 @@ def test_ranks_left_by_a_killed_run_are_replaced(tmp_path: Path) -> None:
     run = run_of()
     stored(tmp_path, run)
     assert read_board(tmp_path, "toys")[0].ranks.equals(run.ranks)
+
+
+def test_what_a_killed_run_left_half_written_goes_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
+    target = stored(tmp_path, run_of())
+    target.unlink()
+    left, living = (target.with_name(f".{target.name}.{number:08x}") for number in (1, 2))
+    left.touch()
+    with living.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        stored(tmp_path, run_of())
+        assert living.exists()
+        assert not left.exists()
+    stored(tmp_path, run_of(seed=1))
+    target.unlink()
+    stored(tmp_path, run_of())
+    assert not list(tmp_path.rglob(".*"))
 
 
 @pytest.mark.parametrize("fails", ["parquet", "json"])

@@ -1,0 +1,244 @@
+"""The whole command: two at once, a full disk, a folder that cannot be written, no memory, a clock that jumps."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import data_prep
+from benchmarks import fit as fit_module
+from benchmarks import run as run_module
+from benchmarks.__main__ import main
+from benchmarks.errors import sentence
+from benchmarks.evaluate import Grader
+from benchmarks.keeper import Keeper
+from data_prep.corpus import Corpus
+from leaderboards.store import read_board
+from leaderboards.verify import verify
+
+ROOT = Path(__file__).resolve().parents[2]
+SASREC = ("--models", "sasrec", "--set", "epochs=2", "width=8", "inner=8", "layers=1", "--jobs", "1")
+
+
+@pytest.fixture
+def bench(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """The command on the tiny corpus, in this process."""
+    corpus = replace(tiny_corpus, name="all_beauty")
+    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+
+    def call(*arguments: str, board: str = "board", work: str = "work") -> int:
+        places = ["--board", str(tmp_path / board), "--work", str(tmp_path / work)]
+        return main(["bench", "--corpus", "all_beauty", *SASREC, *places, *arguments])
+
+    return call
+
+
+# One process that has loaded what a bench needs, and twice two copies of it that run the same cell; the second time the
+# first of them is killed while it trains.
+TWO = """
+import os, signal, sys, time
+from pathlib import Path
+import benchmarks.bench, leaderboards.tables, models.sasrec
+from benchmarks.__main__ import main
+
+def begin(place, name):
+    log = os.open(f"{place}/{name}", os.O_WRONLY | os.O_CREAT)
+    child = os.fork()
+    if not child:
+        os.dup2(log, 1), os.dup2(log, 2)
+        os._exit(main([*sys.argv[1:], "--board", f"{place}/board", "--work", f"{place}/work"]))
+    return child
+
+for place in ("alive", "dead"):
+    os.mkdir(place)
+    first = begin(place, "first")
+    while not list(Path(place).glob("work/fits/*/last.ckpt")):
+        time.sleep(.01)
+    second = begin(place, "second")
+    while b"at work" not in Path(place, "second").read_bytes():
+        time.sleep(.01)
+    if place == "dead":
+        os.kill(first, signal.SIGKILL)
+    print(place, *(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (first, second)))
+"""
+
+
+def test_of_two_that_start_a_cell_one_works_and_the_other_waits(tiny_data: Path, tmp_path: Path) -> None:
+    settings = ("epochs=150", "patience=150", "width=8", "inner=8", "layers=1")
+    command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--jobs", "1", "--set", *settings]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)}
+    done = subprocess.run(
+        [sys.executable, "-c", TWO, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == "alive 0 0\ndead -9 0\n", done.stderr
+    records = []
+    for place, by_first in (("alive", True), ("dead", False)):
+        first, second = ((tmp_path / place / name).read_text() for name in ("first", "second"))
+        assert "sasrec seed 0 is at work in another process; waiting for it" in second
+        trained = "sasrec seed 0 recommender: 150 epochs"
+        assert (trained in first, trained in second) == (by_first, not by_first), "it is trained once"
+        assert "Traceback" not in first + second
+        assert verify(tmp_path / place / "board") == ([], 1)
+        records += [run.record.result() for run in read_board(tmp_path / place / "board", "all_beauty")]
+    assert records[0] == records[1]
+
+
+def test_a_full_disk_at_any_write_is_told_and_nothing_is_lost(
+    bench: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert bench(board="straight", work="straight-work") == 0
+    sync, times = os.fsync, 0
+
+    while times < 100:
+        times += 1
+        left = iter(range(1, times))
+
+        def full(handle: int, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            sync(handle)
+
+        monkeypatch.setattr(os, "fsync", full)
+        capsys.readouterr()
+        if not bench():
+            break
+        told = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+        assert len(told) == 1
+        assert "the disk is full while writing " in told[0]
+        assert "free some space and run the command again" in told[0]
+        assert not list(tmp_path.rglob(".*"))
+    # Each command gets one write further than the one before: states, weights, log, ranks, record, four tables.
+    assert 5 < times < 20
+    (one,), (other,) = (read_board(tmp_path / board, "all_beauty") for board in ("board", "straight"))
+    assert one.record.result() == other.record.result()
+    assert verify(tmp_path / "board") == ([], 1)
+
+
+@pytest.mark.parametrize("place", ["file", "/proc/nowhere", "/sys/nowhere"])
+@pytest.mark.parametrize("option", ["board", "work"])
+def test_a_folder_that_cannot_be_written_is_named(
+    bench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, option: str
+) -> None:
+    (tmp_path / "file").touch()
+    assert bench(**{option: f"{place}/{option}"}) in (1, 2)
+    err = capsys.readouterr().err
+    assert err.count("error: ") == 1
+    assert place in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        MemoryError(),
+        BrokenProcessPool("A process in the process pool was terminated abruptly"),
+    ],
+)
+@pytest.mark.parametrize("owner", [Keeper, Grader])
+def test_no_memory_is_one_sentence_with_advice(
+    bench: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    owner: type,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, "on_train_batch_end" if owner is Keeper else "__call__", full)
+        assert bench() == 1
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert "error: sasrec seed 0: " in told
+    assert "memory: a smaller batch_size needs less" in told
+    assert "fewer --jobs; the same command goes on from the last epochs" in told
+    assert bench() == 0
+
+
+def test_memory_that_the_system_refuses() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 58)
+    assert str(sentence(refused.value)).startswith("out of memory: a smaller batch_size")
+    assert sentence(RuntimeError("the shapes do not fit")) is None
+    assert sentence(KeyError("x")) is None
+
+
+def test_durations_know_no_clock(bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    began, day, calls = time.perf_counter(), 86_400.0, iter(range(1_000_000))
+    monkeypatch.setattr(time, "time", lambda: 1e9 - day * next(calls))
+    assert bench() == 0
+    (found,) = read_board(tmp_path / "board", "all_beauty")
+    passed = time.perf_counter() - began
+    assert 0 < found.record.cost.train_seconds < passed
+    assert found.record.corpus.users / found.record.cost.evaluate_users_per_second < passed
+
+
+def test_ctrl_c_in_a_training_of_this_process(
+    bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Lightning makes an exit of it, which would say nothing."""
+    handler = signal.getsignal(signal.SIGINT)
+    whole = Keeper.on_train_epoch_start
+    pressed: list[float] = []
+
+    def press(self: Keeper, trainer: object, module: object) -> None:
+        whole(self, trainer, module)  # type: ignore[arg-type]
+        if self.done.epochs == 1 and not pressed:
+            pressed.append(time.perf_counter())
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Keeper, "on_train_epoch_start", press)
+    try:
+        assert bench() == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert time.perf_counter() - pressed[0] < 2
+    assert "interrupted; the same command goes on from the last epochs" in capsys.readouterr().err
+    assert bench() == 0
+    (found,) = read_board(tmp_path / "board", "all_beauty")
+    assert found.record.cost.stages[0].epochs == 2
+
+
+def test_a_corpus_name_that_is_a_path_is_no_corpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("../../x", "/etc/passwd", "planted/../planted", "..", "planted\0"):
+        assert main(["bench", "--corpus", name, "--models", "popularity"]) == 2
+        assert "error: no corpus " in capsys.readouterr().err
+    for name in ("../models/tiger", "tiger/../sasrec", "parts.rqvae"):
+        assert main(["bench", "--models", name]) == 2
+        assert "error: no model or experiment " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_of_a_cell_is_that_of_its_key_and_seed(
+    bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    held: list[str] = []
+    whole = fit_module.alone
+
+    def noted(lock: Path, label: str) -> AbstractContextManager[None]:
+        held.append(lock.name)
+        return whole(lock, label)
+
+    monkeypatch.setattr(run_module, "alone", noted)
+    assert bench("--seeds", "2") == 0
+    (key,) = {run.record.key for run in read_board(tmp_path / "board", "all_beauty")}
+    assert held == [f"{key}-0", f"{key}-1"]

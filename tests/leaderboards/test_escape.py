@@ -1,0 +1,69 @@
+"""Text of records stays text in Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from leaderboards import board, codes, escape, ledger, paper
+from leaderboards.record import CorpusInfo
+from tests.leaderboards.test_codes import card_of
+from tests.leaderboards.test_record import ranks_of, run_of
+
+EVIL = "<img src=x onerror=alert(1)> | [x](javascript:alert(2))\n\n# \\input{/etc/passwd} $x^2$ ~`a`"
+
+
+def test_by_hand() -> None:
+    assert escape.line(" a\n\tb  c ") == "a b c"
+    assert escape.markdown("a|b [c](d) <e> & `f` \\") == r"a\|b \[c\](d) &lt;e&gt; &amp; \`f\` \\"
+    assert escape.latex(r"a_b 5% #1 & $x$ {y} \z ^ ~") == (
+        r"a\_b 5\% \#1 \& \$x\$ \{y\} \textbackslash{}z \textasciicircum{} \textasciitilde{}"
+    )
+    for plain in ("tiger-sas", "TF-IDF + SVD, 256-d (stand-in)", "generated: raw; 5.0 of 9"):
+        assert escape.markdown(plain) == escape.latex(plain) == plain
+
+
+def test_markdown_has_no_markup_of_a_record() -> None:
+    runs = [
+        run_of(0, ranks_of(300, 0, 0.5), experiment=EVIL, notes=[EVIL], corpus={"source": EVIL}),
+        run_of(1, ranks_of(300, 1), experiment="tiger", config={"other": 1}),
+    ]
+    text = board.markdown(runs)
+    assert "<img" not in text
+    assert "](javascript" not in text.replace(r"\](javascript", "")
+    assert "\n# \\" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| &lt;img")]
+    heads = [line for line in text.splitlines() if line.startswith("| Experiment")]
+    assert len(rows) == 1
+    assert len(re.findall(r"(?<!\\)\|", rows[0])) == len(re.findall(r"\|", heads[0]))
+    cards = codes.markdown([card_of(EVIL, notes=[EVIL])])
+    assert "<img" not in cards
+    assert "\n# \\" not in cards
+
+
+def test_latex_has_no_command_of_a_record() -> None:
+    text = paper.latex([run_of(0, experiment=EVIL, notes=[EVIL]), run_of(1, experiment="b", config={"other": 1})])
+    lines = [line for line in text.splitlines() if "input" in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith("% ") or r"\textbackslash{}input\{/etc/passwd\}" in line
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "..", ".hidden", "a/b", "a\\b", ""])
+def test_a_record_cannot_name_a_place_outside_its_board(name: str) -> None:
+    fields = {"fingerprint": "a" * 64, "users": 1, "items": 1, "interactions": 1, "source": "x"}
+    with pytest.raises(ValueError, match="should match pattern"):
+        CorpusInfo(name=name, **fields)
+    with pytest.raises(ValueError, match="should match pattern"):
+        run_of(model=name)
+
+
+def test_a_ledger_is_not_followed_out_of_its_board(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    (tmp_path / "board/toys").mkdir(parents=True)
+    ledger.path(tmp_path / "board", "toys").write_text(f"{'0' * 64}  ../secret\n{'0' * 64}  /etc/hostname\n")
+    said = list(ledger.problems(tmp_path / "board", "toys"))
+    assert [line.split(" is ")[1].split(";")[0] for line in said] == ["missing", "missing"]
