@@ -4,6 +4,7 @@ alone, the papers' analyses, rows ranked again, changes gated, kills, speed, and
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import re
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # The corpus of whose published numbers `list` shows those that papers state.
 LISTED = "musical_instruments"
 LATEST = Path("runs/perf/latest.json")
+INTERRUPTED = 130
 GOES_ON = "; the same command goes on from the last epochs"
 
 
@@ -37,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted{options.interrupted}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def bench(options: argparse.Namespace) -> int:
@@ -295,5 +297,13 @@ def _default_jobs() -> int:
     return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
 
 
+def _leave() -> None:
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    # What is registered first is called last. To take torch down takes seconds more, in which nothing is done.
+    atexit.register(lambda: _leave() if status == INTERRUPTED else None)
+    status = main()
+    sys.exit(status)

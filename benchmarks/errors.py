@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor
 
 _LESS = (
     "a smaller batch_size needs less (etegrec's accumulate keeps the size of a step), and so do fewer --jobs; "
@@ -17,7 +17,7 @@ def sentence(error: BaseException) -> str | None:
     """What happened and what helps; None where the mistake is ours, and needs its traceback."""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _said(error, _OUT_OF_MEMORY)):
         return f"out of memory: {_LESS}"
-    if isinstance(error, BrokenProcessPool):
+    if isinstance(error, BrokenExecutor):
         return f"its process, or one beside it, was killed, most often by the system for want of memory: {_LESS}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
