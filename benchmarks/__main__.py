@@ -6,12 +6,10 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
-import re
 import sys
 import textwrap
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.errors import sentence
 
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from benchmarks.run import Bench
     from data_prep.corpus import Corpus
 
-# The corpus of whose published numbers `list` shows those that papers state.
-LISTED = "musical_instruments"
 LATEST = Path("runs/perf/latest.json")
 INTERRUPTED = 130
 GOES_ON = "; the same command goes on from the last epochs"
@@ -38,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        sys.stdout.flush()
         print(f"\ninterrupted{options.interrupted}", file=sys.stderr)
         return INTERRUPTED
 
@@ -187,29 +184,10 @@ def perf(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Prints what can be run, and what papers say of it."""
-    from tabulate import tabulate
+    from benchmarks.listing import listing
 
-    import data_prep
-    from benchmarks import experiments
-    from leaderboards.published import stated
-
-    lines: list[list[Any]] = []
-    for name in experiments.names():
-        model, settings = experiments.variant(name)
-        first = [name, model, experiments.described(settings)]
-        table = stated(name, LISTED).astype(object)
-        said = [[_short(papers), *numbers] for papers, *numbers in table.where(table.notna(), None).to_numpy()]
-        lines += [[*first, *said[0]], *(["", "", "", *more] for more in said[1:])] if said else [first]
-    columns = ("Experiment", "Model", "Changed", f"Papers on {LISTED}", "R@5", "R@10", "N@5", "N@10")
-    print(tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 40], disable_numparse=[0, 1, 2, 3]))
-    print(f"\nAny name may end in {experiments.UNSEEN}: graded on users that the model never saw.")
-    print(textwrap.fill(f"Corpora: {', '.join(data_prep.names())}", 120))
+    print(listing())
     return 0
-
-
-def _short(papers: Iterable[str]) -> str:
-    """`ETEGRec (SIGIR 2025, arXiv 2409.05546v3)` -> `ETEGRec (SIGIR)`."""
-    return ", ".join(re.sub(r"\((\w+).*", r"(\1)", paper) for paper in papers)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -297,13 +275,9 @@ def _default_jobs() -> int:
     return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
 
 
-def _leave() -> None:
-    sys.stdout.flush()
-    os._exit(INTERRUPTED)
-
-
 if __name__ == "__main__":
+    status = 0
     # What is registered first is called last. To take torch down takes seconds more, in which nothing is done.
-    atexit.register(lambda: _leave() if status == INTERRUPTED else None)
+    atexit.register(lambda: os._exit(status) if status == INTERRUPTED else None)
     status = main()
     sys.exit(status)

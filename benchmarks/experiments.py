@@ -149,7 +149,9 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
     possible = sorted(dict(flat(values)))
     for key, value in changes.items():
         if key not in possible:
-            raise ValueError(f"{owner} has no option {key!r}; possible: {', '.join(possible)}{_near(key, possible)}")
+            raise ValueError(
+                f"{owner} has no option {key!r:.200}; possible: {', '.join(possible)}{_near(key, possible)}"
+            )
         *path, last = key.split(".")
         place = values
         for step in path:
@@ -160,7 +162,7 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{owner} option {where} is {first['input']!r}: {first['msg']}") from None
+        raise ValueError(f"{owner} option {where} is {first['input']!r:.200}: {first['msg']}") from None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -178,7 +180,7 @@ def _setting(text: str) -> tuple[str, Any]:
         raise ValueError(f"setting {text!r} is not of the form key=value")
     try:
         return key, json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return key, value
 
 

@@ -26,6 +26,8 @@ LONGEST_LINE_BYTES = 1 << 27
 # More malformed lines than one in this many, and the file is not the one we think it is.
 MALFORMED_ONE_IN = 1000
 MALFORMED_SHOWN = 5
+# Characters of a parser's own words, which quote what they could not read.
+QUOTED = 300
 
 
 def is_gzip(path: Path) -> bool:
@@ -193,7 +195,7 @@ def csv_columns(path: Path, types: dict[str, pa.DataType]) -> pa.Table:
         with stream(path) as opened:
             table = pa_csv.read_csv(opened, read_options=read, convert_options=convert)
     except pa.ArrowInvalid as error:
-        reason = str(error).split("\n", 1)[0].rstrip(".")
+        reason = " ".join(str(error).split("\n", 1)[0].split()).rstrip(".")[:QUOTED]
         raise ValueError(f"{path}: {reason}; expected UTF-8 CSV rows as the header names them") from error
     if not table.num_rows:
         raise ValueError(f"{path} has a header but no rows; expected at least one")

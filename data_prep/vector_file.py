@@ -45,7 +45,7 @@ def _told(path: Path) -> Iterator[None]:
     """What zip and NumPy say of a damaged file, in one sentence that names it."""
     try:
         yield
-    except (BadZipFile, EOFError, KeyError, OSError, TypeError, ValueError, zlib.error) as error:
+    except (BadZipFile, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zlib.error) as error:
         raise ValueError(f"{path}: {error}; expected an .npz file with parent_asin (text) and vectors") from error
 
 

@@ -38,8 +38,7 @@ from tests.leaderboards.test_codes import card_of
 from tests.leaderboards.test_record import ranks_of, run_of
 from tests.leaderboards.test_record import stored as store_run
 
-# A setting is quoted as it was typed.
-SECONDS, LONGEST = 10, 20_000
+SECONDS, LONGEST = 10, 2_000
 CATEGORY = "Gift_Cards"
 
 ODD: tuple[bytes, ...] = (
@@ -91,7 +90,7 @@ def change_value(content: bytes, draw: random.Random) -> bytes:
     for piece in (content, lines[place]):
         try:
             value = json.loads(piece)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         changed = json.dumps(_changed(value, draw)).encode()
         return changed if piece is content else b"\n".join([*lines[:place], changed, *lines[place + 1 :]])
@@ -313,7 +312,7 @@ KINDS = (
 TOTAL = int(os.environ.get("GRBENCH_FUZZ", "1000"))
 CASES = -(-TOTAL // len(KINDS))
 # Cases beyond the first thousand that were once wrong: kind and number.
-FOUND = (("raw", 1323),)
+FOUND = (("raw", 1323), ("csv", 474), ("npz", 597), ("settings", 214), ("settings", 336), ("settings", 393))
 
 
 class HangError(Exception):
