@@ -43,7 +43,7 @@ def bench(options: argparse.Namespace) -> int:
     """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
     import data_prep
     import models
-    from benchmarks import experiments
+    from benchmarks import experiments, tracking
     from benchmarks.bench import Cell, run_all
     from benchmarks.fit import Hardware, process_rank
     from benchmarks.run import Bench, board_name
@@ -54,7 +54,8 @@ def bench(options: argparse.Namespace) -> int:
     corpus = data_prep.load(options.corpus, source=options.source)
     print(corpus)
     hardware = Hardware(options.accelerator, options.devices, options.strategy, options.threads)
-    setting = Bench(options.board, options.work, options.vectors_path, hardware)
+    track = tracking.mode(options.track, corpus)
+    setting = Bench(options.board, options.work, options.vectors_path, hardware, track)
     cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
     missing = [cell for cell in cells if not _exists(setting, corpus, cell)]
     names = list(dict.fromkeys(board_name(corpus.name, experiment) for experiment in chosen))
@@ -203,6 +204,11 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--jobs", type=_positive, help="runs at a time (default: one per core; one in all with a GPU)")
     job.add_argument("--devices", type=_positive, default=1, help="as Lightning's Trainer has it")
     job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
+    job.add_argument(
+        "--track",
+        choices=("offline", "online", "off"),
+        help="follow runs with W&B (default: offline where wandb is installed, off on the embedded corpora)",
+    )
     cards = commands.add_parser("codes", help="train tokenizers alone and print what their codes look like")
     cards.set_defaults(call=codes, interrupted=GOES_ON)
     _add_common(cards)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 import data_prep
+from benchmarks import tracking
 from benchmarks.errors import sentence
 from benchmarks.experiments import Experiment
 from benchmarks.run import Bench, run
@@ -99,4 +100,6 @@ def hush() -> None:
 
 
 def _run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> None:
-    run(setting, data_prep.load(corpus, source=source), *cell, bar_position=_place)
+    loaded = data_prep.load(corpus, source=source)
+    with tracking.follow(setting, loaded, *cell) as tracker:
+        tracker.record(run(setting, loaded, *cell, bar_position=_place, watch=tracker.watch))

@@ -9,7 +9,6 @@ import torch
 
 import models
 from benchmarks import provenance, run
-from benchmarks.evaluate import BATCH
 from benchmarks.experiments import Experiment
 from benchmarks.fit import Fit
 from benchmarks.run import Bench
@@ -37,12 +36,7 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
     if target.exists():
         return target
     torch.set_num_threads(bench.hardware.threads)
-    origin = provenance.collect(
-        threads=bench.hardware.threads,
-        precision=bench.hardware.precision,
-        evaluation_batch=BATCH,
-        device=str(bench.hardware.device),
-    )
+    origin = provenance.of(bench.hardware)
     fit = Fit(corpus, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware)
     seen = run.with_vectors(bench, corpus, experiment, fit)
     index = model.tokenize(experiment.config, seen, fit)

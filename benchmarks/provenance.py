@@ -11,8 +11,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leaderboards.record import Provenance
+
+if TYPE_CHECKING:
+    from benchmarks.fit import Hardware
 
 UNKNOWN = "unknown"
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +66,18 @@ def collect(*, threads: int, precision: str, evaluation_batch: int, device: str,
         evaluation_batch=evaluation_batch,
         started_at=datetime.now(UTC).replace(microsecond=0),
         command=command(sys.argv),
+    )
+
+
+def of(hardware: Hardware) -> Provenance:
+    """What a run of this harness on such hardware says."""
+    from benchmarks.evaluate import BATCH
+
+    return collect(
+        threads=hardware.threads,
+        precision=hardware.precision,
+        evaluation_batch=BATCH,
+        device=str(hardware.device),
     )
 
 

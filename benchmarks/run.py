@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,10 @@ import torch
 
 import models
 from benchmarks import experiments, provenance
-from benchmarks.evaluate import BATCH, Graded, Grader
+from benchmarks.evaluate import Graded, Grader
 from benchmarks.experiments import Experiment, small
 from benchmarks.fit import Fit, Hardware, alone, process_rank
+from benchmarks.keeper import Watcher
 from data_prep import planted
 from data_prep.corpus import UNSEEN_USERS, Corpus, Examples, ItemVectors
 from data_prep.embed import item_vectors
@@ -47,6 +49,8 @@ BEAMS = (20, 50)
 # Share of the users that an experiment on unseen users keeps from the model, as in ETEGRec's section 6.3.1.
 UNSEEN_SHARE = 0.05
 
+Watch = Callable[[str], Sequence[Watcher]]
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -56,12 +60,14 @@ class Bench:
         board: folder of the records.
         work: folder for trainings in progress and finished ones that another cell can share.
         vectors_path: a `.npz` file or a sentence-transformers folder, for those kinds of item vectors.
+        track: how runs are followed, one of `benchmarks.tracking.MODES`.
     """
 
     board: Path
     work: Path = Path("runs")
     vectors_path: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
+    track: str = "off"
 
 
 def target(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:
@@ -74,8 +80,17 @@ def board_name(corpus: str, experiment: Experiment) -> str:
     return corpus + UNSEEN_USERS if experiment.unseen_users else corpus
 
 
-def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_position: int = 0) -> Path:
+def run(
+    bench: Bench,
+    corpus: Corpus,
+    experiment: Experiment,
+    seed: int,
+    bar_position: int = 0,
+    watch: Watch = lambda stage: (),
+) -> Path:
     """Train, grade and write the record; a record that exists is left as it is.
+
+    `watch` is as in `Fit`; the stages of trained item vectors have the config's field before their names.
 
     Raises:
         ValueError: the config asks for what the corpus does not have, or a record with another result exists.
@@ -83,21 +98,19 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, bar_pos
     path = target(bench, corpus, experiment, seed)
     with alone(bench.work / "cells" / f"{path.parent.name}-{seed}", f"{experiment.name} seed {seed}"):
         if not path.exists():
-            _run(bench, corpus, experiment, seed, path, bar_position)
+            _run(bench, corpus, experiment, seed, path, bar_position, watch)
     return path
 
 
-def _run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, path: Path, bar_position: int) -> None:
+def _run(
+    bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, path: Path, bar_position: int, watch: Watch
+) -> None:
     known, graded = split_of(corpus, experiment)
     torch.set_num_threads(bench.hardware.threads)
-    fit = Fit(known, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware, bar_position)
-    provenance.reset_peak_memory(str(bench.hardware.device))
-    origin = provenance.collect(
-        threads=bench.hardware.threads,
-        precision=bench.hardware.precision,
-        evaluation_batch=BATCH,
-        device=str(bench.hardware.device),
-    )
+    label, device = f"{experiment.name} seed {seed}", str(bench.hardware.device)
+    fit = Fit(known, seed, bench.work / "fits", label, bench.hardware, bar_position, watch=watch)
+    provenance.reset_peak_memory(device)
+    origin = provenance.of(bench.hardware)
     known = with_vectors(bench, known, experiment, fit)
     recommender = models.load(experiment.model).train(experiment.config, known, fit).to(bench.hardware.device)
     generator = generator_of(recommender)
@@ -124,7 +137,7 @@ def _run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, path: 
             train_seconds=sum(stage.seconds for stage in fit.stages),
             stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
             evaluate_users_per_second=graded.users / test.seconds,
-            peak_memory_bytes=provenance.peak_memory_bytes(str(bench.hardware.device)),
+            peak_memory_bytes=provenance.peak_memory_bytes(device),
             parameters=parameters(recommender),
             energy_joules=None,
         ),
@@ -184,7 +197,8 @@ def _vectors(bench: Bench, corpus: Corpus, experiment: Experiment, field: str, f
     if not kind.startswith(TRAINED):
         return item_vectors(corpus, kind, bench.vectors_path, bench.work / "vectors")
     recipe = _recipe(kind, corpus)
-    recommender = models.load(TRAINED).train(recipe, corpus, dataclasses.replace(fit, blind=True))
+    blind = dataclasses.replace(fit, blind=True, watch=lambda stage: fit.watch(f"{field}-{stage}"))
+    recommender = models.load(TRAINED).train(recipe, corpus, blind)
     assert isinstance(recommender, HasItemVectors)
     identity = _vectors_sha256(bench, corpus, experiment, field)
     assert identity is not None
