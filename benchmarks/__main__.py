@@ -1,5 +1,5 @@
-"""`python -m benchmarks bench | codes | analyse | rerank | regress | torture | perf | list`: the main job, tokenizers
-alone, the papers' analyses, rows ranked again, changes gated, kills, speed, and what can be run."""
+"""`python -m benchmarks COMMAND`: the main job (bench), tokenizers alone (codes), the papers' analyses (analyse), rows
+ranked again (rerank), changes gated (regress), kills (torture), W&B's dashboards, speed (perf), what can be run (list)."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def bench(options: argparse.Namespace) -> int:
     corpus = data_prep.load(options.corpus, source=options.source)
     print(corpus)
     hardware = Hardware(options.accelerator, options.devices, options.strategy, options.threads)
-    track = tracking.mode(options.track, corpus)
-    setting = Bench(options.board, options.work, options.vectors_path, hardware, track)
+    follow = tracking.mode(options.track, corpus)
+    setting = Bench(options.board, options.work, options.vectors_path, hardware, follow)
     cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
     missing = [cell for cell in cells if not _exists(setting, corpus, cell)]
     names = list(dict.fromkeys(board_name(corpus.name, experiment) for experiment in chosen))
@@ -175,6 +175,14 @@ def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
         return False
 
 
+def dashboards(options: argparse.Namespace) -> int:
+    """Defines the W&B project's workspace and report, or prints their definition."""
+    from benchmarks import dashboards
+
+    print(dashboards.made(options.entity, options.project, options.corpora, options.dry_run))
+    return 0
+
+
 def perf(options: argparse.Namespace) -> int:
     """Times our paths beside their baselines."""
     from benchmarks.perf import run
@@ -193,9 +201,7 @@ def show(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(
-        required=True, metavar="bench | codes | analyse | rerank | regress | torture | perf | list"
-    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     parser.set_defaults(interrupted="")
     job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
     job.set_defaults(call=bench, interrupted=GOES_ON)
@@ -204,11 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--jobs", type=_positive, help="runs at a time (default: one per core; one in all with a GPU)")
     job.add_argument("--devices", type=_positive, default=1, help="as Lightning's Trainer has it")
     job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
-    job.add_argument(
-        "--track",
-        choices=("offline", "online", "off"),
-        help="follow runs with W&B (default: offline where wandb is installed, off on the embedded corpora)",
-    )
+    job.add_argument("--track", choices=("offline", "online", "off"), help="with W&B; off on the embedded corpora")
     cards = commands.add_parser("codes", help="train tokenizers alone and print what their codes look like")
     cards.set_defaults(call=codes, interrupted=GOES_ON)
     _add_common(cards)
@@ -242,6 +244,12 @@ def _parser() -> argparse.ArgumentParser:
     kills.add_argument("--kills", type=_positive, default=100, help="so many in all")
     kills.add_argument("--seed", type=int, default=0, help="of the moments")
     kills.add_argument("--work", type=Path, help="an empty folder, which stays (default: a temporary one)")
+    boards = commands.add_parser("dashboards", help="define the workspace and the report of the W&B project")
+    boards.set_defaults(call=dashboards)
+    boards.add_argument("--entity", default="", help="user or team of W&B")
+    boards.add_argument("--project", default="grbench", help="project of W&B")
+    boards.add_argument("--corpora", nargs="+", default=["all_beauty", LISTED], help="those with a part of their own")
+    boards.add_argument("--dry-run", action="store_true", help="print the definition; needs no server and no login")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
     timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")

@@ -39,6 +39,8 @@ MODES = ("offline", "online", OFF)
 PROJECT = "grbench"
 # What values are logged by, and shown over.
 STEP = "step"
+# Kinds of runs, W&B's job types.
+EXPERIMENT, TRIAL = "experiment", "trial"
 # Longest that one call of wandb may take, that wandb waits for its server, and that an ended run waits for wandb.
 CALL_SECONDS, SERVER_SECONDS, END_SECONDS = 30, 20, 30
 
@@ -140,7 +142,7 @@ def _start(
         "id": hashlib.sha256(json.dumps(cell).encode()).hexdigest()[:16],
         "name": name if study is None else f"{name}-t{trial}",
         "group": study or f"{graded.name}/{key}",
-        "job_type": "experiment" if study is None else "trial",
+        "job_type": EXPERIMENT if study is None else TRIAL,
         "tags": _fitting([run.PROTOCOL, graded.name, experiment.model, *([study] if study else [])]),
         "config": {
             **dataclasses.asdict(experiment.config),
@@ -257,6 +259,7 @@ def _begin(root: str, server_seconds: int, call_seconds: int, **about: Any) -> w
             disable_code=True,
             disable_git=True,
             finish_timeout=server_seconds,
+            finish_timeout_raises=True,
             host="",
             init_timeout=server_seconds,
             save_code=False,
