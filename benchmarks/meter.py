@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol
 
 import pytorch_lightning as pl
@@ -84,7 +84,7 @@ class Window:
     gradient_norm: Tensor | None = None
     batches: int = 0
     samples: int = 0
-    since: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
 
 
 class Meter(Watcher):
@@ -96,6 +96,7 @@ class Meter(Watcher):
     def __init__(self, stage: str, sink: Sink, every: float = EVERY) -> None:
         self.stage, self.sink, self.every = stage, sink, every
         self.window, self.read_at = Window(), -math.inf
+        self.clock = 0.0
         self.codes: Tensor | None = None
 
     @_harmless
@@ -105,9 +106,12 @@ class Meter(Watcher):
 
     @_harmless
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if not self.window.batches:
-            # The time of a check is not the training's.
-            self.window = Window()
+        self.clock = time.perf_counter()
+
+    @_harmless
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        # Before the check, whose time is not the training's.
+        self._stop_clock()
 
     @_harmless
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any) -> None:
@@ -124,6 +128,9 @@ class Meter(Watcher):
         window.batches += 1
         window.samples += len(batch.target)
         if window.gradient_norm is not None:
+            # Waits for the device, so that the time is that of what it has done.
+            window.loss = float(window.loss)
+            self._stop_clock()
             self._tell(trainer, trainer.current_epoch + 1, self._read(trainer, module))
 
     @_harmless
@@ -137,18 +144,22 @@ class Meter(Watcher):
         window = self.window
         # Lightning divides a batch's loss by the batches of a step.
         loss = float(window.loss) * trainer.accumulate_grad_batches / window.batches
-        now = time.perf_counter()
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
         read = {
             "loss": loss,
-            "samples_per_second": window.samples * trainer.world_size / (now - window.since),
+            "samples_per_second": window.samples * trainer.world_size / window.seconds,
             "peak_memory_bytes": float(peak_memory_bytes(str(module.device))),
             **{f"lr/{place}": float(group["lr"]) for place, group in enumerate(groups, start=1)},
         }
         if window.gradient_norm is not None:
             read["gradient_norm"] = float(window.gradient_norm)
-        self.window, self.read_at = Window(), now
+        self.window, self.read_at = Window(), time.perf_counter()
         return read
+
+    def _stop_clock(self) -> None:
+        now = time.perf_counter()
+        self.window.seconds += now - self.clock
+        self.clock = now
 
     def _facts(self, module: pl.LightningModule) -> dict[str, float]:
         """About the codes, where the module has some, and how many items have others than at the last check."""
@@ -168,7 +179,7 @@ def codes_of(module: Any) -> Int[Tensor, "N L"] | None:
     index = getattr(getattr(module, "generator", None), "index", None)
     if isinstance(index, ItemIndex):
         return index.codes[1:, 0].clone()
-    return module.item_codes() if hasattr(module, "item_codes") else None
+    return module.item_codes().clone() if hasattr(module, "item_codes") else None
 
 
 def card_of(module: Any, codes: Int[Tensor, "N L"]) -> dict[str, Any]:

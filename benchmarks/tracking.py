@@ -77,12 +77,16 @@ def follow(
 
     tracker = Tracker()
     if bench.track != OFF and process_rank() == 0:
-        first = _start(bench, corpus, experiment, seed, study, trial)
-        tracker = Tracker(Scribe("benchmarks.tracking", f"tracking of {first['name']}", first, END_SECONDS))
+        tracker = tracker_of(_start(bench, corpus, experiment, seed, study, trial))
     try:
         yield tracker
     finally:
         tracker.close()
+
+
+def tracker_of(first: Mapping[str, Any]) -> Tracker:
+    """Follows the run that `first` describes, as `_begin` takes it."""
+    return Tracker(Scribe("benchmarks.tracking", f"tracking of {first['name']}", first, END_SECONDS))
 
 
 class Tracker:

@@ -6,6 +6,7 @@ Items get random codes: speed does not depend on which they are, and no tokenize
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -20,6 +21,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 import data_prep
 from benchmarks.fit import Hardware
+from benchmarks.keeper import Watcher
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
@@ -122,7 +124,7 @@ def compare(setting: Setting) -> Turns:
     )
 
 
-def ours(module: Tiger, batches: Batches, hardware: Hardware) -> None:
+def ours(module: Tiger, batches: Batches, hardware: Hardware, watchers: Sequence[Watcher] = ()) -> None:
     """One pass of Lightning's Trainer over batches, with the options of `benchmarks.fit`."""
     trainer = pl.Trainer(
         accelerator=hardware.accelerator,
@@ -130,6 +132,7 @@ def ours(module: Tiger, batches: Batches, hardware: Hardware) -> None:
         precision=hardware.precision,
         max_epochs=1,
         gradient_clip_val=CLIP,
+        callbacks=[*watchers],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
