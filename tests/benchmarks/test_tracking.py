@@ -1,0 +1,517 @@
+"""Runs followed offline are read back with W&B's own reader; a W&B that fails in any way changes nothing but itself."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import safetensors.torch
+
+from benchmarks import dashboards, fit, tracking
+from benchmarks import run as run_module
+from benchmarks.__main__ import main
+from benchmarks.experiments import Experiment, complete
+from benchmarks.keeper import Stage, Watcher
+from benchmarks.meter import METRICS, NUMBERED
+from benchmarks.run import Bench, run
+from data_prep.corpus import Corpus
+from leaderboards import store
+from leaderboards.record import Record
+
+ROOT = Path(__file__).resolve().parents[2]
+SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
+GENERATOR = ("steps=4", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1", "t5.decoder_layers=1")
+TOKENIZER = ("tokenizer_epochs=2", "tokenizer.codes=8", "tokenizer.hidden=[16]")
+LEARNING = ("tokenizer.codes=16", "warm_epochs=1", "finish_epochs=1", "tokenizer_lr=0.02", "warmup=0")
+CELLS = {
+    "sasrec": SASREC,
+    "letter": (*TOKENIZER, *GENERATOR),
+    "etegrec": (*TOKENIZER, *LEARNING, *GENERATOR),
+    "pit-coevolving": ("codes=8", "pretraining_epochs=2", "warm_steps=4", *GENERATOR),
+}
+# What each of them trains, in turn, and how many levels its codes have there; 0 for none.
+STAGES = {
+    "sasrec": {"recommender": 0},
+    "letter": {"collaborative-recommender": 0, "tokenizer": 4, "recommender": 4},
+    "etegrec": {"tokenizer": 3, "together": 4, "finish": 4},
+    "pit-coevolving": {"pretraining": 0, "warm-up": 3, "co-evolution": 3},
+}
+GROUPS = {"together": 2, "warm-up": 2, "co-evolution": 2}
+
+
+def inspect(file: Path, *more: str) -> list[str]:
+    """What W&B's own reader prints of an offline file: records a line each, or with `-summary` the run's state."""
+    from wandb.util import get_core_path
+
+    command = [get_core_path(), "leet", "inspect", "-json", "-no-observability", *more, "-run-file", str(file)]
+    home = {**os.environ, "HOME": str(file.parent)}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=home).stdout.splitlines()
+
+
+def exit_code(file: Path) -> object:
+    """Of a file that may still be written to; None while it is."""
+    return json.loads("".join(inspect(file, "-summary"))).get("exit_code")
+
+
+class Read:
+    """An offline run, as W&B's own reader has it."""
+
+    def __init__(self, file: Path) -> None:
+        self.records = [json.loads(line) for line in inspect(file)]
+        self.state = json.loads("".join(inspect(file, "-summary")))
+        (self.run,) = self.of("run")[:1]
+        self.history = [record["item"] for record in self.of("history")]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [record[kind] for record in self.records if record["type"] == kind]
+
+    def curve(self, name: str) -> list[float]:
+        return [item[name] for item in self.history if name in item]
+
+    @property
+    def logged(self) -> set[str]:
+        return {name for item in self.history for name in item if not name.startswith("_")}
+
+
+def files(work: Path) -> list[Path]:
+    return sorted(work.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def cell(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int = 0, **more: Any) -> Record:
+    """As `benchmarks.bench` runs a cell."""
+    with tracking.follow(bench, corpus, experiment, seed, **more) as tracker:
+        path = run(bench, corpus, experiment, seed, watch=tracker.watch)
+        tracker.record(path)
+    return store.read(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_trainings_of_item_vectors() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "SMALL_STEPS", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus: Corpus) -> Corpus:
+    """The tiny corpus under a name that has small configs."""
+    return replace(tiny_corpus, name="all_beauty")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "board", tmp_path / "work", track="offline")
+
+
+@pytest.fixture
+def sasrec(corpus: Corpus) -> Experiment:
+    return complete("sasrec", corpus.name, SASREC)
+
+
+Followed = Callable[[str], tuple[Read, Record, Path]]
+
+
+@pytest.fixture(scope="module")
+def followed(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Followed:
+    """A cell of `CELLS`, run once: what W&B has of it, its record, and the folder it worked in."""
+    done: dict[str, tuple[Read, Record, Path]] = {}
+
+    def one(name: str) -> tuple[Read, Record, Path]:
+        if name not in done:
+            folder = tmp_path_factory.mktemp("followed")
+            bench = Bench(folder / "board", folder / "work", track="offline")
+            record = cell(bench, corpus, complete(name, corpus.name, CELLS[name]))
+            (file,) = files(bench.work)
+            done[name] = (Read(file), record, folder)
+        return done[name]
+
+    return one
+
+
+def promised(stage: str, levels: int) -> set[str]:
+    """Full names of what a stage logs."""
+    found = set()
+    for name in METRICS:
+        count = GROUPS.get(stage, 1) if name == "lr" else levels
+        if name not in NUMBERED:
+            found |= {f"{stage}/{name}"} if levels or "codes" not in name else set()
+        else:
+            found |= {f"{stage}/{name}/{number}" for number in range(1, count + 1)}
+    return found
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_metric_is_logged_under_its_stage(followed: Followed, name: str) -> None:
+    read, record, _ = followed(name)
+    wanted = set().union(*(promised(*stage) for stage in STAGES[name].items()))
+    assert read.logged == wanted | {"step", "epoch"}
+    for stage, done in zip(STAGES[name], record.cost.stages, strict=True):
+        assert read.curve(f"{stage}/quality") == pytest.approx(done.quality)
+        steps = [item["step"] for item in read.history if f"{stage}/loss" in item]
+        assert steps == sorted(steps)
+    # The metric that all are shown over.
+    assert [metric["step_metric"] for metric in read.of("metric") if metric.get("glob_name") == "*"] == ["step"]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_record_is_the_summary(followed: Followed, name: str) -> None:
+    read, record, _ = followed(name)
+    summary = read.state["summary"]
+    for part in ("test", "valid"):
+        for metric, value in getattr(record, part).items():
+            assert summary[f"{part}/{metric}"] == pytest.approx(value)
+    for search, scores in record.diagnostics.items():
+        assert summary[f"diagnostics/{search}/ndcg@10"] == pytest.approx(scores["ndcg@10"])
+    assert summary["cost/parameters"] == record.cost.parameters
+    assert summary["cost/stages/1/seconds"] == pytest.approx(record.cost.stages[0].seconds)
+    assert ("code_card/entropy/1" in summary) == (record.code_card is not None)
+    assert read.state["exit_code"] == 0
+
+
+def test_a_run_says_what_it_is(followed: Followed, corpus: Corpus) -> None:
+    read, record, folder = followed("letter")
+    key = record.key
+    assert read.run["display_name"] == f"letter-{key}-s0"
+    assert read.run["run_group"] == f"all_beauty/{key}"
+    assert (read.run["job_type"], read.run["project"]) == ("experiment", "grbench")
+    assert read.state["tags"] == ["v1", "all_beauty", "letter", "stand-in"]
+    config = read.run["config"]["update"]
+    about, origin = config.pop("cell"), config.pop("provenance")
+    config.pop("_wandb")
+    assert config == record.config
+    assert (about["model"], about["experiment"], about["key"], about["seed"]) == ("letter", "letter", key, 0)
+    assert about["fingerprint"] == corpus.fingerprint
+    assert origin["git_commit"] == record.provenance.git_commit
+    assert origin["versions"] == record.provenance.versions
+    assert "command" not in origin
+    told = json.dumps([kind for kind in read.records if kind["type"] != "artifact"])
+    assert str(folder) not in told
+    assert str(ROOT) not in told
+
+
+def test_a_reconstruction_is_a_tag(followed: Followed) -> None:
+    assert followed("pit-coevolving")[0].state["tags"] == ["v1", "all_beauty", "pit", "stand-in", "reconstruction"]
+
+
+def test_record_ranks_and_code_card_are_an_artifact(followed: Followed) -> None:
+    read, record, folder = followed("letter")
+    (artifact,) = read.of("artifact")
+    assert (artifact["name"], artifact["type"]) == (f"letter-{record.key}-s0", "row")
+    staged = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
+    place = store.path(folder / "board", "all_beauty", "letter", record.key, 0)
+    assert staged["record.json"].read_bytes() == place.read_bytes()
+    assert staged["ranks.parquet"].read_bytes() == place.with_suffix(".ranks.parquet").read_bytes()
+    assert json.loads(staged["code_card.json"].read_text()) == record.code_card
+    assert all(path.is_relative_to(folder / "work/wandb") for path in staged.values())
+
+
+def test_a_row_without_codes_has_no_code_card(followed: Followed) -> None:
+    (artifact,) = followed("sasrec")[0].of("artifact")
+    assert [entry["path"] for entry in artifact["manifest"]["contents"]] == ["ranks.parquet", "record.json"]
+
+
+def test_churn_is_what_the_model_itself_counts(followed: Followed) -> None:
+    read, record, folder = followed("pit-coevolving")
+    weights = [safetensors.torch.load_file(file) for file in (folder / "work/fits").glob("*/best.safetensors")]
+    (own,) = [state["churn"].tolist() for state in weights if "churn" in state]
+    best = record.cost.stages[-1].best_epoch
+    assert read.curve("co-evolution/codes/churn")[:best] == pytest.approx(own[:best])
+
+
+def test_names_change_while_etegrec_learns_and_no_more_at_its_end(followed: Followed) -> None:
+    read, _, _ = followed("etegrec")
+    assert max(read.curve("together/codes/churn")) > 0
+    assert set(read.curve("finish/codes/churn")) == {0.0}
+
+
+@pytest.mark.parametrize("name", ["letter", "etegrec"])
+def test_tracking_changes_no_number(followed: Followed, corpus: Corpus, tmp_path: Path, name: str) -> None:
+    _, record, _ = followed(name)
+    plain = Bench(tmp_path / "board", tmp_path / "work")
+    untracked = cell(plain, corpus, complete(name, corpus.name, CELLS[name]))
+    assert untracked.result() == record.result(), "that is all but cost and provenance, and the hash of the ranks"
+    assert [stage.quality for stage in untracked.cost.stages] == [stage.quality for stage in record.cost.stages]
+    assert not (plain.work / "wandb").exists()
+
+
+class StopError(Exception):
+    """Stands for whatever ends a run."""
+
+
+def test_a_run_that_was_stopped_goes_on_under_its_id(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
+    class Stop(Watcher):
+        def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+            if stage.epochs == 2:
+                raise StopError
+
+    with pytest.raises(StopError), tracking.follow(bench, corpus, sasrec, 0) as tracker:
+        run(bench, corpus, sasrec, 0, watch=lambda stage: [*tracker.watch(stage), Stop()])
+    # Nobody waits for the tracking of a run that has failed.
+    deadline = time.monotonic() + 60
+    while [exit_code(file) for file in files(bench.work)] != [1] and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert [exit_code(file) for file in files(bench.work)] == [1]
+    record = cell(bench, corpus, sasrec)
+    first, second = (Read(file) for file in files(bench.work))
+    assert first.run["run_id"] == second.run["run_id"]
+    assert second.run["resume"] is True
+    assert first.curve("recommender/quality") + second.curve("recommender/quality") == pytest.approx(
+        record.cost.stages[0].quality
+    )
+    assert second.history[0]["step"] > first.history[-1]["step"]
+    assert second.state["exit_code"] == 0
+
+
+def test_another_seed_or_trial_is_another_run(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
+    other = replace(sasrec, config=replace(sasrec.config, lr=0.5))
+    given: list[tuple[Any, int, Any, Any]] = [(sasrec, 0, None, None), (sasrec, 1, None, None), (other, 0, None, None)]
+    given += [(sasrec, 0, "study", 0), (sasrec, 0, "study", 1), (sasrec, 0, "more", 0)]
+    ids = [tracking._start(bench, corpus, *one)["id"] for one in given]
+    assert len(set(ids)) == len(ids)
+    assert ids[0] == tracking._start(bench, corpus, *given[0])["id"]
+
+
+def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
+    with tracking.follow(bench, corpus, sasrec, 0, study="all_beauty-sasrec", trial=3) as tracker:
+        tracker.summary({dashboards.OBJECTIVE: 0.25})
+    (file,) = files(bench.work)
+    read = Read(file)
+    assert (read.run["run_group"], read.run["job_type"]) == ("all_beauty-sasrec", "trial")
+    assert read.run["display_name"].endswith("-s0-t3")
+    assert "all_beauty-sasrec" in read.run["tags"]
+    about = read.run["config"]["update"]["cell"]
+    assert (about["study"], about["trial"]) == ("all_beauty-sasrec", 3)
+    assert read.state["summary"][dashboards.OBJECTIVE] == 0.25
+    assert read.state["exit_code"] == 0
+
+
+# A package `wandb` that works, but for one call.
+FAKE = """
+import os, signal, time
+class Settings:
+    def __init__(self, **given): pass
+class Artifact:
+    def __init__(self, name, type): pass
+    def add_file(self, path, name): pass
+class Run:
+    name, tags, summary = "fake", (), {{}}
+    def define_metric(self, name, step_metric): pass
+    def log(self, values): {log}
+    def log_artifact(self, artifact): {log_artifact}
+    def finish(self, exit_code): {finish}
+def init(**given):
+    {init}
+    return Run()
+"""
+FAILURES = {
+    "init raises": ("init", "raise OSError('no route\\nto host')", "no route"),
+    "init hangs": ("init", "time.sleep(1000)", "it took too long to answer"),
+    "init waits for a lock": ("init", "import threading; threading.Event().wait()", "it took too long to answer"),
+    "log raises": ("log", "raise RuntimeError", "RuntimeError"),
+    "log hangs": ("log", "time.sleep(1000)", "it took too long to answer"),
+    "log_artifact raises": ("log_artifact", "raise ValueError('too large')", "too large"),
+    "finish hangs": ("finish", "time.sleep(1000)", "it took too long to answer"),
+    "finish exits": ("finish", "raise SystemExit(3)", "its process ended with status 3"),
+    "log is killed": ("log", "os.kill(os.getpid(), signal.SIGKILL)", "its process ended with status -9"),
+    "no alarm wakes it": ("log", "signal.alarm(0); time.sleep(1000)", "it did not end within 4 seconds"),
+}
+
+
+def fake_wandb(folder: Path, call: str = "", does: str = "pass") -> None:
+    calls = dict.fromkeys(("init", "log", "log_artifact", "finish"), "pass")
+    folder.mkdir()
+    (folder / "wandb.py").write_text(FAKE.format(**(calls | {call: does} if call else calls)))
+
+
+@pytest.fixture(scope="module")
+def result(followed: Followed) -> dict[str, Any]:
+    return followed("sasrec")[1].result()
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_wandb_that_fails_is_told_once_and_fails_no_run(
+    bench: Bench,
+    corpus: Corpus,
+    sasrec: Experiment,
+    result: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    failure: str,
+) -> None:
+    call, does, reason = FAILURES[failure]
+    fake_wandb(tmp_path / "fake", call, does)
+    monkeypatch.syspath_prepend(str(tmp_path / "fake"))
+    monkeypatch.setattr(tracking, "CALL_SECONDS", 2)
+    monkeypatch.setattr(tracking, "END_SECONDS", 4)
+    started = time.monotonic()
+    record = cell(bench, corpus, sasrec)
+    assert time.monotonic() - started < 20
+    assert record.result() == result
+    lines = [line for line in re.split(r"[\r\n]", capsys.readouterr().err) if " is off: " in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"tracking of sasrec-{record.key}-s0 is off: ")
+    assert reason in lines[0]
+
+
+def test_a_wandb_that_works_is_not_said_to_fail(
+    bench: Bench,
+    corpus: Corpus,
+    sasrec: Experiment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake_wandb(tmp_path / "fake")
+    monkeypatch.syspath_prepend(str(tmp_path / "fake"))
+    cell(bench, corpus, sasrec)
+    assert " is off" not in capsys.readouterr().err
+
+
+def test_a_server_out_of_reach_is_waited_for_a_while(
+    bench: Bench,
+    corpus: Corpus,
+    sasrec: Experiment,
+    result: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(tracking, "SERVER_SECONDS", 3)
+    monkeypatch.setattr(tracking, "CALL_SECONDS", 8)
+    started = time.monotonic()
+    record = cell(replace(bench, track="online"), corpus, sasrec)
+    assert time.monotonic() - started < 40
+    assert record.result() == result
+    assert capsys.readouterr().err.count("is off: ") == 1
+
+
+def test_online_without_a_login_is_told(
+    bench: Bench,
+    corpus: Corpus,
+    sasrec: Experiment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    cell(replace(bench, track="online"), corpus, sasrec)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "is off: " in line]
+    assert "API key" in line
+
+
+def test_messages_that_nobody_takes_do_not_pile_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import scribe
+
+    monkeypatch.setattr(scribe, "WAITING", 50)
+    fake_wandb(tmp_path / "fake", "init", "time.sleep(1000)")
+    monkeypatch.syspath_prepend(str(tmp_path / "fake"))
+    first = {"name": "many", "root": str(tmp_path), "call_seconds": 60, "server_seconds": 1}
+    tracker = tracking.tracker_of(first)
+    assert tracker.scribe is not None
+    started = time.monotonic()
+    for step in range(2_000):
+        tracker.scribe.tell("log", values={f"value-{place}": step for place in range(100)})
+    tracker.close()
+    assert time.monotonic() - started < 5
+    assert capsys.readouterr().err == "tracking of many is off: 50 messages wait for it\n"
+
+
+def test_off_starts_nothing(
+    bench: Bench, corpus: Corpus, sasrec: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with tracking.follow(replace(bench, track="off"), corpus, sasrec, 0) as tracker:
+        assert list(tracker.watch("recommender")) == []
+        tracker.record(tmp_path / "record.json")
+        tracker.summary({})
+    # Of several processes that train together the first is followed.
+    monkeypatch.setattr(fit, "process_rank", lambda: 1)
+    with tracking.follow(bench, corpus, sasrec, 0) as tracker:
+        assert list(tracker.watch("recommender")) == []
+
+
+def test_a_run_that_logs_nothing_leaves_nothing(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
+    with pytest.raises(StopError), tracking.follow(bench, corpus, sasrec, 0):
+        raise StopError
+    assert not (bench.work / "wandb").exists()
+
+
+def generated(corpus: Corpus) -> Corpus:
+    return replace(corpus, card={**corpus.card, "origin": "generated"})
+
+
+def test_what_is_followed_unless_one_says_so(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    assert tracking.mode(None, corpus) == "offline"
+    assert tracking.mode(None, generated(corpus)) == "off"
+    assert [tracking.mode(asked, generated(corpus)) for asked in tracking.MODES] == list(tracking.MODES)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert tracking.mode(None, corpus) == "off"
+
+
+@pytest.mark.parametrize("found", [None, importlib.machinery.ModuleSpec("wandb", None)])
+def test_without_wandb(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: Any
+) -> None:
+    """Not installed; or there is but a folder of that name."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    assert tracking.mode(None, corpus) == "off"
+    assert capsys.readouterr().err == "not tracked: wandb is not installed\n"
+    assert tracking.mode(None, generated(corpus)) == "off"
+    assert tracking.mode("off", corpus) == "off"
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="--track offline needs wandb, which is not installed"):
+        tracking.mode("offline", corpus)
+
+
+@pytest.mark.usefixtures("planted_corpus")
+def test_the_command_says_in_one_sentence_that_wandb_is_missing(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    given = ["--models", "popularity", "--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
+    assert main(["bench", *given, "--track", "online"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --track online needs wandb")
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("planted_corpus")
+def test_everything_lies_beneath_the_work_folder(workplace: Path, tmp_path: Path) -> None:
+    place, home, temporary, plots = (tmp_path / name for name in ("place", "home", "tmp", "plots"))
+    for folder in (place / "runs", home, temporary, plots):
+        folder.mkdir(parents=True)
+    shutil.copytree(workplace / "runs/corpora", place / "runs/corpora")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "XDG"))}
+    command = ["bench", "--models", "popularity", "--track", "offline", "--board", "runs/board", "--jobs", "1"]
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks", *command],
+        cwd=place,
+        env={**kept, "HOME": str(home), "TMPDIR": str(temporary), "MPLCONFIGDIR": str(plots), "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
+    assert len(files(place / "runs")) == 1
+    assert [path.name for path in place.iterdir()] == ["runs"]
+    assert list(home.iterdir()) == []
+    assert list(temporary.iterdir()) == []
