@@ -138,7 +138,7 @@ def _runs(tag: str, job_type: str | None = None) -> Any:
     from wandb_workspaces.reports.v2 import interface as wr
 
     chosen = [expr.Tags().isin([tag]), *([expr.Metric("JobType") == job_type] if job_type else [])]
-    return wr.Runset(name=tag, filters=chosen, groupby=[] if job_type else ["group"])
+    return wr.Runset(name=tag, filters=expr.And(*chosen), groupby=[] if job_type else ["group"])
 
 
 def made(entity: str, project: str, corpora: Sequence[str], dry_run: bool) -> str:
