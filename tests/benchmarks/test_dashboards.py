@@ -97,7 +97,8 @@ def test_the_library_takes_them(defined: Any) -> None:
     """What would be sent to the server can be made of them."""
     sent = dashboards.workspace("me", "grbench")._to_model().model_dump_json(by_alias=True)
     assert all(json.dumps(dashboards.pattern(name))[1:-1] in sent for name in METRICS)
-    report = dashboards.report("me", "grbench", ["all_beauty"])._to_model()
+    made: Any = dashboards.report("me", "grbench", ["all_beauty"])
+    report = made._to_model()
     assert report.model_dump_json(by_alias=True).count("panel-grid") == len(grids(defined)) - 1
 
 
