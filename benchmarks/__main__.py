@@ -1,5 +1,5 @@
 """`python -m benchmarks COMMAND`: the main job (bench), tokenizers alone (codes), the papers' analyses (analyse), rows
-ranked again (rerank), changes gated (regress), kills (torture), W&B's dashboards, speed (perf), what can be run (list)."""
+ranked again (rerank), changes gated (regress), kills (torture), dashboards of W&B, speed (perf) and a listing (list)."""
 
 from __future__ import annotations
 
