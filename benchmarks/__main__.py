@@ -1,5 +1,5 @@
-"""`python -m benchmarks COMMAND`: the main job (bench), tokenizers alone (codes), the papers' analyses (analyse), rows
-ranked again (rerank), changes gated (regress), kills (torture), dashboards of W&B, speed (perf) and a listing (list)."""
+"""`python -m benchmarks COMMAND`: the main job (bench), configs searched (sweep), tokenizers alone (codes), the papers'
+analyses (analyse), rows ranked again (rerank), changes gated (regress), kills (torture), dashboards, speed (perf)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import sentence
+from benchmarks.sweeps import command
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def bench(options: argparse.Namespace) -> int:
     from leaderboards import board, tables
     from leaderboards.store import read_board
 
-    chosen = [experiments.complete(name, options.corpus, options.set) for name in options.models or models.names()]
+    names, tuned = options.models or models.names(), not options.untuned
+    chosen = [experiments.complete(name, options.corpus, options.set, tuned) for name in names]
     corpus = data_prep.load(options.corpus, source=options.source)
     print(corpus)
     hardware = Hardware(options.accelerator, options.devices, options.strategy, options.threads)
@@ -58,15 +60,15 @@ def bench(options: argparse.Namespace) -> int:
     setting = Bench(options.board, options.work, options.vectors_path, hardware, follow)
     cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
     missing = [cell for cell in cells if not _exists(setting, corpus, cell)]
-    names = list(dict.fromkeys(board_name(corpus.name, experiment) for experiment in chosen))
+    boards = list(dict.fromkeys(board_name(corpus.name, experiment) for experiment in chosen))
     if len(missing) < len(cells):
-        folders = " ".join(str(setting.board / name) for name in names)
+        folders = " ".join(str(setting.board / name) for name in boards)
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
     failed = run_all(setting, options.corpus, options.source, missing, options.jobs or _default_jobs())
-    for name in names:
+    for name in boards:
         # Another process of distributed training prints, or there is nothing to print.
         if process_rank() == 0 and name in board.corpora(setting.board):
-            title = f"{name}\n" if len(names) > 1 else ""
+            title = f"{name}\n" if len(boards) > 1 else ""
             print(f"\n{title}{board.console(board.table(read_board(setting.board, name)))}")
             print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name)))
     return 1 if failed else 0
@@ -84,7 +86,7 @@ def codes(options: argparse.Namespace) -> int:
     from leaderboards.codes import read_all, table
 
     hush()
-    chosen = [experiments.complete(name, options.corpus, options.set) for name in options.models]
+    chosen = [experiments.complete(name, options.corpus, options.set, not options.untuned) for name in options.models]
     corpus = data_prep.load(options.corpus, source=options.source)
     print(corpus)
     hardware = Hardware(options.accelerator, threads=options.threads)
@@ -211,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--devices", type=_positive, default=1, help="as Lightning's Trainer has it")
     job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
     job.add_argument("--track", choices=("offline", "online", "off"), help="with W&B; off on the embedded corpora")
+    command.add(commands, _add_training, _positive)
     cards = commands.add_parser("codes", help="train tokenizers alone and print what their codes look like")
     cards.set_defaults(call=codes, interrupted=GOES_ON)
     _add_common(cards)
@@ -261,6 +264,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_common(command: argparse.ArgumentParser) -> None:
     """What the commands are told that fill the board."""
     _add_training(command)
+    command.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")
     command.add_argument("--seeds", type=_positive, default=1, help="seeds 0..n-1; rows of the public board have 5")
     command.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
 

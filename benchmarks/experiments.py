@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import pydantic
 
 import models
+from benchmarks import winners
+from benchmarks.winners import Winner
 from data_prep.corpus import UNSEEN_USERS
 
 
@@ -88,12 +90,19 @@ class Experiment:
         model: a file of `models/`.
         config: complete.
         unseen_users: the model is graded on users that were kept from it, those with the least history.
+        winner: of the sweep that some of the config is from.
     """
 
     name: str
     model: str
     config: Any
     unseen_users: bool = False
+    winner: Winner | None = None
+
+    @property
+    def whole(self) -> str:
+        """The name of the same experiment on all users."""
+        return self.name.removesuffix(UNSEEN)
 
 
 def names() -> list[str]:
@@ -117,10 +126,11 @@ def small(corpus: str) -> bool:
     return corpus.removesuffix(UNSEEN_USERS) in SMALL_CORPORA
 
 
-def complete(name: str, corpus: str, settings: Iterable[str] = ()) -> Experiment:
+def complete(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool = True) -> Experiment:
     """The experiment `name` on a corpus, with `key=value` settings applied.
 
     Values are JSON where they parse as JSON, else strings; keys of nested fields are dotted (`tokenizer.lr=0.001`).
+    What a sweep has found for the experiment, or for its model, takes the place of defaults, unless not `tuned`.
 
     Raises:
         ValueError: unknown experiment or key (with a suggestion), or a value of the wrong type.
@@ -135,12 +145,34 @@ def complete(name: str, corpus: str, settings: Iterable[str] = ()) -> Experiment
     model = models.load(chosen.model)
     base = model.SMALL if small(corpus) else model.Config()
     papers = ON_CORPUS.get((chosen.model, corpus.removesuffix(UNSEEN_USERS)), {})
-    changes = {**papers, **chosen.settings, **dict(_setting(text) for text in settings)}
-    config = changed(base, changes, chosen.model)
+    found = _found(whole, chosen.model, corpus.removesuffix(UNSEEN_USERS), base) if tuned else Found()
+    own = {**chosen.settings, **dict(setting(text) for text in settings)}
+    config = changed(base, {**papers, **found.changes, **own}, chosen.model)
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
-    return Experiment(name, chosen.model, config, unseen_users=name.endswith(UNSEEN))
+    winner = found.winner if found.changes.keys() - own.keys() else None
+    return Experiment(name, chosen.model, config, unseen_users=name.endswith(UNSEEN), winner=winner)
+
+
+class Found(NamedTuple):
+    """Attributes: winner, of a sweep; changes, what it sets."""
+
+    winner: Winner | None = None
+    changes: Mapping[str, Any] = {}
+
+
+def _found(experiment: str, model: str, corpus: str, base: Any) -> Found:
+    """What a sweep has found for the experiment, else for its model."""
+    files = (winners.path(corpus, name) for name in (experiment, model))
+    file = next((file for file in files if file.exists()), None)
+    if file is None:
+        return Found()
+    winner = winners.read(file)
+    changes = {**dict(setting(text) for text in winner.settings), **winner.params}
+    # Tells of a wrong key or value where it stands.
+    changed(base, changes, str(file))
+    return Found(winner, changes)
 
 
 def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
@@ -174,7 +206,8 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + name, value
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
+    """`key=value` as key and value, JSON where it parses as JSON; a ValueError without an equals sign."""
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"setting {text!r} is not of the form key=value")

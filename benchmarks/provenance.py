@@ -33,8 +33,10 @@ LIBRARIES = (
     "torch",
     "transformers",
 )
-# A bench writes its rows and an analysis its pictures here, which must not make the next run's checkout a changed one.
+# A bench writes its rows, an analysis its pictures and a sweep its winner here, which must not make the next run's
+# checkout a changed one. What a winner changes in a run, the record's config tells.
 OUTPUT = (
+    ":(exclude,glob)benchmarks/best/**",
     ":(exclude,glob)docs/analyses/**",
     ":(exclude,glob)leaderboards/v*/*/**",
     *(f":(exclude,glob)leaderboards/v*/*.{ending}" for ending in ("md", "csv", "tex", "sha256", "html")),

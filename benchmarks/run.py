@@ -209,7 +209,7 @@ def _vectors(bench: Bench, corpus: Corpus, experiment: Experiment, field: str, f
 def _recipe(kind: str, corpus: Corpus) -> Any:
     """Config of the SASRec whose item vectors `kind` names."""
     width, steps = kind.removeprefix(f"{TRAINED}-"), SMALL_STEPS if small(corpus.name) else STEPS
-    config = experiments.complete(TRAINED, corpus.name, [f"width={width}"]).config
+    config = experiments.complete(TRAINED, corpus.name, [f"width={width}"], tuned=False).config
     # One of its examples is a user.
     return dataclasses.replace(config, epochs=math.ceil(steps / math.ceil(corpus.users / config.batch_size)))
 
@@ -295,6 +295,8 @@ def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -
     notes = [f"reconstruction: {reconstruction}"] if reconstruction else []
     if small(corpus.name) and experiment.config != model.Config():
         notes.append("small sizes")
+    if experiment.winner:
+        notes.append(experiment.winner.note())
     if vectors is not None and vectors.stand_in:
         notes.append(f"item vectors are a stand-in for sentence-t5: {vectors.name}")
     return notes

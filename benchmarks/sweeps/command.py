@@ -1,0 +1,121 @@
+"""The commands `sweep` and `sweep-worker`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from benchmarks.sweeps.ledger import Ledger
+    from benchmarks.sweeps.study import Site
+
+MISSING = "a sweep needs the package optuna, and storage on PostgreSQL sqlalchemy and psycopg; {} is not installed"
+GOES_ON = "; the same command goes on with the study"
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Searches a model's tuned fields; writes the ledger, the page and the winner."""
+    if options.devices > 1:
+        raise ValueError(
+            f"--devices is {options.devices}; a sweep trains each trial on one device, for distributed training cannot "
+            "be pruned; --jobs runs several trials at a time"
+        )
+    import data_prep
+    from benchmarks.sweeps.plan import Plan
+
+    site, study = _site(options)
+    corpus = data_prep.load(options.corpus, source=options.source)
+    print(corpus)
+    plan = Plan(
+        options.model,
+        options.corpus,
+        corpus.fingerprint,
+        tuple(options.set),
+        options.trials,
+        options.budget,
+        options.seed,
+        options.source,
+        options.accelerator,
+        options.threads,
+        options.heartbeat,
+    )
+    made = study.sweep(site, plan, corpus, options.jobs)
+    written = study.conclude(made, options.board, options.best)
+    print(f"\n{summary(made)}\n\nwritten: {' '.join(str(path) for path in written)}")
+    return 0
+
+
+def sweep_worker(options: argparse.Namespace) -> int:
+    """Works on the trials of a study that another process has begun."""
+    site, study = _site(options)
+    study.assist(site, options.study)
+    return 0
+
+
+def summary(made: Ledger) -> str:
+    """What came out, in a few lines."""
+    from benchmarks.sweeps.workers import shown
+
+    states = ", ".join(f"{count} {state}" for state, count in made.states.items())
+    lines = [
+        f"study {made.study}: {made.ended} of {made.asked} trials ended ({states}), "
+        f"{made.hours:.2f} hours of trials in {made.wall_hours:.2f} hours"
+    ]
+    for name, line in (("defaults", made.default), ("best", made.best)):
+        said = f"{line.value:.4f}, trial {line.number}; {shown(line.params)}" if line else "none completed"
+        lines.append(f"{name:8} {said}")
+    return "\n".join(lines)
+
+
+def add(commands: Any, training: Callable[[argparse.ArgumentParser], None], positive: Callable[[str], int]) -> None:
+    """Adds both commands to a parser.
+
+    Args:
+        commands: what `add_subparsers` gave.
+        training: adds what every command that trains is told.
+        positive: reads a whole number above 0.
+    """
+    search = commands.add_parser("sweep", help="search a model's tuned fields for the best validation NDCG@10")
+    search.set_defaults(call=sweep, interrupted=GOES_ON)
+    training(search)
+    search.add_argument("--model", required=True, help="a model or named experiment")
+    search.add_argument("--trials", type=positive, default=30, help="trials that are to end (default: 30)")
+    search.add_argument("--budget", type=_hours, metavar="HOURS", help="begin no trial after so many hours of trials")
+    search.add_argument("--jobs", type=positive, default=1, help="trials at a time on this machine (default: 1)")
+    search.add_argument("--seed", type=int, default=0, help="of the trainings and of the sampler")
+    search.add_argument("--devices", type=positive, default=1, help="1: trials train on one device")
+    search.add_argument("--heartbeat", type=positive, default=30, help="seconds between signs of life on PostgreSQL")
+    search.add_argument("--storage", metavar="URL", help="postgresql://user@host/database (default: a file in --work)")
+    search.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of ledger and page")
+    search.add_argument("--best", type=Path, help="folder of winners (default: benchmarks/best)")
+    hand = commands.add_parser("sweep-worker", help="work on the trials of a study on PostgreSQL")
+    hand.set_defaults(call=sweep_worker, interrupted="; another worker takes its trial")
+    hand.add_argument("--storage", metavar="URL", required=True, help="postgresql://user@host/database")
+    hand.add_argument("--study", metavar="NAME", required=True, help="as `sweep` printed it")
+    hand.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
+    hand.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
+
+
+def _site(options: argparse.Namespace) -> tuple[Site, Any]:
+    """Where to work, and the module that does."""
+    if options.storage:
+        from benchmarks.sweeps.keeping import database
+
+        database(options.storage)
+    try:
+        from benchmarks.sweeps import study
+    except ImportError as error:
+        raise ValueError(MISSING.format(error.name)) from None
+    return study.Site(options.work, options.storage, options.vectors_path), study
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
+    return hours

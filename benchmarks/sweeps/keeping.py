@@ -1,0 +1,212 @@
+"""Keeping: where studies lie, a file that the processes of one machine share, or a PostgreSQL that any hosts reach.
+
+Both tell a dead worker from a slow one. On a file, each worker holds a lock of its own, which the system frees when the
+process dies however it dies. On PostgreSQL, workers give signs of life, Optuna's heartbeat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from benchmarks.sweeps.retries import OWNER, RETRIES
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial, Trial
+    from sqlalchemy import Engine
+    from sqlalchemy.engine import URL
+
+POSTGRES = ("postgresql", "postgresql+psycopg")
+# Signs of life that may be missed before a worker counts as dead.
+MISSED = 4
+# A host that vanishes while it holds the lock is noticed by the server within a minute.
+CONNECTION = "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where a study is kept.
+
+    Attributes:
+        lock: held by one worker at a time, and by none that is dead.
+        dead: whether the worker of a running trial is known to have died.
+        sign: gives a sign of life for a running trial.
+        every: seconds between two signs; None where none are needed.
+        sweep: fails running trials whose signs are missing.
+    """
+
+    storage: BaseStorage
+    lock: Callable[[], AbstractContextManager[Any]]
+    dead: Callable[[FrozenTrial], bool] = lambda trial: False
+    sign: Callable[[Trial], None] = lambda trial: None
+    every: int | None = None
+    sweep: Callable[[Study], None] = lambda study: None
+
+
+@contextmanager
+def living(keeping: Keeping, trial: Trial) -> Iterator[None]:
+    """Gives signs of life for a trial, from a thread of its own, while the block lasts."""
+    if keeping.every is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def give() -> None:
+        while not ended.wait(keeping.every):
+            try:
+                keeping.sign(trial)
+            except Exception as error:
+                # A database that restarts is back for the next sign; until then the trial may be taken back.
+                warnings.warn(f"no sign of life for trial {trial.number}: {error}", stacklevel=1)
+
+    thread = threading.Thread(target=give, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def in_folder(folder: Path) -> Keeping:
+    """A study in a folder of a local or shared file system: Optuna's journal, with locks that end with their owner."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    (folder / "workers").mkdir(parents=True, exist_ok=True)
+    journal = folder / "journal.log"
+    # Optuna's base class of such locks is not public.
+    lock: Any = JournalLock(journal)
+    storage = JournalStorage(JournalFileBackend(str(journal), lock))
+    return Keeping(storage, lambda: FileLock(folder / "claim.lock"), lambda trial: _is_free(folder, trial))
+
+
+def worker_lock(folder: Path, worker: str) -> FileLock:
+    """What a worker of a study in a folder holds while it lives."""
+    return FileLock(folder / "workers" / worker)
+
+
+def _is_free(folder: Path, trial: FrozenTrial) -> bool:
+    """Whether nobody holds the lock of the trial's worker."""
+    lock = worker_lock(folder, trial.user_attrs[OWNER][0])
+    try:
+        with lock.acquire(timeout=0):
+            Path(lock.lock_file).unlink()
+            return True
+    except Timeout:
+        return False
+
+
+class JournalLock:
+    """A lock of the journal that the system frees when its owner dies; Optuna's own, a link, would stay.
+
+    Who takes it cuts off the half line that a writer killed in the act has left, which no reader could read on from.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self.journal, self.file = journal, FileLock(f"{journal}.lock")
+
+    def acquire(self) -> bool:
+        self.file.acquire()
+        _cut_half_line(self.journal)
+        return True
+
+    def release(self) -> None:
+        self.file.release()
+
+
+def _cut_half_line(journal: Path) -> None:
+    with journal.open("rb+") as file:
+        size = file.seek(0, 2)
+        if size and file.seek(size - 1) and file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def in_database(url: str, name: str, heartbeat: int) -> Keeping:
+    """A study on PostgreSQL.
+
+    Args:
+        url: `postgresql://user@host/database`.
+        name: of the study.
+        heartbeat: seconds between signs of life; who misses four is dead.
+
+    Raises:
+        ValueError: the URL is of another database, or the drivers are not installed.
+        OSError: the server cannot be reached.
+    """
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+
+    address = database(url)
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        storage = RDBStorage(
+            address.render_as_string(hide_password=False),
+            {"pool_pre_ping": True, "connect_args": {"options": CONNECTION, "connect_timeout": 20}},
+            heartbeat_interval=heartbeat,
+            grace_period=MISSED * heartbeat,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+        )
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise OSError(f"no studies can be kept on {address}: {str(error).splitlines()[0]}") from None
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    return Keeping(
+        storage,
+        lambda: _advisory_lock(storage.engine, key),
+        sign=lambda trial: storage.record_heartbeat(trial._trial_id),
+        every=heartbeat,
+        sweep=fail_stale_trials,
+    )
+
+
+def database(url: str) -> URL:
+    """The URL of a PostgreSQL, with the driver that we use; prints without its password.
+
+    Raises:
+        ValueError: it is of something else, or no URL.
+    """
+    try:
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+    except ImportError:
+        raise ValueError("storage on PostgreSQL needs the packages sqlalchemy and psycopg") from None
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        raise ValueError("storage is no URL; expected postgresql://user@host/database") from None
+    if address.drivername.startswith("sqlite"):
+        raise ValueError(
+            f"storage {address} is refused: SQLite locks its whole file and fails under several writers; leave storage "
+            "out for a file of one machine, or give postgresql://user@host/database for many"
+        )
+    if address.drivername not in POSTGRES:
+        raise ValueError(f"storage {address} is no PostgreSQL; expected postgresql://user@host/database")
+    return address.set(drivername="postgresql+psycopg")
+
+
+@contextmanager
+def _advisory_lock(engine: Engine, key: int) -> Iterator[None]:
+    """A lock that the server frees when the connection of its owner ends."""
+    from sqlalchemy import func, select
+
+    with engine.connect() as connection:
+        connection.execute(select(func.pg_advisory_lock(key)))
+        # Without an open transaction meanwhile, which would keep old rows alive.
+        connection.commit()
+        try:
+            yield
+        finally:
+            connection.execute(select(func.pg_advisory_unlock(key)))
+            connection.commit()

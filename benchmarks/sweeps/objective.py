@@ -1,0 +1,92 @@
+"""Objective: what a trial is worth, its validation NDCG@10. Nothing here grades the test part."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+import torch
+
+import models
+from benchmarks import run
+from benchmarks.evaluate import Grader
+from benchmarks.experiments import Experiment, changed
+from benchmarks.fit import Fit
+from benchmarks.keeper import Stage, Watcher
+from benchmarks.sweeps.plan import WARM_UP
+from benchmarks.sweeps.retries import DEFAULT
+from data_prep.corpus import Corpus
+from leaderboards.metrics import metrics
+from models.api import Recommender
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+# Steps that a trial reports count on from here in each further stage, so that only like stages are compared.
+STAGE = 100_000
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A trial's worth, larger is better.
+
+    Attributes:
+        experiment: untuned.
+        seed: of every training.
+    """
+
+    bench: run.Bench
+    corpus: Corpus
+    experiment: Experiment
+    seed: int
+    bar_position: int = 0
+
+    def __call__(self, trial: Trial) -> float:
+        """
+        Raises:
+            TrialPruned: the trial lags behind.
+            ValueError: its values make no model, or its training has diverged.
+        """
+        config = changed(self.experiment.config, trial.params, self.experiment.model)
+        experiment = dataclasses.replace(self.experiment, config=config)
+        known, _ = run.split_of(self.corpus, experiment)
+        label, bench = f"{experiment.name} trial {trial.number}", self.bench
+        fit = Fit(known, self.seed, bench.work / "fits", label, bench.hardware, self.bar_position)
+        torch.set_num_threads(bench.hardware.threads)
+        try:
+            # Vectors are trained without a look at validation, so nobody watches there.
+            known = run.with_vectors(bench, known, experiment, fit)
+            watched = dataclasses.replace(fit, watch=lambda stage: [Reporter(trial, len(fit.stages))])
+            recommender = models.load(experiment.model).train(config, known, watched).to(bench.hardware.device)
+            found = Grader(known, "valid", k=10)(recommender)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(f"out of memory: {str(error).splitlines()[0]}") from None
+        trial.set_user_attr("epochs", sum(stage.epochs for stage in fit.stages))
+        return metrics(found.ranks)["ndcg@10"]
+
+
+class Reporter(Watcher):
+    """Reports the checks of a recommender's stage to its trial, and ends the trial where the pruner says so.
+
+    Attributes:
+        offset: step of the stage's start.
+        reported: checks so far.
+    """
+
+    def __init__(self, trial: Trial, stage: int) -> None:
+        self.trial, self.offset, self.reported = trial, stage * STAGE, 0
+
+    def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+        # Other modules, tokenizers say, are chosen by losses of their own.
+        if not isinstance(module, Recommender):
+            return
+        # More than one after a training went on from its checkpoint: the earlier process reported to another trial.
+        for check in range(self.reported, len(stage.quality)):
+            self.trial.report(stage.quality[check], self.offset + check)
+        self.reported = len(stage.quality)
+        if DEFAULT not in self.trial.user_attrs and self.reported > WARM_UP and self.trial.should_prune():
+            from optuna import TrialPruned
+
+            raise TrialPruned

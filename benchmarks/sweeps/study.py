@@ -1,0 +1,176 @@
+"""A sweep from its plan to its winner, and a worker that lends a hand from anywhere."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+import data_prep
+from benchmarks import provenance, winners
+from benchmarks.bench import hush
+from benchmarks.evaluate import BATCH
+from benchmarks.experiments import Experiment, complete
+from benchmarks.fit import Hardware
+from benchmarks.run import Bench, key
+from benchmarks.sweeps import desk, ledger, page, workers
+from benchmarks.sweeps.desk import Desk
+from benchmarks.sweeps.keeping import Keeping, in_database, in_folder, worker_lock
+from benchmarks.sweeps.ledger import Ledger
+from benchmarks.sweeps.objective import Objective
+from benchmarks.sweeps.plan import Plan, plan_of, study_name
+from benchmarks.sweeps.space import defaults_of, space_of
+from data_prep.corpus import Corpus
+
+if TYPE_CHECKING:
+    from leaderboards.record import Provenance
+
+
+@dataclass(frozen=True)
+class Site:
+    """What this host adds to a plan.
+
+    Attributes:
+        work: folder of trainings, and of studies on files.
+        storage: URL of a PostgreSQL; None for a file in `work`.
+        vectors_path: as in `Bench`.
+    """
+
+    work: Path = Path("runs")
+    storage: str | None = None
+    vectors_path: Path | None = None
+
+    def folder(self, name: str) -> Path:
+        """Where a study on a file lies."""
+        return self.work / "sweeps" / name
+
+    def keeping(self, name: str, heartbeat: int) -> Keeping:
+        """Raises ValueError and OSError as `in_database` does."""
+        return in_database(self.storage, name, heartbeat) if self.storage else in_folder(self.folder(name))
+
+    def bench(self, plan: Plan) -> Bench:
+        """For trainings; nothing is written to its board."""
+        hardware = Hardware(plan.accelerator, threads=plan.threads)
+        return Bench(self.work / "board", self.work, self.vectors_path, hardware)
+
+
+def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1) -> Ledger:
+    """Runs a study, or goes on with it, until it is done.
+
+    Args:
+        jobs: trials at a time on this host; one runs in this process.
+
+    Raises:
+        ValueError: the experiment has nothing to tune, or the storage is none that we use.
+        OSError: the storage cannot be reached; another process runs the study on a file; a worker could not go on.
+    """
+    experiment = untuned(plan)
+    space, bench = space_of(experiment, plan.settings), site.bench(plan)
+    name = study_name(plan, key(bench, corpus, experiment), space)
+    origin = _origin(bench)
+    quiet()
+    with _alone(site, name):
+        keeping = site.keeping(name, plan.heartbeat)
+        made = desk.make(keeping, name, plan, space, defaults_of(experiment, space), origin.source_sha256)
+        if jobs > 1:
+            workers.run_all(partial(_worker, site, name), jobs)
+        else:
+            _work(site, made, experiment, corpus)
+        return ledger.ledger(made, experiment, origin)
+
+
+def assist(site: Site, name: str, place: int = 0) -> None:
+    """Works on a study's trials until it is done.
+
+    Args:
+        place: line of the terminal for progress.
+
+    Raises:
+        ValueError: there is no such study, or this host's corpus is another one.
+        OSError: the storage cannot be reached.
+    """
+    quiet()
+    plan = plan_of(desk.find(site.keeping(name, Plan.heartbeat), name))
+    experiment = untuned(plan)
+    corpus = data_prep.load(plan.corpus, source=plan.source)
+    if corpus.fingerprint != plan.fingerprint:
+        raise ValueError(
+            f"corpus {plan.corpus} has the fingerprint {corpus.fingerprint[:12]} here; study {name} is on "
+            f"{plan.fingerprint[:12]}"
+        )
+    keeping = site.keeping(name, plan.heartbeat)
+    source = provenance.source_sha256(provenance.ROOT)
+    found = Desk(desk.find(keeping, name), keeping, space_of(experiment, plan.settings), source)
+    _work(site, found, experiment, corpus, place)
+
+
+def conclude(made: Ledger, board: Path, best: Path = winners.BEST) -> list[Path]:
+    """Writes ledger, page and winner; returns their paths.
+
+    Raises:
+        ValueError: no trial completed; ledger and page are written none the less.
+    """
+    written = [ledger.write(board, made), page.write(board, made)]
+    target = winners.path(made.corpus, made.experiment, best)
+    winners.write(target, ledger.winner(made))
+    return [*written, target]
+
+
+def untuned(plan: Plan) -> Experiment:
+    """The experiment that a study starts from."""
+    return complete(plan.experiment, plan.corpus, plan.settings, tuned=False)
+
+
+def quiet() -> None:
+    """Of Lightning's and Optuna's messages only those that are ours to act on."""
+    import optuna
+
+    hush()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    # We give signs of life ourselves.
+    warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
+
+
+def _worker(site: Site, name: str, place: int) -> None:
+    assist(site, name, place)
+
+
+def _work(site: Site, found: Desk, experiment: Experiment, corpus: Corpus, place: int = 0) -> None:
+    objective = Objective(site.bench(found.plan), corpus, experiment, found.plan.seed, place)
+    name = workers.worker_name()
+    alive = None if site.storage else worker_lock(site.folder(found.study.study_name), name)
+    workers.work(found, objective, name, alive)
+
+
+@contextmanager
+def _alone(site: Site, name: str) -> Iterator[None]:
+    """On a file, one process runs a study; its workers share it. On a database any number may."""
+    if site.storage:
+        yield
+        return
+    site.folder(name).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(site.folder(name) / "sweep.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OSError(f"study {name} is being run by another process; its folder is {site.folder(name)}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _origin(bench: Bench) -> Provenance:
+    return provenance.collect(
+        threads=bench.hardware.threads,
+        precision=bench.hardware.precision,
+        evaluation_batch=BATCH,
+        device=str(bench.hardware.device),
+    )
