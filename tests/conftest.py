@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
+import subprocess
+import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +17,11 @@ import pytest
 import torch
 
 import data_prep
+from benchmarks import winners
 from benchmarks.fit import Fit
 from data_prep.corpus import Corpus
 
+SERVER = Path(__file__).with_name("postgres.sh")
 USERS, ITEMS = 60, 40
 KINDS = ("kettle", "rake", "pencil", "drum", "tent")
 TRAITS = ("steel", "wooden", "tiny", "loud", "folding", "blue", "antique", "heavy")
@@ -26,6 +32,14 @@ def pytest_configure() -> None:
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_winners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What sweeps have found on real corpora changes no test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winners, "BEST", tmp_path_factory.mktemp("best"))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +110,22 @@ def real_data() -> Path:
     if "GRBENCH_DATA" not in os.environ:
         pytest.skip("GRBENCH_DATA names no folder of real data")
     return Path(os.environ["GRBENCH_DATA"])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL: that of GRBENCH_POSTGRES, else one of this machine's binaries on loopback, ended with the
+    tests."""
+    if "GRBENCH_POSTGRES" in os.environ:
+        yield os.environ["GRBENCH_POSTGRES"]
+        return
+    # Not beneath pytest's folder, into which the server's own user may not look.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+        free.close()
+        begun = subprocess.run([SERVER, "start", folder, port], capture_output=True, text=True)
+        if begun.returncode:
+            pytest.skip(f"no PostgreSQL to test with: {begun.stderr.strip()}")
+        yield begun.stdout.strip()
+        subprocess.run([SERVER, "stop", folder], check=True)

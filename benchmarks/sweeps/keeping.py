@@ -149,22 +149,25 @@ def in_database(url: str, name: str, heartbeat: int) -> Keeping:
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 
     address = database(url)
+    from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
+    options: Any = {"pool_pre_ping": True, "connect_args": {"options": CONNECTION, "connect_timeout": 20}}
     try:
-        storage = RDBStorage(
-            address.render_as_string(hide_password=False),
-            {"pool_pre_ping": True, "connect_args": {"options": CONNECTION, "connect_timeout": 20}},
-            heartbeat_interval=heartbeat,
-            grace_period=MISSED * heartbeat,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
-        )
+        # Two that make the tables of a new database at once would fail.
+        with _advisory_lock(create_engine(address, **options), _lock_key("tables")):
+            storage = RDBStorage(
+                address.render_as_string(hide_password=False),
+                options,
+                heartbeat_interval=heartbeat,
+                grace_period=MISSED * heartbeat,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+            )
     except (SQLAlchemyError, StorageInternalError) as error:
         raise OSError(f"no studies can be kept on {address}: {str(error).splitlines()[0]}") from None
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
     return Keeping(
         storage,
-        lambda: _advisory_lock(storage.engine, key),
+        lambda: _advisory_lock(storage.engine, _lock_key(name)),
         sign=lambda trial: storage.record_heartbeat(trial._trial_id),
         every=heartbeat,
         sweep=fail_stale_trials,
@@ -194,6 +197,11 @@ def database(url: str) -> URL:
     if address.drivername not in POSTGRES:
         raise ValueError(f"storage {address} is no PostgreSQL; expected postgresql://user@host/database")
     return address.set(drivername="postgresql+psycopg")
+
+
+def _lock_key(name: str) -> int:
+    """A lock's 64-bit number on the server."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 @contextmanager

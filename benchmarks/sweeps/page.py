@@ -139,7 +139,7 @@ def _recolour(figure: Figure) -> None:
         legend = axis.get_legend()
         if legend:
             legend.remove()
-    figure.set_layout_engine("constrained")
+    figure.set_layout_engine("tight")
 
 
 def _range(attributes: Any) -> str:

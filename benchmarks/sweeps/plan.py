@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Attribute of a study that holds its plan.
 PLAN = "plan"
-# Trials drawn at random before the sampler learns from them; trials before any is pruned; a stage's checks before it is.
+# Trials drawn at random before the sampler learns; trials before any is pruned; checks of a stage before it is pruned.
 RANDOM, UNPRUNED, WARM_UP = 10, 5, 5
 SAMPLER = f"TPE, {RANDOM} random trials first, seeded by trial number"
 PRUNER = f"median, after {UNPRUNED} trials and {WARM_UP} checks of a stage"

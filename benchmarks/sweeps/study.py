@@ -110,8 +110,11 @@ def assist(site: Site, name: str, place: int = 0) -> None:
     _work(site, found, experiment, corpus, place)
 
 
-def conclude(made: Ledger, board: Path, best: Path = winners.BEST) -> list[Path]:
+def conclude(made: Ledger, board: Path, best: Path | None = None) -> list[Path]:
     """Writes ledger, page and winner; returns their paths.
+
+    Args:
+        best: folder of winners, if not the usual one.
 
     Raises:
         ValueError: no trial completed; ledger and page are written none the less.

@@ -1,0 +1,166 @@
+"""Studies on PostgreSQL: workers of any host, some of them killed; every trial accounted for, none run twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from benchmarks.sweeps import keeping, workers
+from benchmarks.sweeps.desk import Desk
+from benchmarks.sweeps.keeping import MISSED, database, living
+from benchmarks.sweeps.retries import OWNER, counts, history, interrupted
+from tests.benchmarks import toy_sweep
+from tests.benchmarks.toy_sweep import HEARTBEAT, open_toy
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKERS, KILLED = 8, 3
+# Seconds after which a silent worker is known to be dead.
+SILENCE = MISSED * HEARTBEAT + 1
+
+
+@pytest.fixture
+def toy(postgres: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server's URL, and a study's name of the test's own."""
+    monkeypatch.setattr(toy_sweep, "NAME", f"toy-{uuid4().hex[:8]}")
+    return postgres
+
+
+def worker(url: str, name: str, trials: int, seconds: float, log: Path) -> subprocess.Popen[bytes]:
+    script = (
+        "import sys; from pathlib import Path; from tests.benchmarks import toy_sweep as toy\n"
+        "toy.NAME = sys.argv[2]\ntoy.work(sys.argv[1], int(sys.argv[3]), float(sys.argv[4]), Path(sys.argv[5]))"
+    )
+    command = [sys.executable, "-c", script, url, name, str(trials), str(seconds), str(log)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+
+
+def running(desk: Desk) -> dict[int, FrozenTrial]:
+    """Process -> the trial it works on."""
+    found = (trial for trial in desk.trials() if trial.state == TrialState.RUNNING and OWNER in trial.user_attrs)
+    return {int(trial.user_attrs[OWNER][0].split("-")[-2]): trial for trial in found}
+
+
+def test_eight_workers_of_which_three_are_killed(toy: str, tmp_path: Path) -> None:
+    name, trials, log = toy_sweep.NAME, 20, tmp_path / "log"
+    desk = open_toy(toy, trials, name)
+    crew = [worker(toy, name, trials, 1.5, log) for _ in range(WORKERS)]
+    killed: dict[int, FrozenTrial] = {}
+    while len(killed) < KILLED:
+        time.sleep(0.05)
+        assert any(process.poll() is None for process in crew)
+        process, trial = next(((p, t) for p, t in running(desk).items() if p not in killed), (None, None))
+        if process and trial:
+            os.kill(process, signal.SIGKILL)
+            killed[process] = trial
+    codes = [process.wait(timeout=120) for process in crew]
+    assert sorted(codes) == [-signal.SIGKILL] * KILLED + [0] * (WORKERS - KILLED)
+    found = desk.trials()
+    assert all(trial.state.is_finished() for trial in found)
+    assert [counts(trial) for trial in found].count(True) == trials
+    assert all(trial.state == TrialState.COMPLETE for trial in found if counts(trial))
+    lost = {trial.number for trial in found if interrupted(trial)}
+    assert lost == {trial.number for trial in killed.values()}
+    repeats = {history(trial)[-1]: trial for trial in found if history(trial)}
+    assert repeats.keys() == lost
+    assert all(repeats[number].params == found[number].params for number in lost)
+    # No values were worth anything twice: nothing was run to its end by two workers.
+    ended = [line.split()[1:] for line in log.read_text().splitlines() if line.startswith("ended")]
+    assert len(ended) == len({x for _, x in ended}) == trials
+    assert {int(number) for number, _ in ended} == {trial.number for trial in found if counts(trial)}
+
+
+def test_what_a_worker_found_that_was_thought_dead_counts_for_nothing(toy: str) -> None:
+    desk = open_toy(toy, 1, toy_sweep.NAME)
+    trial, _ = desk.claim("slow")
+    assert trial is not None
+    # No sign of life in all this time: its host was asleep, say.
+    time.sleep(SILENCE)
+    again, _ = desk.claim("quick")
+    assert again is not None
+    assert (again.number, again.params) == (1, trial.params)
+    assert not desk.end(trial, 1.0)
+    assert desk.end(again, 2.0)
+    assert [(found.state, found.value) for found in desk.trials()] == [
+        (TrialState.FAIL, None),
+        (TrialState.COMPLETE, 2.0),
+    ]
+    assert desk.claim("quick").done
+
+
+def test_signs_of_life_keep_a_slow_trial(toy: str) -> None:
+    desk = open_toy(toy, 1, toy_sweep.NAME)
+    trial, _ = desk.claim("slow")
+    assert trial is not None
+    with living(desk.keeping, trial):
+        time.sleep(SILENCE)
+        assert desk.claim("other") == (None, False)
+    assert desk.end(trial, 1.0)
+
+
+def test_a_worker_that_died_while_it_took_a_trial(toy: str) -> None:
+    desk = open_toy(toy, 2, toy_sweep.NAME)
+    # Killed before its first sign of life, of which Optuna alone would never hear again.
+    taken = desk.study.ask({**desk.space})
+    again, _ = desk.claim("worker")
+    assert again is not None
+    assert history(desk.trials()[again.number]) == [taken.number]
+    assert again.params == taken.params
+
+
+def test_a_trial_given_up_halfway_is_queued_again(toy: str) -> None:
+    desk = open_toy(toy, 1, toy_sweep.NAME)
+    first, _ = desk.claim("one")
+    assert first is not None
+    # Who failed it died before it queued it again.
+    desk.study.tell(first.number, state=TrialState.FAIL)
+    again, _ = desk.claim("two")
+    assert again is not None
+    assert history(desk.trials()[again.number]) == [first.number]
+
+
+def test_the_lock_of_a_dead_worker_is_free(toy: str) -> None:
+    script = (
+        "import os, signal, sys; from benchmarks.sweeps.keeping import in_database\n"
+        "with in_database(sys.argv[1], sys.argv[2], 1).lock(): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, toy, toy_sweep.NAME], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    began = time.monotonic()
+    with keeping.in_database(toy, toy_sweep.NAME, 1).lock():
+        assert time.monotonic() - began < 5
+
+
+def test_no_server_is_told_in_a_sentence_without_the_password() -> None:
+    with pytest.raises(OSError, match=r"no studies can be kept on .*me:\*\*\*@127.0.0.1") as raised:
+        keeping.in_database("postgresql://me:hunter2@127.0.0.1:1/none", "toy", 1)
+    assert "hunter2" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite:///sweeps.db", "SQLite locks its whole file"),
+        ("mysql://me@host/db", "is no PostgreSQL; expected postgresql://"),
+        ("here", "storage is no URL"),
+    ],
+)
+def test_other_storages_are_refused(url: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        database(url)
+
+
+def test_both_spellings_of_the_driver() -> None:
+    assert database("postgresql://me@host/db") == database("postgresql+psycopg://me@host/db")
+
+
+def test_worker_names_differ() -> None:
+    assert workers.worker_name() != workers.worker_name()

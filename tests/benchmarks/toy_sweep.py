@@ -1,0 +1,65 @@
+"""A sweep whose trials only sleep: processes for the tests to kill. Imports nothing that is slow.
+
+    python toy_sweep.py work WHERE TRIALS SECONDS LOG          one worker
+    python toy_sweep.py pool WHERE TRIALS SECONDS LOG          two workers and who runs them
+
+`WHERE` is a folder or the URL of a PostgreSQL; the log gets a line when a trial begins and one when it was worth it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import Trial
+
+from benchmarks.sweeps import desk, workers
+from benchmarks.sweeps.desk import Desk
+from benchmarks.sweeps.keeping import in_database, in_folder, worker_lock
+from benchmarks.sweeps.plan import Plan
+
+NAME = "toy"
+HEARTBEAT = 1
+SPACE = {"x": FloatDistribution(-1.0, 1.0)}
+
+
+def open_toy(where: str, trials: int, name: str = "toy", hours: float | None = None, seed: int = 0) -> Desk:
+    """The study, made or found again."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    keeping = in_database(where, name, HEARTBEAT) if "://" in where else in_folder(Path(where))
+    plan = Plan("toy", "none", "0" * 64, trials=trials, hours=hours, seed=seed, heartbeat=HEARTBEAT)
+    return desk.make(keeping, name, plan, SPACE, {"x": 0.0}, "toy")
+
+
+def worth(trial: Trial, seconds: float, log: Path) -> float:
+    _note(log, f"begun {trial.number} {trial.params['x']!r}")
+    time.sleep(seconds)
+    _note(log, f"ended {trial.number} {trial.params['x']!r}")
+    return -abs(float(trial.params["x"]) - 0.3)
+
+
+def work(where: str, trials: int, seconds: float, log: Path, place: int = 0) -> None:
+    found, name = open_toy(where, trials, NAME), workers.worker_name()
+    alive = None if "://" in where else worker_lock(Path(where), name)
+    workers.POLL = 0.1
+    workers.work(found, partial(worth, seconds=seconds, log=log), name, alive)
+
+
+def _note(log: Path, line: str) -> None:
+    with log.open("a") as file:
+        file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    command, place, count, duration, file = sys.argv[1:]
+    once = partial(work, place, int(count), float(duration), Path(file))
+    if command == "pool":
+        workers.run_all(once, 2)
+    else:
+        once()
