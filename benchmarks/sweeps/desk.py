@@ -7,6 +7,7 @@ trainings is shared, its training goes on from the last checkpoint.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -108,7 +109,8 @@ class Desk:
         followed = {number for trial in trials for number in history(trial)}
         for trial in trials:
             if interrupted(trial) and trial.number not in followed:
-                RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(self.study, trial)
+                # It writes into the trial that it is given.
+                RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(self.study, copy.deepcopy(trial))
 
     def trials(self) -> Sequence[FrozenTrial]:
         """All trials by number, those that wait or were interrupted included."""

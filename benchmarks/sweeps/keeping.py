@@ -114,7 +114,7 @@ class JournalLock:
     """
 
     def __init__(self, journal: Path) -> None:
-        self.journal, self.file = journal, FileLock(f"{journal}.lock")
+        self.journal, self.file = journal, FileLock(journal.with_suffix(".lock"))
 
     def acquire(self) -> bool:
         self.file.acquire()

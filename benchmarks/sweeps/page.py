@@ -64,7 +64,7 @@ def html(ledger: Ledger) -> str:
 
 
 def study_of(ledger: Ledger) -> Study:
-    """The ended trials as an Optuna study in memory."""
+    """The trials as an Optuna study in memory, all but the complete ones as failed."""
     import optuna
     from optuna.distributions import json_to_distribution
     from optuna.trial import TrialState
@@ -72,12 +72,15 @@ def study_of(ledger: Ledger) -> Study:
     space = {name: json_to_distribution(json.dumps(found)) for name, found in ledger.space.items()}
     study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), direction="maximize")
     for line in ledger.trials:
-        if line.state == "complete" and line.value is not None:
-            study.add_trial(
-                optuna.create_trial(
-                    state=TrialState.COMPLETE, value=line.value, params=line.params, distributions=space
-                )
+        complete = line.state == "complete" and line.value is not None
+        study.add_trial(
+            optuna.create_trial(
+                state=TrialState.COMPLETE if complete else TrialState.FAIL,
+                value=line.value if complete else None,
+                params=line.params if complete else None,
+                distributions=space if complete else None,
             )
+        )
     return study
 
 
@@ -122,9 +125,11 @@ def _inlined(name: str, title: str, plot: Callable[[], Axes]) -> str:
 
 
 def _recolour(figure: Figure) -> None:
-    figure.set_size_inches(5.6, 3.6)
+    # Where there are several axes, they are those of a plot of parallel coordinates.
+    figure.set_size_inches(5.6 if len(figure.axes) == 1 else 8.4, 3.6)
     for axis in figure.axes:
         axis.set_title("")
+        axis.set_title("", loc="left")
         axis.grid(visible=False)
         axis.tick_params(colors=INK, which="both", labelsize=8)
         axis.xaxis.label.set(color=INK, fontsize=9)

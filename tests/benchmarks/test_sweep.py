@@ -1,0 +1,668 @@
+"""Sweeps on a file: spaces, worth, pruning, ledgers and winners; nothing is lost when anybody is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import pytorch_lightning as pl
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+import data_prep
+from benchmarks import run as run_module
+from benchmarks import winners
+from benchmarks.__main__ import main
+from benchmarks.evaluate import Grader
+from benchmarks.experiments import complete
+from benchmarks.fit import Fit
+from benchmarks.keeper import Stage
+from benchmarks.run import Bench, key, run
+from benchmarks.sweeps import study as study_module
+from benchmarks.sweeps import workers
+from benchmarks.sweeps.keeping import JournalLock, in_folder, worker_lock
+from benchmarks.sweeps.ledger import Ledger, TrialLine, best_of, path
+from benchmarks.sweeps.objective import STAGE, Objective, Reporter
+from benchmarks.sweeps.page import html
+from benchmarks.sweeps.plan import UNPRUNED, WARM_UP, Plan, pruner, study_name
+from benchmarks.sweeps.retries import DEFAULT, RETRIES, counts, history, interrupted
+from benchmarks.sweeps.space import defaults_of, space_of
+from benchmarks.sweeps.study import Site, conclude, sweep
+from benchmarks.sweeps.workers import attempt
+from data_prep.corpus import Corpus
+from leaderboards import board, store, tables
+from leaderboards.verify import verify
+from models import sasrec
+from models.api import Recommender
+from models.popularity import Config, Popularity
+from tests.benchmarks.toy_sweep import open_toy
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = Path(__file__).with_name("toy_sweep.py")
+SETTINGS = ("epochs=2", "inner=16", "layers=1", "width=16")
+TIGER = ("tokenizer_epochs=3", "tokenizer.codes=16", "steps=2", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1")
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus: Corpus) -> Corpus:
+    """The tiny corpus under a name that has small configs."""
+    return replace(tiny_corpus, name="all_beauty")
+
+
+def plan(corpus: Corpus, **more: Any) -> Plan:
+    return Plan("sasrec", corpus.name, corpus.fingerprint, SETTINGS, **{"trials": 3, **more})
+
+
+@pytest.fixture(scope="module")
+def swept(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Ledger]:
+    """A real sweep of three trials, and where it ran."""
+    site = Site(tmp_path_factory.mktemp("work"))
+    return site, sweep(site, plan(corpus), corpus)
+
+
+def asked(params: Mapping[str, Any]) -> optuna.Trial:
+    """A trial of these values."""
+    study = optuna.create_study(direction="maximize")
+    study.enqueue_trial(params)
+    return study.ask({name: FloatDistribution(0, value + 1) for name, value in params.items()})
+
+
+# The space
+
+
+def test_the_space_is_what_the_model_says() -> None:
+    assert space_of(complete("sasrec", "musical_instruments")) == {
+        "width": CategoricalDistribution([64, 128, 256]),
+        "layers": IntDistribution(1, 4),
+        "dropout": FloatDistribution(0.1, 0.7),
+        "lr": FloatDistribution(1e-4, 1e-2, log=True),
+    }
+
+
+def test_fields_of_the_tokenizer_are_dotted() -> None:
+    space = space_of(complete("letter", "musical_instruments"))
+    assert space.keys() == {"tokenizer.alignment", "tokenizer.diversity", "temperature", "lr"}
+    assert defaults_of(complete("letter", "musical_instruments"), space)["tokenizer.alignment"] == 0.02
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "left"),
+    [
+        ("decor-fusion-composition", (), {"alpha", "lr"}),
+        ("sasrec", ("lr=0.01", "width=64"), {"layers", "dropout"}),
+        ("decor-base-unseen-users", (), {"lr"}),
+    ],
+)
+def test_what_is_fixed_is_not_searched(name: str, settings: tuple[str, ...], left: set[str]) -> None:
+    assert space_of(complete(name, "musical_instruments", settings), settings).keys() == left
+
+
+def test_the_space_holds_the_defaults() -> None:
+    space = space_of(complete("sasrec", "musical_instruments", ["width=16", "layers=6", "lr=0.1"]))
+    assert space["width"] == CategoricalDistribution([16, 64, 128, 256])
+    assert space["layers"] == IntDistribution(1, 6)
+    assert space["lr"] == FloatDistribution(1e-4, 0.1, log=True)
+
+
+def test_nothing_to_search(tmp_path: Path, corpus: Corpus) -> None:
+    nothing = Plan("popularity", corpus.name, corpus.fingerprint)
+    with pytest.raises(ValueError, match=r"^popularity has no tuned field to search; a sweep needs at least one$"):
+        sweep(Site(tmp_path), nothing, corpus)
+
+
+def test_another_plan_is_another_study(corpus: Corpus) -> None:
+    space = {"lr": FloatDistribution(0.1, 1.0)}
+    first = study_name(plan(corpus), "key", space)
+    assert first.startswith("sasrec-all_beauty-")
+    others = [
+        study_name(plan(corpus, trials=4), "key", space),
+        study_name(plan(corpus, seed=1), "key", space),
+        study_name(plan(corpus), "other", space),
+        study_name(plan(corpus), "key", {"lr": FloatDistribution(0.1, 2.0)}),
+    ]
+    assert len({first, *others}) == 5
+    # Neither the host's ways nor a stop by hours make it another one.
+    assert study_name(plan(corpus, hours=2.0, source="local", heartbeat=5), "key", space) == first
+
+
+# What a trial is worth
+
+
+def test_the_defaults_come_first_and_nothing_ends_below_them(swept: tuple[Site, Ledger]) -> None:
+    _, ledger = swept
+    assert ledger.default is not None
+    assert ledger.best is not None
+    assert ledger.trials[0] == ledger.default
+    assert ledger.default.params == {"dropout": 0.5, "lr": 1e-3}
+    assert ledger.states == {"complete": 3}
+    values = [line.value for line in ledger.trials if line.value is not None]
+    assert ledger.best.value == max(values) >= values[0]
+    assert len(set(values)) > 1
+
+
+def test_a_trials_worth_is_the_validation_metric_of_its_row(
+    swept: tuple[Site, Ledger], corpus: Corpus, tmp_path: Path
+) -> None:
+    _, ledger = swept
+    for line in ledger.trials:
+        settings = [*SETTINGS, *(f"{name}={value!r}" for name, value in line.params.items())]
+        record = store.read(run(Bench(tmp_path, tmp_path), corpus, complete("sasrec", corpus.name, settings), 0))
+        assert record.valid["ndcg@10"] == line.value
+        assert sum(stage.epochs for stage in record.cost.stages) == line.epochs
+
+
+def test_no_trial_sees_the_test_part(
+    swept: tuple[Site, Ledger], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, ledger = swept
+    last = corpus.offsets[1:] - 1
+    flat = corpus.flat.copy()
+    flat[last] = flat[last] % corpus.items + 1
+    other = replace(corpus, flat=flat)
+    assert other.fingerprint != corpus.fingerprint
+    parts, make = list[str](), Grader.__init__
+
+    def noted(self: Grader, corpus: Corpus, part: Any, *rest: Any, **more: Any) -> None:
+        parts.append(part)
+        make(self, corpus, part, *rest, **more)
+
+    monkeypatch.setattr(Grader, "__init__", noted)
+    again = sweep(Site(tmp_path), plan(other), other)
+    assert [(line.params, line.value) for line in again.trials] == [(line.params, line.value) for line in ledger.trials]
+    assert set(parts) == {"valid"}
+    fields = json.dumps([line.model_dump(exclude={"params"}) for line in again.trials])
+    assert "test" not in fields
+
+
+def test_values_that_were_tried_train_once(
+    swept: tuple[Site, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, ledger = swept
+    monkeypatch.setattr(Fit, "_train", None)
+    experiment = complete("sasrec", corpus.name, SETTINGS)
+    objective = Objective(Bench(site.work, site.work), corpus, experiment, 0)
+    assert objective(asked(ledger.trials[1].params)) == ledger.trials[1].value
+
+
+def test_a_diverged_training_is_a_failed_trial(tmp_path: Path, corpus: Corpus) -> None:
+    experiment = complete("tiger", corpus.name, [*TIGER, "warmup=1"])
+    objective = Objective(Bench(tmp_path, tmp_path), corpus, experiment, 0)
+    desk = open_toy(str(tmp_path / "study"), 2)
+    trial = desk.claim("worker").trial
+    assert trial is not None
+    said = attempt(desk, lambda _: objective(asked({"tokenizer.lr": 1e30})), trial)
+    assert "the training has diverged" in said
+    (found,) = desk.trials()
+    assert found.state == TrialState.FAIL
+    assert "the training has diverged" in found.user_attrs["error"]
+    assert counts(found)
+    # It is not tried again.
+    assert desk.claim("worker").trial is not None
+    assert len(desk.trials()) == 2
+    assert not history(desk.trials()[1])
+
+
+def test_only_the_recommenders_own_checks_are_reported(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "SMALL_STEPS", 3)
+    experiment = complete("tiger-sas", corpus.name, [*TIGER, "warmup=1"])
+    trial = optuna.create_study(direction="maximize").ask()
+    stages = list[Stage]()
+    monkeypatch.setattr(Fit, "_report", lambda self: stages.append(self.stages[-1]))
+    worth = Objective(Bench(tmp_path, tmp_path), corpus, experiment, 0)(trial)
+    # The SASRec behind the vectors is chosen by its loss, and so is the tokenizer.
+    assert [stage.name for stage in stages] == ["recommender", "tokenizer", "recommender"]
+    assert max(stages[0].quality) < 0
+    (found,) = trial.study.get_trials()
+    assert found.intermediate_values == {2 * STAGE + n: value for n, value in enumerate(stages[2].quality)}
+    assert all(0 <= value <= 1 for value in found.intermediate_values.values())
+    assert 0 <= worth <= 1
+
+
+# Pruning
+
+
+@pytest.fixture
+def curves() -> optuna.Study:
+    """A study in which as many trials have ended as pruning needs, with a quality of .5 at each of ten checks."""
+    study = optuna.create_study(direction="maximize", pruner=pruner())
+    for _ in range(UNPRUNED):
+        trial = study.ask()
+        for check in range(10):
+            trial.report(0.5, STAGE + check)
+        study.tell(trial, 0.5)
+    return study
+
+
+def recommender() -> Recommender:
+    return Popularity(Config(), torch.zeros(3))
+
+
+def checks_until_pruned(trial: optuna.Trial, quality: float, module: pl.LightningModule) -> int | None:
+    reporter, stage = Reporter(trial, 1), Stage("recommender")
+    for check in range(10):
+        stage.quality.append(quality)
+        try:
+            reporter.checked(stage, module)
+        except optuna.TrialPruned:
+            return check + 1
+    return None
+
+
+def test_a_trial_that_lags_is_pruned_after_its_warm_up(curves: optuna.Study) -> None:
+    assert checks_until_pruned(curves.ask(), 0.4, recommender()) == WARM_UP + 1
+    assert checks_until_pruned(curves.ask(), 0.6, recommender()) is None
+
+
+def test_the_defaults_and_losses_are_never_pruned(curves: optuna.Study) -> None:
+    curves.enqueue_trial({}, user_attrs={DEFAULT: True})
+    assert checks_until_pruned(curves.ask(), 0.1, recommender()) is None
+    trial = curves.ask()
+    assert checks_until_pruned(trial, -3.0, pl.LightningModule()) is None
+    assert curves.get_trials()[trial.number].intermediate_values == {}
+
+
+def test_stages_are_compared_with_like_stages(curves: optuna.Study) -> None:
+    trial = curves.ask()
+    reporter, stage = Reporter(trial, 2), Stage("finish", quality=[0.1] * 9)
+    reporter.checked(stage, recommender())
+    assert sorted(curves.get_trials()[trial.number].intermediate_values) == [2 * STAGE + n for n in range(9)]
+
+
+def test_a_resumed_training_reports_its_past(curves: optuna.Study) -> None:
+    trial = curves.ask()
+    Reporter(trial, 1).checked(Stage("recommender", quality=[0.1, 0.2, 0.3, 0.7]), recommender())
+    found = curves.get_trials()[trial.number].intermediate_values
+    assert found == {STAGE: 0.1, STAGE + 1: 0.2, STAGE + 2: 0.3, STAGE + 3: 0.7}
+
+
+# Trials that are handed out, lost and found
+
+
+def worked(folder: Path, trials: int, stop: int | None = None, **more: Any) -> list[Any]:
+    """A toy study worked on in this process, by claims that may stop in the midst; its trials."""
+    desk = open_toy(str(folder), trials, **more)
+    for _ in range(stop or trials):
+        trial, _ = desk.claim("worker")
+        if trial is None:
+            break
+        desk.end(trial, -abs(trial.params["x"] - 0.3))
+    return list(desk.trials())
+
+
+def test_a_study_that_was_interrupted_draws_what_another_would(tmp_path: Path) -> None:
+    whole = worked(tmp_path / "whole", 14)
+    worked(tmp_path / "parts", 14, stop=4)
+    worked(tmp_path / "parts", 14, stop=7)
+    parts = worked(tmp_path / "parts", 14)
+    assert [trial.params for trial in parts] == [trial.params for trial in whole]
+    assert len({trial.params["x"] for trial in whole}) == 14
+    assert whole[0].params == {"x": 0.0}
+    assert [trial.params for trial in worked(tmp_path / "seed", 14, seed=1)] != [trial.params for trial in whole]
+
+
+def test_trials_are_counted_exactly(tmp_path: Path) -> None:
+    desk = open_toy(str(tmp_path), 2)
+    first, second = desk.claim("one"), desk.claim("two")
+    assert first.trial is not None
+    assert second.trial is not None
+
+
+def test_hours_stop_a_study(tmp_path: Path) -> None:
+    # The first trial begins when no time is spent yet.
+    assert len(worked(tmp_path, 30, hours=1e-9)) == 1
+    assert len(worked(tmp_path, 30, hours=1.0)) == 30
+
+
+def test_a_trial_that_takes_its_workers_down_is_given_up(tmp_path: Path) -> None:
+    desk = open_toy(str(tmp_path), 2)
+    # Nobody holds the lock of any of these workers.
+    numbers = [claim.trial.number for n in range(RETRIES + 2) if (claim := desk.claim(f"worker {n}")).trial]
+    assert numbers == list(range(RETRIES + 2))
+    found = desk.trials()
+    assert [interrupted(trial) for trial in found] == [True] * RETRIES + [False, False]
+    assert all(trial.params == {"x": 0.0} for trial in found[:-1])
+    assert found[-1].params != {"x": 0.0}
+    assert found[RETRIES].state == TrialState.FAIL
+
+
+def toy(command: str, folder: Path, trials: int, seconds: float, log: Path) -> subprocess.Popen[str]:
+    arguments = [sys.executable, str(TOY), command, str(folder), str(trials), str(seconds), str(log)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def owners(folder: Path) -> list[int]:
+    """Processes that work on trials."""
+    trials = open_toy(str(folder), 1).study.get_trials() if (folder / "journal.log").exists() else []
+    running = (trial.user_attrs.get("owner") for trial in trials if trial.state == TrialState.RUNNING)
+    return [int(owner[0].split("-")[-2]) for owner in running if owner]
+
+
+def accounted(folder: Path, trials: int, log: Path, lost: int) -> None:
+    """Every trial has ended; those that were lost, and no others, were repeated, with the same values."""
+    found = open_toy(str(folder), trials).trials()
+    assert sum(counts(trial) for trial in found) == trials
+    assert all(trial.state == TrialState.COMPLETE for trial in found if counts(trial))
+    repeats = {history(trial)[-1]: trial.params for trial in found if history(trial)}
+    assert repeats == {trial.number: trial.params for trial in found if interrupted(trial)}
+    assert len(repeats) == lost
+    ended = [line.split()[2] for line in log.read_text().splitlines() if line.startswith("ended")]
+    assert len(ended) == len(set(ended)) == trials
+
+
+def test_a_sweep_that_is_killed_goes_on(tmp_path: Path) -> None:
+    folder, log = tmp_path / "study", tmp_path / "log"
+    with toy("work", folder, 3, 60, log) as process:
+        until(lambda: log.exists())
+        process.kill()
+    with toy("work", folder, 3, 0.01, log) as again:
+        assert again.wait(60) == 0
+    accounted(folder, 3, log, lost=1)
+
+
+def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    folder, log = tmp_path / "study", tmp_path / "log"
+    open_toy(str(folder), 4)
+    with toy("pool", folder, 4, 1.5, log) as pool:
+        victim = until(lambda: owners(folder))[0]
+        os.kill(victim, signal.SIGKILL)
+        _, said = pool.communicate(timeout=120)
+    assert pool.returncode == 0, said
+    assert "was killed (SIGKILL); another begins" in said
+    assert owners(folder) == []
+
+
+def test_workers_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
+    folder, log = tmp_path / "study", tmp_path / "log"
+    with toy("pool", folder, 2, 60, log) as pool:
+        until(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
+        orphans = owners(folder)
+        pool.kill()
+        until(lambda: all(not Path(f"/proc/{orphan}").exists() for orphan in orphans), 10)
+    assert len(orphans) == 2
+    with toy("work", folder, 2, 0.01, log) as again:
+        assert again.wait(60) == 0
+    accounted(folder, 2, log, lost=2)
+
+
+def test_the_locks_of_a_dead_process_are_free(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from benchmarks.sweeps.keeping import JournalLock, in_folder\n"
+        "folder = Path(sys.argv[1])\nlock = JournalLock(folder / 'journal.log')\n"
+        "with in_folder(folder).lock():\n    lock.acquire()\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    began = time.monotonic()
+    lock = JournalLock(tmp_path / "journal.log")
+    with in_folder(tmp_path).lock():
+        assert lock.acquire()
+        lock.release()
+    assert time.monotonic() - began < 1
+
+
+def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
+    first = worked(tmp_path, 5, stop=2)
+    journal = tmp_path / "journal.log"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"half a li')
+    whole = worked(tmp_path, 5)
+    assert [trial.params for trial in whole[:2]] == [trial.params for trial in first]
+    assert len(whole) == 5
+    assert all(json.loads(line) for line in journal.read_text().splitlines())
+    # Without that, Optuna reads no further than the half line.
+    with journal.open("ab") as file:
+        file.write(b"half a li")
+    backend = JournalFileBackend(str(journal))
+    backend.append_logs([{"op_code": 0}])
+    backend.append_logs([{"op_code": 0}])
+    with pytest.raises(ValueError):
+        list(backend.read_logs(0))
+
+
+def test_two_sweeps_of_one_study_at_once(swept: tuple[Site, Ledger], corpus: Corpus) -> None:
+    site, ledger = swept
+    with (
+        study_module._alone(site, ledger.study),
+        pytest.raises(OSError, match=rf"^study {ledger.study} is being run by another process"),
+    ):
+        sweep(site, plan(corpus), corpus)
+
+
+def test_a_finished_study_runs_nothing_again(
+    swept: tuple[Site, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, ledger = swept
+    monkeypatch.setattr(Objective, "__call__", None)
+    again = sweep(site, plan(corpus), corpus)
+    assert again.trials == ledger.trials
+    assert again.hours == ledger.hours == sum(line.seconds or 0 for line in ledger.trials) / 3600
+
+
+def test_a_worker_lock_is_held_while_it_lives(tmp_path: Path) -> None:
+    desk = open_toy(str(tmp_path), 1)
+    with worker_lock(tmp_path, "alive"):
+        assert desk.claim("alive").trial is not None
+        assert desk.claim("other") == (None, False)
+    again = desk.claim("other").trial
+    assert again is not None
+    assert history(desk.trials()[again.number]) == [0]
+
+
+def test_a_bug_in_an_objective_is_no_failed_trial(tmp_path: Path) -> None:
+    desk = open_toy(str(tmp_path), 1)
+
+    def broken(trial: optuna.Trial) -> float:
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        workers.work(desk, broken, "worker", worker_lock(tmp_path, "worker"))
+    assert desk.claim("other").trial is not None
+    assert [interrupted(trial) for trial in desk.trials()] == [True, False]
+
+
+# Ledger, winner, page
+
+
+def line(number: int, value: float | None, state: Any = "complete", **more: Any) -> TrialLine:
+    known = {"params": {}, "seconds": 1.0, "epochs": 1, "error": None, "repeats": None, "source": None}
+    return TrialLine(number=number, state=state, value=value, **{**known, **more})
+
+
+def test_the_best_is_complete_and_the_first_of_equals() -> None:
+    lines = [line(0, 0.1), line(1, 0.3), line(2, 0.9, "pruned"), line(3, 0.3), line(4, None, "failed")]
+    assert best_of(lines) == lines[1]
+    assert best_of(lines[4:]) is None
+
+
+def test_a_study_without_a_complete_trial_has_no_winner(swept: tuple[Site, Ledger], tmp_path: Path) -> None:
+    _, ledger = swept
+    failed = ledger.model_copy(
+        update={"best": None, "default": None, "trials": [line(0, None, "failed", error="no vectors there")]}
+    )
+    with pytest.raises(ValueError, match=r"no trial of study .* completed, so there is no winner: no vectors there$"):
+        conclude(failed, tmp_path, tmp_path / "best")
+    assert path(tmp_path, "all_beauty", "sasrec").exists()
+    assert not (tmp_path / "best").exists()
+
+
+def test_the_board_is_not_disturbed(swept: tuple[Site, Ledger], corpus: Corpus, tmp_path: Path) -> None:
+    _, ledger = swept
+    run(Bench(tmp_path / "board", tmp_path), corpus, complete("popularity", corpus.name), 0)
+    tables.render(tmp_path / "board", corpus.name)
+    before = verify(tmp_path / "board")
+    written = conclude(ledger, tmp_path / "board", tmp_path / "best")
+    assert written == [
+        tmp_path / "board/all_beauty.sweeps/sasrec.json",
+        tmp_path / "board/all_beauty.sweeps/sasrec.html",
+        tmp_path / "best/all_beauty/sasrec.toml",
+    ]
+    assert before == verify(tmp_path / "board") == ([], 1)
+    assert board.corpora(tmp_path / "board") == tables.corpora(tmp_path / "board") == ["all_beauty"]
+    assert store.parse(Ledger, written[0]) == ledger
+
+
+def test_no_password_is_written(swept: tuple[Site, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, _ = swept
+    monkeypatch.setattr(sys, "argv", ["benchmarks/__main__.py", "sweep", "--storage", "postgresql://me:hunter2@h/d"])
+    found = sweep(site, plan(corpus), corpus).provenance.command
+    assert "hunter2" not in found
+    assert "--storage postgresql://..." in found
+
+
+def test_the_page_stands_alone(swept: tuple[Site, Ledger]) -> None:
+    _, ledger = swept
+    text = "<script>alert(1)</script>"
+    more = ledger.model_copy(update={"trials": [*ledger.trials, line(3, None, "failed", error=text, params={})]})
+    page = html(more)
+    assert text not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert page.count("<svg") == (3 if len({found.value for found in ledger.trials}) > 2 else 0)
+    # Names of formats within pictures are no addresses that anything is loaded from.
+    assert "<link" not in page
+    assert not [part for part in ("src=", "@import", "url(http", 'href="http') if part in page]
+    for found in ledger.trials:
+        assert f'<th scope="row" class="number">{found.number}</th><td>{found.state}</td>' in page
+        assert f"{found.value:.4f}" in page
+    assert html(more) == page
+
+
+@pytest.fixture
+def best(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(winners, "BEST", tmp_path / "best")
+    return tmp_path / "best"
+
+
+def winner(**params: Any) -> winners.Winner:
+    return winners.Winner(study="s-1", trial=3, trials=30, value=0.125, settings=["epochs=7"], params=params)
+
+
+def test_a_winner_survives_its_file(best: Path) -> None:
+    found = winner(lr=5e-05, loss='b"ce\\', flag=True, **{"tokenizer.codes": 64})
+    winners.write(winners.path("c", "m"), found)
+    assert winners.read(best / "c/m.toml") == found
+
+
+def test_winners_take_the_place_of_defaults(best: Path) -> None:
+    winners.write(winners.path("all_beauty", "sasrec"), winner(lr=0.004, dropout=0.3))
+    tuned = complete("sasrec", "all_beauty")
+    assert tuned.config == replace(sasrec.SMALL, lr=0.004, dropout=0.3, epochs=7)
+    assert tuned.winner is not None
+    # A variant's own settings and explicit ones win over them.
+    assert complete("sasrec-bce", "all_beauty").config == replace(tuned.config, loss="bce")
+    assert complete("sasrec", "all_beauty", ["lr=0.1"]).config == replace(tuned.config, lr=0.1)
+    assert complete("sasrec-unseen-users", "all_beauty").config == tuned.config
+    assert complete("sasrec", "all_beauty", ["lr=0.1", "dropout=0", "epochs=1"]).winner is None
+    # Neither the untuned nor another corpus know of them.
+    assert complete("sasrec", "all_beauty", tuned=False).config == complete("sasrec", "planted").config == sasrec.SMALL
+
+
+def test_a_variants_own_winner_comes_first(best: Path) -> None:
+    winners.write(winners.path("all_beauty", "sasrec"), winner(lr=0.004))
+    winners.write(winners.path("all_beauty", "sasrec-bce"), winner(lr=0.002))
+    assert complete("sasrec-bce", "all_beauty").config.lr == 0.002
+    assert complete("sasrec", "all_beauty").config.lr == 0.004
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[params]\nlr = 0.1\nbeam = 3", r"sasrec.toml has no option 'beam'; possible: batch_size"),
+        ('[params]\nlr = "high"', r"sasrec.toml option lr is 'high'"),
+        ("[params]\nlr = [1]", r"sasrec.toml does not fit at params.lr"),
+        ("beams = 3\n[params]\nlr = 0.1", r"sasrec.toml does not fit at beams: Extra inputs"),
+        ("params = 3 4", r"sasrec.toml is no TOML file"),
+    ],
+)
+def test_a_wrong_winner_is_told_with_its_file(best: Path, text: str, says: str) -> None:
+    (best / "all_beauty").mkdir(parents=True)
+    head = 'study = "s"\ntrial = 1\ntrials = 2\nvalue = 0.1\n'
+    (best / "all_beauty/sasrec.toml").write_text(head + text)
+    with pytest.raises(ValueError, match=says) as raised:
+        complete("sasrec", "all_beauty")
+    assert "\n" not in str(raised.value) or "no TOML" in str(raised.value)
+
+
+def test_vectors_and_references_are_untuned(best: Path, corpus: Corpus, tmp_path: Path) -> None:
+    bench, experiment = Bench(tmp_path, tmp_path), complete("tiger-sas", "all_beauty")
+    before = key(bench, corpus, experiment)
+    winners.write(winners.path("all_beauty", "sasrec"), winner(lr=0.004))
+    assert key(bench, corpus, experiment) == before
+
+
+def test_the_command_and_the_row_it_tunes(
+    best: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+    common = ["--corpus", "all_beauty", "--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
+    assert main(["sweep", "--model", "sasrec", "--trials", "2", *common, "--set", *SETTINGS]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 trials ended (2 complete)" in said
+    assert "defaults 0." in said
+    found = winners.read(best / "all_beauty/sasrec.toml")
+    assert main(["bench", "--models", "sasrec", *common, "--jobs", "1"]) == 0
+    assert main(["bench", "--models", "sasrec", *common, "--jobs", "1", "--untuned", "--set", *SETTINGS]) == 0
+    records = [store.read(file) for file in (tmp_path / "board").glob("*/*/*/seed-0.json")]
+    notes = {record.config["lr"]: record.notes for record in records}
+    note = f"tuned with 2 trials (study {found.study})"
+    assert note in notes[found.params["lr"]]
+    assert note in (tmp_path / "board/all_beauty.md").read_text()
+    tuned = next(record for record in records if note in record.notes)
+    assert tuned.valid["ndcg@10"] == found.value
+    assert [record.notes for record in records if record != tuned] in ([], [["small sizes"]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model", "sasrec", "--storage", "sqlite:///x.db"], "SQLite locks its whole file"),
+        (["--model", "sasrec", "--devices", "2"], "--devices is 2; a sweep trains each trial on one device"),
+        (["--model", "popularity"], "popularity has no tuned field"),
+        (["--model", "sosrec"], "did you mean 'sasrec'"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(
+    arguments: list[str],
+    says: str,
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_hours_must_be_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["sweep", "--model", "sasrec", "--budget", "soon"])
+    assert "'soon' is not a number of hours above 0" in capsys.readouterr().err
