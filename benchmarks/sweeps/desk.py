@@ -67,7 +67,8 @@ class Desk:
             late = plan.hours is not None and spent(counted) >= timedelta(hours=plan.hours)
             if late or len(counted) >= plan.trials:
                 return Claim(None, done=all(trial.state.is_finished() for trial in counted))
-            self.study.sampler = sampler(plan, len(trials))
+            # Repeats have their values already: a study that was interrupted draws what another would.
+            self.study.sampler = sampler(plan, sum(not history(trial) for trial in trials))
             trial = self.study.ask(dict(self.space))
             self.keeping.sign(trial)
             trial.set_user_attr(SOURCE, self.source)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PLAN = "plan"
 # Trials drawn at random before the sampler learns; trials before any is pruned; checks of a stage before it is pruned.
 RANDOM, UNPRUNED, WARM_UP = 10, 5, 5
-SAMPLER = f"TPE, {RANDOM} random trials first, seeded by trial number"
+SAMPLER = f"TPE, {RANDOM} random trials first, each trial seeded by its place"
 PRUNER = f"median, after {UNPRUNED} trials and {WARM_UP} checks of a stage"
 
 Space = Mapping[str, "BaseDistribution"]
@@ -85,8 +85,8 @@ def attributes(plan: Plan) -> dict[str, Any]:
 
 
 def sampler(plan: Plan, number: int) -> BaseSampler:
-    """The sampler of one trial. Seeded by the trial's number: workers that shared a seed would draw the same values,
-    and a restarted study would draw its first ones again."""
+    """The sampler of the trial that is drawn after `number` others. Workers that shared a seed would draw the same
+    values, and a restarted study would draw its first ones again."""
     from optuna.samplers import TPESampler
 
     seed = int(np.random.SeedSequence((plan.seed, number)).generate_state(1)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 import data_prep
 from benchmarks import provenance, winners
@@ -75,6 +77,7 @@ def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1) -> Ledger:
     name = study_name(plan, key(bench, corpus, experiment), space)
     origin = _origin(bench)
     quiet()
+    tqdm.write(f"study {name}", file=sys.stderr)
     with _alone(site, name):
         keeping = site.keeping(name, plan.heartbeat)
         made = desk.make(keeping, name, plan, space, defaults_of(experiment, space), origin.source_sha256)

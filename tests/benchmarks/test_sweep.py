@@ -39,7 +39,7 @@ from benchmarks.sweeps.page import html
 from benchmarks.sweeps.plan import UNPRUNED, WARM_UP, Plan, pruner, study_name
 from benchmarks.sweeps.retries import DEFAULT, RETRIES, counts, history, interrupted
 from benchmarks.sweeps.space import defaults_of, space_of
-from benchmarks.sweeps.study import Site, conclude, sweep
+from benchmarks.sweeps.study import Site, assist, conclude, sweep
 from benchmarks.sweeps.workers import attempt
 from data_prep.corpus import Corpus
 from leaderboards import board, store, tables
@@ -75,7 +75,7 @@ def swept(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sit
 def asked(params: Mapping[str, Any]) -> optuna.Trial:
     """A trial of these values."""
     study = optuna.create_study(direction="maximize")
-    study.enqueue_trial(params)
+    study.enqueue_trial(dict(params))
     return study.ask({name: FloatDistribution(0, value + 1) for name, value in params.items()})
 
 
@@ -306,9 +306,13 @@ def worked(folder: Path, trials: int, stop: int | None = None, **more: Any) -> l
 def test_a_study_that_was_interrupted_draws_what_another_would(tmp_path: Path) -> None:
     whole = worked(tmp_path / "whole", 14)
     worked(tmp_path / "parts", 14, stop=4)
+    # Two workers die one after the other in the midst of a trial.
+    for worker in ("one", "two"):
+        assert open_toy(str(tmp_path / "parts"), 14).claim(worker).trial is not None
     worked(tmp_path / "parts", 14, stop=7)
     parts = worked(tmp_path / "parts", 14)
-    assert [trial.params for trial in parts] == [trial.params for trial in whole]
+    assert [trial.params for trial in parts if counts(trial)] == [trial.params for trial in whole]
+    assert len(parts) == 16
     assert len({trial.params["x"] for trial in whole}) == 14
     assert whole[0].params == {"x": 0.0}
     assert [trial.params for trial in worked(tmp_path / "seed", 14, seed=1)] != [trial.params for trial in whole]
@@ -462,6 +466,18 @@ def test_a_finished_study_runs_nothing_again(
     again = sweep(site, plan(corpus), corpus)
     assert again.trials == ledger.trials
     assert again.hours == ledger.hours == sum(line.seconds or 0 for line in ledger.trials) / 3600
+
+
+def test_a_worker_with_another_corpus_is_turned_away(
+    swept: tuple[Site, Ledger], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, ledger = swept
+    flat = tiny_corpus.flat[::-1].copy()
+    monkeypatch.setattr(data_prep, "load", lambda name, source: replace(tiny_corpus, flat=flat))
+    with pytest.raises(ValueError, match=rf"has the fingerprint .* here; study {ledger.study} is on"):
+        assist(site, ledger.study)
+    with pytest.raises(ValueError, match="no study 'another' is kept there"):
+        assist(site, "another")
 
 
 def test_a_worker_lock_is_held_while_it_lives(tmp_path: Path) -> None:
