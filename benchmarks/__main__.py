@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import sentence
+from benchmarks.options import add_common, add_training, default_jobs, positive
 from benchmarks.sweeps import command
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
@@ -64,7 +65,7 @@ def bench(options: argparse.Namespace) -> int:
     if len(missing) < len(cells):
         folders = " ".join(str(setting.board / name) for name in boards)
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
-    failed = run_all(setting, options.corpus, options.source, missing, options.jobs or _default_jobs())
+    failed = run_all(setting, options.corpus, options.source, missing, options.jobs or default_jobs())
     for name in boards:
         # Another process of distributed training prints, or there is nothing to print.
         if process_rank() == 0 and name in board.corpora(setting.board):
@@ -113,7 +114,7 @@ def analyse(options: argparse.Namespace) -> int:
     print(corpus)
     hardware = Hardware(options.accelerator, threads=options.threads)
     setting = Bench(options.board, options.work, options.vectors_path, hardware)
-    names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or _default_jobs()
+    names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or default_jobs()
     lab = Lab(setting, corpus, options.source, names, settings, options.seed, jobs)
     found = make(options.name, lab, options.out)
     table = found.table.to_markdown(index=False, tablefmt="simple", floatfmt=".4g")
@@ -141,7 +142,7 @@ def regress(options: argparse.Namespace) -> int:
     from benchmarks.bench import hush
 
     hush()
-    names, jobs = options.models or models.names(), options.jobs or _default_jobs()
+    names, jobs = options.models or models.names(), options.jobs or default_jobs()
     references = options.references or gate.REFERENCES
     if options.accept:
         lines = gate.accept(options.work, names, options.why, jobs, references)
@@ -207,51 +208,51 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(interrupted="")
     job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
     job.set_defaults(call=bench, interrupted=GOES_ON)
-    _add_common(job)
+    add_common(job)
     job.add_argument("--models", nargs="+", help="models or named experiments (default: every model)")
-    job.add_argument("--jobs", type=_positive, help="runs at a time (default: one per core; one in all with a GPU)")
-    job.add_argument("--devices", type=_positive, default=1, help="as Lightning's Trainer has it")
+    job.add_argument("--jobs", type=positive, help="runs at a time (default: one per core; one in all with a GPU)")
+    job.add_argument("--devices", type=positive, default=1, help="as Lightning's Trainer has it")
     job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
     job.add_argument("--track", choices=("offline", "online", "off"), help="with W&B; off on the embedded corpora")
-    command.add(commands, _add_training, _positive)
+    command.add(commands)
     cards = commands.add_parser("codes", help="train tokenizers alone and print what their codes look like")
     cards.set_defaults(call=codes, interrupted=GOES_ON)
-    _add_common(cards)
+    add_common(cards)
     cards.add_argument("--models", nargs="+", required=True, help="models or named experiments with a tokenizer")
     looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
     looks.set_defaults(call=analyse, interrupted=GOES_ON)
     looks.add_argument("name", help="utilisation, prefixes, sensitivity (DECOR); entropy, index (PIT)")
-    _add_training(looks)
+    add_training(looks)
     looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
     looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")
-    looks.add_argument("--jobs", type=_positive, help="trainings at a time, where several are needed")
+    looks.add_argument("--jobs", type=positive, help="trainings at a time, where several are needed")
     looks.add_argument("--board", type=Path, default=Path("runs/board"), help="folder of the records it makes")
     looks.add_argument("--out", type=Path, default=Path("docs/analyses"), help="folder of table and picture")
     again = commands.add_parser("rerank", help="rank users again with the weights of finished trainings")
     again.set_defaults(call=rerank)
     again.add_argument("--row", help="records whose path holds this (default: all)")
-    again.add_argument("--users", type=_positive, default=200, help="so many of a record's users, drawn at random")
+    again.add_argument("--users", type=positive, default=200, help="so many of a record's users, drawn at random")
     again.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
     again.add_argument("--work", type=Path, default=Path("runs"), help="folder of the trainings")
     gate = commands.add_parser("regress", help="hold the quick board against its references: the gate of a change")
     gate.set_defaults(call=regress)
     gate.add_argument("--models", nargs="+", help="these models (default: every model)")
     gate.add_argument("--first-seed", type=int, default=0, help="seeds of the fresh runs count from here")
-    gate.add_argument("--jobs", type=_positive, help="runs at a time")
+    gate.add_argument("--jobs", type=positive, help="runs at a time")
     gate.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
     gate.add_argument("--references", type=Path, help="folder of the reference runs (default: the committed ones)")
     gate.add_argument("--accept", action="store_true", help="make new references and note them in CHANGELOG.md")
     gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
     kills = commands.add_parser("torture", help="kill the bench at random moments: nothing may be lost or change")
     kills.set_defaults(call=torture)
-    kills.add_argument("--kills", type=_positive, default=100, help="so many in all")
+    kills.add_argument("--kills", type=positive, default=100, help="so many in all")
     kills.add_argument("--seed", type=int, default=0, help="of the moments")
     kills.add_argument("--work", type=Path, help="an empty folder, which stays (default: a temporary one)")
     boards = commands.add_parser("dashboards", help="define the workspace and the report of the W&B project")
     boards.set_defaults(call=dashboards)
     boards.add_argument("--entity", default="", help="user or team of W&B")
     boards.add_argument("--project", default="grbench", help="project of W&B")
-    boards.add_argument("--corpora", nargs="+", default=["all_beauty", LISTED], help="those with a part of their own")
+    boards.add_argument("--corpora", nargs="+", default=["all_beauty", "musical_instruments"], help="with own panels")
     boards.add_argument("--dry-run", action="store_true", help="print the definition; needs no server and no login")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
@@ -259,38 +260,6 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="models, experiments and corpora")
     listing.set_defaults(call=show)
     return parser
-
-
-def _add_common(command: argparse.ArgumentParser) -> None:
-    """What the commands are told that fill the board."""
-    _add_training(command)
-    command.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")
-    command.add_argument("--seeds", type=_positive, default=1, help="seeds 0..n-1; rows of the public board have 5")
-    command.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
-
-
-def _add_training(command: argparse.ArgumentParser) -> None:
-    """What every command that trains is told."""
-    command.add_argument("--corpus", default="planted")
-    command.add_argument("--source", default="auto", help="where its files come from: auto, local, official, hub")
-    command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the models' configs")
-    command.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
-    command.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
-    command.add_argument("--threads", type=_positive, default=1, help="CPU threads; the last digits depend on it")
-    command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _default_jobs() -> int:
-    """A run per core; one where they would share an accelerator."""
-    import torch
-
-    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

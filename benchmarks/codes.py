@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import models
-from benchmarks import provenance, run
+from benchmarks import facts, provenance, run
 from benchmarks.experiments import Experiment
 from benchmarks.fit import Fit
 from benchmarks.run import Bench
@@ -41,15 +41,15 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
     seen = run.with_vectors(bench, corpus, experiment, fit)
     index = model.tokenize(experiment.config, seen, fit)
     made = codes.CodeCard(
-        corpus=run.corpus_info(corpus),
+        corpus=facts.corpus_info(corpus),
         model=experiment.model,
         experiment=experiment.name,
         seed=seed,
         key=key,
         config=dataclasses.asdict(experiment.config),
-        vectors=run.vectors_info(seen.vectors),
-        collaborative=run.vectors_info(seen.collaborative),
-        notes=run.notes(experiment, corpus, seen.vectors),
+        vectors=facts.vectors_info(seen.vectors),
+        collaborative=facts.vectors_info(seen.collaborative),
+        notes=facts.notes(experiment, corpus, seen.vectors),
         card=codes.Facts(**index.card()),
         stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
         provenance=origin,

@@ -7,37 +7,29 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
 import torch
 
 import models
-from benchmarks import experiments, provenance
-from benchmarks.evaluate import Graded, Grader
+from benchmarks import experiments, facts, provenance
+from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment, small
 from benchmarks.fit import Fit, Hardware, alone, process_rank
 from benchmarks.keeper import Watcher
-from data_prep import planted
-from data_prep.corpus import UNSEEN_USERS, Corpus, Examples, ItemVectors
+from data_prep.corpus import UNSEEN_USERS, Corpus, ItemVectors
 from data_prep.embed import item_vectors
 from leaderboards import store
 from leaderboards.metrics import metrics
 from leaderboards.record import (
-    RANKS_SCHEMA,
-    CorpusInfo,
     Cost,
     Record,
-    Search,
     Stage,
-    VectorsInfo,
     canonical_json,
     config_key,
 )
-from models.api import HasItemVectors, Recommender, generator_of, parameters
+from models.api import HasItemVectors, generator_of, parameters
 
 PROTOCOL = "v1"
 # Item vectors that are trained within the run, on its training part and under its seed: `sasrec-<width>`.
@@ -45,7 +37,6 @@ TRAINED = "sasrec"
 # Steps of that training, in which nobody looks at validation, rounded up to whole epochs: about where SASRec's own row
 # on Musical_Instruments stops; on a small corpus three times as many as on planted, for narrow vectors learn slowly.
 SMALL_STEPS, STEPS = 1_920, 2_700
-BEAMS = (20, 50)
 # Share of the users that an experiment on unseen users keeps from the model, as in ETEGRec's section 6.3.1.
 UNSEEN_SHARE = 0.05
 
@@ -115,23 +106,23 @@ def _run(
     recommender = models.load(experiment.model).train(experiment.config, known, fit).to(bench.hardware.device)
     generator = generator_of(recommender)
     valid, test = Grader(graded, "valid")(recommender), Grader(graded, "test")(recommender)
-    ranks = _rank_table(known, graded, valid, test)
+    ranks = facts.rank_table(known, graded, valid, test)
     row = Record(
         protocol=PROTOCOL,
-        corpus=corpus_info(graded),
+        corpus=facts.corpus_info(graded),
         model=experiment.model,
         experiment=experiment.name,
         seed=seed,
         key=path.parent.name,
         config=dataclasses.asdict(experiment.config),
-        vectors=vectors_info(known.vectors),
-        collaborative=vectors_info(known.collaborative),
-        notes=notes(experiment, known, known.vectors) + _unseen_notes(experiment, known, graded),
+        vectors=facts.vectors_info(known.vectors),
+        collaborative=facts.vectors_info(known.collaborative),
+        notes=facts.notes(experiment, known, known.vectors) + facts.unseen_notes(experiment, known, graded),
         valid=metrics(valid.ranks),
         test=metrics(test.ranks),
-        valid_users=_valid_users(experiment, known),
-        diagnostics=_diagnostics(known, graded, recommender),
-        search=_search(test),
+        valid_users=facts.valid_users(experiment, known),
+        diagnostics=facts.diagnostics(known, graded, recommender),
+        search=facts.search(test),
         code_card=generator.card() if generator else None,
         cost=Cost(
             train_seconds=sum(stage.seconds for stage in fit.stages),
@@ -212,99 +203,3 @@ def _recipe(kind: str, corpus: Corpus) -> Any:
     config = experiments.complete(TRAINED, corpus.name, [f"width={width}"], tuned=False).config
     # One of its examples is a user.
     return dataclasses.replace(config, epochs=math.ceil(steps / math.ceil(corpus.users / config.batch_size)))
-
-
-def _search(test: Graded) -> Search:
-    spent = test.expansions
-    return Search(
-        certified_share=float(test.certified.mean()),
-        mean_expansions=None if spent is None else float(spent.mean()),
-        max_expansions=None if spent is None else int(spent.max()),
-    )
-
-
-def _diagnostics(known: Corpus, graded: Corpus, recommender: Recommender) -> dict[str, dict[str, float]]:
-    """What the same weights score under the beams that papers use, with the trie and free, and on the seen users."""
-    found = {}
-    generator = generator_of(recommender)
-    if generator:
-        grader = Grader(graded, "test", k=10)
-        for width in BEAMS:
-            for constrained in (True, False):
-                by_beam = grader(recommender, partial(generator.beam, width=width, constrained=constrained))
-                name = f"beam{width}/{'trie' if constrained else 'free'}"
-                found[name] = _at_10(by_beam) | {"invalid": by_beam.invalid}
-    if graded.seen_users:
-        found["seen_users"] = _at_10(Grader(known, "test", k=10)(recommender))
-    return found
-
-
-def _at_10(graded: Graded) -> dict[str, float]:
-    scores = metrics(graded.ranks)
-    return {name: scores[name] for name in ("recall@10", "ndcg@10")}
-
-
-def _rank_table(known: Corpus, graded: Corpus, valid: Graded, test: Graded) -> pa.Table:
-    """Per user: both ranks, and the facts about the target by which a board can be sliced later."""
-    examples = graded.examples("test")
-    return pa.Table.from_arrays(
-        [
-            pa.array(examples.user, pa.int32()),
-            pa.array(test.ranks),
-            pa.array(valid.ranks),
-            pa.array(known.training_counts()[examples.target], pa.int32()),
-            pa.array(examples.length, pa.int32()),
-            pa.array(_seen_in_training(known, examples)),
-        ],
-        schema=RANKS_SCHEMA,
-    )
-
-
-def _seen_in_training(known: Corpus, test: Examples) -> np.ndarray:
-    """`[U]` whether some user's training part goes straight from the test history's last item to the test target."""
-    width, train = known.items + 1, known.examples("train")
-    pairs = train.last_item.astype(np.int64) * width + train.target
-    return np.isin(test.last_item.astype(np.int64) * width + test.target, pairs)
-
-
-def _valid_users(experiment: Experiment, known: Corpus) -> int:
-    return min(getattr(experiment.config, "valid_users", None) or known.users, known.users)
-
-
-def corpus_info(corpus: Corpus) -> CorpusInfo:
-    return CorpusInfo(
-        name=corpus.name,
-        fingerprint=corpus.fingerprint,
-        users=corpus.users,
-        items=corpus.items,
-        interactions=corpus.interactions,
-        source=f"{corpus.card['origin']}: {corpus.card['layout']}",
-        ceiling=planted.ceiling(corpus) if corpus.card["origin"] == "generated" else None,
-    )
-
-
-def vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
-    if vectors is None:
-        return None
-    return VectorsInfo(kind=vectors.kind, name=vectors.name, sha256=vectors.sha256, stand_in=vectors.stand_in)
-
-
-def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:
-    model = models.load(experiment.model)
-    reconstruction = getattr(model, "RECONSTRUCTION", None)
-    notes = [f"reconstruction: {reconstruction}"] if reconstruction else []
-    if small(corpus.name) and experiment.config != model.Config():
-        notes.append("small sizes")
-    if experiment.winner:
-        notes.append(experiment.winner.note())
-    if vectors is not None and vectors.stand_in:
-        notes.append(f"item vectors are a stand-in for sentence-t5: {vectors.name}")
-    return notes
-
-
-def _unseen_notes(experiment: Experiment, known: Corpus, graded: Corpus) -> list[str]:
-    if not graded.seen_users:
-        return []
-    # The board's own note compares with the users of its corpus, of whom none validated here.
-    validation = f"{_valid_users(experiment, known):,} of the {known.users:,} others"
-    return [f"users with the least history, whom the model never saw; validation during training on {validation}"]

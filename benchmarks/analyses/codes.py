@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.analyses import Finding, Lab
 from benchmarks.evaluate import BATCH
-from benchmarks.run import BEAMS
+from benchmarks.facts import BEAMS
 from data_prep.batches import Batches
 from leaderboards.plots import panels
 from models.pit import Pit

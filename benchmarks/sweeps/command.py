@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.options import add_training, positive
 
 if TYPE_CHECKING:
     from benchmarks.sweeps.ledger import Ledger
@@ -69,17 +70,11 @@ def summary(made: Ledger) -> str:
     return "\n".join(lines)
 
 
-def add(commands: Any, training: Callable[[argparse.ArgumentParser], None], positive: Callable[[str], int]) -> None:
-    """Adds both commands to a parser.
-
-    Args:
-        commands: what `add_subparsers` gave.
-        training: adds what every command that trains is told.
-        positive: reads a whole number above 0.
-    """
+def add(commands: Any) -> None:
+    """Adds both commands to what `add_subparsers` gave."""
     search = commands.add_parser("sweep", help="search a model's tuned fields for the best validation NDCG@10")
     search.set_defaults(call=sweep, interrupted=GOES_ON)
-    training(search)
+    add_training(search)
     search.add_argument("--model", required=True, help="a model or named experiment")
     search.add_argument("--trials", type=positive, default=30, help="trials that are to end (default: 30)")
     search.add_argument("--budget", type=_hours, metavar="HOURS", help="begin no trial after so many hours of trials")

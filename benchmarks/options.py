@@ -1,0 +1,44 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_common(command: argparse.ArgumentParser) -> None:
+    """What the commands are told that fill the board."""
+    add_training(command)
+    command.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")
+    command.add_argument("--seeds", type=positive, default=1, help="seeds 0..n-1; rows of the public board have 5")
+    command.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
+
+
+def add_training(command: argparse.ArgumentParser) -> None:
+    """What every command that trains is told."""
+    command.add_argument("--corpus", default="planted")
+    command.add_argument("--source", default="auto", help="where its files come from: auto, local, official, hub")
+    command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the models' configs")
+    command.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
+    command.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
+    command.add_argument("--threads", type=positive, default=1, help="CPU threads; the last digits depend on it")
+    command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def default_jobs() -> int:
+    """A run per core; one where they would share an accelerator."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
