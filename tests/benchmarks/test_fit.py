@@ -340,7 +340,8 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, at: int
     [
         (SasRec, "training_step", 1, False),
         (SasRec, "training_step", 8, False),
-        (stored, "atomic_file", 3, False),
+        (stored, "write_sealed", 3, False),
+        (stored, "atomic_file", 1, False),
         (stored, "newest", 1, True),
         (pl.Trainer, "save_checkpoint", 2, False),
         (pl.Trainer, "save_checkpoint", 2, True),
