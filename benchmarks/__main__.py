@@ -65,7 +65,7 @@ def bench(options: argparse.Namespace) -> int:
     if len(missing) < len(cells):
         folders = " ".join(str(setting.board / name) for name in boards)
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
-    failed = run_all(setting, options.corpus, options.source, missing, options.jobs or default_jobs())
+    failed = run_all(setting, options.corpus, options.source, missing, options.jobs or default_jobs(), options.cluster)
     for name in boards:
         # Another process of distributed training prints, or there is nothing to print.
         if process_rank() == 0 and name in board.corpora(setting.board):
@@ -212,6 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--models", nargs="+", help="models or named experiments (default: every model)")
     job.add_argument("--jobs", type=positive, help="runs at a time (default: one per core; one in all with a GPU)")
     job.add_argument("--devices", type=positive, default=1, help="as Lightning's Trainer has it")
+    job.add_argument(
+        "--cluster", metavar="ADDRESS", help="run the cells on Ray: auto, local, host:port, ray://host:port"
+    )
     job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
     job.add_argument("--track", choices=("offline", "online", "off"), help="with W&B; off on the embedded corpora")
     command.add(commands)

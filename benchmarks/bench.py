@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing.context import SpawnContext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -35,11 +36,24 @@ class Cell(NamedTuple):
 Ended = tuple[Cell, BaseException | None]
 
 
-def run_all(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> list[Cell]:
-    """Runs cells in `jobs` processes; returns those that failed, after saying why. One job runs in this process."""
+def run_all(
+    setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int, cluster: str | None = None
+) -> list[Cell]:
+    """Runs cells in `jobs` processes; returns those that failed, after saying why. One job runs in this process.
+
+    Args:
+        cluster: address of a Ray cluster to run them on instead, as `benchmarks.cluster.tasks` has it.
+    """
     failed = []
     jobs = min(jobs, len(cells))
-    ended = _in_turn(setting, corpus, source, cells) if jobs <= 1 else _in_pool(setting, corpus, source, cells, jobs)
+    if cluster and cells:
+        from benchmarks.cluster import cells_in_cluster
+
+        ended = cells_in_cluster(cluster, setting, corpus, source, cells)
+    elif jobs <= 1:
+        ended = _in_turn(setting, corpus, source, cells)
+    else:
+        ended = _in_pool(setting, corpus, source, cells, jobs)
     for cell, error in tqdm(ended, total=len(cells), desc="bench", unit="run", position=0, disable=not cells):
         if error is not None:
             failed.append(cell)
@@ -52,7 +66,7 @@ def _in_turn(setting: Bench, corpus: str, source: str, cells: Iterable[Cell]) ->
     hush()
     for cell in cells:
         try:
-            _run_cell(setting, corpus, source, cell)
+            run_cell(setting, corpus, source, cell)
         except Exception as error:
             yield cell, error
         else:
@@ -66,8 +80,8 @@ def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: 
     for place in range(1, jobs + 1):
         places.put(place)
     with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(places, tqdm.get_lock())) as pool:
-        waiting: dict[Future[None], Cell] = {
-            pool.submit(_run_cell, setting, corpus, source, cell): cell for cell in cells
+        waiting: dict[Future[Path], Cell] = {
+            pool.submit(run_cell, setting, corpus, source, cell): cell for cell in cells
         }
         try:
             for future in as_completed(waiting):
@@ -99,7 +113,10 @@ def hush() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
-def _run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> None:
+def run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> Path:
+    """Runs a cell in this process; returns where its record lies."""
     loaded = data_prep.load(corpus, source=source)
     with tracking.follow(setting, loaded, *cell) as tracker:
-        tracker.record(run(setting, loaded, *cell, bar_position=_place, watch=tracker.watch))
+        path = run(setting, loaded, *cell, bar_position=_place, watch=tracker.watch)
+        tracker.record(path)
+    return path

@@ -174,9 +174,7 @@ def training(name: str, fresh: Sequence[Run], reference: Sequence[Run]) -> Answe
         f"p of a difference beyond the margin {p:.3f}"
     )
     if blind:
-        says += (
-            f"; runs spread so much that a fall by {BLIND:.0%} would pass: steadier runs are needed, or more"
-        )
+        says += f"; runs spread so much that a fall by {BLIND:.0%} would pass: steadier runs are needed, or more"
     if not equivalent:
         says += f"; {WANTED}"
     return Answer(name, "training", equivalent and not blind, says)

@@ -23,6 +23,8 @@ def sweep(options: argparse.Namespace) -> int:
             f"--devices is {options.devices}; a sweep trains each trial on one device, for distributed training cannot "
             "be pruned; --jobs runs several trials at a time"
         )
+    if options.cluster and not options.storage:
+        raise ValueError("--cluster is given without --storage; machines share a study on PostgreSQL, not in a file")
     import data_prep
     from benchmarks.sweeps.plan import Plan
 
@@ -42,7 +44,7 @@ def sweep(options: argparse.Namespace) -> int:
         options.threads,
         options.heartbeat,
     )
-    made = study.sweep(site, plan, corpus, options.jobs)
+    made = study.sweep(site, plan, corpus, options.jobs, options.cluster)
     written = study.conclude(made, options.board, options.best)
     print(f"\n{summary(made)}\n\nwritten: {' '.join(str(path) for path in written)}")
     return 0
@@ -83,6 +85,7 @@ def add(commands: Any) -> None:
     search.add_argument("--devices", type=positive, default=1, help="1: trials train on one device")
     search.add_argument("--heartbeat", type=positive, default=30, help="seconds between signs of life on PostgreSQL")
     search.add_argument("--storage", metavar="URL", help="postgresql://user@host/database (default: a file in --work)")
+    search.add_argument("--cluster", metavar="ADDRESS", help="work on --jobs trials at a time on Ray; needs --storage")
     search.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of ledger and page")
     search.add_argument("--best", type=Path, help="folder of winners (default: benchmarks/best)")
     hand = commands.add_parser("sweep-worker", help="work on the trials of a study on PostgreSQL")

@@ -62,11 +62,12 @@ class Site:
         return Bench(self.work / "board", self.work, self.vectors_path, hardware)
 
 
-def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1) -> Ledger:
+def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | None = None) -> Ledger:
     """Runs a study, or goes on with it, until it is done.
 
     Args:
         jobs: trials at a time on this host; one runs in this process.
+        cluster: address of a Ray cluster that works on the trials instead, as `benchmarks.cluster.tasks` has it.
 
     Raises:
         ValueError: the experiment has nothing to tune, or the storage is none that we use.
@@ -81,7 +82,11 @@ def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1) -> Ledger:
     with _alone(site, name):
         keeping = site.keeping(name, plan.heartbeat)
         made = desk.make(keeping, name, plan, space, defaults_of(experiment, space), origin.source_sha256)
-        if jobs > 1:
+        if cluster:
+            from benchmarks.cluster import workers_in_cluster
+
+            workers_in_cluster(cluster, bench.hardware, partial(_worker, site, name), jobs)
+        elif jobs > 1:
             workers.run_all(partial(_worker, site, name), jobs)
         else:
             _work(site, made, experiment, corpus)
