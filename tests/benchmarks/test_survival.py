@@ -193,7 +193,8 @@ def test_ctrl_c_in_a_training_of_this_process(
     bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Lightning makes an exit of it, which would say nothing."""
-    handler = signal.getsignal(signal.SIGINT)
+    # A process of pytest-xdist ignores the signal.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     whole = Keeper.on_train_epoch_start
     pressed: list[float] = []
 
