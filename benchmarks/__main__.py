@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import sentence
-from benchmarks.options import add_common, add_training, default_jobs, positive
+from benchmarks.options import add_common, add_tracking, add_training, default_jobs, positive
 from benchmarks.sweeps import command
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
@@ -216,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         "--cluster", metavar="ADDRESS", help="run the cells on Ray: auto, local, host:port, ray://host:port"
     )
     job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
-    job.add_argument("--track", choices=("offline", "online", "off"), help="with W&B; off on the embedded corpora")
+    add_tracking(job)
     command.add(commands)
     cards = commands.add_parser("codes", help="train tokenizers alone and print what their codes look like")
     cards.set_defaults(call=codes, interrupted=GOES_ON)

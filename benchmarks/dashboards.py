@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import models
 from benchmarks.meter import METRICS, NUMBERED
-from benchmarks.tracking import STEP, TRIAL
-from models.api import SEARCH_RANGE
+from benchmarks.sweeps.space import tuned_fields
+from benchmarks.tracking import OBJECTIVE, STEP, TRIAL
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import Report
     from wandb_workspaces.workspaces import Workspace
 
 NAME = "grbench"
-# What a sweep tries to raise; the summary of a trial has it, and so has a record's.
-OBJECTIVE = "valid/ndcg@10"
 # Bars of a section, by the names that a record's summary has.
 RESULTS = {
     "Test": ("test/recall@5", "test/ndcg@5", "test/recall@10", "test/ndcg@10"),
@@ -75,7 +73,7 @@ def report(entity: str, project: str, corpora: Sequence[str]) -> Report:
         blocks += [wr.H2(corpus), wr.PanelGrid(runsets=[_runs(corpus)], panels=found)]
     blocks.append(wr.H1("Sweeps"))
     for model in models.names():
-        options = list(tuned(models.load(model).Config))
+        options = [field.name for field in tuned_fields(models.load(model).Config())]
         if options:
             trials = _runs(model, job_type=TRIAL)
             blocks += [wr.H2(f"Sweep of {model}"), wr.PanelGrid(runsets=[trials], panels=sweep(options))]
@@ -101,7 +99,7 @@ def pattern(name: str) -> str:
     return rf"^[^/]+/{name}{'/[0-9]+' if name in NUMBERED else ''}$"
 
 
-def bars(names: Iterator[str] | Sequence[str]) -> list[Any]:
+def bars(names: Iterable[str]) -> list[Any]:
     """A panel for each value of a summary, with a bar per row."""
     from wandb_workspaces.reports.v2 import interface as wr
 
@@ -120,16 +118,6 @@ def sweep(options: Sequence[str]) -> list[Any]:
         wr.ScatterPlot(title="Trials", x=wr.Config("cell.trial"), y=wr.SummaryMetric(OBJECTIVE)),
         wr.LinePlot(title="Quality of trials", x=STEP, metric_regex=pattern("quality")),
     ]
-
-
-def tuned(config: Any, prefix: str = "") -> Iterator[str]:
-    """Full names of a config's options with a search range, those of its parts dotted."""
-    for option in dataclasses.fields(config):
-        if SEARCH_RANGE in option.metadata:
-            yield prefix + option.name
-        value = option.default if option.default_factory is dataclasses.MISSING else option.default_factory()
-        if dataclasses.is_dataclass(value):
-            yield from tuned(value, f"{prefix}{option.name}.")
 
 
 def _runs(tag: str, job_type: str | None = None) -> Any:

@@ -26,6 +26,11 @@ def add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
 
 
+def add_tracking(command: argparse.ArgumentParser) -> None:
+    """What the commands are told whose runs can be followed."""
+    command.add_argument("--track", choices=("offline", "online", "off"), help="with W&B; off on the embedded corpora")
+
+
 def positive(text: str) -> int:
     """A whole number above 0.
 

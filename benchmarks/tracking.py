@@ -39,6 +39,8 @@ MODES = ("offline", "online", OFF)
 PROJECT = "grbench"
 # What values are logged by, and shown over.
 STEP = "step"
+# What a sweep tries to raise; the summary of a trial has it, and so has a record's.
+OBJECTIVE = "valid/ndcg@10"
 # Kinds of runs, W&B's job types.
 EXPERIMENT, TRIAL = "experiment", "trial"
 # Longest that one call of wandb may take, that wandb waits for its server, and that an ended run waits for wandb.

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.options import add_training, positive
+from benchmarks.options import add_tracking, add_training, positive
 
 if TYPE_CHECKING:
     from benchmarks.sweeps.ledger import Ledger
@@ -77,6 +77,7 @@ def add(commands: Any) -> None:
     search = commands.add_parser("sweep", help="search a model's tuned fields for the best validation NDCG@10")
     search.set_defaults(call=sweep, interrupted=GOES_ON)
     add_training(search)
+    add_tracking(search)
     search.add_argument("--model", required=True, help="a model or named experiment")
     search.add_argument("--trials", type=positive, default=30, help="trials that are to end (default: 30)")
     search.add_argument("--budget", type=_hours, metavar="HOURS", help="begin no trial after so many hours of trials")
@@ -93,6 +94,7 @@ def add(commands: Any) -> None:
     hand.add_argument("--storage", metavar="URL", required=True, help="postgresql://user@host/database")
     hand.add_argument("--study", metavar="NAME", required=True, help="as `sweep` printed it")
     hand.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
+    add_tracking(hand)
     hand.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
 
 
@@ -106,7 +108,7 @@ def _site(options: argparse.Namespace) -> tuple[Site, Any]:
         from benchmarks.sweeps import study
     except ImportError as error:
         raise ValueError(MISSING.format(error.name)) from None
-    return study.Site(options.work, options.storage, options.vectors_path), study
+    return study.Site(options.work, options.storage, options.vectors_path, options.track), study
 
 
 def _hours(text: str) -> float:

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 import models
-from benchmarks import run
+from benchmarks import run, tracking
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment, changed
 from benchmarks.fit import Fit
@@ -49,18 +49,35 @@ class Objective:
             TrialPruned: the trial lags behind.
             ValueError: its values make no model, or its training has diverged.
         """
+        from optuna import TrialPruned
+
         config = changed(self.experiment.config, trial.params, self.experiment.model)
         experiment = dataclasses.replace(self.experiment, config=config)
+        study = trial.study.study_name
+        with tracking.follow(self.bench, self.corpus, experiment, self.seed, study, trial.number) as tracker:
+            try:
+                value = self._worth(trial, experiment, tracker)
+            except TrialPruned:
+                tracker.summary({"pruned": 1})
+                raise
+            tracker.summary({tracking.OBJECTIVE: value})
+        return value
+
+    def _worth(self, trial: Trial, experiment: Experiment, tracker: tracking.Tracker) -> float:
         known, _ = run.split_of(self.corpus, experiment)
         label, bench = f"{experiment.name} trial {trial.number}", self.bench
         fit = Fit(known, self.seed, bench.work / "fits", label, bench.hardware, self.bar_position)
         torch.set_num_threads(bench.hardware.threads)
+
+        def watch(stage: str) -> list[Watcher]:
+            return [*tracker.watch(stage), Reporter(trial, len(fit.stages))]
+
         try:
             # Vectors are trained without a look at validation, so nobody watches there.
             known = run.with_vectors(bench, known, experiment, fit)
-            watched = dataclasses.replace(fit, watch=lambda stage: [Reporter(trial, len(fit.stages))])
-            recommender = models.load(experiment.model).train(config, known, watched).to(bench.hardware.device)
-            found = Grader(known, "valid", k=10)(recommender)
+            watched = dataclasses.replace(fit, watch=watch)
+            recommender = models.load(experiment.model).train(experiment.config, known, watched)
+            found = Grader(known, "valid", k=10)(recommender.to(bench.hardware.device))
         except torch.OutOfMemoryError as error:
             raise ValueError(f"out of memory: {str(error).splitlines()[0]}") from None
         trial.set_user_attr("epochs", sum(stage.epochs for stage in fit.stages))

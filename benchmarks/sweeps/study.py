@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import data_prep
-from benchmarks import provenance, winners
+from benchmarks import provenance, tracking, winners
 from benchmarks.bench import hush
 from benchmarks.evaluate import BATCH
 from benchmarks.experiments import Experiment, complete
@@ -42,11 +42,13 @@ class Site:
         work: folder of trainings, and of studies on files.
         storage: URL of a PostgreSQL; None for a file in `work`.
         vectors_path: as in `Bench`.
+        track: how trials are followed, as `benchmarks.tracking.mode` takes it.
     """
 
     work: Path = Path("runs")
     storage: str | None = None
     vectors_path: Path | None = None
+    track: str | None = tracking.OFF
 
     def folder(self, name: str) -> Path:
         """Where a study on a file lies."""
@@ -56,10 +58,11 @@ class Site:
         """Raises ValueError and OSError as `in_database` does."""
         return in_database(self.storage, name, heartbeat) if self.storage else in_folder(self.folder(name))
 
-    def bench(self, plan: Plan) -> Bench:
-        """For trainings; nothing is written to its board."""
+    def bench(self, plan: Plan, corpus: Corpus) -> Bench:
+        """For trainings; nothing is written to its board. Raises ValueError as `tracking.mode` does."""
         hardware = Hardware(plan.accelerator, threads=plan.threads)
-        return Bench(self.work / "board", self.work, self.vectors_path, hardware)
+        track = tracking.mode(self.track, corpus)
+        return Bench(self.work / "board", self.work, self.vectors_path, hardware, track)
 
 
 def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | None = None) -> Ledger:
@@ -70,11 +73,11 @@ def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | 
         cluster: address of a Ray cluster that works on the trials instead, as `benchmarks.cluster.tasks` has it.
 
     Raises:
-        ValueError: the experiment has nothing to tune, or the storage is none that we use.
+        ValueError: the experiment has nothing to tune, the storage is none that we use, or wandb is missing.
         OSError: the storage cannot be reached; another process runs the study on a file; a worker could not go on.
     """
     experiment = untuned(plan)
-    space, bench = space_of(experiment, plan.settings), site.bench(plan)
+    space, bench = space_of(experiment, plan.settings), site.bench(plan, corpus)
     name = study_name(plan, key(bench, corpus, experiment), space)
     origin = _origin(bench)
     quiet()
@@ -154,7 +157,7 @@ def _worker(site: Site, name: str, place: int) -> None:
 
 
 def _work(site: Site, found: Desk, experiment: Experiment, corpus: Corpus, place: int = 0) -> None:
-    objective = Objective(site.bench(found.plan), corpus, experiment, found.plan.seed, place)
+    objective = Objective(site.bench(found.plan, corpus), corpus, experiment, found.plan.seed, place)
     name = workers.worker_name()
     alive = None if site.storage else worker_lock(site.folder(found.study.study_name), name)
     workers.work(found, objective, name, alive)

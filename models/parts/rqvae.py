@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.api import Batch
+from models.api import Batch, tuned
 from models.parts.index import shared
 from models.parts.optim import Schedule, adamw
 from models.parts.quantize import Quantized, ResidualQuantizer, kmeans
@@ -26,7 +26,7 @@ class RqVaeConfig:
     width: int = 32
     levels: int = 3
     codes: int = 256
-    commitment: float = 0.25
+    commitment: float = tuned(0.25, choices=[0.1, 0.25, 0.5, 1.0])
     reduction: Literal["sum", "mean"] = "sum"
     """Of the loss over dimensions and levels. TIGER's paper sums; ETEGRec's code takes means."""
     start: Literal["torch", "xavier"] = "torch"

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import T5Config, T5Model
 
+from models.api import tuned
 from models.parts.dropout import Dropout, replace_dropout
 
 
@@ -28,7 +29,8 @@ class T5Sizes:
     head_width: int = 64
     encoder_layers: int = 4
     decoder_layers: int = 4
-    dropout: float = 0.1
+    dropout: float = tuned(0.1, low=0.0, high=0.4)
+    """GRID takes .15, LIGER .2."""
 
 
 class Encoded(NamedTuple):

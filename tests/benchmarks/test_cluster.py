@@ -43,7 +43,7 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}.items():
         monkeypatch.setenv(name, value)
     small = {"object_store_memory": 80 << 20, "include_dashboard": False, "node_ip_address": LOOPBACK}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
     try:
         made.nodes = [made.add_node(num_cpus=1, **{**small, "include_dashboard": False}) for _ in range(2)]
         made.wait_for_nodes()

@@ -93,16 +93,16 @@ def test_the_space_is_what_the_model_says() -> None:
 
 def test_fields_of_the_tokenizer_are_dotted() -> None:
     space = space_of(complete("letter", "musical_instruments"))
-    assert space.keys() == {"tokenizer.alignment", "tokenizer.diversity", "temperature", "lr"}
+    assert space.keys() == {"tokenizer.alignment", "tokenizer.diversity", "temperature", "lr", "t5.dropout"}
     assert defaults_of(complete("letter", "musical_instruments"), space)["tokenizer.alignment"] == 0.02
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "left"),
     [
-        ("decor-fusion-composition", (), {"alpha", "lr"}),
+        ("decor-fusion-composition", (), {"alpha", "lr", "tokenizer.commitment", "t5.dropout"}),
         ("sasrec", ("lr=0.01", "width=64"), {"layers", "dropout"}),
-        ("decor-base-unseen-users", (), {"lr"}),
+        ("decor-base-unseen-users", (), {"lr", "tokenizer.commitment", "t5.dropout"}),
     ],
 )
 def test_what_is_fixed_is_not_searched(name: str, settings: tuple[str, ...], left: set[str]) -> None:

@@ -20,13 +20,15 @@ import pytest
 import pytorch_lightning as pl
 import safetensors.torch
 
-from benchmarks import dashboards, fit, tracking
+from benchmarks import fit, tracking
 from benchmarks import run as run_module
 from benchmarks.__main__ import main
 from benchmarks.experiments import Experiment, complete
 from benchmarks.keeper import Stage, Watcher
 from benchmarks.meter import METRICS, NUMBERED
 from benchmarks.run import Bench, run
+from benchmarks.sweeps.plan import Plan
+from benchmarks.sweeps.study import Site, sweep
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.record import Record
@@ -286,7 +288,7 @@ def test_another_seed_or_trial_is_another_run(bench: Bench, corpus: Corpus, sasr
 
 def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
     with tracking.follow(bench, corpus, sasrec, 0, study="all_beauty-sasrec", trial=3) as tracker:
-        tracker.summary({dashboards.OBJECTIVE: 0.25})
+        tracker.summary({tracking.OBJECTIVE: 0.25})
     (file,) = files(bench.work)
     read = Read(file)
     assert (read.run["run_group"], read.run["job_type"]) == ("all_beauty-sasrec", "trial")
@@ -294,8 +296,20 @@ def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Ex
     assert "all_beauty-sasrec" in read.run["tags"]
     about = read.run["config"]["update"]["cell"]
     assert (about["study"], about["trial"]) == ("all_beauty-sasrec", 3)
-    assert read.state["summary"][dashboards.OBJECTIVE] == 0.25
+    assert read.state["summary"][tracking.OBJECTIVE] == 0.25
     assert read.state["exit_code"] == 0
+
+
+def test_the_trials_of_a_sweep_are_followed(tmp_path: Path, corpus: Corpus) -> None:
+    plan = Plan("sasrec", corpus.name, corpus.fingerprint, ("epochs=2", "width=16", "layers=1"), trials=2)
+    made = sweep(Site(tmp_path, track="offline"), plan, corpus)
+    found = [Read(file) for file in files(tmp_path)]
+    values = {read.run["config"]["update"]["cell"]["trial"]: read.state["summary"] for read in found}
+    assert {trial: summary[tracking.OBJECTIVE] for trial, summary in values.items()} == {
+        line.number: line.value for line in made.trials
+    }
+    assert {read.run["run_group"] for read in found} == {made.study}
+    assert all(len(read.curve("recommender/quality")) == 2 and read.state["exit_code"] == 0 for read in found)
 
 
 # A package `wandb` that works, but for one call.
