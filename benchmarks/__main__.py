@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import sentence
-from benchmarks.options import add_common, add_tracking, add_training, default_jobs, positive
+from benchmarks.options import add_common, add_tracking, add_training, default_jobs, jobs_of, positive
 from benchmarks.sweeps import command
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
@@ -56,7 +56,8 @@ def bench(options: argparse.Namespace) -> int:
     chosen = [experiments.complete(name, options.corpus, options.set, tuned) for name in names]
     corpus = data_prep.load(options.corpus, source=options.source)
     print(corpus)
-    hardware = Hardware(options.accelerator, options.devices, options.strategy, options.threads)
+    hardware = Hardware(options.accelerator, options.devices, options.nodes, options.strategy, options.threads)
+    jobs = jobs_of(options)
     follow = tracking.mode(options.track, corpus)
     setting = Bench(options.board, options.work, options.vectors_path, hardware, follow)
     cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
@@ -65,7 +66,7 @@ def bench(options: argparse.Namespace) -> int:
     if len(missing) < len(cells):
         folders = " ".join(str(setting.board / name) for name in boards)
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
-    failed = run_all(setting, options.corpus, options.source, missing, options.jobs or default_jobs(), options.cluster)
+    failed = run_all(setting, options.corpus, options.source, missing, jobs, options.cluster)
     for name in boards:
         # Another process of distributed training prints, or there is nothing to print.
         if process_rank() == 0 and name in board.corpora(setting.board):
@@ -211,7 +212,8 @@ def _parser() -> argparse.ArgumentParser:
     add_common(job)
     job.add_argument("--models", nargs="+", help="models or named experiments (default: every model)")
     job.add_argument("--jobs", type=positive, help="runs at a time (default: one per core; one in all with a GPU)")
-    job.add_argument("--devices", type=positive, default=1, help="as Lightning's Trainer has it")
+    job.add_argument("--devices", type=positive, default=1, help="of each node, that share each batch of a training")
+    job.add_argument("--nodes", type=positive, default=1, help="machines of a training; docs/cluster.md says how")
     job.add_argument(
         "--cluster", metavar="ADDRESS", help="run the cells on Ray: auto, local, host:port, ray://host:port"
     )

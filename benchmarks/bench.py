@@ -20,6 +20,7 @@ import data_prep
 from benchmarks import tracking
 from benchmarks.errors import sentence
 from benchmarks.experiments import Experiment
+from benchmarks.fit import process_rank
 from benchmarks.run import Bench, run
 
 
@@ -44,7 +45,7 @@ def run_all(
     Args:
         cluster: address of a Ray cluster to run them on instead, as `benchmarks.cluster.tasks` has it.
     """
-    failed = []
+    failed, quiet = [], not cells or process_rank() > 0
     jobs = min(jobs, len(cells))
     if cluster and cells:
         from benchmarks.cluster import cells_in_cluster
@@ -54,7 +55,7 @@ def run_all(
         ended = _in_turn(setting, corpus, source, cells)
     else:
         ended = _in_pool(setting, corpus, source, cells, jobs)
-    for cell, error in tqdm(ended, total=len(cells), desc="bench", unit="run", position=0, disable=not cells):
+    for cell, error in tqdm(ended, total=len(cells), desc="bench", unit="run", position=0, disable=quiet):
         if error is not None:
             failed.append(cell)
             text = sentence(error) or "".join(traceback.format_exception(error))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import torch
-
 import models
 from benchmarks import facts, provenance, run
 from benchmarks.experiments import Experiment
@@ -35,7 +33,7 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
     target = codes.path(bench.board, corpus.name, experiment.name, key, seed)
     if target.exists():
         return target
-    torch.set_num_threads(bench.hardware.threads)
+    bench.hardware.take_threads()
     origin = provenance.of(bench.hardware)
     fit = Fit(corpus, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware)
     seen = run.with_vectors(bench, corpus, experiment, fit)

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -83,9 +84,27 @@ class Hardware:
 
     accelerator: str = "auto"
     devices: int = 1
+    """Of each node. Distributed training shares every batch out among them."""
+    nodes: int = 1
     strategy: str = "auto"
     threads: int = 1
     """CPU threads per process. Sums depend on it in the last bits, so the machine does not decide it."""
+
+    @property
+    def processes(self) -> int:
+        """That train together."""
+        return self.devices * self.nodes
+
+    @property
+    def parallel(self) -> str:
+        """Lightning's strategy; unless one was chosen, one that lets weights take turns, as ETEGRec's do."""
+        return "ddp_find_unused_parameters_true" if self.strategy == "auto" and self.processes > 1 else self.strategy
+
+    def take_threads(self) -> None:
+        """Gives this process its threads. Where they are not in the environment too, Lightning chooses others before
+        distributed training."""
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        torch.set_num_threads(self.threads)
 
     @property
     def device(self) -> torch.device:
@@ -165,11 +184,17 @@ class Fit:
         quality: Callable[[M], float] | None,
         folder: Path,
     ) -> None:
+        if budget.batch_size % self.hardware.processes:
+            raise ValueError(
+                f"stage {stage} has batches of {budget.batch_size}, which {self.hardware.processes} processes cannot "
+                "share evenly"
+            )
         keeper = Keeper(Stage(stage), seed, budget, quality, folder, f"{self.label} {stage}", self.bar_position)
         trainer = pl.Trainer(
             accelerator=self.hardware.accelerator,
             devices=self.hardware.devices,
-            strategy=self.hardware.strategy,
+            num_nodes=self.hardware.nodes,
+            strategy=self.hardware.parallel,
             precision=self.hardware.precision,
             max_epochs=budget.epochs,
             gradient_clip_val=budget.clip or None,
@@ -243,7 +268,7 @@ class Fit:
             "corpus": self.corpus.fingerprint,
             "seed": seed,
             "precision": self.hardware.precision,
-            "devices": self.hardware.devices,
+            "processes": self.hardware.processes,
             "threads": self.hardware.threads,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]

@@ -117,7 +117,10 @@ class Keeper(pl.callbacks.Checkpoint):
             return
         done = self.done
         value = self.quality(module) if self.quality else -float(self.loss) / int(trainer.num_training_batches)
-        value = float(trainer.strategy.broadcast(value))
+        # A loss is of this process's share of the batches.
+        value = float(
+            trainer.strategy.reduce(torch.tensor(value, dtype=torch.float64, device=module.device), reduce_op="mean")
+        )
         if not math.isfinite(value):
             raise ValueError(f"the quality of {self.title} is {value} after epoch {epoch}: the training has diverged")
         if not done.quality or value > max(done.quality):

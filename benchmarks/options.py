@@ -42,6 +42,23 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def jobs_of(options: argparse.Namespace) -> int:
+    """Runs at a time that a bench was asked for; one where a run has processes of its own.
+
+    Raises:
+        ValueError: distributed training was asked for together with what starts processes itself, or on several
+            machines without what starts it there.
+    """
+    if options.devices * options.nodes == 1:
+        return options.jobs or default_jobs()
+    for name, asked in (("--jobs", (options.jobs or 1) > 1), ("--cluster", options.cluster)):
+        if asked:
+            raise ValueError(f"{name} is given with --devices or --nodes; distributed training runs a cell at a time")
+    if options.nodes > 1 and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
+        raise ValueError(f"--nodes is {options.nodes}; torchrun or srun starts each process, as docs/cluster.md shows")
+    return 1
+
+
 def default_jobs() -> int:
     """A run per core; one where they would share an accelerator."""
     import torch

@@ -43,7 +43,9 @@ OUTPUT = (
 )
 
 
-def collect(*, threads: int, precision: str, evaluation_batch: int, device: str, root: Path = ROOT) -> Provenance:
+def collect(
+    *, threads: int, precision: str, evaluation_batch: int, device: str, processes: int = 1, root: Path = ROOT
+) -> Provenance:
     """What a record says of its run, gathered before training starts.
 
     Args:
@@ -51,6 +53,7 @@ def collect(*, threads: int, precision: str, evaluation_batch: int, device: str,
         precision: number format of training and evaluation, e.g. `32-true`.
         evaluation_batch: users ranked at once.
         device: where the model runs, `cpu` or `cuda:<index>`.
+        processes: that train together.
         root: folder of the project.
     """
     commit = git_commit(root)
@@ -62,7 +65,7 @@ def collect(*, threads: int, precision: str, evaluation_batch: int, device: str,
         versions=_versions(),
         python=platform.python_version(),
         platform=platform.platform(),
-        device=_device_name(device),
+        device=f"{processes} x " * (processes > 1) + _device_name(device),
         threads=threads,
         precision=precision,
         evaluation_batch=evaluation_batch,
@@ -80,6 +83,7 @@ def of(hardware: Hardware) -> Provenance:
         precision=hardware.precision,
         evaluation_batch=BATCH,
         device=str(hardware.device),
+        processes=hardware.processes,
     )
 
 

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 
 import data_prep
@@ -74,7 +73,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
     known, graded = split_of(corpus, experiment)
     label = f"{record.experiment} seed {record.seed}"
     fit = Fit(known, record.seed, bench.work / "fits", label, bench.hardware, weights=weights, trains=False)
-    torch.set_num_threads(bench.hardware.threads)
+    bench.hardware.take_threads()
     known = with_vectors(bench, known, experiment, fit)
     recommender = models.load(record.model).train(experiment.config, known, fit)
     return Recalled(recommender.to(bench.hardware.device), graded, fit)

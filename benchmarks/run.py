@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 import models
 from benchmarks import experiments, facts, provenance
 from benchmarks.evaluate import Grader
@@ -97,7 +95,7 @@ def _run(
     bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, path: Path, bar_position: int, watch: Watch
 ) -> None:
     known, graded = split_of(corpus, experiment)
-    torch.set_num_threads(bench.hardware.threads)
+    bench.hardware.take_threads()
     label, device = f"{experiment.name} seed {seed}", str(bench.hardware.device)
     fit = Fit(known, seed, bench.work / "fits", label, bench.hardware, bar_position, watch=watch)
     provenance.reset_peak_memory(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -20,7 +19,9 @@ class Batches:
     """Batches of `Examples`, each padded to its own longest history only.
 
     With `epoch` given, an iteration goes through the examples in an order drawn from `(seed, epoch())`; without it, in
-    order of length, for grading. In distributed training every process takes its own `shard` of each epoch's batches.
+    order of length, for grading. In distributed training every process takes its own `shard` of each batch, all as many
+    rows of it, so that together they take the steps that one process would. What is left over of an epoch's one short
+    batch, fewer rows than there are processes, is left out.
     """
 
     def __init__(
@@ -44,16 +45,14 @@ class Batches:
         self.batch_size, self.seed, self.epoch, self.shard = batch_size, seed, epoch, shard
 
     def __len__(self) -> int:
-        batches = math.ceil(len(self.length) / self.batch_size)
-        world = self.shard[1]
-        # Distributed training needs as many steps in every process; the last few batches of an epoch may be left out.
-        return batches if world == 1 else batches // world
+        whole, short = divmod(len(self.length), self.batch_size)
+        return whole + (short >= self.shard[1])
 
     def __iter__(self) -> Iterator[Batch]:
         rank, world = self.shard
-        chosen = self.rows()
-        for number in range(len(self)):
-            yield self.batch(chosen[number * world + rank])
+        for rows in self.rows():
+            if len(rows) >= world:
+                yield self.batch(rows[: len(rows) - len(rows) % world][rank::world])
 
     def rows(self) -> list[Int[Tensor, "B"]]:
         """Which examples make up each batch of the current epoch; on the CPU."""

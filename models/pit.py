@@ -36,6 +36,7 @@ from models.parts.index import ItemIndex
 from models.parts.item_to_item import ItemToItem, ItemToItemConfig, rq_kmeans
 from models.parts.item_to_token import ItemToToken, ItemToTokenConfig, chosen
 from models.parts.optim import Schedule, adamw
+from models.parts.processes import everywhere
 from models.parts.rqvae import mlp
 from models.parts.seq2seq import T5Sizes
 
@@ -264,7 +265,7 @@ class Pit(Recommender):
             losses = -self.generator.chosen(states, labels).sum(1).view(held.shape)
             self.generator.train(was_training)
             choice = minimum_loss(losses.masked_fill(~held, torch.inf), self.weights[item])
-        self.weights = selected(self.weights, item, choice, self.config.decay)
+        self.weights = selected(self.weights, everywhere(item), everywhere(choice), self.config.decay)
         return codes[torch.arange(len(item), device=item.device), choice]
 
     @torch.no_grad()

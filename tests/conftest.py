@@ -42,8 +42,7 @@ def _no_winners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def tiny_corpus() -> Corpus:
+def tiny() -> Corpus:
     """60 users, 40 items, 5 to 9 items each, no user an item twice; a step of 3 follows most items."""
     lengths = 5 + np.arange(USERS) % 5
     rng = np.random.default_rng(7)
@@ -61,6 +60,11 @@ def tiny_corpus() -> Corpus:
         text,
         {"origin": "local", "layout": "sequences"},
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus() -> Corpus:
+    return tiny()
 
 
 @pytest.fixture(scope="session")

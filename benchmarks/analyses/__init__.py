@@ -97,7 +97,7 @@ class Lab:
         return model.tokenize(experiment.config, *self._given(experiment))
 
     def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
-        torch.set_num_threads(self.bench.hardware.threads)
+        self.bench.hardware.take_threads()
         label = f"{experiment.name} seed {self.seed}"
         fit = Fit(self.corpus, self.seed, self.bench.work / "fits", label, self.bench.hardware)
         return run.with_vectors(self.bench, self.corpus, experiment, fit), fit

@@ -67,7 +67,7 @@ class Objective:
         known, _ = run.split_of(self.corpus, experiment)
         label, bench = f"{experiment.name} trial {trial.number}", self.bench
         fit = Fit(known, self.seed, bench.work / "fits", label, bench.hardware, self.bar_position)
-        torch.set_num_threads(bench.hardware.threads)
+        bench.hardware.take_threads()
 
         def watch(stage: str) -> list[Watcher]:
             return [*tracker.watch(stage), Reporter(trial, len(fit.stages))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -73,10 +73,8 @@ def test_one_batch_by_hand() -> None:
     assert batch.history.dtype == batch.target.dtype == torch.int64
 
 
-def targets(
-    examples: Examples, seed: int, epoch: Callable[[], int] | None, shard: tuple[int, int] = (0, 1)
-) -> list[list[int]]:
-    return [batch.target.tolist() for batch in Batches(examples, 4, 5, seed=seed, epoch=epoch, shard=shard)]
+def targets(examples: Examples, seed: int, epoch: Callable[[], int] | None) -> list[list[int]]:
+    return [batch.target.tolist() for batch in Batches(examples, 4, 5, seed=seed, epoch=epoch)]
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
@@ -136,16 +134,25 @@ def test_more_than_one_pool_stays_random() -> None:
     assert len(meet[0] & meet[1]) < 0.1 * len(meet[0])
 
 
-@pytest.mark.parametrize("world", [2, 3, 7])
-def test_shards_are_disjoint_and_of_equal_count(world: int) -> None:
+@pytest.mark.parametrize(("world", "left_out"), [(2, 0), (3, 0), (4, 2)])
+def test_shards_make_up_every_batch(world: int, left_out: int) -> None:
+    """90 examples in batches of 12 leave a short one of 6."""
     examples = examples_of([length % 6 for length in range(90)])
-    whole = targets(examples, 1, at(0))
-    shards = [targets(examples, 1, at(0), shard=(rank, world)) for rank in range(world)]
-    assert {len(shard) for shard in shards} == {len(whole) // world}
-    seen = [target for shard in shards for batch in shard for target in batch]
-    assert len(seen) == len(set(seen))
-    assert all(batch in whole for shard in shards for batch in shard)
-    assert len(Batches(examples, 4, 5, epoch=at(0), shard=(0, world))) == len(whole) // world
+    whole = [batch.target.tolist() for batch in Batches(examples, 12, 5, epoch=at(0))]
+    shards = [Batches(examples, 12, 5, epoch=at(0), shard=(rank, world)) for rank in range(world)]
+    parts = [[batch.target.tolist() for batch in shard] for shard in shards]
+    assert {len(shard) for shard in shards} == {len(part) for part in parts} == {len(whole)}
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert len({len(share) for share in shares}) == 1
+        assert sorted(chain(*shares)) == sorted(batch[: len(batch) - len(batch) % world])
+    assert sum(len(batch) for batch in whole) - sum(len(batch) for part in parts for batch in part) == left_out
+
+
+def test_a_batch_of_fewer_rows_than_processes_is_left_out() -> None:
+    examples = examples_of([1] * 26)
+    shards = [Batches(examples, 12, 5, epoch=at(0), shard=(rank, 4)) for rank in range(4)]
+    assert [len(shard) for shard in shards] == [2] * 4
+    assert [[len(batch.target) for batch in shard] for shard in shards] == [[3, 3]] * 4
 
 
 def test_reads_a_read_only_memory_map() -> None:

@@ -1,0 +1,15 @@
+"""Distributed training: what a model counts outside its optimizer, it must count over all processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed
+
+
+def everywhere(values: Tensor) -> Tensor:
+    """The rows of all processes, that of each after the other's; all must have as many. Alone: the rows themselves."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return values
+    parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, values)
+    return torch.cat(parts)

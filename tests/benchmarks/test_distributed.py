@@ -1,0 +1,84 @@
+"""Distributed training: two processes on the CPU give the numbers of one with the same batches, and hold the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import provenance
+from benchmarks.__main__ import main
+from benchmarks.fit import Fit, Hardware
+from data_prep.corpus import Corpus
+from models.api import Budget
+from models.sasrec import Config, SasRec
+
+ROOT = Path(__file__).resolve().parents[2]
+
+NAMES = ("tiger", "etegrec", "pit-coevolving")
+
+Lines = dict[str, list[list[Any]]]
+
+
+def trained(folder: Path, processes: int, *names: str) -> list[Lines]:
+    """What each process of some trainings wrote down."""
+    command = [sys.executable, "-m", "tests.benchmarks.toy_distributed", str(folder), str(processes), *names]
+    # One that pytest-xdist started would be taken for a process of its own distributed training.
+    plain = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
+    done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"{process}.json").read_text()) for process in range(processes)]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> list[Lines]:
+    return trained(tmp_path_factory.mktemp("two"), 2, *NAMES)
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path, together: list[Lines]) -> None:
+    """TIGER's loss is a mean over examples, so that a shared batch has the gradient of the whole one."""
+    (alone,) = trained(tmp_path, 1, "tiger")
+    one, two = ([(stage, quality) for stage, quality, _ in lines["tiger"]] for lines in (alone, together[0]))
+    assert [stage for stage, _ in two] == ["tokenizer", "tokenizer", "recommender", "recommender"]
+    assert [stage for stage, _ in one] == [stage for stage, _ in two]
+    assert [quality for _, quality in one] == pytest.approx([quality for _, quality in two], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_processes_never_drift_apart(name: str, together: list[Lines]) -> None:
+    """Nor do names that are given anew (ETEGRec), and weights that selections move (PIT)."""
+    one, other = (lines[name] for lines in together)
+    assert one == other
+    assert len({state for _, _, state in one}) == len(one)
+
+
+def test_a_batch_that_cannot_be_shared(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    fit = Fit(tiny_corpus, 0, tmp_path, "test", Hardware("cpu", devices=2))
+    with pytest.raises(
+        ValueError, match=r"^stage recommender has batches of 21, which 2 processes cannot share evenly$"
+    ):
+        fit("recommender", lambda: SasRec(Config(width=16, heads=1), tiny_corpus.items), Budget(1, 21))
+
+
+@pytest.mark.parametrize(("options", "named"), [(["--jobs", "2"], "--jobs"), (["--cluster", "auto"], "--cluster")])
+def test_processes_within_processes(options: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--models", "popularity", "--devices", "2", *options]) == 2
+    said = "is given with --devices or --nodes; distributed training runs a cell at a time"
+    assert capsys.readouterr().err == f"error: {named} {said}\n"
+
+
+def test_nodes_need_a_starter(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["bench", "--models", "popularity", "--nodes", "2"]) == 2
+    assert capsys.readouterr().err.startswith("error: --nodes is 2; torchrun or srun starts each process")
+
+
+def test_a_record_says_how_many() -> None:
+    one = provenance.of(Hardware("cpu")).device
+    assert provenance.of(Hardware("cpu", devices=2, nodes=3)).device == f"6 x {one}"

@@ -1,0 +1,69 @@
+"""Small models trained by one process or several, which each write down what they had after every check.
+
+python -m tests.benchmarks.toy_distributed FOLDER PROCESSES NAME...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+import models
+from benchmarks.bench import hush
+from benchmarks.experiments import complete
+from benchmarks.fit import Fit, Hardware, process_rank
+from benchmarks.keeper import Stage, Watcher
+from data_prep.embed import item_vectors
+from tests.conftest import tiny
+
+# 60 users have 240 examples, so no batch is short; without dropout nothing but the share of a batch is a process's own.
+COMMON = ("batch_size=20", "history=5", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1", "t5.decoder_layers=1")
+TOKENIZER = ("tokenizer_epochs=2", "tokenizer_check=1", "tokenizer_batch=20", "tokenizer.codes=16")
+SETTINGS = {
+    "tiger": (*TOKENIZER, "steps=24"),
+    "etegrec": (*TOKENIZER, "tokenizer_lr=0.02", "warm_epochs=1", "finish_epochs=1", "steps=36", "check_every=1"),
+    "pit-coevolving": ("pretraining_epochs=1", "pretraining_batch=20", "codes=8", "warm_steps=6", "steps=18"),
+}
+
+
+class Recorder(Watcher):
+    """Adds the quality of a stage after each check and a hash of all that the module then holds."""
+
+    def __init__(self, lines: list[list[Any]]) -> None:
+        self.lines = lines
+
+    def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+        digest = hashlib.sha256()
+        for name, tensor in module.state_dict().items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        self.lines.append([stage.name, stage.quality[-1], digest.hexdigest()])
+
+
+def trained(folder: Path, name: str, hardware: Hardware) -> list[list[Any]]:
+    """Stage, quality and hash after every check."""
+    corpus = replace(tiny(), name="all_beauty")
+    config = complete(name, corpus.name, (*COMMON, "t5.dropout=0", *SETTINGS[name]), tuned=False).config
+    known = replace(corpus, vectors=item_vectors(corpus, "tfidf", None, folder / "vectors"))
+    lines: list[list[Any]] = []
+    fit = Fit(known, 0, folder / "fits", name, hardware, watch=lambda stage: [Recorder(lines)])
+    models.load(name.split("-")[0]).train(config, known, fit)
+    return lines
+
+
+def main() -> None:
+    folder, processes, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    hush()
+    torch.set_num_threads(1)
+    found = {name: trained(folder, name, Hardware("cpu", processes)) for name in names}
+    (folder / f"{process_rank()}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
