@@ -19,15 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import stored
+from benchmarks import stored, winners
 from benchmarks.experiments import complete
 from benchmarks.keeper import BEST, DONE, LAST, Stage
+from benchmarks.winners import Winner
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
 from data_prep.prepare import load
@@ -137,6 +139,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Corpus) -> dict
         "vectors cache": _cache_kind(root / "cache", tiny_corpus),
         "stage": _stage_kind(root / "stage"),
         "settings": _settings_kind(root / "settings"),
+        "winner": _winner_kind(root / "winner"),
     }
 
 
@@ -305,14 +308,34 @@ def _settings_kind(folder: Path) -> Kind:
     return Kind(folder, ("settings",), use)
 
 
+def _winner_kind(folder: Path) -> Kind:
+    params = {"lr": 0.01, "tokenizer.commitment": 0.5, "t5.dropout": 0.25, "weight_decay": 0.0}
+    winner = Winner(study="s-1", trial=3, trials=30, value=0.125, settings=["steps=600"], params=params)
+    winners.write(winners.path("planted", "tiger", folder), winner)
+
+    def use(place: Path) -> None:
+        with mock.patch.object(winners, "BEST", place):
+            assert complete("tiger", "planted").winner
+
+    return Kind(folder, ("planted/tiger.toml",), use)
+
+
 KINDS = (
     "raw", "raw, packed", "metadata", "csv", "histories", "sequences", "prepared", "record", "ranks", "code card",
-    "ledger", "npz", "vectors cache", "stage", "settings",
+    "ledger", "npz", "vectors cache", "stage", "settings", "winner",
 )  # fmt: skip
 TOTAL = int(os.environ.get("GRBENCH_FUZZ", "1000"))
 CASES = -(-TOTAL // len(KINDS))
 # Cases beyond the first thousand that were once wrong: kind and number.
-FOUND = (("raw", 1323), ("csv", 474), ("npz", 597), ("settings", 214), ("settings", 336), ("settings", 393))
+FOUND = (
+    ("raw", 1323),
+    ("csv", 474),
+    ("npz", 597),
+    ("settings", 214),
+    ("settings", 336),
+    ("settings", 393),
+    ("winner", 1134),
+)
 
 
 class HangError(Exception):

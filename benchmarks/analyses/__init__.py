@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
-import torch
 
 import models
 from benchmarks import experiments, provenance, run
