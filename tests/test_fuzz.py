@@ -309,7 +309,12 @@ def _settings_kind(folder: Path) -> Kind:
 
 
 def _winner_kind(folder: Path) -> Kind:
-    params = {"lr": 0.01, "tokenizer.commitment": 0.5, "t5.dropout": 0.25, "weight_decay": 0.0}
+    params: dict[str, bool | int | float | str] = {
+        "lr": 0.01,
+        "tokenizer.commitment": 0.5,
+        "t5.dropout": 0.25,
+        "weight_decay": 0.0,
+    }
     winner = Winner(study="s-1", trial=3, trials=30, value=0.125, settings=["steps=600"], params=params)
     winners.write(winners.path("planted", "tiger", folder), winner)
 
