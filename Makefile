@@ -65,7 +65,7 @@ verify: $(READY) ## Recompute every number of every record, check hashes and tab
 regress: $(READY) ## Hold the quick board against its references: MODELS=... JOBS=n ACCEPT=1 WHY="..." (new references)
 	$(RUN) benchmarks regress $(if $(MODELS),--models $(MODELS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(ACCEPT),--accept $(if $(WHY),--why "$(WHY)"))
 
-torture: $(READY) ## Kill the bench at random moments, nothing may be lost or change: KILLS=100 SEED=0 WORK=dir
+torture: $(READY) ## Kill a bench and a sweep at random moments, nothing may be lost or change: KILLS=100 SEED=0 WORK=dir
 	$(RUN) benchmarks torture $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(WORK),--work $(WORK))
 
 dashboards: $(READY) ## Define the workspace and the report of the W&B project: ENTITY=... PROJECT=... DRY=1 (print them)

@@ -1,7 +1,7 @@
-"""Torture: the bench is killed at random moments and begun again, over and over; nothing may be lost or change.
+"""Torture: a bench and a sweep are killed at random moments and begun again; nothing may be lost or change.
 
-A round is one cell on the embedded corpus in an empty folder, data preparation included. It is killed a few times in
-each phase and then left to end. Phases are told from outside, by the files that are there.
+A round is one cell of a bench, or one sweep, on the embedded corpus in an empty folder, data preparation included. It
+is killed a few times in each phase and then left to end. Phases are told from outside, by the files that are there.
 """
 
 from __future__ import annotations
@@ -14,32 +14,50 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tabulate import tabulate
 from tqdm import tqdm
 
 from benchmarks.provenance import ROOT
 
-# data: files and prepared corpus; record: ranks and record; tables: all that is rendered of them.
-PHASES = ("data", "tokenizer", "recommender", "grading", "record", "tables")
-KILLS_PER_PHASE = 2
 # One start in so many is of a new interpreter; the others are copies of this one, which has its libraries loaded.
 FRESH_ONE_IN = 10
 # A start that takes longer hangs.
 LONGEST_SECONDS = 300.0
 POLL_SECONDS = 0.002
+PLACES = ("--board", "board", "--work", "work")
 # A tokenizer and a recommender with several epochs each, in seconds.
-COMMAND = (
-    *("bench", "--models", "tiger", "--jobs", "1", "--board", "board", "--work", "work", "--set"),
+TIGER = (
     *("tokenizer_epochs=20", "tokenizer_check=1", "tokenizer.codes=32", "batch_size=2048", "steps=24", "lr=0.02"),
     *("t5.width=8", "t5.inner=16", "t5.heads=1", "t5.encoder_layers=1", "t5.decoder_layers=1", "history=3"),
 )
-RECORD = "board/*/*/*/seed-0.json"
+RECORD, LEDGER, WINNER = "board/*/*/*/seed-0.json", "board/*.sweeps/*.json", "best/*/*.toml"
 LOG, TEMPORARY = "log", "tmp"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is killed.
+
+    Attributes:
+        command: arguments of `python -m benchmarks`.
+        phases: in their order.
+        kills: in each phase of a round.
+        phase: where a job is, or was when it was killed, by its folder.
+        differences: of a round's folder from that of a job that was left alone, a sentence each.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    phases: tuple[str, ...]
+    kills: int
+    phase: Callable[[Path], str]
+    differences: Callable[[Path, Path], Iterator[str]]
 
 
 @dataclass
@@ -59,21 +77,22 @@ class Figures:
     losses: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [[phase, self.kills[phase], self.fresh[phase]] for phase in PHASES]
+        phases = [phase for job in JOBS for phase in job.phases]
+        lines = [[phase, self.kills[phase], self.fresh[phase]] for phase in phases]
         table = tabulate(lines, ("Killed in", "Kills", "New interpreters"))
         total = f"{self.kills.total()} kills in {self.rounds} rounds, {self.seconds:.0f} s"
         return "\n".join([*(f"lost: {loss}" for loss in self.losses), table, "", f"{total}: {len(self.losses)} losses"])
 
 
 def torture(kills: int, seed: int = 0, work: Path | None = None) -> Figures:
-    """Kills the bench so many times, and holds each round against one that was left alone.
+    """Kills bench and sweep so many times, and holds each round against one that was left alone.
 
     Args:
         seed: of the moments; the machine's pace has a say in them too.
         work: an empty folder, which stays; by default a temporary one, which stays only if something was lost.
 
     Raises:
-        ValueError: the folder is not empty, or the bench that was left alone failed.
+        ValueError: the folder is not empty, or a job that was left alone failed.
     """
     if work and work.exists() and any(work.iterdir()):
         raise ValueError(f"{work} is not empty; expected an empty folder, or none")
@@ -82,21 +101,24 @@ def torture(kills: int, seed: int = 0, work: Path | None = None) -> Figures:
     # The copies find these loaded. Nothing of them may run here before the last copy is made: threads are not copied.
     import models.tiger  # noqa: F401
 
-    durations = _straight(folder / "straight")
+    durations = {job.name: _straight(job, folder / job.name) for job in JOBS}
+    rounds: list[tuple[Job, Path]] = []
     with tqdm(total=kills, desc="torture", unit="kill") as bar:
-        while figures.kills.total() < kills:
-            figures.rounds += 1
-            _round(folder / f"round-{figures.rounds}", kills, durations, draw, figures, bar)
-    for number in range(1, figures.rounds + 1):
-        figures.losses += _problems(folder / f"round-{number}", folder / "straight")
+        for figures.rounds, job in enumerate(cycle(JOBS), start=1):
+            rounds.append((job, folder / f"round-{figures.rounds}"))
+            _round(*rounds[-1], durations[job.name], draw, figures, bar)
+            if figures.kills.total() == kills:
+                break
+    for job, place in rounds:
+        figures.losses += _problems(job, place, folder / job.name)
     figures.seconds = time.perf_counter() - began
     if not work and not figures.losses:
         shutil.rmtree(folder)
     return figures
 
 
-def phase(folder: Path) -> str:
-    """Where a bench is, or was when it was killed."""
+def _phase_of_bench(folder: Path) -> str:
+    """data: files and prepared corpus; record: ranks and record; tables: all that is rendered of them."""
     if next(folder.glob(RECORD), None):
         return "tables"
     if (folder / "board").is_dir():
@@ -106,47 +128,52 @@ def phase(folder: Path) -> str:
     return ("tokenizer", "recommender", "grading")[len(list(folder.glob("work/fits/*/done.json")))]
 
 
-def _straight(folder: Path) -> dict[str, float]:
-    """Runs the bench without a kill; seconds of each phase."""
-    child, since = _start(folder, fresh=False), time.perf_counter()
-    durations = dict.fromkeys(PHASES, 0.0)
+def _phase_of_sweep(folder: Path) -> str:
+    """trials: data and all trials; winner: ledger, page and winner."""
+    return "winner" if next(folder.glob(LEDGER), None) else "trials"
+
+
+def _straight(job: Job, folder: Path) -> dict[str, float]:
+    """Runs a job without a kill; seconds of each phase."""
+    child, since = _start(job, folder, fresh=False), time.perf_counter()
+    durations = dict.fromkeys(job.phases, 0.0)
     while (ended := _ended(child)) is None:
         now = time.perf_counter()
-        durations[phase(folder)] += now - since
+        durations[job.phase(folder)] += now - since
         since = now
         time.sleep(POLL_SECONDS)
     if ended:
-        raise ValueError(f"the bench failed without a kill: {_last_line(folder)}")
+        raise ValueError(f"the {job.name} failed without a kill: {_last_line(folder)}")
     return durations
 
 
 def _round(
-    folder: Path, kills: int, durations: dict[str, float], draw: random.Random, figures: Figures, bar: tqdm[NoReturn]
+    job: Job, folder: Path, durations: dict[str, float], draw: random.Random, figures: Figures, bar: tqdm[NoReturn]
 ) -> None:
     ended = None
-    for number, wanted in enumerate(wanted for wanted in PHASES for _ in range(KILLS_PER_PHASE)):
-        if figures.kills.total() == kills:
+    for number, wanted in enumerate(wanted for wanted in job.phases for _ in range(job.kills)):
+        if figures.kills.total() == bar.total:
             break
         # Every start but the first of a round can be a new interpreter's; over the rounds each phase has some.
         fresh = number > 0 and (number + figures.rounds) % FRESH_ONE_IN == 0
-        ended = _killed(_start(folder, fresh), folder, wanted, draw.uniform(0, durations[wanted]))
+        ended = _killed(job, folder, fresh, wanted, draw.uniform(0, durations[wanted]))
         if ended is not None:
             # It was faster than the one that was left alone.
             break
-        was = phase(folder)
+        was = job.phase(folder)
         figures.kills[was] += 1
         figures.fresh[was] += fresh
         bar.update()
     if not ended:
-        ended = _killed(_start(folder, fresh=False), folder, PHASES[-1], LONGEST_SECONDS)
+        ended = _killed(job, folder, False, job.phases[-1], LONGEST_SECONDS)
     if ended != 0:
         figures.losses.append(f"{folder} ended with {ended}: {_last_line(folder)}")
 
 
-def _killed(child: int, folder: Path, wanted: str, delay: float) -> int | None:
-    """Kills a bench and all its processes `delay` seconds into a phase; the exit status where it ended before."""
-    latest = time.perf_counter() + LONGEST_SECONDS
-    while not _reached(folder, wanted) and time.perf_counter() < latest:
+def _killed(job: Job, folder: Path, fresh: bool, wanted: str, delay: float) -> int | None:
+    """Begins a job and kills all its processes `delay` seconds into a phase; the exit status where it ended before."""
+    child, latest = _start(job, folder, fresh), time.perf_counter() + LONGEST_SECONDS
+    while not _reached(job, folder, wanted) and time.perf_counter() < latest:
         if (ended := _ended(child)) is not None:
             return ended
         time.sleep(POLL_SECONDS)
@@ -160,26 +187,26 @@ def _killed(child: int, folder: Path, wanted: str, delay: float) -> int | None:
     return None
 
 
-def _reached(folder: Path, wanted: str) -> bool:
-    """Whether a bench is in a phase or beyond it, and at work: what it loads comes before its first line."""
-    at_work = wanted == "data" or (folder / LOG).stat().st_size > 0
-    return at_work and (folder / "runs").is_dir() and PHASES.index(phase(folder)) >= PHASES.index(wanted)
+def _reached(job: Job, folder: Path, wanted: str) -> bool:
+    """Whether a job is in a phase or beyond it, and at work: what it loads comes before its first line."""
+    at_work = wanted == job.phases[0] or (folder / LOG).stat().st_size > 0
+    return at_work and (folder / "runs").is_dir() and job.phases.index(job.phase(folder)) >= job.phases.index(wanted)
 
 
-def _start(folder: Path, fresh: bool) -> int:
-    """Begins the bench in a session of its own; its process id."""
+def _start(job: Job, folder: Path, fresh: bool) -> int:
+    """Begins a job in a session of its own; its process id."""
     (folder / TEMPORARY).mkdir(parents=True, exist_ok=True)
     (folder / LOG).write_bytes(b"")
     child = os.fork()
     if child:
         return child
     try:
-        _become(folder, fresh)
+        _become(job, folder, fresh)
     finally:
         os._exit(1)
 
 
-def _become(folder: Path, fresh: bool) -> NoReturn:
+def _become(job: Job, folder: Path, fresh: bool) -> NoReturn:
     os.setsid()
     os.chdir(folder)
     # Whatever a library leaves where temporary files belong is found too.
@@ -189,11 +216,11 @@ def _become(folder: Path, fresh: bool) -> NoReturn:
     os.dup2(log, 1)
     os.dup2(log, 2)
     if fresh:
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *COMMAND])
+        os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *job.command])
     from benchmarks.__main__ import main
 
     sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
-    os._exit(main(list(COMMAND)))
+    os._exit(main(list(job.command)))
 
 
 def _ended(child: int) -> int | None:
@@ -206,25 +233,65 @@ def _last_line(folder: Path) -> str:
     return next(reversed((folder / LOG).read_text().splitlines()), "it said nothing")
 
 
-def _problems(folder: Path, straight: Path) -> Iterator[str]:
-    """How the outcome of a round differs from that of a bench that was left alone."""
-    from leaderboards.store import read_run
-    from leaderboards.verify import verify
-
+def _problems(job: Job, folder: Path, straight: Path) -> Iterator[str]:
+    """How the outcome of a round differs from that of a job that was left alone."""
     left = [*folder.glob("**/.*"), *folder.glob("**/*.part"), *(folder / TEMPORARY).iterdir()]
     yield from (f"{path} was left behind" for path in left)
     try:
-        yield from verify(folder / "board")[0]
-        found, expected = (
-            read_run(place / "board", target).record.result()
-            for place in (folder, straight)
-            for target in place.glob(RECORD)
-        )
-        if found != expected:
-            yield f"{folder}: the record's result is not that of {straight}"
+        yield from job.differences(folder, straight)
     except (ValueError, OSError) as error:
         yield f"{folder}: {error}"
     for weights in straight.glob("work/fits/*/*.safetensors"):
         same = folder / weights.relative_to(straight)
         if not same.exists() or same.read_bytes() != weights.read_bytes():
             yield f"{same} is not what {weights} is"
+
+
+def _differences_of_bench(folder: Path, straight: Path) -> Iterator[str]:
+    from leaderboards.store import read_run
+    from leaderboards.verify import verify
+
+    def result(place: Path) -> dict[str, Any]:
+        (target,) = place.glob(RECORD)
+        return read_run(place / "board", target).record.result()
+
+    yield from verify(folder / "board")[0]
+    if result(folder) != result(straight):
+        yield f"{folder}: the record's result is not that of {straight}"
+
+
+def _differences_of_sweep(folder: Path, straight: Path) -> Iterator[str]:
+    """Of the trials that ended, in their order, and of the winner; a killed trial is repeated under another number."""
+    from benchmarks import winners
+    from benchmarks.sweeps.ledger import Ledger
+
+    def outcome(place: Path) -> tuple[list[Any], object]:
+        (ledger,), (winner,) = place.glob(LEDGER), place.glob(WINNER)
+        lines = Ledger.model_validate_json(ledger.read_text()).trials
+        ended = [line for line in lines if line.state in ("complete", "pruned", "failed")]
+        best = winners.read(winner).model_dump(exclude={"trial"})
+        return [(line.params, line.state, line.value, line.epochs) for line in ended], best
+
+    if outcome(folder) != outcome(straight):
+        yield f"{folder}: the sweep's trials or winner are not those of {straight}"
+
+
+JOBS = (
+    Job(
+        "bench",
+        ("bench", "--models", "tiger", "--jobs", "1", *PLACES, "--set", *TIGER),
+        ("data", "tokenizer", "recommender", "grading", "record", "tables"),
+        2,
+        _phase_of_bench,
+        _differences_of_bench,
+    ),
+    # On a real corpus it would be followed with W&B, which leaves files of its own.
+    Job(
+        "sweep",
+        ("sweep", "--model", "tiger", "--trials", "4", *PLACES, "--best", "best", "--track", "off", "--set", *TIGER),
+        ("trials", "winner"),
+        4,
+        _phase_of_sweep,
+        _differences_of_sweep,
+    ),
+)

@@ -15,13 +15,14 @@ from benchmarks import torture
 from benchmarks.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = 10
+KILLS = 8
 SHORT = """
 import sys
+from dataclasses import replace
 from benchmarks import torture
 from benchmarks.__main__ import main
 
-torture.COMMAND = (*torture.COMMAND, "--corpus", "all_beauty")
+torture.JOBS = tuple(replace(job, command=(*job.command, "--corpus", "all_beauty"), kills=1) for job in torture.JOBS)
 # A new interpreter takes longer than all the rest.
 torture.FRESH_ONE_IN = 1_000
 sys.exit(main(["torture", *sys.argv[1:]]))
@@ -45,22 +46,32 @@ def test_a_short_torture_loses_nothing_and_damage_would_be_seen(
     done = tortured("--kills", str(KILLS), "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {name: int(kills) for name, kills in re.findall(r"^(\w+) +(\d+) +\d+$", done.stdout, re.MULTILINE)}
-    assert list(counts) == list(torture.PHASES)
+    assert list(counts) == [phase for job in torture.JOBS for phase in job.phases]
     assert sum(counts.values()) == KILLS
     assert sum(kills > 0 for kills in counts.values()) >= 4, done.stdout
+    assert counts["trials"] > 0
     assert re.search(rf"^{KILLS} kills in \d+ rounds, \d+ s: 0 losses$", done.stdout, re.MULTILINE)
 
-    straight, ended = tmp_path / "work/straight", tmp_path / "work/round-1"
-    assert list(torture._problems(ended, straight)) == []
+    bench, sweep = torture.JOBS
+    straight, ended = tmp_path / "work/bench", tmp_path / "work/round-1"
+    assert list(torture._problems(bench, ended, straight)) == []
     (ended / "board/.seed-0.json.0123abcd").touch()
     (weights, *_) = sorted(ended.glob("work/fits/*/best.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     (record,) = ended.glob(torture.RECORD)
     record.with_suffix(".ranks.parquet").unlink()
-    said = "\n".join(torture._problems(ended, straight))
+    said = "\n".join(torture._problems(bench, ended, straight))
     assert "seed-0.json.0123abcd was left behind" in said
     assert f"{weights} is not what {straight / weights.relative_to(ended)} is" in said
     assert "seed-0.ranks.parquet" in said
+
+    straight, ended = tmp_path / "work/sweep", tmp_path / "work/round-2"
+    assert list(torture._problems(sweep, ended, straight)) == []
+    (ledger,) = ended.glob(torture.LEDGER)
+    ledger.write_text(ledger.read_text().replace('"state": "complete"', '"state": "pruned"'))
+    assert list(torture._problems(sweep, ended, straight)) == [
+        f"{ended}: the sweep's trials or winner are not those of {straight}"
+    ]
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
