@@ -248,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("--references", type=Path, help="folder of the reference runs (default: the committed ones)")
     gate.add_argument("--accept", action="store_true", help="make new references and note them in CHANGELOG.md")
     gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
-    kills = commands.add_parser("torture", help="kill a bench and a sweep at random moments: nothing may be lost or change")
+    kills = commands.add_parser("torture", help="kill bench and sweep at random moments: nothing may be lost or change")
     kills.set_defaults(call=torture)
     kills.add_argument("--kills", type=positive, default=100, help="so many in all")
     kills.add_argument("--seed", type=int, default=0, help="of the moments")

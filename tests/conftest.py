@@ -9,7 +9,8 @@ import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -116,13 +117,15 @@ def real_data() -> Path:
     return Path(os.environ["GRBENCH_DATA"])
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL: that of GRBENCH_POSTGRES, else one of this machine's binaries on loopback, ended with the
-    tests."""
-    if "GRBENCH_POSTGRES" in os.environ:
-        yield os.environ["GRBENCH_POSTGRES"]
-        return
+@pytest.fixture
+def own_postgres() -> Iterator[tuple[str, Callable[[str], None]]]:
+    """URL of a PostgreSQL of the test's own, and what does `start` and `stop` to it."""
+    with _server() as served:
+        yield served
+
+
+@contextmanager
+def _server() -> Iterator[tuple[str, Callable[[str], None]]]:
     # Not beneath pytest's folder, into which the server's own user may not look.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -131,5 +134,21 @@ def postgres() -> Iterator[str]:
         begun = subprocess.run([SERVER, "start", folder, port], capture_output=True, text=True)
         if begun.returncode:
             pytest.skip(f"no PostgreSQL to test with: {begun.stderr.strip()}")
-        yield begun.stdout.strip()
-        subprocess.run([SERVER, "stop", folder], check=True)
+
+        def do(what: str) -> None:
+            more = [port] if what == "start" else []
+            subprocess.run([SERVER, what, folder, *more], check=True, stdout=subprocess.DEVNULL)
+
+        yield begun.stdout.strip(), do
+        do("stop")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL: that of GRBENCH_POSTGRES, else one of this machine's binaries on loopback, ended with the
+    tests."""
+    if "GRBENCH_POSTGRES" in os.environ:
+        yield os.environ["GRBENCH_POSTGRES"]
+        return
+    with _server() as (url, _):
+        yield url

@@ -43,6 +43,7 @@ class Keeping:
         sign: gives a sign of life for a running trial.
         every: seconds between two signs; None where none are needed.
         sweep: fails running trials whose signs are missing.
+        lost: whether an error says that the study cannot be reached, maybe for a while only.
     """
 
     storage: BaseStorage
@@ -51,6 +52,7 @@ class Keeping:
     sign: Callable[[Trial], None] = lambda trial: None
     every: int | None = None
     sweep: Callable[[Study], None] = lambda study: None
+    lost: Callable[[Exception], bool] = lambda error: False
 
 
 @contextmanager
@@ -150,7 +152,7 @@ def in_database(url: str, name: str, heartbeat: int) -> Keeping:
 
     address = database(url)
     from sqlalchemy import create_engine
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     options: Any = {"pool_pre_ping": True, "connect_args": {"options": CONNECTION, "connect_timeout": 20}}
     try:
@@ -171,6 +173,7 @@ def in_database(url: str, name: str, heartbeat: int) -> Keeping:
         sign=lambda trial: storage.record_heartbeat(trial._trial_id),
         every=heartbeat,
         sweep=fail_stale_trials,
+        lost=lambda error: isinstance(error, (DBAPIError, StorageInternalError)),
     )
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at the study where others hold the last trials: one of them may die.
 POLL = 1.0
+# Seconds that a worker waits for a database that does not answer.
+PATIENCE = 600.0
 # How a process ends that has told its user's mistake.
 TOLD = 2
 
@@ -38,23 +40,42 @@ def worker_name() -> str:
 def work(
     desk: Desk, objective: Callable[[Trial], float], name: str, alive: AbstractContextManager[Any] | None = None
 ) -> None:
-    """Works on trials until none is left and none runs.
+    """Works on trials until none is left and none runs; waits a while for a study that cannot be reached.
 
     Args:
         name: as from `worker_name`.
         alive: held while the worker lives, by which others see that it does.
+
+    Raises:
+        OSError: the study could not be reached for `PATIENCE` seconds.
     """
+    done, lost_at = False, None
     with alive or nullcontext():
-        while True:
-            trial, done = desk.claim(name)
-            if done:
-                return
-            if trial is None:
+        while not done:
+            try:
+                done, lost_at = _once(desk, objective, name), None
+            except Exception as error:
+                if not desk.keeping.lost(error):
+                    raise
+                says, now = f"the study cannot be reached: {str(error).splitlines()[0]}", time.monotonic()
+                if lost_at is None:
+                    lost_at = now
+                    tqdm.write(f"{says}; what it was to be told is found again when it is back", file=sys.stderr)
+                if now - lost_at > PATIENCE:
+                    raise OSError(says) from None
                 time.sleep(POLL)
-                continue
-            with living(desk.keeping, trial):
-                said = attempt(desk, objective, trial)
-            tqdm.write(f"trial {trial.number}: {said}; {shown(trial.params)}", file=sys.stderr)
+
+
+def _once(desk: Desk, objective: Callable[[Trial], float], name: str) -> bool:
+    """Works on the next trial, or waits for one; whether there will be none any more."""
+    trial, done = desk.claim(name)
+    if trial is not None:
+        with living(desk.keeping, trial):
+            said = attempt(desk, objective, trial)
+        tqdm.write(f"trial {trial.number}: {said}; {shown(trial.params)}", file=sys.stderr)
+    elif not done:
+        time.sleep(POLL)
+    return done
 
 
 def attempt(desk: Desk, objective: Callable[[Trial], float], trial: Trial) -> str:

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 from uuid import uuid4
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
 
 from benchmarks.sweeps import keeping, workers
 from benchmarks.sweeps.desk import Desk
@@ -75,6 +78,37 @@ def test_eight_workers_of_which_three_are_killed(toy: str, tmp_path: Path) -> No
     ended = [line.split()[1:] for line in log.read_text().splitlines() if line.startswith("ended")]
     assert len(ended) == len({x for _, x in ended}) == trials
     assert {int(number) for number, _ in ended} == {trial.number for trial in found if counts(trial)}
+
+
+def test_a_server_that_restarts(own_postgres: tuple[str, Callable[[str], None]], tmp_path: Path) -> None:
+    """Workers wait for it; what they could not tell it is found again."""
+    url, do = own_postgres
+    trials, log = 8, tmp_path / "log"
+    open_toy(url, trials, "restarted")
+    crew = [worker(url, "restarted", trials, 0.5, log) for _ in range(2)]
+    while not log.exists() or "ended" not in log.read_text():
+        time.sleep(0.05)
+        assert all(process.poll() is None for process in crew)
+    do("stop")
+    time.sleep(1.5)
+    do("start")
+    assert [process.wait(timeout=60) for process in crew] == [0, 0]
+    found = open_toy(url, trials, "restarted").trials()
+    assert all(trial.state.is_finished() for trial in found)
+    assert [counts(trial) for trial in found].count(True) == trials
+    assert {trial.state for trial in found if counts(trial)} == {TrialState.COMPLETE}
+
+
+def test_a_study_that_stays_lost_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    error = DBAPIError("SELECT 1", {}, Exception("gone\nfor good"))
+    desk = mock.Mock(keeping=mock.Mock(lost=lambda found: found is error))
+    desk.claim.side_effect = error
+    monkeypatch.setattr(workers, "PATIENCE", 0.05)
+    monkeypatch.setattr(workers, "POLL", 0.02)
+    with pytest.raises(OSError, match=r"^the study cannot be reached: \(builtins.Exception\) gone$"):
+        workers.work(desk, mock.Mock(), "me")
+    assert desk.claim.call_count > 2
+    assert capsys.readouterr().err.count("cannot be reached") == 1
 
 
 def test_what_a_worker_found_that_was_thought_dead_counts_for_nothing(toy: str) -> None:
