@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from data_prep.atomic import atomic_file
+from leaderboards.record import TUNED
 
 BEST = Path(__file__).with_name("best")
 HEADER = "# Written by `make sweep`; rows of this experiment and its variants use it unless they are --untuned.\n"
@@ -37,7 +38,7 @@ class Winner(BaseModel):
 
     def note(self) -> str:
         """What rows say that are made with it."""
-        return f"tuned with {self.trials} trials (study {self.study})"
+        return f"{TUNED} {self.trials} trials (study {self.study})"
 
 
 def path(corpus: str, experiment: str, folder: Path | None = None) -> Path:

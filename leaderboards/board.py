@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from leaderboards import escape, verdicts
 from leaderboards.record import Record
-from leaderboards.rows import Pair, Row, latest_of, pairs, rows_of
+from leaderboards.rows import Pair, Row, latest_of, pairs, rows_of, titled
 from leaderboards.statistics import SEEDS_FOR_NOISE, interval
 from leaderboards.store import Run
 
@@ -193,7 +193,7 @@ def _line(row: Row) -> dict[str, Any]:
 def _difference(pair: Pair) -> dict[str, str]:
     found = pair.found
     return {
-        "Experiment": escape.markdown(pair.worse.name),
+        "Experiment": escape.markdown(pair.worse.title),
         "Key": pair.worse.record.key,
         "Difference": f"{-found.difference:+.4f}",
         "Interval": f"{-found.interval.high:+.4f} to {-found.interval.low:+.4f}",
@@ -237,7 +237,7 @@ def _texts(row: dict[Hashable, Any]) -> dict[str, str]:
     """A row as it is printed: title -> text."""
     measured = row["standing"] != CEILING
     return {
-        "Experiment": row["experiment"],
+        "Experiment": titled(row["experiment"], row["notes"]),
         "Key": row["key"],
         **{title: _mean(row[name], row[f"{name}_std"]) for name, title in SHOWN.items()},
         "Interval": f"{row['ndcg@10_low']:.4f}-{row['ndcg@10_high']:.4f}" if measured else "",

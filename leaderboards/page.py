@@ -48,7 +48,7 @@ def html(runs: Sequence[Run]) -> str:
         verdicts=said,
         published=board.PUBLISHED,
         comparisons=[_comparison(pair, parts) for pair in pairs(rows)],
-        names={_id(row): f"{row.name} ({row.record.key})" for row in ranked},
+        names={_id(row): f"{row.title} ({row.record.key})" for row in ranked},
         legend=board.LEGEND,
         compared=board.COMPARED,
         seeds_for_noise=SEEDS_FOR_NOISE,
@@ -65,7 +65,7 @@ def _details(row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
     name = _id(row)
     return {
         "id": name,
-        "name": row.name,
+        "name": row.title,
         "key": first.key,
         "seeds": [run.record.seed for run in row.runs],
         "notes": list(dict.fromkeys(note for run in row.runs for note in board.notes_of(run.record))),
@@ -77,8 +77,8 @@ def _details(row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
         "codes": _codes(first),
         "index": _index(first),
         "slices": [_slice(row, part) for part in own],
-        "ranks": Markup(plots.inlined(plots.ranks(row), f"{name}-ranks", f"{row.name}: share of users by rank")),
-        "by_slice": Markup(plots.inlined(plots.slices(row, own), f"{name}-slices", f"{row.name}: NDCG@10 by slice")),
+        "ranks": Markup(plots.inlined(plots.ranks(row), f"{name}-ranks", f"{row.title}: share of users by rank")),
+        "by_slice": Markup(plots.inlined(plots.slices(row, own), f"{name}-slices", f"{row.title}: NDCG@10 by slice")),
     }
 
 

@@ -24,7 +24,7 @@ def latex(runs: Sequence[Run]) -> str:
     rows = [row for row in rows_of(runs) if row.ranked]
     differing = {pair.worse.record.key for pair in pairs(rows) if pair.better is rows[0] and pair.p < SIGNIFICANT}
     columns = {title: _column(rows, metric) for metric, title in SHOWN.items()}
-    names = [escape.latex(row.name) + (MARK if row.record.key in differing else "") for row in rows]
+    names = [escape.latex(row.title) + (MARK if row.record.key in differing else "") for row in rows]
     frame = pd.DataFrame({"Model": names, **columns, "Seeds": [len(row.runs) for row in rows]})
     corpus = latest_of(runs).corpus
     marks = (
@@ -34,7 +34,7 @@ def latex(runs: Sequence[Run]) -> str:
         f"{escape.latex(corpus.name)}: {corpus.users:,} users, {corpus.items:,} items, leave-one-out, full ranking, "
         f"exact. Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_NOISE} seeds on{marks}."
     )
-    notes = [f"% {escape.line(f'{row.name}: {note}')}" for row in rows for note in row.record.notes]
+    notes = [f"% {escape.line(f'{row.title}: {note}')}" for row in rows for note in row.record.notes]
     head = ["% Rendered from the records by `make paper`. Do not edit.", f"% fingerprint {corpus.fingerprint}", *notes]
     table = frame.to_latex(
         index=False,

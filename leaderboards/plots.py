@@ -83,7 +83,7 @@ def cost(rows: Sequence[Row]) -> Figure:
             mean, bounds = float(row.gains.mean()), interval(row.gains)
             spread = [[mean - min(mean, bounds.low)], [max(mean, bounds.high) - mean]]
             axis.errorbar([spent], [mean], spread, marker="o", color=BAR, ecolor=BAR, capsize=3, linewidth=1)
-            axis.annotate(row.name, (spent, mean), (5, 4), textcoords="offset points", parse_math=False)
+            axis.annotate(row.title, (spent, mean), (5, 4), textcoords="offset points", parse_math=False)
         axis.set_xscale("log")
         axis.margins(x=0.18)
         axis.set_xlabel("seconds of training and ranking, mean per seed")

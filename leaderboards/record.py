@@ -25,6 +25,8 @@ from pydantic import (
 from leaderboards.metrics import NAMES
 
 KEY_LENGTH = 12
+# How the note of a row begins whose config a sweep has found.
+TUNED = "tuned with"
 # Per user: rank of the test and of the validation target (1..50, 0 beyond), how often the test target occurs in
 # training, length of the test history, and whether some user's training part goes from its last item to the target.
 RANKS_SCHEMA = pa.schema(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from leaderboards.metrics import per_user
-from leaderboards.record import Record
+from leaderboards.record import TUNED, Record
 from leaderboards.statistics import Comparison, Values, compare, holm
 from leaderboards.store import Run
 
@@ -39,6 +39,11 @@ class Row:
     def name(self) -> str:
         return self.record.experiment
 
+    @property
+    def title(self) -> str:
+        """What tells it from the row of the same experiment with its defaults."""
+        return titled(self.name, self.record.notes)
+
     @cached_property
     def gains(self) -> Values:
         """`[S, U]` NDCG@10, by which boards are ranked and rows compared."""
@@ -47,6 +52,11 @@ class Row:
     def values(self, metric: str, column: str = "rank") -> Values:
         """`[S, U]` a metric of each user under each seed."""
         return np.stack([per_user(metric, run.ranks[column].to_numpy()) for run in self.runs])
+
+
+def titled(experiment: str, notes: Sequence[str]) -> str:
+    """An experiment as tables name it: `tiger`, or `tiger, tuned`."""
+    return experiment + ", tuned" * any(note.startswith(TUNED) for note in notes)
 
 
 class Pair(NamedTuple):

@@ -55,7 +55,7 @@ def table(found: Sequence[Verdict], style: str) -> str:
     """One line per published number."""
     lines = [
         {
-            "Experiment": verdict.row.name,
+            "Experiment": verdict.row.title,
             "Key": verdict.row.record.key,
             "Paper": verdict.paper,
             "Metric": verdict.metric.replace("ndcg", "NDCG").replace("recall", "Recall"),

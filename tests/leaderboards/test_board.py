@@ -100,6 +100,13 @@ def test_rows_of_another_corpus_or_protocol_are_listed_apart(other: dict[str, An
     assert ("foreign" in above, "foreign" in beneath) == (False, True)
 
 
+def test_a_tuned_row_says_so_in_its_name() -> None:
+    tuned = run_of(0, notes=["small sizes", "tuned with 30 trials (study s-1)"])
+    for text in (console(table([tuned])), markdown([tuned])):
+        assert f"{tuned.record.experiment}, tuned" in text
+    assert ", tuned" not in console(table([run_of(0, notes=["small sizes"])]))
+
+
 def test_notes_are_footnotes_and_stand_ins_are_named() -> None:
     vectors = {"kind": "npz", "name": "codes.npz", "sha256": "d" * 64, "stand_in": True}
     plain = run_of(0, experiment="plain", notes=["shared"], ranks=ranks_of(200, 1, hit_share=0.9))
