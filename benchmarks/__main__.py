@@ -55,7 +55,10 @@ def bench(options: argparse.Namespace) -> int:
     names, tuned = options.models or models.names(), not options.untuned
     chosen = [experiments.complete(name, options.corpus, options.set, tuned) for name in names]
     corpus = data_prep.load(options.corpus, source=options.source)
-    print(corpus)
+    # Of the processes of distributed training one prints.
+    speaks = process_rank() == 0
+    if speaks:
+        print(corpus)
     hardware = Hardware(options.accelerator, options.devices, options.nodes, options.strategy, options.threads)
     jobs = jobs_of(options)
     follow = tracking.mode(options.track, corpus)
@@ -63,13 +66,12 @@ def bench(options: argparse.Namespace) -> int:
     cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
     missing = [cell for cell in cells if not _exists(setting, corpus, cell)]
     boards = list(dict.fromkeys(board_name(corpus.name, experiment) for experiment in chosen))
-    if len(missing) < len(cells):
+    if len(missing) < len(cells) and speaks:
         folders = " ".join(str(setting.board / name) for name in boards)
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
     failed = run_all(setting, options.corpus, options.source, missing, jobs, options.cluster)
     for name in boards:
-        # Another process of distributed training prints, or there is nothing to print.
-        if process_rank() == 0 and name in board.corpora(setting.board):
+        if speaks and name in board.corpora(setting.board):
             title = f"{name}\n" if len(boards) > 1 else ""
             print(f"\n{title}{board.console(board.table(read_board(setting.board, name)))}")
             print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name)))
