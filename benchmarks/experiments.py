@@ -194,7 +194,7 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{owner} option {where} is {first['input']!r:.200}: {first['msg']}") from None
+        raise ValueError(f"{owner} option {where:.200} is {first['input']!r:.200}: {first['msg']}") from None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -210,7 +210,7 @@ def setting(text: str) -> tuple[str, Any]:
     """`key=value` as key and value, JSON where it parses as JSON; a ValueError without an equals sign."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"setting {text!r} is not of the form key=value")
+        raise ValueError(f"setting {text!r:.200} is not of the form key=value")
     try:
         return key, json.loads(value)
     except (ValueError, RecursionError):

@@ -156,7 +156,8 @@ def _round(
             break
         # Every start but the first of a round can be a new interpreter's; over the rounds each phase has some.
         fresh = number > 0 and (number + figures.rounds) % FRESH_ONE_IN == 0
-        ended = _killed(job, folder, fresh, wanted, draw.uniform(0, durations[wanted]))
+        # What a start gets done stays done, so that the starts of a phase share its duration.
+        ended = _killed(job, folder, fresh, wanted, draw.uniform(0, durations[wanted] / job.kills))
         if ended is not None:
             # It was faster than the one that was left alone.
             break

@@ -57,7 +57,7 @@ def read(file: Path) -> Winner:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{file} does not fit at {where}: {first['msg']}") from None
+        raise ValueError(f"{file} does not fit at {where:.200}: {first['msg']}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{file} is no TOML file: {error}") from None
 

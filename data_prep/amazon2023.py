@@ -154,8 +154,8 @@ def check_histories(source: Source, sequences: Sequences) -> None:
     differs = pc.index(pc.not_equal(ours, official), True).as_py()
     if differs >= 0:
         raise ValueError(
-            f"{path}: the history of user {sequences.user_ids[differs]} is {official[differs]}; "
-            f"expected the order of the rows, {ours[differs]}"
+            f"{path}: the history of user {sequences.user_ids[differs]} is {official[differs]!s:.500}; "
+            f"expected the order of the rows, {ours[differs]!s:.500}"
         )
 
 

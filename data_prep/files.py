@@ -230,7 +230,7 @@ def content_sha256(path: Path) -> str:
 def _need_columns(path: Path, needed: Iterable[str], found: Collection[str]) -> None:
     missing = [name for name in needed if name not in found]
     if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; found {', '.join(found) or 'none'}")
+        raise ValueError(f"{path} has no column {', '.join(missing)}; found {', '.join(found) or 'none':.500}")
 
 
 def _parse_block(block: bytes, schema: pa.Schema) -> pa.Table | None:

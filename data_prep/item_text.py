@@ -45,7 +45,7 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
     for record in records(path, malformed):
         item = record.get("parent_asin")
         if not isinstance(item, str):
-            raise ValueError(f"{path} has no text in column parent_asin of a line; found {', '.join(record)}")
+            raise ValueError(f"{path} has no text in column parent_asin of a line; found {', '.join(record):.500}")
         if item not in wanted:
             continue
         text = sentence(record)

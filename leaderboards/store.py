@@ -144,7 +144,7 @@ def parse(kind: type[R], target: Path) -> R:
                 f"{target} is of schema version {first['input']!r}, which this code does not read; update the checkout"
             ) from error
         field = ".".join(str(part) for part in first["loc"]) or "the file as a whole"
-        raise ValueError(f"{target} does not fit the schema at {field}: {first['msg']}") from error
+        raise ValueError(f"{target} does not fit the schema at {field:.200}: {first['msg']}") from error
 
 
 def read_board(board: Path, corpus: str) -> list[Run]:
