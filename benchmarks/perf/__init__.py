@@ -62,11 +62,13 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def in_turn(ours: Callable[[], float], baseline: Callable[[], float], repeats: int) -> Turns:
-    """Both sides alternately, so that a change of the machine's pace meets both; each returns what it measured."""
+    """Both sides alternately, each first in every other turn, so that a change of the machine's pace meets both; each
+    returns what it measured."""
     turns = Turns([], [])
-    for _ in range(repeats):
-        turns.ours.append(ours())
-        turns.baseline.append(baseline())
+    for number in range(repeats):
+        sides = [(turns.ours, ours), (turns.baseline, baseline)]
+        for measured, side in sides if number % 2 == 0 else reversed(sides):
+            measured.append(side())
     return turns
 
 

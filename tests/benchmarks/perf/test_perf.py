@@ -59,7 +59,7 @@ def kept() -> list[dict[str, object]]:
     return found
 
 
-def test_the_sides_alternate_and_ours_begins() -> None:
+def test_each_side_begins_every_other_turn() -> None:
     order: list[str] = []
 
     def side(name: str) -> Callable[[], float]:
@@ -69,8 +69,8 @@ def test_the_sides_alternate_and_ours_begins() -> None:
 
         return measure
 
-    assert in_turn(side("ours"), side("baseline"), 3) == Turns([1.0, 3.0, 5.0], [2.0, 4.0, 6.0])
-    assert order == ["ours", "baseline"] * 3
+    assert in_turn(side("ours"), side("baseline"), 3) == Turns([1.0, 4.0, 5.0], [2.0, 3.0, 6.0])
+    assert order == ["ours", "baseline", "baseline", "ours", "ours", "baseline"]
 
 
 def test_a_rate_is_better_the_larger_it_is() -> None:

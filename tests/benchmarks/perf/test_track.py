@@ -32,12 +32,13 @@ def test_both_sides_train_and_wandb_took_its_part(setting: Setting, monkeypatch:
         train.ours(*given)
 
     monkeypatch.setattr(track, "ours", counted)
-    by_clock, by_processor = track.track_cpu(setting, repeats=2)
+    by_clock, by_processor, by_hooks = track.track_cpu(setting, repeats=2)
     # Two passes to warm up, then in turn: with watchers, without.
-    assert passes == [4, 4, 4, 3, 4, 3]
+    assert passes == [4, 4, 4, 3, 3, 4]
     assert (by_clock.name, by_clock.unit) == ("track_cpu", "samples/s")
     assert by_clock.ratio == pytest.approx(by_clock.ours / by_clock.baseline)
     assert by_processor.ratio == pytest.approx(by_processor.baseline / by_processor.ours)
+    assert 0 < by_hooks.baseline < by_hooks.ours
     found = re.search(r"took (.+) CPU-seconds in all", by_processor.note)
     assert found
     assert float(found[1]) > 0.1
