@@ -79,11 +79,11 @@ def test_one_seed_agrees_with_scipy_and_the_normal_interval() -> None:
 
 def test_the_noise_of_seeds_is_students_t() -> None:
     # Seeds shift every user alike, so the error is that over users plus that over seeds, on 4 degrees of freedom.
-    users = np.random.default_rng(3).normal(0, 1, 40_000)
+    users = np.random.default_rng(3).normal(0, 0.1, 1000)
     shifts = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
     values = users + shifts[:, None]
     by_seeds = shifts.var(ddof=1) / 5
-    assert standard_error(values) == pytest.approx(np.sqrt(users.var(ddof=1) / 40_000 + by_seeds), rel=1e-9)
+    assert standard_error(values) == pytest.approx(np.sqrt(users.var(ddof=1) / 1000 + by_seeds), rel=1e-9)
     low, high = interval(values, draws=40_000)
     # Users hardly matter here.
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(by_seeds), rel=0.03)

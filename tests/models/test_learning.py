@@ -23,7 +23,7 @@ from tests.models.test_contract import with_vectors
 LONG = {
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=15, valid_users=500),
     "tiger": dataclasses.replace(tiger.SMALL, tokenizer_epochs=60, steps=270, warmup=50, valid_users=100),
-    "letter": dataclasses.replace(letter.SMALL, tokenizer_epochs=60, steps=180, valid_users=50),
+    "letter": dataclasses.replace(letter.SMALL, tokenizer_epochs=60, steps=90, valid_users=50),
     # More epochs of the recommender than turns of two would give it in that time.
     "etegrec": dataclasses.replace(
         etegrec.SMALL,
@@ -33,7 +33,7 @@ LONG = {
         warmup=50,
         warm_epochs=2,
         check_every=4,
-        finish_epochs=3,
+        finish_epochs=2,
         finish_lr=3e-3,
         valid_users=50,
     ),
@@ -52,6 +52,8 @@ SHORT = {
     "decor": dataclasses.replace(decor.SMALL, tokenizer_epochs=20, steps=90, warmup=20, valid_users=50),
     "pit": dataclasses.replace(pit.SMALL, pretraining_epochs=3, warm_steps=45, steps=45, valid_users=20),
 }
+# Of the users without a law: what no one knows is slow to rank.
+NOISY = 0.3
 # Of the SASRec whose item vectors a model asks for.
 VECTOR_STEPS = 480
 
@@ -77,7 +79,8 @@ def test_planted_structure_is_learned(name: str, planted_corpus: Corpus, tmp_pat
 
 @pytest.mark.parametrize("name", list(LONG))
 def test_from_noise_nothing_is_learned(name: str, noise_corpus: Corpus, tmp_path: Path) -> None:
-    gain = per_user_ndcg(name, SHORT[name], noise_corpus, tmp_path) - popular(noise_corpus, tmp_path)
+    _, some = noise_corpus.split_users(NOISY)
+    gain = per_user_ndcg(name, SHORT[name], some, tmp_path) - popular(some, tmp_path)
     assert interval(gain[None]).low <= 0
 
 
