@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 import data_prep
-from benchmarks import tracking
+from benchmarks import terminal, tracking
 from benchmarks.errors import sentence
 from benchmarks.experiments import Experiment
 from benchmarks.fit import process_rank
@@ -76,11 +76,11 @@ def _in_turn(setting: Bench, corpus: str, source: str, cells: Iterable[Cell]) ->
 
 def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> Iterator[Ended]:
     context: SpawnContext = multiprocessing.get_context("spawn")
-    tqdm.set_lock(context.RLock())
+    terminal.join(setting.work)
     places = context.Queue()
     for place in range(1, jobs + 1):
         places.put(place)
-    with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(places, tqdm.get_lock())) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(places, setting.work)) as pool:
         waiting: dict[Future[Path], Cell] = {
             pool.submit(run_cell, setting, corpus, source, cell): cell for cell in cells
         }
@@ -99,10 +99,10 @@ def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: 
 _place = 1
 
 
-def _start_worker(places: Any, lock: Any) -> None:
+def _start_worker(places: Any, work: Path) -> None:
     global _place
     _place = places.get()
-    tqdm.set_lock(lock)
+    terminal.join(work)
     # Ctrl-C ends a worker at once: a training can be killed at any moment, and Lightning would only skip to the next.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     hush()

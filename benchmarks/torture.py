@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -213,6 +214,8 @@ def _become(job: Job, folder: Path, fresh: bool) -> NoReturn:
     # Whatever a library leaves where temporary files belong is found too.
     os.environ.update(TMPDIR=str(folder.resolve() / TEMPORARY), PYTHONUNBUFFERED="1", PYTHONPATH=str(ROOT))
     tempfile.tempdir = None
+    # A copy has its parent's lock of the bars, which would stay taken where it is killed while it draws.
+    tqdm.set_lock(threading.RLock())
     log = os.open(LOG, os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -90,7 +90,7 @@ def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | 
 
             workers_in_cluster(cluster, bench.hardware, partial(_worker, site, name), jobs)
         elif jobs > 1:
-            workers.run_all(partial(_worker, site, name), jobs)
+            workers.run_all(partial(_worker, site, name), jobs, site.work)
         else:
             _work(site, made, experiment, corpus)
         return ledger.ledger(made, experiment, origin)

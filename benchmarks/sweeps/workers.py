@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tqdm import tqdm
 
+from benchmarks import terminal
 from benchmarks.sweeps.desk import Desk
 from benchmarks.sweeps.keeping import living
 
@@ -102,21 +104,21 @@ def shown(params: Mapping[str, Any]) -> str:
     )
 
 
-def run_all(worker: Callable[[int], None], jobs: int) -> None:
+def run_all(worker: Callable[[int], None], jobs: int, folder: Path) -> None:
     """Runs `worker(place)` in `jobs` processes until all have ended; who is killed is replaced.
 
     Args:
         worker: importable by its module; `place` counts from 1.
+        folder: where they are at work.
 
     Raises:
         ChildProcessError: a worker could not go on, and has said why.
     """
     context = multiprocessing.get_context("spawn")
-    lock = context.RLock()
-    tqdm.set_lock(lock)
+    terminal.join(folder)
 
     def begin(place: int) -> SpawnProcess:
-        process = context.Process(target=_process, args=(worker, place, lock), name=f"sweep worker {place}")
+        process = context.Process(target=_process, args=(worker, place, folder), name=f"sweep worker {place}")
         process.start()
         return process
 
@@ -138,10 +140,10 @@ def run_all(worker: Callable[[int], None], jobs: int) -> None:
             process.join()
 
 
-def _process(worker: Callable[[int], None], place: int, lock: Any) -> None:
+def _process(worker: Callable[[int], None], place: int, folder: Path) -> None:
     # Ctrl-C ends a worker at once: its trial is taken back when the sweep goes on.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    tqdm.set_lock(lock)
+    terminal.join(folder)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         worker(place)

@@ -400,6 +400,13 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     assert owners(folder) == []
 
 
+def test_a_worker_that_is_killed_while_it_draws_keeps_nobody_from_drawing(tmp_path: Path) -> None:
+    with toy("draw", tmp_path, 0, 0, tmp_path / "log") as pool:
+        _, said = pool.communicate(timeout=60)
+    assert pool.returncode == 0, said
+    assert said.count("was killed (SIGKILL); another begins") == 1
+
+
 def test_workers_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     folder, log = tmp_path / "study", tmp_path / "log"
     with toy("pool", folder, 2, 60, log) as pool:

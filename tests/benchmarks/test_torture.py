@@ -29,6 +29,30 @@ sys.exit(main(["torture", *sys.argv[1:]]))
 """
 
 
+# Kills a copy that draws, and draws.
+DRAWING = """
+import os, signal, sys, time
+from pathlib import Path
+from tqdm import tqdm
+from benchmarks import __main__, torture
+
+def drawing(arguments):
+    with tqdm.get_lock():
+        print("draws")
+        time.sleep(100)
+
+__main__.main = drawing
+folder = Path(sys.argv[1])
+with tqdm(total=1) as bar:
+    copy = torture._start(torture.JOBS[0], folder, fresh=False)
+    while not (folder / torture.LOG).stat().st_size:
+        time.sleep(0.01)
+    os.kill(copy, signal.SIGKILL)
+    os.waitpid(copy, 0)
+    bar.update()
+"""
+
+
 @pytest.fixture
 def tortured(tiny_data: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -72,6 +96,11 @@ def test_a_short_torture_loses_nothing_and_damage_would_be_seen(
     assert list(torture._problems(sweep, ended, straight)) == [
         f"{ended}: the sweep's trials or winner are not those of {straight}"
     ]
+
+
+def test_a_copy_that_is_killed_while_it_draws_keeps_the_torture_from_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", DRAWING, str(tmp_path)], cwd=ROOT, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

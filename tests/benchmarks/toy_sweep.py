@@ -2,12 +2,15 @@
 
     python toy_sweep.py work WHERE TRIALS SECONDS LOG          one worker
     python toy_sweep.py pool WHERE TRIALS SECONDS LOG          two workers and who runs them
+    python toy_sweep.py draw WHERE TRIALS SECONDS LOG          a worker that is killed while it draws, and its heir
 
 `WHERE` is a folder or the URL of a PostgreSQL; the log gets a line when a trial begins and one when it was worth it.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 import warnings
@@ -17,6 +20,7 @@ from pathlib import Path
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import Trial
+from tqdm import tqdm
 
 from benchmarks.sweeps import desk, workers
 from benchmarks.sweeps.desk import Desk
@@ -56,10 +60,20 @@ def _note(log: Path, line: str) -> None:
         file.write(line + "\n")
 
 
+def draw(log: Path, place: int) -> None:
+    """Is killed while it draws, the first time."""
+    with tqdm.get_lock():
+        if not log.exists():
+            _note(log, "killed")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
     command, place, count, duration, file = sys.argv[1:]
     once = partial(work, place, int(count), float(duration), Path(file))
     if command == "pool":
-        workers.run_all(once, 2)
+        workers.run_all(once, 2, Path(place))
+    elif command == "draw":
+        workers.run_all(partial(draw, Path(file)), 1, Path(place))
     else:
         once()
