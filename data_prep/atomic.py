@@ -52,12 +52,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OSError: the disk is full; nothing is left under `path` nor beside it.
     """
     with _temporary(path, tempfile.mkdtemp) as temporary:
-        yield temporary
-        for file in (temporary, *temporary.rglob("*")):
+        folder = temporary / "folder"
+        folder.mkdir()
+        yield folder
+        for file in (folder, *folder.rglob("*")):
             _sync(file)
         try:
             if not path.exists():
-                temporary.replace(path)
+                folder.replace(path)
         except OSError as error:
             # The rename fails with these two where another process was faster.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -85,19 +87,24 @@ def _temporary(path: Path, make: Callable[..., str]) -> Iterator[Path]:
     except OSError as error:
         raise out_of_space(path, error) from error
     finally:
-        _remove(temporary)
+        # In this order: NFS keeps what is open.
         os.close(lock)
+        _remove(temporary)
 
 
 def _own(path: Path) -> int | None:
-    """A handle that holds the lock of `path` until it is closed; None where another process holds it or removed it."""
+    """A handle that holds the lock of `path` until it is closed; None where another process holds it or removed it.
+
+    That of a folder is a file in it: NFS locks only what can be written.
+    """
+    file = path / "lock" if path.is_dir() else path
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(file, os.O_RDWR if file == path else os.O_RDWR | os.O_CREAT)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), path.stat()):
+        if os.path.samestat(os.fstat(handle), file.stat()):
             return handle
     except (BlockingIOError, FileNotFoundError):
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -63,6 +64,27 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         (folder / "a").write_text("whole")
         assert not path.exists()
     assert (path / "a").read_text() == "whole"
+
+
+def test_nothing_is_locked_that_nfs_does_not_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock, locked = fcntl.flock, []
+
+    def of_nfs(handle: int, how: int) -> None:
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        locked.append(handle)
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    write_json(tmp_path / "file", {"a": 1})
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "part").write_text("whole")
+    assert len(locked) == 2
+    assert sorted(str(entry.relative_to(tmp_path)) for entry in tmp_path.rglob("*")) == [
+        "file",
+        "folder",
+        "folder/part",
+    ]
 
 
 def test_the_first_of_two_writers_wins(tmp_path: Path) -> None:
