@@ -108,11 +108,8 @@ class Tracker:
         from leaderboards import store
 
         if self.scribe and path.exists():
-            record = store.read(path)
-            files = {
-                "record.json": str(path.resolve()),
-                "ranks.parquet": str(path.with_suffix(".ranks.parquet").resolve()),
-            }
+            record, file = store.read(path), path.resolve()
+            files = {"record.json": str(file), "ranks.parquet": str(file.with_suffix(".ranks.parquet"))}
             self.scribe.tell("end", summary=summary(record), tags=tags(record), files=files, code_card=record.code_card)
 
     def summary(self, values: Mapping[str, float]) -> None:
