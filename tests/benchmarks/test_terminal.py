@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from benchmarks import terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Draws until its standard input ends.
 DRAWER = """
-import sys, time
+import sys
 from pathlib import Path
 from tqdm import tqdm
 from benchmarks import terminal
@@ -25,7 +25,7 @@ from benchmarks import terminal
 terminal.join(Path(sys.argv[1]))
 with tqdm.get_lock():
     print("draws", flush=True)
-    time.sleep(float(sys.argv[2]))
+    sys.stdin.read()
 """
 
 
@@ -37,33 +37,42 @@ def joined(tmp_path: Path) -> Iterator[None]:
     tqdm.set_lock(before)
 
 
-def drawer(tmp_path: Path, seconds: float) -> subprocess.Popen[str]:
+@pytest.fixture
+def drawer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process, which has begun to draw."""
-    command = [sys.executable, "-c", DRAWER, str(tmp_path / "work"), str(seconds)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert process.stdout.readline() == "draws\n"
-    return process
-
-
-def seconds_to_draw() -> float:
-    began = time.monotonic()
-    with tqdm(total=1, file=sys.stderr) as bar:
-        bar.update()
-    return time.monotonic() - began
-
-
-def test_who_draws_is_waited_for(tmp_path: Path) -> None:
-    with drawer(tmp_path, 1.0):
-        assert 0.5 < seconds_to_draw() < 30
-        assert seconds_to_draw() < 0.5
-
-
-def test_who_was_killed_while_it_drew_is_not(tmp_path: Path) -> None:
-    with drawer(tmp_path, 100) as process:
+    command = [sys.executable, "-c", DRAWER, str(tmp_path / "work")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "draws\n"
+        yield process
         process.kill()
-        process.wait()
-        assert seconds_to_draw() < 0.5
+
+
+@pytest.fixture
+def drawing() -> threading.Thread:
+    """A bar of this process, which ends when it could draw."""
+
+    def draw() -> None:
+        with tqdm(total=1, file=sys.stderr) as bar:
+            bar.update()
+
+    thread = threading.Thread(target=draw, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_who_draws_is_waited_for(drawer: subprocess.Popen[str], drawing: threading.Thread) -> None:
+    drawing.join(0.3)
+    assert drawing.is_alive()
+    drawer.communicate()
+    drawing.join(30)
+    assert not drawing.is_alive()
+
+
+def test_who_was_killed_while_it_drew_is_not(drawer: subprocess.Popen[str], drawing: threading.Thread) -> None:
+    drawer.kill()
+    drawing.join(30)
+    assert not drawing.is_alive()
 
 
 def test_two_threads_take_turns_and_one_may_take_several_at_once() -> None:
