@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from benchmarks.errors import sentence
 from benchmarks.options import add_common, add_tracking, add_training, default_jobs, jobs_of, positive
 from benchmarks.sweeps import command
+from leaderboards.record import BOARD
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     again.set_defaults(call=rerank)
     again.add_argument("--row", help="records whose path holds this (default: all)")
     again.add_argument("--users", type=positive, default=200, help="so many of a record's users, drawn at random")
-    again.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
+    again.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
     again.add_argument("--work", type=Path, default=Path("runs"), help="folder of the trainings")
     gate = commands.add_parser("regress", help="hold the quick board against its references: the gate of a change")
     gate.set_defaults(call=regress)

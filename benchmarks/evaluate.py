@@ -1,6 +1,7 @@
 """The one evaluator: ranks of the targets by full ranking. The metric is the product.
 
-Recall and NDCG are computed from these ranks alone, by `leaderboards.metrics`.
+A target has two ranks: among all items, and among those that are not in the user's whole history. Papers differ in
+which of them they report. Recall and NDCG are computed from these ranks alone, by `leaderboards.metrics`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Part
+from leaderboards.metrics import MAX_RANK, MAX_UNSEEN_RANK
 from models.api import Ranking, Recommender
 
-MAX_RANK = 50
 BATCH = 256
 
 Ranker = Callable[[Int[Tensor, "B T"], int], Ranking]
@@ -30,6 +31,8 @@ class Graded:
 
     Attributes:
         ranks: `[U]` rank of each user's target, 1..K; 0 beyond.
+        unseen_ranks: `[U]` its rank among the items that are not in the user's history, 1..10; 0 beyond, and for a
+            target that is in the history. None where it was not asked for.
         certified: `[U]` the user's list provably equals the full ranking.
         expansions: `[U]` prefixes expanded for the user; None for a model that scores every item.
         invalid: share of list places that name no item.
@@ -37,6 +40,7 @@ class Graded:
     """
 
     ranks: UInt8[np.ndarray, "U"]
+    unseen_ranks: UInt8[np.ndarray, "U"] | None
     certified: Bool[np.ndarray, "U"]
     expansions: Int64[np.ndarray, "U"] | None
     invalid: float
@@ -46,17 +50,26 @@ class Graded:
 class Grader:
     """Grades recommenders on one part of a corpus, always on the same users in the same order."""
 
-    def __init__(self, corpus: Corpus, part: Part, users: int | None = None, seed: int = 0, k: int = MAX_RANK) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        part: Part,
+        users: int | None = None,
+        seed: int = 0,
+        k: int = MAX_RANK,
+        unseen: bool = False,
+    ) -> None:
         """
         Args:
             users: grade a sample of so many users, drawn with `seed`; None for all.
             k: length of the ranked lists, at most 50.
+            unseen: find the ranks among unseen items, too; lists are then long enough for 10 such items.
         """
         examples = corpus.examples(part)
         if users is not None and users < len(examples):
             chosen = np.random.default_rng(seed).choice(len(examples), users, replace=False)
             examples = examples.take(np.sort(chosen))
-        self.examples, self.items, self.k = examples, corpus.items, k
+        self.examples, self.items, self.k, self.unseen = examples, corpus.items, k, unseen
 
     def __call__(self, recommender: Recommender, rank: Ranker | None = None) -> Graded:
         """Grades `recommender.rank`, or another ranking function of the same recommender.
@@ -68,31 +81,61 @@ class Grader:
         recommender.eval()
         started = time.perf_counter()
         batches = Batches(self.examples, BATCH, recommender.history_length, recommender.device)
+        longest = max(1, int(self.examples.length.max()))
+        whole = Batches(self.examples, BATCH, longest, recommender.device) if self.unseen else None
         ranks = np.zeros(len(self.examples), dtype=np.uint8)
+        unseen_ranks = np.zeros_like(ranks) if self.unseen else None
         certified = np.zeros(len(self.examples), dtype=bool)
         expansions = None
         invalid = 0
         with torch.inference_mode():
             for rows in batches.rows():
                 batch = batches.batch(rows)
-                ranking = (rank or recommender.rank)(batch.history, self.k)
-                check(ranking, len(rows), self.k, self.items, type(recommender).__name__)
+                history = whole.batch(rows).history if whole else None
+                k = self.k if history is None else self._list_length(history)
+                ranking = (rank or recommender.rank)(batch.history, k)
+                check(ranking, len(rows), k, self.items, type(recommender).__name__)
                 users = rows.cpu().numpy()  # as a tensor, one user alone would index like a plain number
-                ranks[users] = target_ranks(ranking.items, batch.target).cpu().numpy()
+                ranks[users] = target_ranks(ranking.items[:, : self.k], batch.target).cpu().numpy()
+                if history is not None and unseen_ranks is not None:
+                    found = target_ranks_among_unseen(ranking.items, history, batch.target, self.items)
+                    unseen_ranks[users] = found.cpu().numpy()
                 certified[users] = ranking.certified.cpu().numpy()
                 if ranking.expansions is not None:
                     expansions = np.zeros(len(self.examples), dtype=np.int64) if expansions is None else expansions
                     expansions[users] = ranking.expansions.cpu().numpy()
-                invalid += int((ranking.items == 0).sum())
+                invalid += int((ranking.items[:, : self.k] == 0).sum())
         recommender.train(was_training)
         places = max(1, len(self.examples) * self.k)
-        return Graded(ranks, certified, expansions, invalid / places, time.perf_counter() - started)
+        return Graded(ranks, unseen_ranks, certified, expansions, invalid / places, time.perf_counter() - started)
+
+    def _list_length(self, history: Int[Tensor, "B T"]) -> int:
+        """Of lists that name 10 items outside these histories, or all items there are."""
+        return max(self.k, min(MAX_UNSEEN_RANK + history.shape[1], self.items))
 
 
 def target_ranks(items: Int[Tensor, "B K"], target: Int64[Tensor, "B"]) -> UInt8[Tensor, "B"]:
     """1-based place of the target in its list; 0 where it is absent. A hit is an item, never a code sequence."""
     hit = items == target[:, None]
     return torch.where(hit.any(1), hit.int().argmax(1) + 1, 0).to(torch.uint8)
+
+
+def target_ranks_among_unseen(
+    items: Int[Tensor, "B K"], history: Int[Tensor, "B T"], target: Int64[Tensor, "B"], catalogue: int
+) -> UInt8[Tensor, "B"]:
+    """1-based place of the target among the list's items that the history does not hold; 0 where it is absent, beyond
+    10, or in the history itself.
+
+    Args:
+        history: right-padded with 0.
+        catalogue: number of items.
+    """
+    seen = torch.zeros(len(items), catalogue + 1, dtype=torch.bool, device=items.device).scatter_(1, history, True)
+    seen[:, 0] = False
+    unseen = ~seen.gather(1, items)
+    hit = (items == target[:, None]) & unseen
+    place = (unseen.cumsum(1) * hit).sum(1)
+    return torch.where(place <= MAX_UNSEEN_RANK, place, 0).to(torch.uint8)
 
 
 def check(ranking: Ranking, users: int, k: int, items: int, model: str) -> None:

@@ -58,6 +58,8 @@ def rank_table(known: Corpus, graded: Corpus, valid: Graded, test: Graded) -> pa
             pa.array(examples.user, pa.int32()),
             pa.array(test.ranks),
             pa.array(valid.ranks),
+            pa.array(test.unseen_ranks),
+            pa.array(valid.unseen_ranks),
             pa.array(known.training_counts()[examples.target], pa.int32()),
             pa.array(examples.length, pa.int32()),
             pa.array(_seen_in_training(known, examples)),
@@ -95,7 +97,8 @@ def vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
     """What item vectors are; None where there are none."""
     if vectors is None:
         return None
-    return VectorsInfo(kind=vectors.kind, name=vectors.name, sha256=vectors.sha256, stand_in=vectors.stand_in)
+    names = ("kind", "name", "sha256", "stand_in", "recipe")
+    return VectorsInfo(**{name: getattr(vectors, name) for name in names})
 
 
 def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:

@@ -117,6 +117,11 @@ class Hardware:
         """bf16 in training where the device has it; losses and log-probabilities stay float32."""
         return "bf16-mixed" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
 
+    @property
+    def precision_class(self) -> Literal["32", "bf16"]:
+        """What a row's key knows of the precision."""
+        return "bf16" if self.precision.startswith("bf16") else "32"
+
 
 @dataclass
 class Fit:
@@ -127,6 +132,7 @@ class Fit:
             which must know nothing of what they are later graded on.
         weights: folder of finished weights, as `weights_of` names them, that are loaded in place of training.
         trains: where not, a stage that has not been trained before is an error.
+        prefix: before the names of its stages, so that no two of a run's are the same; no part of their seeds.
         watch: name of a stage -> those who look on while it trains.
         folders: of the stages, as in `stages`.
     """
@@ -140,6 +146,7 @@ class Fit:
     blind: bool = False
     weights: Path | None = None
     trains: bool = True
+    prefix: str = ""
     watch: Callable[[str], Sequence[Watcher]] = lambda stage: ()
     stages: list[Stage] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
@@ -153,6 +160,7 @@ class Fit:
         quality: Callable[[M], float] | None = None,
     ) -> M:
         seed = derive(self.seed, stage)
+        stage = self.prefix + stage
         torch.manual_seed(seed)
         module = build()
         if self.weights:

@@ -6,13 +6,15 @@ import argparse
 import os
 from pathlib import Path
 
+from leaderboards.record import BOARD
+
 
 def add_common(command: argparse.ArgumentParser) -> None:
     """What the commands are told that fill the board."""
     add_training(command)
     command.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")
     command.add_argument("--seeds", type=positive, default=1, help="seeds 0..n-1; rows of the public board have 5")
-    command.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
+    command.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
 
 
 def add_training(command: argparse.ArgumentParser) -> None:

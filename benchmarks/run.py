@@ -18,18 +18,14 @@ from benchmarks.fit import Fit, Hardware, alone, process_rank
 from benchmarks.keeper import Watcher
 from data_prep.corpus import UNSEEN_USERS, Corpus, ItemVectors
 from data_prep.embed import item_vectors
+from data_prep.embed import recipe as vectors_recipe
 from leaderboards import store
 from leaderboards.metrics import metrics
-from leaderboards.record import (
-    Cost,
-    Record,
-    Stage,
-    canonical_json,
-    config_key,
-)
+from leaderboards.record import PROTOCOL, Cost, Record, Stage, config_key
 from models.api import HasItemVectors, generator_of, parameters
 
-PROTOCOL = "v1"
+# Fields of a config that name item vectors.
+VECTORS = ("vectors", "collaborative")
 # Item vectors that are trained within the run, on its training part and under its seed: `sasrec-<width>`.
 TRAINED = "sasrec"
 # Steps of that training, in which nobody looks at validation, rounded up to whole epochs: about where SASRec's own row
@@ -61,7 +57,8 @@ class Bench:
 
 def target(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:
     """Where the record of a cell lies, or will lie."""
-    return _place(bench, split_of(corpus, experiment).graded, experiment, seed)
+    board = board_name(corpus.name, experiment)
+    return store.path(bench.board, board, experiment.model, key(bench, corpus, experiment), seed)
 
 
 def board_name(corpus: str, experiment: Experiment) -> str:
@@ -103,7 +100,7 @@ def _run(
     known = with_vectors(bench, known, experiment, fit)
     recommender = models.load(experiment.model).train(experiment.config, known, fit).to(bench.hardware.device)
     generator = generator_of(recommender)
-    valid, test = Grader(graded, "valid")(recommender), Grader(graded, "test")(recommender)
+    valid, test = (Grader(graded, part, unseen=True)(recommender) for part in ("valid", "test"))
     ranks = facts.rank_table(known, graded, valid, test)
     row = Record(
         protocol=PROTOCOL,
@@ -112,12 +109,13 @@ def _run(
         experiment=experiment.name,
         seed=seed,
         key=path.parent.name,
+        precision=bench.hardware.precision_class,
         config=dataclasses.asdict(experiment.config),
         vectors=facts.vectors_info(known.vectors),
         collaborative=facts.vectors_info(known.collaborative),
         notes=facts.notes(experiment, known, known.vectors) + facts.unseen_notes(experiment, known, graded),
-        valid=metrics(valid.ranks),
-        test=metrics(test.ranks),
+        valid=metrics(valid.ranks, valid.unseen_ranks),
+        test=metrics(test.ranks, test.unseen_ranks),
         valid_users=facts.valid_users(experiment, known),
         diagnostics=facts.diagnostics(known, graded, recommender),
         search=facts.search(test),
@@ -149,53 +147,53 @@ def split_of(corpus: Corpus, experiment: Experiment) -> Split:
     return Split(*corpus.split_users(UNSEEN_SHARE)) if experiment.unseen_users else Split(corpus, corpus)
 
 
-def _place(bench: Bench, graded: Corpus, experiment: Experiment, seed: int) -> Path:
-    return store.path(bench.board, graded.name, experiment.model, key(bench, graded, experiment), seed)
-
-
 def key(bench: Bench, corpus: Corpus, experiment: Experiment) -> str:
-    config = dataclasses.asdict(experiment.config)
-    hashes = (_vectors_sha256(bench, corpus, experiment, field) for field in ("vectors", "collaborative"))
-    return config_key(PROTOCOL, corpus.fingerprint, config, *hashes)
+    """The name of the row of an experiment on a whole corpus; the same on every processor, whose item vectors differ in
+    the last digits. None are made for it."""
+    split = split_of(corpus, experiment)
+    inputs = {field: _recipe(bench, split.known, experiment, field) for field in VECTORS}
+    config, precision = dataclasses.asdict(experiment.config), bench.hardware.precision_class
+    return config_key(PROTOCOL, experiment.model, split.graded.fingerprint, precision, config, inputs)
 
 
 def _kind(experiment: Experiment, field: str) -> str | None:
-    """The item vectors that a config names in its field `vectors` or `collaborative`; None where it has none."""
+    """The item vectors that a config names in one of the fields `VECTORS`; None where it has none."""
     return getattr(experiment.config, field, None)
 
 
-def _vectors_sha256(bench: Bench, corpus: Corpus, experiment: Experiment, field: str) -> str | None:
+def _recipe(bench: Bench, corpus: Corpus, experiment: Experiment, field: str) -> dict[str, Any] | None:
+    """How those item vectors are made."""
     kind = _kind(experiment, field)
-    if kind and kind.startswith(TRAINED):
-        # The values differ from seed to seed; a row's identity is how they are made.
-        recipe = canonical_json(dataclasses.asdict(_recipe(kind, corpus)))
-        return hashlib.sha256(recipe.encode()).hexdigest()
-    return item_vectors(corpus, kind, bench.vectors_path, bench.work / "vectors").sha256 if kind else None
+    if kind is None:
+        return None
+    if kind.startswith(TRAINED):
+        return {"kind": kind, "model": TRAINED, "config": dataclasses.asdict(_trained_config(kind, corpus))}
+    return vectors_recipe(corpus, kind, bench.vectors_path)
 
 
 def with_vectors(bench: Bench, corpus: Corpus, experiment: Experiment, fit: Fit) -> Corpus:
     """The corpus with the item vectors that the experiment's config names."""
-    vectors, collaborative = (_vectors(bench, corpus, experiment, field, fit) for field in ("vectors", "collaborative"))
+    vectors, collaborative = (_vectors(bench, corpus, experiment, field, fit) for field in VECTORS)
     return dataclasses.replace(corpus, vectors=vectors, collaborative=collaborative)
 
 
 def _vectors(bench: Bench, corpus: Corpus, experiment: Experiment, field: str, fit: Fit) -> ItemVectors | None:
-    kind = _kind(experiment, field)
-    if kind is None:
+    kind, made = _kind(experiment, field), _recipe(bench, corpus, experiment, field)
+    if kind is None or made is None:
         return None
     if not kind.startswith(TRAINED):
         return item_vectors(corpus, kind, bench.vectors_path, bench.work / "vectors")
-    recipe = _recipe(kind, corpus)
-    blind = dataclasses.replace(fit, blind=True, watch=lambda stage: fit.watch(f"{field}-{stage}"))
-    recommender = models.load(TRAINED).train(recipe, corpus, blind)
+    config = _trained_config(kind, corpus)
+    blind = dataclasses.replace(fit, blind=True, prefix=f"{field}-")
+    recommender = models.load(TRAINED).train(config, corpus, blind)
     assert isinstance(recommender, HasItemVectors)
-    identity = _vectors_sha256(bench, corpus, experiment, field)
-    assert identity is not None
-    name = f"SASRec, {recipe.width}-d, {recipe.epochs} epochs on the training part alone, under the run's seed"
-    return ItemVectors(recommender.item_vectors().cpu().numpy(), kind, name, identity, stand_in=False)
+    values = recommender.item_vectors().cpu().numpy()
+    name = f"SASRec, {config.width}-d, {config.epochs} epochs on the training part alone, under the run's seed"
+    digest = hashlib.sha256(values.tobytes()).hexdigest()
+    return ItemVectors(values, kind, name, digest, stand_in=False, recipe=made)
 
 
-def _recipe(kind: str, corpus: Corpus) -> Any:
+def _trained_config(kind: str, corpus: Corpus) -> Any:
     """Config of the SASRec whose item vectors `kind` names."""
     width, steps = kind.removeprefix(f"{TRAINED}-"), SMALL_STEPS if small(corpus.name) else STEPS
     config = experiments.complete(TRAINED, corpus.name, [f"width={width}"], tuned=False).config

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.scribe import Scribe
+from leaderboards.record import PROTOCOL
 
 # What needs torch is imported where it is used: the process that talks to wandb does without.
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _start(
     from benchmarks import provenance, run
 
     graded = run.split_of(corpus, experiment).graded
-    key = run.key(bench, graded, experiment)
+    key = run.key(bench, corpus, experiment)
     origin = provenance.of(bench.hardware)
     cell = [graded.name, key, seed, origin.git_commit, origin.git_dirty_sha256, study, trial]
     sweep = {} if study is None else {"study": study, "trial": trial}
@@ -146,11 +147,11 @@ def _start(
         "name": name if study is None else f"{name}-t{trial}",
         "group": study or f"{graded.name}/{key}",
         "job_type": EXPERIMENT if study is None else TRIAL,
-        "tags": _fitting([run.PROTOCOL, graded.name, experiment.model, *([study] if study else [])]),
+        "tags": _fitting([PROTOCOL, graded.name, experiment.model, *([study] if study else [])]),
         "config": {
             **dataclasses.asdict(experiment.config),
             "cell": {
-                "protocol": run.PROTOCOL,
+                "protocol": PROTOCOL,
                 "corpus": graded.name,
                 "fingerprint": graded.fingerprint,
                 "model": experiment.model,

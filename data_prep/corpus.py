@@ -93,8 +93,9 @@ class ItemVectors:
         values: `[I, F]`, row 0 (padding) is zero.
         kind: a `VectorKind` or a `TrainedKind`.
         name: what a reader needs to find the same vectors again (model and revision, file name).
-        sha256: hash of the values.
+        sha256: hash of the values, which processors may compute in other last digits.
         stand_in: the vectors take the place of the papers' text embeddings; rows that use them say so.
+        recipe: how they are made, the same on every processor; part of a row's key.
     """
 
     values: Float32[np.ndarray, "I F"]
@@ -102,6 +103,7 @@ class ItemVectors:
     name: str
     sha256: str
     stand_in: bool
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,10 +42,18 @@ Rows = Float32[np.ndarray, "N F"]
 
 @dataclass(frozen=True)
 class _Encoder:
-    """How sentences become vectors: `identity` names all that the result depends on, besides the sentences."""
+    """How sentences become vectors.
+
+    Attributes:
+        name: for a reader.
+        identity: what the vectors are made by, the same on every machine; with the sentences a row's identity.
+        versions: of the libraries that compute them, in which their last digits may differ.
+        encode: imports those libraries.
+    """
 
     name: str
     identity: dict[str, Any]
+    versions: dict[str, str]
     encode: Callable[[list[str]], Rows]
 
 
@@ -65,29 +74,51 @@ def item_vectors(
         cache: folder where encoded text is kept, by a hash of encoder and sentences.
 
     Returns:
-        Vectors `[I, F]`, row 0 zero, with name and hash.
+        Vectors `[I, F]`, row 0 zero, with name, hash and recipe.
 
     Raises:
         ValueError: unknown kind; a path too many or too few; no item text; a file with other arrays, shapes, types,
             repeated ids or values that are not finite; items without a vector; sentence-transformers not installed.
         FileNotFoundError: the file, the folder or the encoder's weights are not there.
     """
+    _check_kind(kind)
+    if kind == "npz":
+        file, name = (path, path.name) if path else _default_npz(corpus)
+        rows = _read_npz(corpus, file)
+    else:
+        sentences, encoder = _sentences(corpus, kind), _encoder(kind, path)
+        rows = _cached(encoder, sentences, cache / kind)
+        name = f"{encoder.name}, {rows.shape[1]}-d"
+    values = np.concatenate([np.zeros_like(rows[:1]), rows])
+    digest = hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").tobytes()).hexdigest()
+    stand_in = kind != "sentence-t5-base"
+    return ItemVectors(values, kind, name, digest, stand_in, recipe(corpus, kind, path))
+
+
+def recipe(corpus: Corpus, kind: str, path: Path | None = None) -> dict[str, Any]:
+    """How the item vectors of a kind are made, without making them: what a row's key knows of them.
+
+    No value of the vectors is in it, for another processor computes other last digits. Arguments and errors are those
+    of `item_vectors`.
+
+    Returns:
+        For an encoder its identity (name, revision or hash, width), the version of the text's template where the corpus
+        knows it, and the hash of the text of all items; for `npz` the hash of the file.
+    """
+    _check_kind(kind)
+    if kind == "npz":
+        file = path or _default_npz(corpus)[0]
+        return {"kind": kind, "file_sha256": _file_sha256(file)}
+    sentences, encoder = _sentences(corpus, kind), _encoder(kind, path)
+    template = (corpus.card.get("item_text") or {}).get("template")
+    said = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()
+    return {"kind": kind, **encoder.identity, "template": template, "text_sha256": said}
+
+
+def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.0)[0]
         raise ValueError(f"no item vectors {kind!r}; did you mean {near!r}? possible: {', '.join(KINDS)}")
-    if kind == "npz":
-        file, name = (path, path.name) if path else _default_npz(corpus)
-        return _item_vectors(_read_npz(corpus, file), kind, name)
-    sentences = _sentences(corpus, kind)
-    encoder = _encoder(kind, path)
-    rows = _cached(encoder, sentences, cache / kind)
-    return _item_vectors(rows, kind, f"{encoder.name}, {rows.shape[1]}-d")
-
-
-def _item_vectors(rows: Rows, kind: str, name: str) -> ItemVectors:
-    values = np.concatenate([np.zeros_like(rows[:1]), rows])
-    digest = hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").tobytes()).hexdigest()
-    return ItemVectors(values, kind, name, digest, stand_in=kind != "sentence-t5-base")
 
 
 def _sentences(corpus: Corpus, kind: str) -> list[str]:
@@ -110,8 +141,8 @@ def _encoder(kind: str, path: Path | None) -> _Encoder:
 
 
 def _cached(encoder: _Encoder, sentences: list[str], cache: Path) -> Rows:
-    """The encoder's vectors, encoded once for the same encoder and sentences."""
-    said = json.dumps([encoder.identity, sentences], sort_keys=True)
+    """The encoder's vectors, encoded once for the same encoder, versions and sentences."""
+    said = json.dumps([encoder.identity, encoder.versions, sentences], sort_keys=True)
     path = cache / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.sealed"
     try:
         return _unsealed(path)
@@ -134,8 +165,6 @@ def _unsealed(path: Path) -> Rows:
 
 
 def _tfidf_encoder() -> _Encoder:
-    import sklearn
-
     words = {"sublinear_tf": True, "stop_words": "english", "strip_accents": "unicode"}
     svd = {"n_iter": TFIDF_ITERATIONS, "random_state": 0}
 
@@ -161,43 +190,48 @@ def _tfidf_encoder() -> _Encoder:
 
     return _Encoder(
         name="TF-IDF + SVD",
-        identity={"kind": "tfidf", "width": TFIDF_WIDTH, **words, **svd, "scikit-learn": sklearn.__version__},
+        identity={"width": TFIDF_WIDTH, **words, **svd},
+        versions={"scikit-learn": version("scikit-learn")},
         encode=encode,
     )
 
 
 def _t5_encoder() -> _Encoder:
-    sentence_transformers = _sentence_transformers()
+    return _Encoder(
+        name=f"{T5_REPOSITORY}@{T5_REVISION[:7]}",
+        identity={"repository": T5_REPOSITORY, "revision": T5_REVISION},
+        versions={},
+        encode=lambda sentences: _encode(_sentence_transformers(), _t5_folder(), sentences),
+    )
+
+
+def _t5_folder() -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = snapshot_download(T5_REPOSITORY, revision=T5_REVISION, local_files_only=True)
+        return Path(snapshot_download(T5_REPOSITORY, revision=T5_REVISION, local_files_only=True))
     except LocalEntryNotFoundError as error:
         raise FileNotFoundError(
             f"the weights of {T5_REPOSITORY} are not in the local hub cache; expected them after "
             f"`hf download {T5_REPOSITORY} --revision {T5_REVISION}`, or use kind 'tfidf'"
         ) from error
-    return _Encoder(
-        name=f"{T5_REPOSITORY}@{T5_REVISION[:7]}",
-        identity={"kind": "sentence-t5-base", "revision": T5_REVISION, "versions": _versions(sentence_transformers)},
-        encode=lambda sentences: _encode(sentence_transformers, Path(folder), sentences),
-    )
 
 
 def _folder_encoder(folder: Path) -> _Encoder:
     if not (folder / "modules.json").is_file():
         raise FileNotFoundError(f"{folder} has no modules.json; expected a folder with a sentence-transformers model")
-    sentence_transformers = _sentence_transformers()
     digest = _folder_sha256(folder)
     return _Encoder(
         name=f"{folder.resolve().name} (sha256 {digest[:12]})",
-        identity={"kind": "folder", "sha256": digest, "versions": _versions(sentence_transformers)},
-        encode=lambda sentences: _encode(sentence_transformers, folder, sentences),
+        identity={"encoder_sha256": digest},
+        versions={},
+        encode=lambda sentences: _encode(_sentence_transformers(), folder, sentences),
     )
 
 
 def _sentence_transformers() -> Any:
+    """Imported to encode only: vectors that another environment has encoded serve where it is not installed."""
     try:
         return importlib.import_module("sentence_transformers")
     except ModuleNotFoundError as error:
@@ -205,12 +239,6 @@ def _sentence_transformers() -> Any:
             "sentence-transformers is not installed; expected it after `pip install sentence-transformers`, "
             "or use kind 'tfidf'"
         ) from error
-
-
-def _versions(sentence_transformers: Any) -> list[str]:
-    import transformers
-
-    return [sentence_transformers.__version__, transformers.__version__]
 
 
 def _encode(sentence_transformers: Any, folder: Path, sentences: list[str]) -> Rows:
@@ -224,10 +252,13 @@ def _folder_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
     files = [file for ending in ("safetensors", "bin", "json", "txt", "model") for file in folder.rglob(f"*.{ending}")]
     for file in sorted(files):
-        with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
+        digest.update(f"{file.relative_to(folder).as_posix()} {_file_sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def _file_sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _default_npz(corpus: Corpus) -> tuple[Path, str]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from leaderboards import board, page, paper, tables, verdicts
+from leaderboards.record import BOARD
 from leaderboards.rows import rows_of
 from leaderboards.store import read_board, write_text
 from leaderboards.verify import verify
@@ -46,12 +47,24 @@ def latex(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Prints what is wrong with a board, or that nothing is."""
-    problems, records = verify(options.board, options.row, options.base)
-    for problem in problems:
-        print(f"wrong: {problem}")
-    print(f"{records} records checked in {options.board}: " + (f"{len(problems)} problems" if problems else "all true"))
-    return 1 if problems else 0
+    """Prints what is wrong with boards, or that nothing is."""
+    wrong = 0
+    for folder in [options.board] if options.board else _boards(options.row):
+        problems, records = verify(folder, options.row, options.base)
+        for problem in problems:
+            print(f"wrong: {problem}")
+        print(f"{records} records checked in {folder}: " + (f"{len(problems)} problems" if problems else "all true"))
+        wrong += len(problems)
+    return 1 if wrong else 0
+
+
+def _boards(row: str | None) -> list[Path]:
+    """The project's boards that have evidence; of them those with a record whose path holds `row`."""
+    files = [*BOARD.parent.glob("v*/*/*/*/seed-*.json"), *([] if row else BOARD.parent.glob("v*/*/codes/*.json"))]
+    every = sorted({BOARD.parent / file.parts[1] for file in files if (row or "") in str(file)})
+    if not every:
+        raise FileNotFoundError(f"no record in {BOARD.parent}" + (f" whose path holds {row!r}" if row else ""))
+    return every
 
 
 def _corpora(options: argparse.Namespace) -> list[str]:
@@ -74,8 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     checks.set_defaults(call=check)
     checks.add_argument("--row", help="records whose path holds this: a corpus, model, key or seed-<n> (default: all)")
     checks.add_argument("--base", help="git revision: evidence of a released board must stand as it was there")
-    for command in (renders, prints, checks):
-        command.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of the records")
+    for command in (renders, prints):
+        command.add_argument("--board", type=Path, default=BOARD, help=f"folder of the records (default: {BOARD})")
+    checks.add_argument("--board", type=Path, help="folder of the records (default: the board of every protocol)")
     return parser
 
 

@@ -17,15 +17,17 @@ from leaderboards.statistics import SEEDS_FOR_NOISE, interval
 from leaderboards.store import Run
 
 SHOWN = {"recall@5": "Recall@5", "ndcg@5": "NDCG@5", "recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
+SHOWN_UNSEEN = {"recall@10_unseen": "Recall@10 unseen", "ndcg@10_unseen": "NDCG@10 unseen"}
+EVERY_SHOWN = SHOWN | SHOWN_UNSEEN
 SIGNIFICANT = 0.05
 
 CEILING, RANKED, APART = "ceiling", "ranked", "not comparable"
 
 # Columns that a terminal has no room for.
-BOARD_ONLY = ("Interval", "Expansions", "Beam 20", "Vectors")
-RIGHT = (*SHOWN.values(), "Interval", "Seeds", "Seconds", "Certified", "Expansions", "Beam 20")
+BOARD_ONLY = (*SHOWN_UNSEEN.values(), "Interval", "Expansions", "Beam 20", "Vectors")
+RIGHT = (*EVERY_SHOWN.values(), "Interval", "Seeds", "Seconds", "Certified", "Expansions", "Beam 20")
 
-SORTED_BY = {title: name for name, title in SHOWN.items()} | {
+SORTED_BY = {title: name for name, title in EVERY_SHOWN.items()} | {
     "Interval": "ndcg@10_low",
     "Seeds": "seeds",
     "Seconds": "seconds",
@@ -36,7 +38,8 @@ SORTED_BY = {title: name for name, title in SHOWN.items()} | {
 
 HEADER = "<!-- Rendered from the records by `make board`. Do not edit: the next rendering replaces it. -->"
 LEGEND = (
-    f"Means over seeds, ± the standard deviation from {SEEDS_FOR_NOISE} seeds on, sorted by NDCG@10. Interval: 95%, of "
+    f"Means over seeds, ± the standard deviation from {SEEDS_FOR_NOISE} seeds on, sorted by NDCG@10. Unseen: by the "
+    "rank among the items that are not in the user's history; papers differ in which rank they take. Interval: 95%, of "
     f"NDCG@10, two-level bootstrap over users and seeds; below {SEEDS_FOR_NOISE} seeds over users alone. Seconds: "
     "training and ranking of the test users, mean per seed. Certified: share of users whose list provably equals the "
     "full ranking. Expansions: prefixes that the exact search expanded per user. Beam 20: NDCG@10 of the same weights "
@@ -64,7 +67,8 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
     Returns:
         Columns `standing` (ceiling, ranked, not comparable), `experiment`, `model`, `key`, `protocol`, `fingerprint`;
         `recall@5`, `ndcg@5`,
-        `recall@10`, `ndcg@10`, each followed by `<name>_std` (NaN below 3 seeds); `ndcg@10_low`, `ndcg@10_high` (95%);
+        `recall@10`, `ndcg@10`, `recall@10_unseen`, `ndcg@10_unseen` (not under protocol v1), each followed by
+        `<name>_std` (NaN below 3 seeds); `ndcg@10_low`, `ndcg@10_high` (95%);
         `seeds`; `seconds` (training and test, mean per seed); `certified_share` (0..1); `expansions` and
         `beam20_gap` (NaN without codes); `vectors`; `notes` (a list).
 
@@ -74,7 +78,9 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
     ceiling = latest_of(runs).corpus.ceiling if runs else None
     lines = [_line(row) for row in rows_of(runs)]
     first = [_ceiling_line(ceiling)] if ceiling else []
-    return pd.DataFrame(first + lines, columns=list(lines[0])).astype({"seeds": "Int64"})
+    frame = pd.DataFrame(first + lines, columns=list(lines[0])).astype({"seeds": "Int64"})
+    unknown = [name for name in SHOWN_UNSEEN if frame[name].isna().all()]
+    return frame.drop(columns=[column for name in unknown for column in (name, f"{name}_std")])
 
 
 def console(frame: pd.DataFrame) -> str:
@@ -170,7 +176,7 @@ def _ceiling_line(ceiling: dict[str, float]) -> dict[str, Any]:
 
 def _line(row: Row) -> dict[str, Any]:
     records = [run.record for run in row.runs]
-    values = {name: np.array([record.test[name] for record in records]) for name in SHOWN}
+    values = {name: np.array([record.test.get(name, np.nan) for record in records]) for name in EVERY_SHOWN}
     bounds = interval(row.gains)
     line: dict[str, Any] = {"standing": RANKED if row.ranked else APART}
     line |= {name: getattr(row.record, name) for name in ("experiment", "model", "key", "protocol")}
@@ -239,7 +245,7 @@ def _texts(row: dict[Hashable, Any]) -> dict[str, str]:
     return {
         "Experiment": titled(row["experiment"], row["notes"]),
         "Key": row["key"],
-        **{title: _mean(row[name], row[f"{name}_std"]) for name, title in SHOWN.items()},
+        **{title: _mean(row[name], row[f"{name}_std"]) for name, title in EVERY_SHOWN.items() if name in row},
         "Interval": f"{row['ndcg@10_low']:.4f}-{row['ndcg@10_high']:.4f}" if measured else "",
         "Seeds": str(row["seeds"]) if measured else "",
         "Seconds": _amount(row["seconds"]),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -22,23 +23,32 @@ from pydantic import (
     model_validator,
 )
 
-from leaderboards.metrics import NAMES
+from leaderboards.metrics import NAMES, UNSEEN_NAMES
+
+# The rules that runs are graded by now, and the folder of their board in the project.
+PROTOCOL = "v2"
+BOARD = Path("leaderboards") / PROTOCOL
 
 KEY_LENGTH = 12
 # How the note of a row begins whose config a sweep has found.
 TUNED = "tuned with"
-# Per user: rank of the test and of the validation target (1..50, 0 beyond), how often the test target occurs in
-# training, length of the test history, and whether some user's training part goes from its last item to the target.
+# Per user: rank of the test and of the validation target (1..50, 0 beyond), both again among the items that are not in
+# the history (1..10, 0 beyond), how often the test target occurs in training, length of the test history, and whether
+# some user's training part goes from its last item to the target.
 RANKS_SCHEMA = pa.schema(
     [
         pa.field("user", pa.int32(), nullable=False),
         pa.field("rank", pa.uint8(), nullable=False),
         pa.field("valid_rank", pa.uint8(), nullable=False),
+        pa.field("rank_unseen", pa.uint8(), nullable=False),
+        pa.field("valid_rank_unseen", pa.uint8(), nullable=False),
         pa.field("target_count", pa.int32(), nullable=False),
         pa.field("history_length", pa.int32(), nullable=False),
         pa.field("transition_seen", pa.bool_(), nullable=False),
     ]
 )
+# Protocol v1 ranked among all items alone.
+RANKS_SCHEMA_V1 = pa.schema([field for field in RANKS_SCHEMA if not field.name.endswith("_unseen")])
 
 
 def canonical_json(value: object) -> str:
@@ -48,26 +58,51 @@ def canonical_json(value: object) -> str:
 
 def config_key(
     protocol: str,
+    model: str,
     corpus_fingerprint: str,
+    precision: str,
     config: dict[str, Any],
-    vectors_sha256: str | None,
-    collaborative_sha256: str | None = None,
+    inputs: Mapping[str, Any],
 ) -> str:
-    """Name of a configuration: 12 hex digits of the SHA-256 of all that decides a run's numbers, but for its seed.
+    """Name of a configuration: 12 hex digits of the SHA-256 of all that decides a run's numbers, but for its seed and
+    the last digits that processors differ in.
 
     Args:
-        protocol: version of the rules, `v1`.
+        protocol: version of the rules, `v2`.
+        model: module name in `models/`.
         corpus_fingerprint: content hash of the corpus.
+        precision: class of the number format of training, `32` or `bf16`.
         config: the complete config, defaults included, so that a changed default is a changed key.
-        vectors_sha256: hash of the item vectors, None where the model uses none.
-        collaborative_sha256: likewise of those it uses beside them.
+        inputs: what the model was given beside the corpus, `vectors`, `collaborative`, `codes`: how each was made,
+            never a hash of values that another processor computes in other last digits; None where there is none.
 
     Raises:
         ValueError: the config holds NaN or an infinity.
         TypeError: the config holds what JSON cannot express.
     """
-    content = [protocol, corpus_fingerprint, config, vectors_sha256]
-    content += [collaborative_sha256] if collaborative_sha256 else []
+    content = {
+        "protocol": protocol,
+        "model": model,
+        "corpus": corpus_fingerprint,
+        "precision": precision,
+        "config": config,
+        "inputs": {name: made for name, made in inputs.items() if made is not None},
+    }
+    return _short_hash(content)
+
+
+def config_key_v1(
+    corpus_fingerprint: str,
+    config: dict[str, Any],
+    vectors_sha256: str | None,
+    collaborative_sha256: str | None = None,
+) -> str:
+    """The key under protocol v1, which knew item vectors by the hash of their values, and no model or precision."""
+    content = ["v1", corpus_fingerprint, config, vectors_sha256]
+    return _short_hash(content + ([collaborative_sha256] if collaborative_sha256 else []))
+
+
+def _short_hash(content: object) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:KEY_LENGTH]
 
 
@@ -75,16 +110,10 @@ def _plain_json(value: object) -> object:
     return json.loads(canonical_json(value))
 
 
-def _all_named(values: dict[str, float]) -> dict[str, float]:
-    if set(values) != set(NAMES):
-        raise ValueError(f"metrics are {sorted(values)}; expected {sorted(NAMES)}")
-    return values
-
-
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Metrics = Annotated[dict[str, Share], AfterValidator(_all_named)]
+Metrics = dict[str, Share]
 Json = Annotated[dict[str, JsonValue], BeforeValidator(_plain_json)]
 
 
@@ -111,15 +140,29 @@ class CorpusInfo(Section):
 
 
 class VectorsInfo(Section):
-    """Which item vectors the model was given; `stand_in`: they take the place of the papers' text embeddings."""
+    """Which item vectors the model was given.
+
+    Attributes:
+        sha256: hash of their values, which processors may compute in other last digits; under v1 part of the key.
+        stand_in: they take the place of the papers' text embeddings.
+        recipe: how they are made, part of the key; None under protocol v1.
+    """
 
     kind: str
     name: str
     sha256: Sha256
     stand_in: bool
+    recipe: Json | None = None
 
     def __str__(self) -> str:
         return f"{self.kind} (stand-in)" if self.stand_in else self.kind
+
+
+class CodesInfo(Section):
+    """The item codes that the model was given instead of training a tokenizer; `sha256`: of their file."""
+
+    name: str
+    sha256: Sha256
 
 
 class Search(Section):
@@ -191,13 +234,16 @@ class Record(Section):
     """One run: one configuration under one seed.
 
     Attributes:
-        protocol: version of the rules it was graded by, `v1`.
+        schema_version: 1 of records under protocol v1, 2 since.
+        protocol: version of the rules it was graded by, `v2`.
         model: module name in `models/`.
         experiment: name of the experiment, the row's title.
         key: `config_key` of the content; a record whose key does not fit its content is refused.
+        precision: class of the number format of training, `32` or `bf16`; None under protocol v1.
         config: every field of the model's config.
         vectors: the item vectors it was given.
         collaborative: those it was given beside them, trained on the training part (LETTER).
+        codes: the item codes it was given, in place of a tokenizer's.
         notes: stand-ins and reconstructions a reader of the row must know of.
         valid: metrics of the chosen epoch on the validation items of all users.
         test: metrics on the test items of all users, graded once.
@@ -207,16 +253,18 @@ class Record(Section):
         ranks_sha256: `content_sha256` of the per-user ranks beside the record.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     protocol: Name
     corpus: CorpusInfo
     model: Name
     experiment: str
     seed: NonNegativeInt
     key: str
+    precision: Literal["32", "bf16"] | None = None
     config: Json
     vectors: VectorsInfo | None
     collaborative: VectorsInfo | None = None
+    codes: CodesInfo | None = None
     notes: list[str]
     valid: Metrics
     test: Metrics
@@ -228,13 +276,41 @@ class Record(Section):
     provenance: Provenance
     ranks_sha256: Sha256
 
+    @property
+    def ranks_schema(self) -> pa.Schema:
+        """Columns of its ranks."""
+        return RANKS_SCHEMA_V1 if self.schema_version == 1 else RANKS_SCHEMA
+
+    @model_validator(mode="after")
+    def _schema_fits(self) -> Record:
+        if (self.schema_version == 1) != (self.protocol == "v1"):
+            raise ValueError(f"schema version {self.schema_version} is not that of protocol {self.protocol}")
+        expected = {*NAMES, *(UNSEEN_NAMES if self.schema_version > 1 else ())}
+        for part in (self.valid, self.test):
+            if set(part) != expected:
+                raise ValueError(f"metrics are {sorted(part)}; expected {sorted(expected)}")
+        names = [stage.name for stage in self.cost.stages]
+        if self.schema_version > 1 and len(set(names)) < len(names):
+            raise ValueError(f"stages are {', '.join(names)}; expected each name once")
+        return self
+
     @model_validator(mode="after")
     def _key_fits(self) -> Record:
-        hashes = (info.sha256 if info else None for info in (self.vectors, self.collaborative))
-        expected = config_key(self.protocol, self.corpus.fingerprint, self.config, *hashes)
+        expected = self._expected_key()
         if self.key != expected:
-            raise ValueError(f"key is {self.key!r}, but protocol, corpus, config and vectors give {expected!r}")
+            raise ValueError(f"key is {self.key!r}, but what it is the hash of gives {expected!r}")
         return self
+
+    def _expected_key(self) -> str:
+        given = {"vectors": self.vectors, "collaborative": self.collaborative}
+        if self.schema_version == 1:
+            hashes = (info.sha256 if info else None for info in given.values())
+            return config_key_v1(self.corpus.fingerprint, self.config, *hashes)
+        if self.precision is None or any(info and info.recipe is None for info in given.values()):
+            raise ValueError("precision, or the recipe of its vectors, is missing; both are part of the key")
+        inputs = {name: info.recipe if info else None for name, info in given.items()}
+        inputs["codes"] = {"sha256": self.codes.sha256} if self.codes else None
+        return config_key(self.protocol, self.model, self.corpus.fingerprint, self.precision, self.config, inputs)
 
     def result(self) -> dict[str, Any]:
         """What must come out again when the run is repeated: all but its cost and its provenance."""

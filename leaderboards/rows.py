@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from leaderboards.metrics import per_user
+from leaderboards.metrics import UNSEEN, per_user
 from leaderboards.record import TUNED, Record
 from leaderboards.statistics import Comparison, Values, compare, holm
 from leaderboards.store import Run
@@ -49,8 +49,13 @@ class Row:
         """`[S, U]` NDCG@10, by which boards are ranked and rows compared."""
         return self.values(RANKED_BY)
 
-    def values(self, metric: str, column: str = "rank") -> Values:
-        """`[S, U]` a metric of each user under each seed."""
+    def values(self, metric: str) -> Values:
+        """`[S, U]` a metric of each user under each seed.
+
+        Raises:
+            KeyError: of ranks among unseen items, which protocol v1 has not.
+        """
+        column = f"rank{UNSEEN}" if metric.endswith(UNSEEN) else "rank"
         return np.stack([per_user(metric, run.ranks[column].to_numpy()) for run in self.runs])
 
 

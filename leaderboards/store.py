@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from leaderboards.metrics import metrics
-from leaderboards.record import RANKS_SCHEMA, Record, Section
+from leaderboards.metrics import UNSEEN, metrics
+from leaderboards.record import Record, Section
 
 
 class Run(NamedTuple):
-    """A record with its per-user ranks: `RANKS_SCHEMA`, user `u` in row `u`."""
+    """A record with its per-user ranks: the columns of `record.ranks_schema`, user `u` in row `u`."""
 
     record: Record
     ranks: pa.Table
@@ -36,7 +36,7 @@ def path(board: Path, corpus: str, model: str, key: str, seed: int) -> Path:
 def content_sha256(ranks: pa.Table) -> str:
     """Hash of the ranks' values, the same whichever library version wrote the file."""
     digest = hashlib.sha256()
-    for name in RANKS_SCHEMA.names:
+    for name in ranks.column_names:
         values = ranks[name].to_numpy()
         digest.update(name.encode() + values.astype(values.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()
@@ -97,9 +97,9 @@ def write(board: Path, record: Record, ranks: pa.Table) -> Path:
     """Store a run, the ranks first, so that no record lies there without them; a repeated run changes nothing.
 
     Args:
-        board: folder of the board, e.g. `leaderboards/v1`.
+        board: folder of the board, e.g. `leaderboards/v2`.
         record: of one run.
-        ranks: `RANKS_SCHEMA`, one row per user of the corpus.
+        ranks: as the record's `ranks_schema` has them, one row per user of the corpus.
 
     Returns:
         Where the record lies.
@@ -167,10 +167,9 @@ def check(run: Run, target: Path) -> None:
         ValueError: columns, users, hash or metrics differ; the message names `target`, the record's path.
     """
     record, ranks = run
-    if not ranks.schema.equals(RANKS_SCHEMA):
-        raise ValueError(
-            f"ranks of {target} have the columns {_columns(ranks.schema)}; expected {_columns(RANKS_SCHEMA)}"
-        )
+    if not ranks.schema.equals(record.ranks_schema):
+        expected = _columns(record.ranks_schema)
+        raise ValueError(f"ranks of {target} have the columns {_columns(ranks.schema)}; expected {expected}")
     if not np.array_equal(ranks["user"].to_numpy(), np.arange(record.corpus.users)):
         raise ValueError(f"ranks of {target} are not those of users 0..{record.corpus.users - 1} in order")
     if content_sha256(ranks) != record.ranks_sha256:
@@ -178,9 +177,13 @@ def check(run: Run, target: Path) -> None:
             f"ranks of {target} have the hash {content_sha256(ranks)}; its record says {record.ranks_sha256}"
         )
     for part, column, stated in (("test", "rank", record.test), ("valid", "valid_rank", record.valid)):
-        differences = list(_differences(stated, metrics(ranks[column].to_numpy()), part))
+        every = ranks[column].to_numpy()
+        unseen = ranks[f"{column}{UNSEEN}"].to_numpy() if f"{column}{UNSEEN}" in ranks.column_names else None
+        differences = list(_differences(stated, metrics(every, unseen), part))
         if differences:
             raise ValueError(f"metrics of {target} are not those of its ranks: {'; '.join(differences[:4])}")
+        if unseen is not None and ((unseen > every) & (every > 0)).any():
+            raise ValueError(f"ranks of {target}: a target has a lower place among unseen items than among all, {part}")
 
 
 def read_run(board: Path, target: Path) -> Run:
@@ -212,7 +215,7 @@ def _write_parquet(ranks: pa.Table, target: Path) -> None:
         target,
         compression="zstd",
         compression_level=19,
-        use_dictionary=["rank", "valid_rank", "target_count", "history_length"],
+        use_dictionary=[name for name in ranks.column_names if name not in ("user", "transition_seen")],
         column_encoding={"user": "DELTA_BINARY_PACKED"},
         write_statistics=False,
     )

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from leaderboards import codes, history, ledger, tables
-from leaderboards.metrics import CUTOFFS
+from leaderboards.metrics import CUTOFFS, UNSEEN
 from leaderboards.record import RANKS_SCHEMA, Record
 from leaderboards.store import Run, read_run
 
 # Columns of a rank file that tell of users and targets, not of a model.
-FACTS = [name for name in RANKS_SCHEMA.names if name not in ("rank", "valid_rank")]
+FACTS = [name for name in RANKS_SCHEMA.names if "rank" not in name]
 
 
 def verify(board: Path, row: str | None = None, base: str | None = None) -> tuple[list[str], int]:
@@ -59,15 +59,15 @@ def _of_record(record: Record) -> Iterator[str]:
 
 def _out_of_order(values: dict[str, float]) -> Iterator[str]:
     """NDCG is at most Recall, and neither falls as the list grows."""
-    for name in ("recall", "ndcg"):
-        known = [(k, values[f"{name}@{k}"]) for k in CUTOFFS if f"{name}@{k}" in values]
+    for name, of in itertools.product(("recall", "ndcg"), ("", UNSEEN)):
+        known = [(k, values[f"{name}@{k}{of}"]) for k in CUTOFFS if f"{name}@{k}{of}" in values]
         for (k, value), (wider, more) in itertools.pairwise(known):
             if value > more:
-                yield f"{name}@{k} is {value}, above {name}@{wider}, {more}"
-    for k in CUTOFFS:
-        recall, ndcg = values.get(f"recall@{k}"), values.get(f"ndcg@{k}")
+                yield f"{name}@{k}{of} is {value}, above {name}@{wider}{of}, {more}"
+    for k, of in itertools.product(CUTOFFS, ("", UNSEEN)):
+        recall, ndcg = values.get(f"recall@{k}{of}"), values.get(f"ndcg@{k}{of}")
         if recall is not None and ndcg is not None and ndcg > recall:
-            yield f"ndcg@{k} is {ndcg}, above recall@{k}, {recall}"
+            yield f"ndcg@{k}{of} is {ndcg}, above recall@{k}{of}, {recall}"
 
 
 def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.options import add_tracking, add_training, positive
+from leaderboards.record import BOARD
 
 if TYPE_CHECKING:
     from benchmarks.sweeps.ledger import Ledger
@@ -87,7 +88,7 @@ def add(commands: Any) -> None:
     search.add_argument("--heartbeat", type=positive, default=30, help="seconds between signs of life on PostgreSQL")
     search.add_argument("--storage", metavar="URL", help="postgresql://user@host/database (default: a file in --work)")
     search.add_argument("--cluster", metavar="ADDRESS", help="work on --jobs trials at a time on Ray; needs --storage")
-    search.add_argument("--board", type=Path, default=Path("leaderboards/v1"), help="folder of ledger and page")
+    search.add_argument("--board", type=Path, default=BOARD, help="folder of ledger and page")
     search.add_argument("--best", type=Path, help="folder of winners (default: benchmarks/best)")
     hand = commands.add_parser("sweep-worker", help="work on the trials of a study on PostgreSQL")
     hand.set_defaults(call=sweep_worker, interrupted="; another worker takes its trial")

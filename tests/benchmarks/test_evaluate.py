@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import evaluate
-from benchmarks.evaluate import Grader, check, target_ranks
+from benchmarks.evaluate import Grader, check, target_ranks, target_ranks_among_unseen
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from models.api import Ranking, Recommender
@@ -63,6 +63,40 @@ def test_a_place_without_an_item_is_a_miss_and_keeps_its_rank() -> None:
     items = torch.tensor([[0, 0, 7, 0]])
     assert target_ranks(items, torch.tensor([7])).tolist() == [3]
     assert target_ranks(items, torch.tensor([1])).tolist() == [0]
+
+
+def test_ranks_among_unseen_items_by_hand() -> None:
+    items = torch.tensor([[4, 2, 9, 5], [4, 2, 9, 5], [4, 2, 9, 5], [4, 0, 0, 0]])
+    history = torch.tensor([[4, 9, 0], [2, 1, 0], [5, 0, 0], [7, 0, 0]])
+    # Behind 2 alone; behind 4 and 9; in the history; not on the list.
+    assert target_ranks_among_unseen(items, history, torch.tensor([5, 5, 5, 9]), 9).tolist() == [2, 3, 0, 0]
+    long = torch.arange(1, 13)[None]
+    assert target_ranks_among_unseen(long, torch.tensor([[1]]), torch.tensor([11]), 12).tolist() == [10]
+    assert target_ranks_among_unseen(long, torch.tensor([[20]]), torch.tensor([11]), 20).tolist() == [0]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 256])
+def test_lists_are_long_enough_for_ten_unseen_items(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    """The model ranks the history first: the target is behind all of it, beyond what a list of 50 shows."""
+    monkeypatch.setattr(evaluate, "BATCH", batch)
+    lengths, distances = [56, 4, 59, 20, 52], [2, 10, 1, 3, 12]
+    fake = Following()
+    fake.history_length = 3
+
+    def history_first(history: Tensor, k: int) -> Ranking:
+        # Users buy consecutive items, so what was bought before the last one is found from it.
+        last = history.gather(1, (history > 0).sum(1, keepdim=True) - 1)
+        return ranking((last - 1 - torch.arange(k)).remainder(ITEMS).add(1).tolist())
+
+    fake.rank = history_first  # type: ignore[method-assign]
+    graded = Grader(shop(distances, lengths), "test", unseen=True)(fake)
+    assert graded.unseen_ranks is not None
+    # From the last item backwards come the history, then what is left of the catalogue, with the target, unless it is
+    # in the history, as the last user's is.
+    left = [ITEMS - (length - 1) for length in lengths]
+    expected = [room - distance + 1 for room, distance in zip(left, distances, strict=True)]
+    assert graded.unseen_ranks.tolist() == [place if 0 < place <= 10 else 0 for place in expected]
+    assert Grader(shop(distances, lengths), "test")(fake).unseen_ranks is None
 
 
 @pytest.mark.parametrize("batch", [1, 2, 256])

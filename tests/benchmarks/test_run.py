@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +19,12 @@ from benchmarks import fit
 from benchmarks import run as run_module
 from benchmarks.experiments import complete
 from benchmarks.fit import Fit
-from benchmarks.run import Bench, board_name, run, target, with_vectors
+from benchmarks.run import Bench, board_name, key, run, target, with_vectors
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
 from leaderboards import store
 from leaderboards.metrics import metrics
-from leaderboards.record import Record, config_key
+from leaderboards.record import PROTOCOL, Record, config_key
 from leaderboards.store import Run, read_board
 from models import tiger
 from models.api import Ranking
@@ -100,6 +103,8 @@ def test_the_columns_of_a_record_by_hand(tmp_path: Path) -> None:
     assert columns["user"] == [0, 1, 2]
     assert columns["rank"] == [5, 2, 5]
     assert columns["valid_rank"] == [4, 1, 3]
+    # What is not in a history comes next in this order; all three targets, and validation's, are the first such.
+    assert columns["rank_unseen"] == columns["valid_rank_unseen"] == [1, 1, 1]
     assert columns["target_count"] == [1, 2, 1]
     assert columns["history_length"] == [4, 4, 5]
     # 4 -> 5 opens the second user's training part, 2 -> 1 the third's; 3 -> 5 is only there the other way round.
@@ -112,7 +117,7 @@ def test_the_columns_of_a_record_by_hand(tmp_path: Path) -> None:
 
 def test_a_row_without_training(ran: Callable[..., Run], corpus: Corpus) -> None:
     record = ran("popularity").record
-    assert (record.model, record.experiment, record.seed, record.protocol) == ("popularity", "popularity", 0, "v1")
+    assert (record.model, record.experiment, record.seed, record.protocol) == ("popularity", "popularity", 0, "v2")
     assert record.corpus.fingerprint == corpus.fingerprint
     assert (record.corpus.users, record.corpus.items, record.corpus.interactions) == (60, 40, len(corpus.flat))
     assert (record.corpus.source, record.corpus.ceiling) == ("local: sequences", None)
@@ -120,7 +125,7 @@ def test_a_row_without_training(ran: Callable[..., Run], corpus: Corpus) -> None
     assert (record.cost.stages, record.cost.train_seconds, record.cost.parameters) == ([], 0, 0)
     assert record.search.certified_share == 1
     assert record.valid_users == 60
-    assert record.key == config_key("v1", corpus.fingerprint, {}, None)
+    assert record.key == config_key(PROTOCOL, "popularity", corpus.fingerprint, "32", {}, {})
 
 
 @pytest.mark.parametrize(("name", "settings"), [("popularity", ()), ("sasrec", SASREC), ("tiger", TIGER)])
@@ -128,8 +133,10 @@ def test_metrics_are_those_of_the_stored_ranks(
     ran: Callable[..., Run], name: str, settings: tuple[str, ...], corpus: Corpus
 ) -> None:
     record, ranks = ran(name, *settings)
-    assert record.test == pytest.approx(metrics(ranks["rank"].to_numpy()))
-    assert record.valid == pytest.approx(metrics(ranks["valid_rank"].to_numpy()))
+    assert record.test == pytest.approx(metrics(ranks["rank"].to_numpy(), ranks["rank_unseen"].to_numpy()))
+    assert record.valid == pytest.approx(
+        metrics(*(ranks[name].to_numpy() for name in ("valid_rank", "valid_rank_unseen")))
+    )
     lengths = np.diff(corpus.offsets)
     assert ranks["history_length"].to_pylist() == (lengths - 1).tolist()
     assert ranks["target_count"].to_pylist() == corpus.training_counts()[corpus.flat[corpus.offsets[1:] - 1]].tolist()
@@ -228,7 +235,7 @@ def test_certified_and_duplicates_are_what_the_model_says(
 def test_tiger_sas_is_given_the_vectors_of_a_sasrec(ran: Callable[..., Run], corpus: Corpus) -> None:
     record = ran("tiger-sas", *TIGER_SAS).record
     assert (record.model, record.experiment) == ("tiger", "tiger-sas")
-    assert [stage.name for stage in record.cost.stages] == ["recommender", "tokenizer", "recommender"]
+    assert [stage.name for stage in record.cost.stages] == ["vectors-recommender", "tokenizer", "recommender"]
     assert record.cost.stages[0].epochs == 3
     assert record.vectors is not None
     assert (record.vectors.kind, record.vectors.stand_in) == ("sasrec-128", False)
@@ -246,10 +253,55 @@ def test_letter_is_given_vectors_of_both_kinds(ran: Callable[..., Run], corpus: 
     assert (record.collaborative.kind, record.collaborative.stand_in) == ("sasrec-32", False)
     assert record.collaborative.name.startswith("SASRec, 32-d, 3 epochs")
     assert record.vectors.sha256 == item_vectors(corpus, "tfidf", cache=bench.work / "vectors").sha256
-    hashes = (record.vectors.sha256, record.collaborative.sha256)
-    assert record.key == config_key("v1", corpus.fingerprint, record.config, *hashes)
-    assert record.key != config_key("v1", corpus.fingerprint, record.config, hashes[0])
-    assert [stage.name for stage in record.cost.stages] == ["recommender", "tokenizer", "recommender"]
+    inputs = {"vectors": record.vectors.recipe, "collaborative": record.collaborative.recipe}
+    assert record.key == config_key(PROTOCOL, "letter", corpus.fingerprint, "32", record.config, inputs)
+    names = [stage.name for stage in record.cost.stages]
+    assert names == ["collaborative-recommender", "tokenizer", "recommender"]
+
+
+def test_a_key_needs_no_vectors_and_no_processor(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = complete("letter", corpus.name, LETTER)
+    here = key(Bench(tmp_path, tmp_path), corpus, experiment)
+
+    def refused(*arguments: Any) -> Any:
+        raise AssertionError("a key made item vectors")
+
+    monkeypatch.setattr(run_module, "item_vectors", refused)
+    assert key(Bench(tmp_path, tmp_path), corpus, experiment) == here
+    other = replace(corpus, item_text=[*list(corpus.item_text or ())[:-1], "another sentence"])
+    monkeypatch.setattr(type(corpus), "fingerprint", corpus.fingerprint)
+    assert key(Bench(tmp_path, tmp_path), other, experiment) != here
+
+
+KEY_SCRIPT = """
+import sys
+from pathlib import Path
+from benchmarks.experiments import complete
+from benchmarks.run import Bench, key
+from tests.conftest import tiny
+corpus, folder = tiny(), Path(sys.argv[1])
+print(*[key(Bench(folder, folder), corpus, complete(name, corpus.name)) for name in ("tiger", "letter", "decor")])
+"""
+
+
+def test_a_key_is_the_same_under_two_kernels_of_linear_algebra(tmp_path: Path) -> None:
+    kernels = [
+        {"OPENBLAS_CORETYPE": "Prescott", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+        {"OPENBLAS_CORETYPE": "Haswell", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    ]
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", KEY_SCRIPT, str(tmp_path / str(number))],
+            env=os.environ | kernel | {"PYTHONPATH": str(Path.cwd())},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for number, kernel in enumerate(kernels)
+    ]
+    assert said[0] == said[1]
 
 
 def test_equal_kinds_under_one_seed_are_trained_once(corpus: Corpus, tmp_path: Path) -> None:

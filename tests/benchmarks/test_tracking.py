@@ -189,7 +189,7 @@ def test_a_run_says_what_it_is(followed: Followed, corpus: Corpus) -> None:
     assert read.run["display_name"] == f"letter-{key}-s0"
     assert read.run["run_group"] == f"all_beauty/{key}"
     assert (read.run["job_type"], read.run["project"]) == ("experiment", "grbench")
-    assert read.state["tags"] == ["v1", "all_beauty", "letter", "stand-in"]
+    assert read.state["tags"] == ["v2", "all_beauty", "letter", "stand-in"]
     config = read.run["config"]["update"]
     about, origin = config.pop("cell"), config.pop("provenance")
     config.pop("_wandb")
@@ -205,7 +205,7 @@ def test_a_run_says_what_it_is(followed: Followed, corpus: Corpus) -> None:
 
 
 def test_a_reconstruction_is_a_tag(followed: Followed) -> None:
-    assert followed("pit-coevolving")[0].state["tags"] == ["v1", "all_beauty", "pit", "stand-in", "reconstruction"]
+    assert followed("pit-coevolving")[0].state["tags"] == ["v2", "all_beauty", "pit", "stand-in", "reconstruction"]
 
 
 def test_record_ranks_and_code_card_are_an_artifact(followed: Followed) -> None:

@@ -19,7 +19,7 @@ import pytest
 import data_prep
 from data_prep import embed, planted
 from data_prep.corpus import Corpus
-from data_prep.embed import item_vectors
+from data_prep.embed import item_vectors, recipe
 
 DATA = os.environ.get("GRBENCH_DATA")
 SENTENCES = ["red wool socks", "blue wool socks", "steel garden rake", "garden rake"]
@@ -159,16 +159,44 @@ def test_cache_hit_and_miss(corpus: Corpus, folder: Path, encoders: Encoders, tm
     assert np.array_equal(load(corpus), first)
     assert len(encoders.loaded) == 1
 
-    # Another sentence, other weights, other pooling, another version: each is encoded anew.
+    # Another sentence, other weights, other pooling: each is encoded anew.
     load(corpus_of([*SENTENCES[:3], "iron rake"]))
     (folder / "model.safetensors").write_bytes(b"other weights")
     load(corpus)
     (folder / "1_Pooling/config.json").write_text('{"pooling_mode_cls_token": true}')
     load(corpus)
-    encoders.__version__ = "5.1"
-    load(corpus)
-    assert len(encoders.loaded) == 5
-    assert len(list((tmp_path / "vectors").rglob("*"))) == 1 + 5
+    assert len(encoders.loaded) == 4
+    assert len(list((tmp_path / "vectors").rglob("*"))) == 1 + 4
+
+
+def test_what_another_environment_has_encoded_needs_no_encoder(
+    corpus: Corpus, folder: Path, encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = item_vectors(corpus, "folder", folder, cache=tmp_path / "vectors")
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    assert item_vectors(corpus, "folder", folder, cache=tmp_path / "vectors").sha256 == there.sha256
+
+
+def test_a_recipe_says_how_vectors_are_made_and_nothing_of_their_values(
+    corpus: Corpus, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recipes(of: Corpus = corpus) -> list[Any]:
+        npz = save(tmp_path / "v.npz", parent_asin=ALL, vectors=ROWS)
+        given = [("tfidf", None), ("sentence-t5-base", None), ("folder", folder), ("npz", npz)]
+        return [recipe(of, kind, path) for kind, path in given]
+
+    here = recipes()
+    assert [made["kind"] for made in here] == ["tfidf", "sentence-t5-base", "folder", "npz"]
+    assert (here[0]["width"], here[1]["revision"]) == (embed.TFIDF_WIDTH, embed.T5_REVISION)
+    # Nothing is encoded, so no package and no processor has a say.
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert recipes() == here
+    assert item_vectors(corpus, "npz", tmp_path / "v.npz").recipe == here[3]
+    other = recipes(corpus_of([*SENTENCES[:3], "iron rake"]))
+    assert [made != before for made, before in zip(other, here, strict=True)] == [True, True, True, False]
+    newer = replace(corpus, card={"item_text": {"template": 7}})
+    assert [made.get("template") for made in recipes(newer)] == [7, 7, 7, None]
 
 
 def test_folder_is_named_by_its_content(corpus: Corpus, folder: Path, encoders: Encoders, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from leaderboards.board import console, corpora, markdown, table
 from leaderboards.statistics import interval
 from leaderboards.store import write
 from leaderboards.tables import render
-from tests.leaderboards.test_record import ranks_of, run_of
+from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
 
 CEILING = {"recall@5": 0.5, "ndcg@5": 0.4, "recall@10": 0.7, "ndcg@10": 0.45}
 
@@ -49,7 +49,18 @@ def test_rendered_numbers_are_those_of_the_rank_files(tmp_path: Path) -> None:
     assert (row["seeds"], row["seconds"], row["certified_share"]) == (2, 40, 1)
     [cells] = rows_of((tmp_path / "toys.md").read_text())
     assert cells[2] == f"{recall_5:.4f}"
-    assert cells[5:10] == [f"{gains.mean():.4f}", f"{low:.4f}-{high:.4f}", "2", "40", "100%"]
+    unseen = np.stack([pq.read_table(file)["rank_unseen"].to_numpy() for file in sorted(tmp_path.rglob("*.parquet"))])
+    unseen_gains = np.where(unseen > 0, 1 / np.log2(1.0 + np.maximum(unseen, 1)), 0)
+    assert row["ndcg@10_unseen"] == pytest.approx(unseen_gains.mean(), abs=1e-6)
+    assert cells[5:8] == [f"{gains.mean():.4f}", f"{(unseen > 0).mean():.4f}", f"{unseen_gains.mean():.4f}"]
+    assert cells[8:12] == [f"{low:.4f}-{high:.4f}", "2", "40", "100%"]
+
+
+def test_a_board_of_the_first_protocol_has_no_ranks_among_unseen_items() -> None:
+    assert "unseen" in markdown([run_of()]).split("Means over seeds")[0]
+    first = markdown([run_of_v1()])
+    assert "unseen" not in first.split("Means over seeds")[0]
+    assert not [name for name in table([run_of_v1()]).columns if "unseen" in name]
 
 
 def test_rendering_again_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -108,7 +119,7 @@ def test_a_tuned_row_says_so_in_its_name() -> None:
 
 
 def test_notes_are_footnotes_and_stand_ins_are_named() -> None:
-    vectors = {"kind": "npz", "name": "codes.npz", "sha256": "d" * 64, "stand_in": True}
+    vectors = {"kind": "npz", "name": "codes.npz", "sha256": "d" * 64, "stand_in": True, "recipe": {}}
     plain = run_of(0, experiment="plain", notes=["shared"], ranks=ranks_of(200, 1, hit_share=0.9))
     special = run_of(0, experiment="special", notes=["own", "shared"], vectors=vectors, valid_users=150)
     text = markdown([plain, special])
@@ -141,9 +152,9 @@ def test_a_row_says_what_its_search_expanded_and_what_a_beam_misses() -> None:
     [row] = table(runs).to_dict("records")
     assert (row["expansions"], row["beam20_gap"]) == pytest.approx((75, -0.0015))
     [cells] = rows_of(markdown(runs))
-    assert cells[10:12] == ["75", "-0.0015"]
+    assert cells[12:14] == ["75", "-0.0015"]
     [plain] = rows_of(markdown([run_of()]))
-    assert plain[10:12] == ["", ""]
+    assert plain[12:14] == ["", ""]
 
 
 def test_a_table_of_nothing() -> None:

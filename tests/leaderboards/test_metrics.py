@@ -78,10 +78,13 @@ def test_no_users() -> None:
 
 
 def test_the_frozen_protocol_says_what_the_code_does() -> None:
-    protocol = tomllib.loads((Path(metrics.__file__).parent / "v1" / "protocol.toml").read_text())
-    assert protocol["version"] == "v1"
+    protocol = tomllib.loads((Path(metrics.__file__).parent / "v2" / "protocol.toml").read_text())
+    assert protocol["version"] == "v2"
     assert tuple(protocol["metrics"]["cutoffs"]) == metrics.CUTOFFS
     assert protocol["ranking"]["max_rank"] == metrics.MAX_RANK
+    assert protocol["ranking"]["max_unseen_rank"] == metrics.MAX_UNSEEN_RANK
+    cutoffs = protocol["metrics"]["cutoffs_unseen"]
+    assert {f"{name}@{k}_unseen" for name in ("recall", "ndcg") for k in cutoffs} == set(metrics.UNSEEN_NAMES)
     assert protocol["selection"]["metric"] in metrics.NAMES
     assert protocol["evidence"]["std_from_seeds"] == SEEDS_FOR_NOISE
     level, draws = protocol["evidence"]["interval_level"], protocol["evidence"]["interval_draws"]

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leaderboards import record as records
-from leaderboards.metrics import metrics
-from leaderboards.record import RANKS_SCHEMA, Record, config_key
+from leaderboards.metrics import UNSEEN_NAMES, metrics
+from leaderboards.record import RANKS_SCHEMA, RANKS_SCHEMA_V1, Record, config_key, config_key_v1
 from leaderboards.store import Run, content_sha256, path, read, read_board, write
 
 FINGERPRINT = "a" * 64
@@ -27,10 +27,14 @@ FINGERPRINT = "a" * 64
 def ranks_of(users: int, seed: int, hit_share: float = 0.3) -> pa.Table:
     rng = np.random.default_rng(seed)
     hits = [rng.integers(1, 51, users) * (rng.random(users) < hit_share) for _ in range(2)]
+    # Every fourth item before the target is one of the history.
+    unseen = [np.where((hit > 0) & (hit - hit // 4 <= 10), hit - hit // 4, 0) for hit in hits]
     columns = {
         "user": np.arange(users, dtype=np.int32),
         "rank": hits[0].astype(np.uint8),
         "valid_rank": hits[1].astype(np.uint8),
+        "rank_unseen": unseen[0].astype(np.uint8),
+        "valid_rank_unseen": unseen[1].astype(np.uint8),
         "target_count": rng.zipf(1.5, users).clip(0, 3000).astype(np.int32),
         "history_length": (4 + rng.geometric(0.2, users)).astype(np.int32),
         "transition_seen": rng.random(users) < 0.2,
@@ -43,15 +47,16 @@ def run_of(seed: int = 0, ranks: pa.Table | None = None, **changes: Any) -> Run:
     table = ranks_of(200, seed) if ranks is None else ranks
     corpus = {"name": "toys", "fingerprint": FINGERPRINT, "users": len(table), "items": 90, "interactions": 1500}
     content: dict[str, Any] = {
-        "protocol": "v1",
+        "protocol": "v2",
         "model": "sasrec",
         "experiment": "sasrec",
         "seed": seed,
+        "precision": "32",
         "config": {"width": 64, "rate": 1e-3, "loss": "ce"},
         "vectors": None,
         "notes": [],
-        "valid": metrics(table["valid_rank"].to_numpy()),
-        "test": metrics(table["rank"].to_numpy()),
+        "valid": metrics(table["valid_rank"].to_numpy(), table["valid_rank_unseen"].to_numpy()),
+        "test": metrics(table["rank"].to_numpy(), table["rank_unseen"].to_numpy()),
         "valid_users": len(table),
         "diagnostics": {"beam20/free": {"recall@10": 0.1, "invalid_share": 0.02}},
         "search": {"certified_share": 1.0, "mean_expansions": None, "max_expansions": None},
@@ -84,8 +89,38 @@ def run_of(seed: int = 0, ranks: pa.Table | None = None, **changes: Any) -> Run:
         "ranks_sha256": content_sha256(table),
     } | changes
     content["corpus"] = corpus | {"source": "official files"} | changes.get("corpus", {})
-    vectors = content["vectors"]["sha256"] if content["vectors"] else None
-    key = config_key(content["protocol"], content["corpus"]["fingerprint"], content["config"], vectors)
+    key = key_of(
+        **{name: content[name] for name in ("protocol", "model", "precision", "config", "vectors")},
+        **{
+            "fingerprint": content["corpus"]["fingerprint"],
+        },
+    )
+    return Run(Record.model_validate({"key": key} | content), table)
+
+
+def key_of(
+    protocol: str = "v2",
+    model: str = "sasrec",
+    fingerprint: str = FINGERPRINT,
+    precision: str = "32",
+    config: Any = None,
+    vectors: Any = None,
+    collaborative: Any = None,
+) -> str:
+    given = {"vectors": vectors, "collaborative": collaborative}
+    inputs = {name: info["recipe"] if info else None for name, info in given.items()}
+    return config_key(protocol, model, fingerprint, precision, {} if config is None else config, inputs)
+
+
+def run_of_v1(seed: int = 0, **changes: Any) -> Run:
+    """The same run as protocol v1 recorded it."""
+    record, ranks = run_of(seed, **changes)
+    table = ranks.select(RANKS_SCHEMA_V1.names)
+    content = record.model_dump(mode="json", exclude={"precision", "codes", "key"})
+    for part in ("valid", "test"):
+        content[part] = {name: value for name, value in content[part].items() if name not in UNSEEN_NAMES}
+    content |= {"protocol": "v1", "schema_version": 1, "ranks_sha256": content_sha256(table)}
+    key = config_key_v1(record.corpus.fingerprint, record.config, None)
     return Run(Record.model_validate({"key": key} | content), table)
 
 
@@ -118,52 +153,97 @@ def test_files_have_the_permissions_of_any_other(tmp_path: Path) -> None:
 
 @given(st.permutations([("width", 64), ("rate", 0.001), ("loss", "ce"), ("levels", [1, 2])]))
 def test_key_does_not_depend_on_order(items: list[tuple[str, Any]]) -> None:
-    expected = config_key("v1", FINGERPRINT, {"levels": (1, 2), "loss": "ce", "rate": 1e-3, "width": 64}, None)
-    assert config_key("v1", FINGERPRINT, dict(items), None) == expected
+    expected = key_of(config={"levels": (1, 2), "loss": "ce", "rate": 1e-3, "width": 64})
+    assert key_of(config=dict(items)) == expected
 
 
 def test_key_depends_on_everything_that_decides_the_numbers() -> None:
-    config = {"width": 64, "nested": {"rate": 0.1}}
+    config, vectors = {"width": 64, "nested": {"rate": 0.1}}, {"recipe": {"kind": "tfidf"}}
     keys = {
-        config_key("v1", FINGERPRINT, config, None),
-        config_key("v2", FINGERPRINT, config, None),
-        config_key("v1", "b" * 64, config, None),
-        config_key("v1", FINGERPRINT, config | {"width": 65}, None),
-        config_key("v1", FINGERPRINT, config | {"nested": {"rate": 0.2}}, None),
-        config_key("v1", FINGERPRINT, config | {"new_default": False}, None),
-        config_key("v1", FINGERPRINT, config, "c" * 64),
-        config_key("v1", FINGERPRINT, config, None, "c" * 64),
-        config_key("v1", FINGERPRINT, config, "c" * 64, "d" * 64),
-        config_key("v1", FINGERPRINT, config, "d" * 64, "c" * 64),
+        key_of(config=config),
+        key_of(config=config, protocol="v3"),
+        key_of(config=config, model="mine"),
+        key_of(config=config, fingerprint="b" * 64),
+        key_of(config=config, precision="bf16"),
+        key_of(config=config | {"width": 65}),
+        key_of(config=config | {"nested": {"rate": 0.2}}),
+        key_of(config=config | {"new_default": False}),
+        key_of(config=config, vectors=vectors),
+        key_of(config=config, collaborative=vectors),
+        key_of(config=config, vectors=vectors, collaborative=vectors),
+        key_of(config=config, vectors={"recipe": {"kind": "npz"}}),
     }
-    assert len(keys) == 10
+    assert len(keys) == 12
     assert all(len(key) == 12 and int(key, 16) >= 0 for key in keys)
 
 
 def test_key_is_the_documented_hash() -> None:
+    # printf '{"config":{"a":1,"b":[0.5]},"corpus":"f","inputs":{"vectors":{"kind":"npz"}},"model":"sasrec",
+    # "precision":"32","protocol":"v2"}' | sha256sum, on one line
+    found = key_of(fingerprint="f", config={"b": (0.5,), "a": 1}, vectors={"recipe": {"kind": "npz"}})
+    assert found == "db651a62269b"
     # printf '["v1","f",{"a":1,"b":[0.5]},null]' | sha256sum
-    assert config_key("v1", "f", {"b": (0.5,), "a": 1}, None) == "5b8a92f4228e"
+    assert config_key_v1("f", {"b": (0.5,), "a": 1}, None) == "5b8a92f4228e"
+    # printf '["v1","f",{},"c","d"]' | sha256sum, and without "d", from before there was a second kind.
+    assert config_key_v1("f", {}, "c", "d") == "742b9821407e"
+    assert config_key_v1("f", {}, "c", None) == "df26bbf66498"
 
 
-def test_a_second_kind_of_vectors_is_hashed_behind_the_first() -> None:
-    # printf '["v1","f",{},"c","d"]' | sha256sum
-    assert config_key("v1", "f", {}, "c", "d") == "742b9821407e"
-    # printf '["v1","f",{},"c"]' | sha256sum: rows from before there was a second kind keep their keys.
-    assert config_key("v1", "f", {}, "c", None) == "df26bbf66498"
+def vectors_info(**changes: Any) -> dict[str, Any]:
+    info = {"kind": "tfidf", "name": "TF-IDF", "sha256": "d" * 64, "stand_in": True, "recipe": {"width": 256}}
+    return info | changes
+
+
+def test_other_last_digits_of_vectors_make_no_other_key() -> None:
+    here, there = run_of(vectors=vectors_info()), run_of(vectors=vectors_info(sha256="e" * 64))
+    assert here.record.vectors != there.record.vectors
+    assert here.record.key == there.record.key
 
 
 def test_the_collaborative_vectors_must_fit_the_key() -> None:
-    vectors = {"kind": "sasrec-32", "name": "SASRec", "sha256": "d" * 64, "stand_in": False}
+    vectors = vectors_info(kind="sasrec-32")
     plain = run_of().record
-    key = config_key("v1", FINGERPRINT, plain.config, None, "d" * 64)
+    key = key_of(config=plain.config, collaborative=vectors)
     assert run_of(collaborative=vectors, key=key).record.collaborative is not None
-    with pytest.raises(ValueError, match=f"key is '{plain.key}', but .* give '{key}'"):
+    with pytest.raises(ValueError, match=f"key is '{plain.key}', but .* gives '{key}'"):
         run_of(collaborative=vectors)
+
+
+def test_what_the_key_needs_must_be_there() -> None:
+    with pytest.raises(ValueError, match="precision, or the recipe of its vectors, is missing"):
+        run_of(vectors=vectors_info(), collaborative=vectors_info(recipe=None))
+
+
+def test_records_of_the_first_protocol_are_read(tmp_path: Path) -> None:
+    run = run_of_v1(seed=2)
+    target = stored(tmp_path, run)
+    [again] = read_board(tmp_path, "toys")
+    assert (again.record, again.ranks) == run
+    assert "ndcg@10_unseen" not in again.record.test
+    edited(target, schema_version=2)
+    with pytest.raises(ValueError, match="schema version 2 is not that of protocol v1"):
+        read(target)
+
+
+def test_stages_have_names_of_their_own() -> None:
+    stage = run_of().record.cost.stages[0].model_dump()
+    with pytest.raises(ValueError, match="stages are fit, fit; expected each name once"):
+        run_of(cost=run_of().record.cost.model_dump() | {"stages": [stage, stage]})
+
+
+def test_a_target_is_not_lower_among_fewer_items(tmp_path: Path) -> None:
+    ranks = ranks_of(200, 0)
+    unseen = ranks["rank_unseen"].to_numpy().copy()
+    user = int(np.flatnonzero((unseen > 0) & (unseen < 9))[0])
+    unseen[user] = ranks["rank"].to_numpy()[user] + 1
+    ranks = ranks.set_column(3, RANKS_SCHEMA.field("rank_unseen"), pa.array(unseen))
+    with pytest.raises(ValueError, match="a lower place among unseen items than among all, test"):
+        stored(tmp_path, run_of(ranks=ranks))
 
 
 def test_config_with_nan_has_no_key() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        config_key("v1", FINGERPRINT, {"rate": float("nan")}, None)
+        key_of(config={"rate": float("nan")})
 
 
 def test_a_repeated_run_changes_nothing(tmp_path: Path) -> None:
@@ -249,8 +329,8 @@ def edited(target: Path, **changes: Any) -> None:
     [
         ({"seed": -1}, r"seed-0.json does not fit the schema at seed: .*greater than or equal to 0"),
         ({"surprise": 1}, r"at surprise: Extra inputs are not permitted"),
-        ({"test": {"recall@10": 0.1}}, r"at test: .*metrics are \['recall@10'\]; expected \["),
-        ({"config": {"width": 65}}, r"key is '.*', but protocol, corpus, config and vectors give"),
+        ({"test": {"recall@10": 0.1}}, r"metrics are \['recall@10'\]; expected \["),
+        ({"config": {"width": 65}}, r"key is '.*', but what it is the hash of gives"),
         ({"search": {"certified_share": 2, "mean_expansions": 1, "max_expansions": 1}}, r"at search.certified_share"),
     ],
 )
@@ -263,8 +343,8 @@ def test_a_record_that_does_not_fit_the_schema(tmp_path: Path, changes: dict[str
 
 def test_a_record_of_a_newer_schema(tmp_path: Path) -> None:
     target = stored(tmp_path, run_of())
-    edited(target, schema_version=2, surprise=1)
-    with pytest.raises(ValueError, match=r"seed-0.json is of schema version 2, .*; update the checkout"):
+    edited(target, schema_version=3, surprise=1)
+    with pytest.raises(ValueError, match=r"seed-0.json is of schema version 3, .*; update the checkout"):
         read_board(tmp_path, "toys")
 
 

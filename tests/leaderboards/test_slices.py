@@ -16,8 +16,7 @@ def facts(counts: list[int], lengths: list[int], seen: list[bool]) -> pa.Table:
     zero = np.zeros(users, dtype=np.uint8)
     columns = [
         np.arange(users, dtype=np.int32),
-        zero,
-        zero,
+        *[zero] * 4,
         *(np.array(values, np.int32) for values in (counts, lengths)),
         np.array(seen),
     ]

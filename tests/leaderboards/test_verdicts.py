@@ -25,7 +25,7 @@ def row_with_recall(recall: float, users: int = 40_000, **changes: Any) -> Row:
     rank = np.zeros(users, dtype=np.uint8)
     rank[: round(recall * users)] = 10
     one = np.ones(users, dtype=np.int32)
-    columns = [np.arange(users, dtype=np.int32), rank, rank, one, one, one.astype(bool)]
+    columns = [np.arange(users, dtype=np.int32), *[rank] * 4, one, one, one.astype(bool)]
     ranks = pa.table(dict(zip(RANKS_SCHEMA.names, columns, strict=True)), schema=RANKS_SCHEMA)
     config = {"history": 50} | changes.pop("config", {})
     return Row([run_of(0, ranks, corpus={"name": INSTRUMENTS}, config=config, **changes)], ranked=True)

@@ -15,11 +15,12 @@ import pytest
 
 from leaderboards import codes, ledger
 from leaderboards.__main__ import main
+from leaderboards.record import RANKS_SCHEMA
 from leaderboards.store import write
 from leaderboards.tables import render
 from leaderboards.verify import verify
 from tests.leaderboards.test_codes import card_of
-from tests.leaderboards.test_record import ranks_of, run_of
+from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def board(tmp_path: Path) -> Path:
 def with_facts(seed: int) -> Any:
     """Ranks of a seed; facts of users and targets are those of seed 0, as on one corpus."""
     facts, own = ranks_of(200, 0), ranks_of(200, seed)
-    return facts.set_column(1, facts.field(1), own["rank"]).set_column(2, facts.field(2), own["valid_rank"])
+    return pa.table([(own if "rank" in name else facts)[name] for name in facts.column_names], schema=facts.schema)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -103,7 +104,7 @@ def test_numbers_are_those_of_the_ranks_even_where_the_ledger_was_made_anew(boar
     assert any("metrics of" in problem and "are not those of its ranks" in problem for problem in verify(board)[0])
 
 
-@pytest.mark.parametrize("column", ["rank", "valid_rank", "target_count", "history_length", "transition_seen", "user"])
+@pytest.mark.parametrize("column", RANKS_SCHEMA.names)
 def test_every_changed_rank_is_found(board: Path, column: str) -> None:
     target = sorted(board.glob("toys/sasrec/*/seed-0.ranks.parquet"))[0]
     table = pq.read_table(target)
@@ -151,9 +152,10 @@ def test_a_record_in_a_wrong_place_and_a_second_one_of_a_key(board: Path) -> Non
     folder = sorted(board.glob("toys/sasrec/*"))[0]
     shutil.copytree(folder, board / "toys/tiger" / folder.name)
     assert any("is of toys/sasrec" in problem for problem in verify(board)[0])
-    twin = run_of(0, model="tiger", ranks=with_facts(0))
     shutil.rmtree(board / "toys/tiger")
-    write(board, *twin)
+    # Under v1 a key did not name the model.
+    for model in ("sasrec", "tiger"):
+        write(board, *run_of_v1(0, model=model))
     assert any("has the key of" in problem for problem in verify(board)[0])
 
 
