@@ -358,6 +358,9 @@ def test_unseen_users_by_hand(tmp_path: Path) -> None:
         "user": [0],
         "rank": [5],
         "valid_rank": [2],
+        # The history holds all items but the target, and all but this one and the test target.
+        "rank_unseen": [1],
+        "valid_rank_unseen": [1],
         "target_count": [1],
         "history_length": [4],
         "transition_seen": [True],
