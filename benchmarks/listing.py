@@ -13,8 +13,10 @@ import data_prep
 from benchmarks import experiments
 from leaderboards.published import stated
 
-# The corpus of whose published numbers those are shown that papers state.
+# The corpus whose published numbers stand beside the experiments, and those that have a table of their own.
 LISTED = "musical_instruments"
+MORE = ("beauty_2014", "toys_2014")
+NUMBERS = ("R@5", "R@10", "N@5", "N@10")
 
 
 def listing() -> str:
@@ -23,15 +25,26 @@ def listing() -> str:
     for name in experiments.names():
         model, settings = experiments.variant(name)
         first = [name, model, experiments.described(settings)]
-        papers_say = stated(name, LISTED).astype(object)
-        said = [
-            [_short(papers), *numbers] for papers, *numbers in papers_say.where(papers_say.notna(), None).to_numpy()
-        ]
+        said = _said(name, LISTED)
         lines += [[*first, *said[0]], *(["", "", "", *more] for more in said[1:])] if said else [first]
-    columns = ("Experiment", "Model", "Changed", f"Papers on {LISTED}", "R@5", "R@10", "N@5", "N@10")
+    columns = ("Experiment", "Model", "Changed", f"Papers on {LISTED}", *NUMBERS)
     table = tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 40], disable_numparse=[0, 1, 2, 3])
     unseen = f"Any name may end in {experiments.UNSEEN}: graded on users that the model never saw."
-    return f"{table}\n\n{unseen}\n" + textwrap.fill(f"Corpora: {', '.join(data_prep.names())}", 120)
+    tables = "\n\n".join([table, *map(_papers_on, MORE)])
+    return f"{tables}\n\n{unseen}\n" + textwrap.fill(f"Corpora: {', '.join(data_prep.names())}", 120)
+
+
+def _papers_on(corpus: str) -> str:
+    """The experiments that papers state numbers of on a corpus."""
+    found = [(name, _said(name, corpus)) for name in experiments.names()]
+    lines = [[name if not place else "", *said] for name, all_said in found for place, said in enumerate(all_said)]
+    return tabulate(lines, ("Experiment", f"Papers on {corpus}", *NUMBERS), floatfmt=".4f", disable_numparse=[0, 1])
+
+
+def _said(experiment: str, corpus: str) -> list[list[Any]]:
+    """What papers state of an experiment on a corpus: a line per set of numbers, None where one is missing."""
+    lines = stated(experiment, corpus).astype(object)
+    return [[_short(papers), *numbers] for papers, *numbers in lines.where(lines.notna(), None).to_numpy()]
 
 
 def _short(papers: Iterable[str]) -> str:

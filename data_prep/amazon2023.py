@@ -33,8 +33,8 @@ CATEGORIES = (
     "Patio_Lawn_and_Garden", "Pet_Supplies", "Software", "Sports_and_Outdoors", "Subscription_Boxes",
     "Tools_and_Home_Improvement", "Toys_and_Games", "Video_Games", "Unknown",
 )  # fmt: skip
-# Amazon 2014 Beauty 5-core: a local sequence file only.
-ONLY_LOCAL = ("Beauty_2014",)
+# 5-cores of Amazon 2014: local sequence files only.
+ONLY_LOCAL = ("Beauty_2014", "Sports_2014", "Toys_2014")
 # Written by data_prep/planted.py in the schema of a category.
 GENERATED = ("Planted", "Planted_Noise")
 

@@ -152,8 +152,9 @@ def records(path: Path, malformed: Malformed) -> Iterator[dict[str, Any]]:
 def json_columns(path: Path, schema: pa.Schema, malformed: Malformed) -> Iterator[pa.Table]:
     """Columns of a JSON-lines file, block by block; every field of `schema` must be present in every line.
 
-    Arrow parses a block at once. A block that it refuses is halved until the malformed lines stand alone; they are
-    counted in `malformed` and left out.
+    Arrow parses a block at once. A block that it refuses is halved until the malformed lines stand alone. Such a line
+    is read for the schema's fields alone: what nothing reads (half an emoji in a review's text) costs no row. A line
+    whose own fields say nothing usable is counted in `malformed` and left out.
 
     Raises:
         ValueError: a column is missing from the whole file; more than one line in a thousand is malformed;
@@ -248,6 +249,13 @@ def _parse_block(block: bytes, schema: pa.Schema) -> pa.Table | None:
     return None if any(column.null_count for column in table.columns) else table
 
 
+def _needed_alone(line: str, schema: pa.Schema) -> bytes:
+    """The line with nothing but the schema's fields, text and whole numbers; Arrow judges them as it does others."""
+    record = _parsed(line) or {}
+    found = {name: record.get(name) for name in schema.names}
+    return json.dumps({name: value for name, value in found.items() if isinstance(value, str | int)}).encode()
+
+
 def _parse_lines(numbered: list[tuple[int, str]], schema: pa.Schema, malformed: Malformed) -> list[pa.Table]:
     """The tables of a block with malformed lines: halves that parse are taken whole, the others halved again."""
     if not numbered:
@@ -256,7 +264,11 @@ def _parse_lines(numbered: list[tuple[int, str]], schema: pa.Schema, malformed: 
     if table is not None:
         return [table]
     if len(numbered) == 1:
-        malformed.add(numbered[0][0])
+        number, line = numbered[0]
+        table = _parse_block(_needed_alone(line, schema), schema)
+        if table is not None:
+            return [table]
+        malformed.add(number)
         return []
     middle = len(numbered) // 2
     halves = (numbered[:middle], numbered[middle:])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import logging
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +17,22 @@ from data_prep.files import Malformed, records
 logger = logging.getLogger(__name__)
 
 # Raise the version with any change to the sentence, in TEMPLATE or in the rules below.
-TEMPLATE_VERSION = 1
-# Field -> how it joins the sentence; a field that an item does not have leaves no trace.
-TEMPLATE = {"title": "{}", "store": " by {}", "categories": ", in {}", "features": ": {}"}
-SEPARATORS = {"categories": " > ", "features": "; "}
-TEMPLATE_SHA256 = hashlib.sha256(json.dumps([TEMPLATE_VERSION, TEMPLATE, SEPARATORS]).encode()).hexdigest()
+TEMPLATE_VERSION = 2
+# Field -> how it joins the sentence; a field that an item does not have leaves no trace. These four are TIGER's. The
+# longer features and descriptions, which some code bases add, would push the others out of an encoder's window.
+TEMPLATE = {"title": "{}", "price": ", {}", "brand": ", by {}", "categories": ", in {}"}
+SEPARATOR = " > "
+TEMPLATE_SHA256 = hashlib.sha256(json.dumps([TEMPLATE_VERSION, TEMPLATE, SEPARATOR]).encode()).hexdigest()
+
+# Names need their semicolon: HTML would read "Wash&Notes" as "Wash\u00aces".
+ENTITY = re.compile(r"&(?:#[0-9]{1,7}(?![0-9]);?|#[xX][0-9a-fA-F]{1,6}(?![0-9a-fA-F]);?|[A-Za-z][A-Za-z0-9]*;)")
+# Some shops escape what is escaped already: "&amp;#8482" is a trademark sign.
+TIMES_ENCODED = 2
+TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+# Half of a character beyond U+FFFF, as a limit of UTF-16 units leaves it; no file can hold it.
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+REPLACEMENT = "\ufffd"
+SHOWN = 5
 
 
 class ItemText(NamedTuple):
@@ -41,6 +55,7 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
     wanted = set(item_ids)
     sentences: dict[str, str] = {}
     repeated: list[str] = []
+    halved: list[str] = []
     conflicting = 0
     for record in records(path, malformed):
         item = record.get("parent_asin")
@@ -48,12 +63,14 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
             raise ValueError(f"{path} has no text in column parent_asin of a line; found {', '.join(record):.500}")
         if item not in wanted:
             continue
-        text = sentence(record)
+        said = sentence(record)
+        text = HALF_CHARACTER.sub(REPLACEMENT, said)
         if item in sentences:
             repeated.append(item)
             conflicting += text != sentences[item]
         else:
             sentences[item] = text
+            halved += [item] if text != said else []
     if not sentences:
         raise ValueError(f"{path} names none of the corpus's {len(wanted):,} items; expected their metadata")
     missing = len(wanted) - len(sentences)
@@ -64,6 +81,11 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
             "%s: %d duplicate lines for items (first %s), %d with another sentence; the first line of an item is kept",
             path, len(repeated), repeated[0], conflicting,
         )  # fmt: skip
+    if halved:
+        logger.warning(
+            "%s: the text of %d items holds half a character (%s); U+FFFD takes its place",
+            path, len(halved), ", ".join(halved[:SHOWN]) + ", ..." * (len(halved) > SHOWN),
+        )  # fmt: skip
     if missing:
         logger.warning("%s: %d of %d items are not in the metadata and have no sentence", path, missing, len(wanted))
     card = {
@@ -72,27 +94,37 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
         "duplicate_lines": len(repeated),
         "conflicting_lines": conflicting,
         "malformed_lines": malformed.bad,
+        "items_with_half_characters": len(halved),
         "items_without_text": missing,
     }
     return ItemText([sentences.get(item, "") for item in item_ids], card)
 
 
 def sentence(record: dict[str, Any]) -> str:
-    """Title, store or brand, categories and features of one metadata record in one sentence on one line."""
+    """Title, price, store or brand, and categories of one metadata record in one sentence on one line."""
     values = {
         "title": _words(record.get("title")),
-        "store": _words(record.get("store")) or _words(_details(record).get("Brand")),
-        "categories": _joined(record, "categories"),
-        "features": _joined(record, "features"),
+        "price": _price(record.get("price")),
+        "brand": _words(record.get("store")) or _words(_details(record).get("Brand")),
+        "categories": _categories(record.get("categories")),
     }
     said = "".join(form.format(values[name]) for name, form in TEMPLATE.items() if values[name])
-    return said.lstrip(" ,:").rstrip(".") + "." if said else ""
+    return said.lstrip(" ,").rstrip(".") + "." if said else ""
 
 
-def _joined(record: dict[str, Any], name: str) -> str:
-    value = record.get(name) or []
+def _categories(value: Any) -> str:
     parts = value if isinstance(value, list) else [value]
-    return SEPARATORS[name].join(text.rstrip(".;") for part in parts if (text := _words(part)))
+    return SEPARATOR.join(text for part in parts if (text := _words(part)))
+
+
+def _price(value: Any) -> str:
+    """`$9.99` for a number, be it text or not; other text with a digit in it ("from 9.99") as it is."""
+    text = _words(value)
+    try:
+        dollars = float(text.removeprefix("$"))
+    except ValueError:
+        return text if any(sign.isdigit() for sign in text) else ""
+    return f"${dollars:.2f}" if math.isfinite(dollars) else ""
 
 
 def _details(record: dict[str, Any]) -> dict[str, Any]:
@@ -108,5 +140,8 @@ def _details(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _words(value: Any) -> str:
-    """The value as text on one line with single spaces; "" for None."""
-    return " ".join(str(value).split()) if value is not None else ""
+    """The value as plain text on one line with single spaces, no HTML left; "" for None."""
+    text = str(value) if value is not None else ""
+    for _ in range(TIMES_ENCODED):
+        text = ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    return " ".join(TAG.sub(" ", text).split())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 METRICS = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
 
 
 class Paper(NamedTuple):
-    """What decides whether a paper's numbers can be set beside others; None or empty where it does not say.
+    """What decides whether a paper's numbers can be set beside others; None or empty where that is not known.
 
     Attributes:
         history: most items of a history.
@@ -21,6 +24,10 @@ class Paper(NamedTuple):
         vectors: the item vectors behind its codes.
         split: data and split.
         source: where in the paper, or from what else, this is known.
+        seen_masked: whether items of the history are left out of the ranking, `yes` or `no`.
+        valid_in_training: whether the validation item is trained on before the test, `yes` or `no`.
+        transcribed_by: who wrote the numbers down, where they were not read in the paper itself.
+        caveat: what else forbids to set its numbers beside ours.
     """
 
     name: str
@@ -30,6 +37,10 @@ class Paper(NamedTuple):
     vectors: str
     split: str
     source: str
+    seen_masked: str
+    valid_in_training: str
+    transcribed_by: str
+    caveat: str
 
 
 @cache
@@ -47,11 +58,13 @@ def published() -> pd.DataFrame:
     """One row per number, in the papers' order.
 
     Returns:
-        Columns `paper`, `table`, `kind` (main, ablation), `corpus` (our name of the dataset), `experiment` (ours, empty
-        where none stands for the row), `model` (the paper's name), `metric`, `value`.
+        Columns `paper`, `table`, `kind` (main, ablation, reproduction), `corpus` (our name of the dataset),
+        `experiment` (ours that the row is of: one, several with spaces between, or none), `model` (the paper's name),
+        `metric`, `value`, `note` (what a reader of the number must know).
     """
     file = Path(__file__).with_name("published.csv")
-    frame = pd.read_csv(file, keep_default_na=False, dtype=dict.fromkeys(("table", "experiment"), "str"))
+    texts = dict.fromkeys(("table", "experiment", "note"), "str")
+    frame = pd.read_csv(file, keep_default_na=False, dtype=texts)
     frame["dataset"] = frame["dataset"].str.lower()
     return frame.rename(columns={"dataset": "corpus"})
 
@@ -59,7 +72,7 @@ def published() -> pd.DataFrame:
 def rows(experiment: str, corpus: str | None = None) -> pd.DataFrame:
     """Those rows of `published` that an experiment stands for, on one corpus or on all."""
     frame = published()
-    chosen = (frame["experiment"] == experiment) & (experiment != "")
+    chosen = frame["experiment"].str.split().map(lambda names: experiment in names)
     return frame[chosen if corpus is None else chosen & (frame["corpus"] == corpus)]
 
 
@@ -70,9 +83,19 @@ def stated(experiment: str, corpus: str) -> pd.DataFrame:
         One row per set of numbers: `papers` that state it (an array), and `METRICS`, NaN where one is missing.
     """
     found = rows(experiment, corpus)
-    tables = found.pivot_table("value", ["paper", "table"], "metric", sort=False).reindex(columns=list(METRICS))
-    alike = tables.reset_index().groupby(list(METRICS), sort=False, dropna=False)["paper"]
+    wide = found.pivot_table("value", ["paper", "table", "model"], "metric", sort=False)
+    lines = wide.reindex(columns=list(METRICS)).reset_index()
+    records = lines.to_dict("records")
+    again = [any(_is_part(line, other) for other in records) for line in records]
+    alike = lines[~np.array(again, dtype=bool)].groupby(list(METRICS), sort=False, dropna=False)["paper"]
     return alike.unique().rename("papers").reset_index()[["papers", *METRICS]]
+
+
+def _is_part(line: dict[Hashable, Any], other: dict[Hashable, Any]) -> bool:
+    """Whether another line of the same paper has all of a line's numbers and more; tables of ablations repeat some."""
+    known, others = ([metric for metric in METRICS if not math.isnan(of[metric])] for of in (line, other))
+    more = line["paper"] == other["paper"] and len(others) > len(known)
+    return more and all(line[metric] == other[metric] for metric in known)
 
 
 def utilisation(corpus: str) -> dict[str, list[float]]:

@@ -10,7 +10,7 @@ import numpy as np
 from tabulate import tabulate
 
 from leaderboards.published import Paper, papers, stated
-from leaderboards.record import Record
+from leaderboards.record import Record, VectorsInfo
 from leaderboards.rows import Row
 from leaderboards.statistics import standard_error
 
@@ -18,6 +18,13 @@ from leaderboards.statistics import standard_error
 REPRODUCED_WITHIN = 0.05
 SIGNIFICANT = 1.96
 SHOWN = ("recall@10", "ndcg@10")
+
+# Ends a metric's name where the rank is that among items which are not in the history.
+UNSEEN = "_unseen"
+# Text encoder of most papers, and what `papers.csv` says where a paper does not name its own.
+T5, NOT_STATED = "sentence-t5", "not stated"
+SEEN_ITEMS = {"yes": "masked", "no": "kept", "": "not said"}
+TRANSCRIBED = "\u2020"
 
 REPRODUCED, WITHIN_NOISE, BELOW, ABOVE = "reproduced", "within noise", "below", "above"
 NOT_COMPARABLE = "not comparable"
@@ -28,13 +35,14 @@ class Verdict(NamedTuple):
 
     Attributes:
         paper: that states the number.
+        ours: the row's mean, ranked among unseen items where the paper masks the others and the row has both ranks.
         z: our mean less the number, over our standard error: of users, and of seeds where there are enough.
         verdict: `reproduced` where our 90% interval lies within 5% of the number (TOST), else `within noise` where z is
             below 1.96 either way, else `below` or `above`; `not comparable: ...` with the reasons.
     """
 
     row: Row
-    paper: str
+    paper: Paper
     metric: str
     published: float
     ours: float
@@ -44,6 +52,16 @@ class Verdict(NamedTuple):
     @property
     def difference(self) -> float:
         return self.ours - self.published
+
+    @property
+    def source(self) -> str:
+        """The paper, marked where its numbers were not read in it."""
+        return f"{self.paper.name} {TRANSCRIBED}" if self.paper.transcribed_by else self.paper.name
+
+    @property
+    def seen_items(self) -> str:
+        """What the paper does with items of the history: `kept`, `masked` or `not said`."""
+        return SEEN_ITEMS[self.paper.seen_masked]
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
@@ -57,7 +75,8 @@ def table(found: Sequence[Verdict], style: str) -> str:
         {
             "Experiment": verdict.row.title,
             "Key": verdict.row.record.key,
-            "Paper": verdict.paper,
+            "Paper": verdict.source,
+            "Seen items": verdict.seen_items,
             "Metric": verdict.metric.replace("ndcg", "NDCG").replace("recall", "Recall"),
             "Published": f"{verdict.published:.4f}",
             "Ours": f"{verdict.ours:.4f}",
@@ -81,7 +100,8 @@ def _of_row(row: Row) -> list[Verdict]:
 
 
 def _verdict(row: Row, paper: Paper, metric: str, published: float) -> Verdict:
-    values, reasons = row.values(metric), reasons_against(row.record, paper)
+    masked = paper.seen_masked == "yes" and metric + UNSEEN in row.record.test
+    values, reasons = row.values(metric + UNSEEN * masked), reasons_against(row.record, paper)
     ours, error = float(values.mean()), standard_error(values)
     z = (ours - published) / error if error else math.copysign(math.inf, ours - published)
     if reasons:
@@ -92,16 +112,36 @@ def _verdict(row: Row, paper: Paper, metric: str, published: float) -> Verdict:
         verdict = WITHIN_NOISE
     else:
         verdict = BELOW if z < 0 else ABOVE
-    return Verdict(row, paper.name, metric, published, ours, float(np.clip(z, -999, 999)), verdict)
+    return Verdict(row, paper, metric, published, ours, float(np.clip(z, -999, 999)), verdict)
 
 
 def reasons_against(record: Record, paper: Paper) -> list[str]:
     """Why a paper's number and a row are not of the same experiment; a beam is no reason, but the paper's own error."""
+    return [*_of_the_row(record, paper), *_of_the_protocol(record, paper)]
+
+
+def _of_the_row(record: Record, paper: Paper) -> list[str]:
     found = [note for note in record.notes if note.startswith(("small sizes", "reconstruction"))]
     found = [note.partition(":")[0] for note in found]
-    if record.vectors and record.vectors.stand_in:
-        found.append(f"item vectors are {record.vectors.kind}, the paper's {paper.vectors}")
+    if record.vectors and _are_others(record.vectors, paper):
+        found.append(f"item vectors are {record.vectors.kind}, the paper's {paper.vectors or 'are not said'}")
     history = record.config.get("history")
     if paper.history and history and history != paper.history:
         found.append(f"history of {history} items, the paper's {paper.history}")
     return found
+
+
+def _are_others(vectors: VectorsInfo, paper: Paper) -> bool:
+    """Whether a row's vectors are known not to be the paper's: a stand-in, or text by another encoder than it names."""
+    by_t5 = vectors.kind.startswith(T5)
+    named = bool(paper.vectors) and NOT_STATED not in paper.vectors
+    return vectors.stand_in or (by_t5 and named and T5 not in paper.vectors)
+
+
+def _of_the_protocol(record: Record, paper: Paper) -> list[str]:
+    found = []
+    if paper.valid_in_training == "yes":
+        found.append("the paper trains on the validation item")
+    if paper.seen_masked == "yes" and not any(name.endswith(UNSEEN) for name in record.test):
+        found.append("the paper skips seen items, this row does not")
+    return found + [paper.caveat] * bool(paper.caveat)

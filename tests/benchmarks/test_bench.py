@@ -242,8 +242,9 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_list_has_what_is_changed_and_what_papers_state(capsys: pytest.CaptureFixture[str]) -> None:
     main(["list"])
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    by_name = {row[0]: (number, row[1:]) for number, row in enumerate(rows) if row}
+    first_table, *others = capsys.readouterr().out.split("\n\n")
+    rows = [line.split() for line in first_table.splitlines()]
+    by_name = {row[0]: (number, row[1:]) for number, row in enumerate(rows)}
     joint = ["etegrec", "training=joint", "ETEGRec", "(SIGIR)", "0.0337", "0.0529", "0.0215", "0.0277"]
     assert by_name["etegrec-joint"][1] == joint
     assert by_name["letter-no-cf"][1] == ["letter", "collaborative=null"]
@@ -254,3 +255,6 @@ def test_list_has_what_is_changed_and_what_papers_state(capsys: pytest.CaptureFi
     number, first = by_name["etegrec"]
     assert first == ["etegrec", "DECOR", "(arXiv)", "0.0387", "0.0609", "0.0251", "0.0323"]
     assert rows[number + 1] == ["ETEGRec", "(SIGIR)", "0.0402", "0.0624", "0.0260", "0.0331"]
+    on_beauty = [line.split() for line in others[0].splitlines()]
+    assert on_beauty[0][:4] == ["Experiment", "Papers", "on", "beauty_2014"]
+    assert ["pit", "PIT", "(arXiv)", "0.0479", "0.0783", "0.0305", "0.0403"] in on_beauty

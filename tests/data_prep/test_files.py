@@ -111,6 +111,30 @@ def test_malformed_lines_are_left_out_counted_and_located(tmp_path: Path, bad: s
     assert str(malformed).endswith("r.jsonl: 2 of 3000 lines are malformed (lines 7, 2000)")
 
 
+HALF = r"\ud83c"
+
+
+def test_what_nothing_reads_costs_no_row(tmp_path: Path) -> None:
+    """Half an emoji, as JSON may hold it and Arrow refuses it, in more lines than may be malformed."""
+    text = json.dumps({"user_id": "u1", "parent_asin": "é", "timestamp": 0, "text": ["nice "]})
+    broken = {n: text.replace(": 0", f": {n}").replace("nice ", f"nice {HALF}") for n in range(5, 2000, 50)}
+    times, malformed = read_reviews(reviews(tmp_path / "r.jsonl", broken))
+    assert times == list(range(1, 3001))
+    assert (malformed.bad, malformed.read) == (0, 3000)
+
+
+@pytest.mark.parametrize(
+    "fields", [f'"parent_asin": "{HALF}", "timestamp": 1', '"parent_asin": "i", "timestamp": 1.5',
+               '"parent_asin": null, "timestamp": 1', '"parent_asin": "i", "timestamp": true',
+               '"parent_asin": "i", "timestamp": 99999999999999999999']
+)  # fmt: skip
+def test_such_a_line_is_judged_by_its_own_fields(tmp_path: Path, fields: str) -> None:
+    bad = f'{{"user_id": "u", {fields}, "text": "{HALF}"}}'
+    times, malformed = read_reviews(reviews(tmp_path / "r.jsonl", {7: bad}))
+    assert 7 not in times
+    assert (len(times), malformed.numbers) == (2999, [7])
+
+
 def test_line_numbers_go_on_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BLOCK_BYTES", 1000)
     times, malformed = read_reviews(reviews(tmp_path / "r.jsonl", {1: "{", 2900: "{"}))

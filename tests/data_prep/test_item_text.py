@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from data_prep.item_text import TEMPLATE_SHA256, read_item_text, sentence
 
 FULL = {
     "parent_asin": "B01",
     "title": " Oak  Brush\n",
+    "price": 9.9,
     "store": "Shiny",
     "categories": ["Beauty", "Hair"],
     "features": ["Made of oak.", "Soft"],
@@ -24,17 +26,66 @@ FULL = {
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({}, "Oak Brush by Shiny, in Beauty > Hair: Made of oak; Soft."),
-        ({"store": None}, "Oak Brush by Other, in Beauty > Hair: Made of oak; Soft."),
-        ({"store": "", "details": {"Brand": "Third"}}, "Oak Brush by Third, in Beauty > Hair: Made of oak; Soft."),
-        ({"store": None, "details": None, "features": []}, "Oak Brush, in Beauty > Hair."),
-        ({"title": None, "store": None, "details": {}}, "in Beauty > Hair: Made of oak; Soft."),
-        ({"title": "{title} 5.", "categories": [], "features": None}, "{title} 5. by Shiny."),
-        ({"title": "", "store": None, "details": None, "categories": [], "features": []}, ""),
+        ({}, "Oak Brush, $9.90, by Shiny, in Beauty > Hair."),
+        ({"store": None}, "Oak Brush, $9.90, by Other, in Beauty > Hair."),
+        ({"store": "", "details": {"Brand": "Third"}}, "Oak Brush, $9.90, by Third, in Beauty > Hair."),
+        ({"price": None, "store": None, "details": None}, "Oak Brush, in Beauty > Hair."),
+        ({"title": None, "price": None, "store": None, "details": {}}, "in Beauty > Hair."),
+        ({"title": "{title} 5.", "price": 4, "categories": []}, "{title} 5., $4.00, by Shiny."),
+        ({"title": "", "price": None, "store": None, "details": None, "categories": []}, ""),
     ],
 )
 def test_sentence(change: dict[str, Any], expected: str) -> None:
     assert sentence({**FULL, **change}) == expected
+
+
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [
+        (19, "$19.00"),
+        ("19.9", "$19.90"),
+        ("$19.90", "$19.90"),
+        ("from 12.99", "from 12.99"),
+        ("\u2014", ""),
+        ("None", ""),
+        (True, ""),
+        (float("nan"), ""),
+        (10**400, ""),
+    ],
+)
+def test_prices(price: object, said: str) -> None:
+    assert sentence({"title": "Soap", "price": price}) == f"Soap{said and ', '}{said}."
+
+
+@pytest.mark.parametrize(
+    ("title", "plain"),
+    [
+        ("Cr&egrave;me &amp; Soap<br>", "Crème & Soap"),
+        ("Crème & Soap", "Crème & Soap"),
+        ('Soap<br/>Bar,&nbsp;<b class="x">12</b> oz', "Soap Bar, 12 oz"),
+        ("&lt;i&gt;Fine&lt;/i&gt; soap", "Fine soap"),
+        ("XIU&amp;#8482 brush, AVVA&#x2122;", "XIU™ brush, AVVA™"),
+        ("Size < 5, Wash&Notes, R&B; A&T", "Size < 5, Wash&Notes, R&B; A&T"),
+        (f"Number &#{'9' * 5000}; of <", f"Number &#{'9' * 5000}; of <"),
+    ],
+)
+def test_entities_are_decoded_and_tags_dropped(title: str, plain: str) -> None:
+    assert sentence({"title": title}) == f"{plain}."
+
+
+def test_both_spellings_are_one_word() -> None:
+    read = TfidfVectorizer(strip_accents="unicode").build_analyzer()
+    assert read(sentence({"title": "Cr&egrave;me"})) == read(sentence({"title": "Crème"})) == ["creme"]
+
+
+def test_half_a_character_is_replaced_and_its_item_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole, half = "Guitar \U0001f3b8", "Guitar \ud83c"
+    path = write(tmp_path / "meta.jsonl", {"parent_asin": "B01", "title": whole}, {"parent_asin": "B02", "title": half})
+    with caplog.at_level(logging.WARNING):
+        text = read_item_text(path, ["B01", "B02"])
+    assert text.sentences == [f"{whole}.", "Guitar \ufffd."]
+    assert text.card["items_with_half_characters"] == 1
+    assert "the text of 1 items holds half a character (B02)" in caplog.text
 
 
 def test_details_that_are_no_json() -> None:
@@ -63,11 +114,12 @@ def test_duplicates_keep_the_first_and_missing_items_are_counted(
         text = read_item_text(path, ["B01", "B02", "B03"])
     assert text.sentences == ["One.", "Two.", ""]
     assert text.card == {
-        "template": 1,
+        "template": 2,
         "template_sha256": TEMPLATE_SHA256,
         "duplicate_lines": 2,
         "conflicting_lines": 1,
         "malformed_lines": 0,
+        "items_with_half_characters": 0,
         "items_without_text": 1,
     }
     assert "2 duplicate lines for items (first B01), 1 with another sentence" in caplog.text

@@ -116,7 +116,7 @@ def test_metadata_becomes_item_text_and_changes_the_fingerprint_only(data: Path,
     )
     told = load("software", "local", cache, data)
     assert told.item_text is not None
-    assert told.item_text.to_pylist() == [f"Tool {item} by Shop." for item in ITEMS]
+    assert told.item_text.to_pylist() == [f"Tool {item}, by Shop." for item in ITEMS]
     assert told.sequences_sha256 == bare.sequences_sha256
     assert told.fingerprint != bare.fingerprint
 
@@ -295,6 +295,7 @@ def test_the_command_says_an_error_in_one_line(cache: Path, capsys: pytest.Captu
 def test_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     assert capsys.readouterr().out.split() == names() == data_prep.names()
-    assert {category.lower() for category in CATEGORIES} | {"beauty_2014", "planted", "planted_noise"} == set(names())
+    others = {"beauty_2014", "sports_2014", "toys_2014", "planted", "planted_noise"}
+    assert {category.lower() for category in CATEGORIES} | others == set(names())
     assert data_prep.load is load
     assert Corpus.__name__ in repr(load.__annotations__["return"])

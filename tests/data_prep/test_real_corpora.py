@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import html
 import os
 from pathlib import Path
 
@@ -28,6 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("all_beauty", 253, 356, 2_535, 1_776),
         ("beauty_2014", 22_363, 12_101, 198_502, 131_413),
+        ("toys_2014", 19_412, 11_924, 167_597, 109_361),
         ("musical_instruments", 57_439, 24_587, 511_836, 339_519),
     ],
 )
@@ -96,8 +99,25 @@ def test_the_5_core_of_subscription_boxes_is_empty(cache: Path) -> None:
         load("subscription_boxes", "local", cache)
 
 
-@pytest.mark.parametrize("name", ["industrial_and_scientific", "video_games"])
-def test_cards_of_absent_corpora_hold_the_papers_counts(name: str) -> None:
-    papers = {"industrial_and_scientific": (50_985, 25_848, 412_947), "video_games": (94_762, 25_612, 814_586)}
-    expected = committed_card(name)["expected"]["rating_only"]
-    assert tuple(expected[key] for key in ("users", "items", "interactions")) == papers[name]
+@pytest.mark.parametrize(
+    ("name", "layout", "users", "items", "interactions"),
+    [
+        ("industrial_and_scientific", "rating_only", 50_985, 25_848, 412_947),
+        ("video_games", "rating_only", 94_762, 25_612, 814_586),
+        ("sports_2014", "sequences", 35_598, 18_357, 296_337),
+    ],
+)
+def test_cards_of_absent_corpora_hold_the_papers_counts(
+    name: str, layout: str, users: int, items: int, interactions: int
+) -> None:
+    expected = committed_card(name)["expected"][layout]
+    assert (expected["users"], expected["items"], expected["interactions"]) == (users, items, interactions)
+    assert expected["train_pairs"] == interactions - 3 * users
+
+
+def test_no_sentence_of_beauty_2014_holds_html(cache: Path) -> None:
+    raw = (DATA / "sequences/Beauty_2014.items.jsonl.gz").open("rb").read()
+    assert gzip.decompress(raw).count(b"&amp;") > 1_000, "else there is nothing to decode"
+    sentences = load("beauty_2014", "local", cache).item_text
+    assert sentences is not None
+    assert [text for text in sentences.to_pylist() if html.unescape(text) != text] == []

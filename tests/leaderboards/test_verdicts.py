@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from leaderboards.published import Paper, papers, published, rows
 from leaderboards.record import RANKS_SCHEMA
 from leaderboards.rows import Row
+from leaderboards.statistics import Values
 from leaderboards.verdicts import Verdict, reasons_against, table, verdicts
 from tests.leaderboards.test_record import run_of
 
 INSTRUMENTS = "musical_instruments"
-PAPER = Paper("a paper", 50, 20, "no", "sentence-t5", "a split", "a table")
+PAPER = Paper("a paper", 50, 20, "no", "sentence-t5", "a split", "a table", "no", "no", "", "")
 # Recall@10 of SASRec on Musical_Instruments, in ETEGRec's table 3 and DECOR's table 1.
 STATED = 0.0530
 
@@ -32,7 +34,7 @@ def row_with_recall(recall: float, users: int = 40_000, **changes: Any) -> Row:
 
 
 def of_recall(row: Row, paper: str = "ETEGRec") -> Verdict:
-    (found,) = [said for said in verdicts([row]) if said.metric == "recall@10" and said.paper.startswith(paper)]
+    (found,) = [said for said in verdicts([row]) if said.metric == "recall@10" and said.paper.name.startswith(paper)]
     return found
 
 
@@ -77,13 +79,82 @@ def test_reasons() -> None:
     assert reasons_against(run_of(0, config={"history": 10}).record, PAPER._replace(history=None)) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "stand_in", "theirs", "reason"),
+    [
+        ("sentence-t5-base", False, "sentence-t5", []),
+        ("sentence-t5-base", False, "", []),
+        ("sentence-t5-base", False, "SASRec of 256-d; not stated for its baselines", []),
+        ("sentence-t5-base", False, "Llama3-8B", ["item vectors are sentence-t5-base, the paper's Llama3-8B"]),
+        ("sasrec-256", False, "Llama3-8B", []),
+        ("tfidf", True, "", ["item vectors are tfidf, the paper's are not said"]),
+    ],
+)
+def test_vectors_by_another_encoder(kind: str, stand_in: bool, theirs: str, reason: list[str]) -> None:
+    vectors = {"kind": kind, "name": "any", "sha256": "d" * 64, "stand_in": stand_in}
+    assert reasons_against(run_of(0, vectors=vectors).record, PAPER._replace(vectors=theirs)) == reason
+
+
+@pytest.mark.parametrize(
+    ("paper", "reason"),
+    [
+        (PAPER._replace(valid_in_training="yes"), ["the paper trains on the validation item"]),
+        (PAPER._replace(valid_in_training=""), []),
+        (PAPER._replace(caveat="it counts code sequences"), ["it counts code sequences"]),
+        (PAPER._replace(seen_masked="yes"), ["the paper skips seen items, this row does not"]),
+        (PAPER._replace(seen_masked=""), []),
+        (PAPER._replace(transcribed_by="a third party"), []),
+    ],
+)
+def test_reasons_of_the_protocol(paper: Paper, reason: list[str]) -> None:
+    assert reasons_against(run_of(0).record, paper) == reason
+
+
+class TwoRanks(Row):
+    """A row of a protocol that ranks among unseen items too; among them the target of half of the users is first."""
+
+    @classmethod
+    def of(cls, row: Row) -> TwoRanks:
+        (run,) = row.runs
+        test = run.record.test | {"recall@10_unseen": 0.5, "ndcg@10_unseen": 0.5}
+        return cls([run._replace(record=run.record.model_copy(update={"test": test}))], ranked=True)
+
+    def values(self, metric: str, column: str = "rank") -> Values:
+        if not metric.endswith("_unseen"):
+            return super().values(metric, column)
+        users = len(self.runs[0].ranks)
+        return np.repeat([[0.0, 1.0]], users // 2, axis=0).reshape(1, users)
+
+
+def test_a_paper_that_masks_is_compared_with_the_rank_among_unseen_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who keeps seen items, or does not say, is compared with the rank among all."""
+    row, ways = row_with_recall(0.04), ("yes", "no", "")
+    several = {f"paper {way}": PAPER._replace(name=f"paper {way}", seen_masked=way) for way in ways}
+    lines = pd.DataFrame([{"papers": list(several), "recall@10": 0.5, "ndcg@10": np.nan}])
+    monkeypatch.setattr("leaderboards.verdicts.papers", lambda: several)
+    monkeypatch.setattr("leaderboards.verdicts.stated", lambda *_: lines)
+    both = [(said.seen_items, said.ours, said.verdict) for said in verdicts([TwoRanks.of(row)])]
+    assert both == [("masked", 0.5, "reproduced"), ("kept", 0.04, "below"), ("not said", 0.04, "below")]
+    masked, *others = [(said.ours, said.verdict) for said in verdicts([row])]
+    assert masked == (0.04, "not comparable: the paper skips seen items, this row does not")
+    assert others == [(0.04, "below"), (0.04, "below")]
+
+
+def test_published_numbers_of_another_protocol_get_no_verdict() -> None:
+    """HSTU-BLaIR trains on the validation item, masks seen items, and has other data."""
+    assert of_recall(row_with_recall(0.0643), "HSTU-BLaIR").verdict == (
+        "not comparable: the paper trains on the validation item; the paper skips seen items, this row does not; "
+        "its data have one interaction fewer, and timestamps"
+    )
+
+
 def test_a_corpus_without_published_numbers() -> None:
     assert verdicts([Row([run_of()], ranked=True)]) == []
 
 
 def test_a_row_without_noise_has_no_infinite_z() -> None:
     (found,) = [
-        said for said in verdicts([row_with_recall(0.0)]) if said.metric == "ndcg@10" and "ETEGRec" in said.paper
+        said for said in verdicts([row_with_recall(0.0)]) if said.metric == "ndcg@10" and "ETEGRec" in said.paper.name
     ]
     assert (found.z, found.verdict) == (-999, "below")
 
@@ -91,9 +162,14 @@ def test_a_row_without_noise_has_no_infinite_z() -> None:
 def test_the_table_has_a_line_per_number() -> None:
     found = verdicts([row_with_recall(0.05)])
     lines = table(found, "github").splitlines()[2:]
-    assert len(lines) == len(found) == 4
-    assert "0.0530" in lines[0]
-    assert "-0.0030" in lines[0]
+    assert len(lines) == len(found) == 12
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    theirs = {line[2]: line[3] for line in cells}
+    assert theirs["ETEGRec (SIGIR 2025, arXiv 2409.05546v3)"] == "kept"
+    assert theirs["HSTU-BLaIR (arXiv 2504.10545v3)"] == "masked"
+    assert theirs["DECOR (arXiv 2509.10468v1)"] == "not said"
+    assert theirs["LARES (arXiv 2505.16865) †"] == "not said", "and marked as transcribed by others"
+    assert cells[0][4:8] == ["Recall@10", "0.0530", "0.0500", "-0.0030"]
 
 
 def test_every_paper_is_described() -> None:
@@ -101,6 +177,8 @@ def test_every_paper_is_described() -> None:
     assert papers()["DECOR (arXiv 2509.10468v1)"].beam == 50
     assert papers()["TIGER (NeurIPS 2023; from general knowledge, check before quoting)"].beam is None
     assert all(paper.source and paper.split for paper in papers().values())
+    assert {paper.seen_masked for paper in papers().values()} == {"yes", "no", ""}
+    assert {paper.valid_in_training for paper in papers().values()} == {"yes", "no", ""}
     # Where two papers disagree on a model, both stand.
     stated = rows("etegrec", INSTRUMENTS)
     assert stated[stated["metric"] == "recall@10"]["value"].tolist() == [0.0609, 0.0624, 0.0624]
