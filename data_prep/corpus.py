@@ -107,6 +107,15 @@ class ItemVectors:
 
 
 @dataclass(frozen=True)
+class ItemCodes:
+    values: Int64[np.ndarray, "N L"]
+    sizes: tuple[int, ...]
+    name: str
+    sha256: str
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Users' item sequences, oldest first, with what is known of the items.
 
@@ -132,6 +141,7 @@ class Corpus:
     card: dict[str, Any] = field(default_factory=dict)
     vectors: ItemVectors | None = None
     collaborative: ItemVectors | None = None
+    codes: ItemCodes | None = None
     seen_users: str | None = None
 
     def __post_init__(self) -> None:
@@ -256,6 +266,18 @@ class Corpus:
             ValueError: the experiment chose none.
         """
         return self._values("collaborative")
+
+    def item_codes(self) -> ItemCodes:
+        """The item codes that the experiment chose.
+
+        Raises:
+            ValueError: the experiment chose none.
+        """
+        if self.codes is None:
+            raise ValueError(
+                f"corpus {self.name} was given no codes; a model that wants them has a Config field `codes`"
+            )
+        return self.codes
 
     def _values(self, field: Literal["vectors", "collaborative"]) -> Float32[np.ndarray, "I F"]:
         chosen: ItemVectors | None = getattr(self, field)

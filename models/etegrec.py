@@ -9,7 +9,8 @@ recommender finished on cross-entropy.
 
 Where paper and official code disagree there is a field, see `Config`. From the code: initial weights N(0, .02), one
 embedding table per level for inputs and outputs alike, no user or end token, schedules per step of their own. A fourth
-code tells items with equal codes apart, by item id. Reconstructed: a frozen recommender's dropout; SASRec's epochs.
+code tells items with equal codes apart, by item id. Levels after the first train codebooks, not the encoder. The side
+that is frozen has no dropout. Reconstructed: SASRec's epochs.
 
 Published on Musical_Instruments (table 3): R@5 .0402, R@10 .0624, N@5 .0260, N@10 .0331; run again by DECOR's authors:
 .0387, .0609, .0251, .0323.
@@ -40,6 +41,7 @@ PRETRAINED = RqVaeConfig(
     hidden=(512, 256),
     width=128,
     reduction="mean",
+    residual_gradient="first",
     start="xavier",
     optimizer="adamw",
     lr=1e-3,
@@ -193,6 +195,14 @@ class Etegrec(Recommender):
         self.generator.requires_grad_(self.learning.recommender)
         for adapter in (self.to_latent, self.to_semantic):
             adapter.requires_grad_(self.learning.recommender and together)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Etegrec:
+        """What is frozen has no dropout."""
+        super().train(mode)
+        self.tokenizer.train(mode and self.learning.tokenizer)
+        self.generator.train(mode and self.learning.recommender)
+        return self
 
     def finish(self) -> Etegrec:
         """The same model in its last stage."""

@@ -8,8 +8,10 @@ harder on the strongest wrong codes. Ranking is by the plain softmax, as in the 
 Items may share all their codes (there is no suffix code): they then share a score and rank by item id, each once.
 
 Left out: the unused tokens of T5's vocabulary of 32,128 in the softmax, the end token in the labels (every sequence has
-four codes). From the official code: means over levels and elements, assignment by Sinkhorn at the last level, the
-re-assignment of colliding items. Different: the epoch is chosen by NDCG@10 on validation (the code: validation loss).
+four codes). From the official code: means over levels and elements, commitment that moves the encoder at the first
+level alone, assignment by Sinkhorn at the last, the re-assignment of colliding items, gradients clipped while the
+recommender learns (as transformers' Trainer does) and not while the tokenizer does. Different: the epoch is chosen by
+NDCG@10 on validation (the code: validation loss).
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0372, R@10 .0581, N@5 .0243, N@10 .0310.
 
@@ -19,6 +21,7 @@ Published on Musical_Instruments (ETEGRec, table 3): R@5 .0372, R@10 .0581, N@5 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -33,9 +36,12 @@ from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from models.parts.losses import info_nce
 from models.parts.optim import adamw
-from models.parts.quantize import ResidualQuantizer, constrained_kmeans, sinkhorn
+from models.parts.quantize import ResidualGradient, ResidualQuantizer, constrained_kmeans, sinkhorn
 from models.parts.rqvae import distinctness, mlp
 from models.parts.seq2seq import T5Sizes
+
+# Items whose codes are shared out at a time, so that a repair of a large corpus fits into memory.
+AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,8 @@ class TokenizerConfig:
     levels: int = 4
     codes: int = 256
     commitment: float = 0.25
+    residual_gradient: ResidualGradient = "first"
+    """Levels whose commitment moves the encoder; `all` is the paper's formula."""
     alignment: float = tuned(0.02, choices=[0.1, 0.02, 0.01, 0.001])
     """Weight alpha of collaborative alignment: the paper's best; the released scripts have .01 and .1."""
     diversity: float = tuned(1e-4, choices=[1e-2, 1e-3, 1e-4, 1e-5])
@@ -56,6 +64,8 @@ class TokenizerConfig:
     """Clusters K of each codebook, grouped anew before each epoch."""
     epsilon: float = 0.003
     """Entropy of the Sinkhorn assignment at the last level; 0: the nearest code."""
+    cluster_restarts: int = 1
+    """Of the constrained k-means that groups them. The official code has 10: a second more for every epoch."""
     restarts: int = 10
     """Of the constrained k-means from which the codebooks start."""
     lr: float = 1e-3
@@ -64,10 +74,12 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class Config:
-    vectors: VectorKind = "tfidf"
-    """Item vectors of `data_prep.embed` (the paper: LLaMA-7B)."""
+    vectors: VectorKind | None = "tfidf"
+    """Item vectors of `data_prep.embed` (the paper: LLaMA-7B). None: with codes from a file."""
     collaborative: TrainedKind | None = "sasrec-32"
     """Item vectors of a SASRec, as wide as the latent; None: no collaborative alignment."""
+    codes: str | None = None
+    """Codes from a file instead of a tokenizer: the table or JSON index that another training has published."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     tokenizer_epochs: int = 20_000
     tokenizer_batch: int = 1024
@@ -108,13 +120,16 @@ SMALL = Config(
 
 
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
+    if config.codes:
+        given = corpus.item_codes()
+        return ItemIndex(F.pad(torch.from_numpy(given.values), (0, 0, 1, 0), value=-1), given.sizes)
     vectors = torch.from_numpy(corpus.item_vectors())
     collaborative = torch.from_numpy(corpus.collaborative_vectors()) if config.collaborative else None
     epochs = config.tokenizer_epochs
     tokenizer = fit(
         "tokenizer",
         lambda: LetterTokenizer(config.tokenizer, vectors, collaborative),
-        Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check),
+        Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check, clip=0.0),
         corpus.examples("items"),
         quality=distinctness,
     )
@@ -150,13 +165,29 @@ class LetterTokenizer(pl.LightningModule):
         self.register_buffer("collaborative", collaborative)
         widths = (vectors.shape[1], *config.hidden, config.width)
         self.encoder, self.decoder = mlp(widths, "xavier"), mlp(widths[::-1], "xavier")
-        self.quantizer = ResidualQuantizer(config.levels, config.codes, config.width, config.commitment, config.epsilon)
-        with torch.no_grad():
-            self.quantizer.start_from(self.encoder(vectors[1:]), self._start)
+        self.quantizer = ResidualQuantizer(
+            config.levels, config.codes, config.width, config.commitment, config.epsilon, config.residual_gradient
+        )
         self.register_buffer("cluster", torch.zeros(config.levels, config.codes, dtype=torch.long), persistent=False)
+        self.start_seed = int(torch.randint(2**31 - 1, ()))
 
-    def _start(self, latents: Float[Tensor, "N D"], codes: int) -> Float[Tensor, "V D"]:
-        """Centres of clusters of similar sizes."""
+    def on_train_start(self) -> None:
+        """The codebooks start here: it takes minutes, and a tokenizer that is built may have been trained already."""
+        if self.current_epoch == 0:  # a training that goes on has them
+            self.start()
+            # Processes that train together agree to the last bit.
+            codebooks = self.quantizer.codebooks.data
+            codebooks.copy_(self.trainer.strategy.broadcast(codebooks))
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Sets the codebooks to clusters of what all items leave over, by the seed under which this was built."""
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(self.start_seed)
+            self.quantizer.start_from(self.encoder(self.vectors[1:]), self._centres)
+
+    def _centres(self, latents: Float[Tensor, "N D"], codes: int) -> Float[Tensor, "V D"]:
+        """Of clusters of similar sizes."""
         smallest = min(len(latents) // (2 * codes), 50)
         largest = max(4 * smallest, -(-2 * len(latents) // codes))  # enough room on a corpus of any size
         return constrained_kmeans(latents, codes, smallest, largest, self.config.restarts).centres
@@ -166,10 +197,11 @@ class LetterTokenizer(pl.LightningModule):
         if not self.config.diversity:
             return
         clusters, codes = min(self.config.clusters, self.config.codes // 2), self.config.codes
+        restarts = self.config.cluster_restarts
         # Two at least: a code alone in its cluster would have no other to be drawn to.
         smallest = max(2, min(codes // 20, 10))
         largest = max(60, -(-codes // clusters))
-        groups = [constrained_kmeans(codebook, clusters, smallest, largest) for codebook in self.quantizer.codebooks]
+        groups = [constrained_kmeans(book, clusters, smallest, largest, restarts) for book in self.quantizer.codebooks]
         self.cluster = torch.stack([group.labels for group in groups])
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -200,13 +232,16 @@ class LetterTokenizer(pl.LightningModule):
         codes = codes.clone()
         if not self.config.epsilon:
             return codes
-        last = self.eval().quantizer(self.encoder(self.vectors[1:])).logits[:, -1]
+        distance = -self.eval().quantizer(self.encoder(self.vectors[1:])).logits[:, -1]
         for _ in range(rounds):
-            groups, count = torch.unique(codes, dim=0, return_inverse=True, return_counts=True)[1:]
+            group, count = torch.unique(codes, dim=0, return_inverse=True, return_counts=True)[1:]
             before = codes.clone()
-            for group in (count > 1).nonzero().flatten():
-                members = (groups == group).nonzero().flatten()
-                codes[members, -1] = sinkhorn(-last[members], self.config.epsilon)
+            together = group.argsort(stable=True)  # the items of a group one after the other
+            fellows = count[group[together]]
+            for size in count[count > 1].unique().tolist():
+                members = together[fellows == size].view(-1, size)
+                assign = torch.vmap(partial(sinkhorn, epsilon=self.config.epsilon), chunk_size=-(-AT_ONCE // size))
+                codes[members, -1] = assign(distance[members])
             if torch.equal(codes, before):
                 break
         return codes

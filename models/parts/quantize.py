@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 # exp(-2 / epsilon) is a number above 0 from here on.
 SMALLEST_EPSILON = 0.003
+
+ResidualGradient = Literal["all", "first"]
+"""Levels whose residual leads back to the input. `all`: as the formula of the loss is written. `first`: the code of
+ETEGRec and LETTER subtracts each level's straight-through output, and what is left has no gradient."""
 
 
 class Quantized(NamedTuple):
@@ -39,9 +43,17 @@ class ResidualQuantizer(nn.Module):
     codes of a batch evenly (LETTER).
     """
 
-    def __init__(self, levels: int, size: int, width: int, commitment: float = 0.25, epsilon: float = 0.0) -> None:
+    def __init__(
+        self,
+        levels: int,
+        size: int,
+        width: int,
+        commitment: float = 0.25,
+        epsilon: float = 0.0,
+        residual_gradient: ResidualGradient = "all",
+    ) -> None:
         super().__init__()
-        self.commitment, self.epsilon = commitment, epsilon
+        self.commitment, self.epsilon, self.residual_gradient = commitment, epsilon, residual_gradient
         self.codebooks = nn.Parameter(torch.randn(levels, size, width) * width**-0.5)
 
     @property
@@ -64,6 +76,8 @@ class ResidualQuantizer(nn.Module):
             logits.append(-distance)
             residuals.append(residual)
             residual = residual - vector.detach()
+            if self.residual_gradient == "first":
+                residual = residual.detach()
         total = torch.stack(chosen).sum(0)
         through = z + (total - z).detach()
         return Quantized(torch.stack(codes, 1), through, torch.stack(logits, 1), torch.stack(residuals, 1), loss)

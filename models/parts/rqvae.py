@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.api import Batch, tuned
 from models.parts.index import shared
 from models.parts.optim import Schedule, adamw
-from models.parts.quantize import Quantized, ResidualQuantizer, kmeans
+from models.parts.quantize import Quantized, ResidualGradient, ResidualQuantizer, kmeans
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class RqVaeConfig:
     commitment: float = tuned(0.25, choices=[0.1, 0.25, 0.5, 1.0])
     reduction: Literal["sum", "mean"] = "sum"
     """Of the loss over dimensions and levels. TIGER's paper sums; ETEGRec's code takes means."""
+    residual_gradient: ResidualGradient = "all"
+    """Levels whose commitment moves the encoder: all in TIGER's formula, the first in ETEGRec's code."""
     start: Literal["torch", "xavier"] = "torch"
     """Initial weights of encoder and decoder: torch's own, or Xavier's normal ones."""
     optimizer: Literal["adagrad", "adamw"] = "adagrad"
@@ -53,7 +55,9 @@ class RqVae(pl.LightningModule):
         self.register_buffer("vectors", vectors)
         widths = (vectors.shape[1], *config.hidden, config.width)
         self.encoder, self.decoder = mlp(widths, config.start), mlp(widths[::-1], config.start)
-        self.quantizer = ResidualQuantizer(config.levels, config.codes, config.width, config.commitment)
+        self.quantizer = ResidualQuantizer(
+            config.levels, config.codes, config.width, config.commitment, residual_gradient=config.residual_gradient
+        )
         with torch.no_grad():
             sample = torch.randperm(len(vectors) - 1)[: config.kmeans_items] + 1
             self.quantizer.start_from(self.encoder(vectors[sample]), kmeans)

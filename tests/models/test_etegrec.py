@@ -21,6 +21,7 @@ from benchmarks.keeper import Stage
 from data_prep.corpus import Corpus, ItemVectors
 from models.api import Batch
 from models.etegrec import (
+    PRETRAINED,
     Config,
     Etegrec,
     Learning,
@@ -40,7 +41,15 @@ Sign = Literal["nearest", "farthest"]
 # 240 pairs: four steps in an epoch. The tokenizer learns so fast that items change their names.
 CONFIG = Config(
     tokenizer=RqVaeConfig(
-        hidden=(12,), width=8, levels=2, codes=8, reduction="mean", start="xavier", optimizer="adamw", lr=1e-3
+        hidden=(12,),
+        width=8,
+        levels=2,
+        codes=8,
+        reduction="mean",
+        residual_gradient="first",
+        start="xavier",
+        optimizer="adamw",
+        lr=1e-3,
     ),
     tokenizer_epochs=2,
     tokenizer_batch=20,
@@ -176,6 +185,87 @@ class TestLoss:
             expected -= recommender * model.generator.score(HISTORY, TARGET[:, None]).mean().item() / 3
         assert min(sia, psa) > 0.1
         assert loss(model, list(range(7))) == pytest.approx(expected, rel=1e-4)
+
+
+class TestDropout:
+    """A side that is frozen has none; the other has."""
+
+    @pytest.mark.parametrize(
+        ("tokenizer", "recommender", "repeats"), [(True, False, True), (False, True, False), (True, True, False)]
+    )
+    def test_the_loss_depends_on_chance_where_the_recommender_learns(
+        self, tokenizer: bool, recommender: bool, repeats: bool
+    ) -> None:
+        model = made(sia_weight=0.3, psa_weight=0.2).train()
+        model.learn(Learning(tokenizer, recommender, aligned=True))
+        assert CONFIG.t5.dropout > 0
+        found = set()
+        for seed in range(3):
+            torch.manual_seed(seed)
+            found.add(loss(model, list(range(7))))
+        assert (len(found) == 1) == repeats
+        assert (found == {loss(model.eval(), list(range(7)))}) == repeats
+
+    def test_a_grade_in_between_does_not_bring_it_back(self) -> None:
+        model = made()
+        model.learn(Learning(tokenizer=True, recommender=False, aligned=True))
+        for _ in range(2):
+            assert not model.eval().tokenizer.training
+            assert model.train().tokenizer.training
+            assert not any(part.training for part in model.generator.modules())
+        model.learn(Learning(tokenizer=False, recommender=True, aligned=True))
+        assert all(part.training for part in model.generator.modules())
+        assert not any(part.training for part in model.tokenizer.modules())
+        assert all(part.training for part in model.finish().generator.modules())
+
+    @pytest.mark.parametrize(
+        ("training", "expected"),
+        [
+            # Epochs of the tokenizer, of the recommender, of the finish.
+            ("alternating", [(True, False), (False, True), (True, False), (False, True), (False, True)]),
+            ("joint", [(True, True)] * 4 + [(False, True)]),
+            ("retrained", [(True, False), (False, True)] * 2 + [(False, True)] * 4),
+        ],
+    )
+    def test_each_epoch_has_it_on_the_side_that_learns(
+        self,
+        training: Literal["alternating", "joint", "retrained"],
+        expected: list[Any],
+        corpus: Corpus,
+        tmp_path: Path,
+    ) -> None:
+        modes: list[tuple[bool, bool]] = []
+        step: Callable[..., Tensor] = Etegrec.training_step
+
+        def noted(self: Etegrec, *args: Any) -> Tensor:
+            modes.append((self.tokenizer.training, self.generator.transformer.training))
+            return step(self, *args)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Etegrec, "training_step", noted)
+            trained(corpus, tmp_path, training=training, epochs=4, check_every=1, finish_epochs=1)
+        assert modes == [mode for mode in expected for _ in range(STEPS)]
+
+
+class TestResidualGradient:
+    def test_it_is_the_official_codes_by_default(self) -> None:
+        assert Config().tokenizer == PRETRAINED
+        assert PRETRAINED.residual_gradient == "first"
+
+    @pytest.mark.parametrize(("levels", "reaches"), [("first", False), ("all", True)])
+    def test_the_second_level_of_the_alignment_reaches_the_history_only_where_asked(
+        self, levels: Literal["first", "all"], reaches: bool
+    ) -> None:
+        model = made()
+        model.tokenizer.quantizer.residual_gradient = levels
+        latent = model.to_latent(model.generator.read(HISTORY).encoded.mean())
+        heard, target = model.tokenizer.quantizer(latent), model.tokenizer(TARGET)[0]
+        for level, expected in ((0, True), (1, reaches)):
+            alone, other = (each._replace(logits=each.logits[:, [level]]) for each in (target, heard))
+            alignment = sequence_item(alone, other, "farthest", "mean")
+            for side in (model.to_latent, model.tokenizer.encoder):
+                gradients = torch.autograd.grad(alignment, [*side.parameters()], retain_graph=True, allow_unused=True)
+                assert all((gradient is not None and bool(gradient.any())) == expected for gradient in gradients)
 
 
 PARTS = ("tokenizer.encoder", "tokenizer.decoder", "tokenizer.quantizer", "generator", "to_latent", "to_semantic")

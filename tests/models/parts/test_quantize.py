@@ -73,6 +73,63 @@ def test_the_sum_is_straight_through(quantizer: ResidualQuantizer) -> None:
     assert quantizer.codebooks.grad is None
 
 
+class TestGradientOfTheFirstLevelAlone:
+    """As the official code of ETEGRec and LETTER has it."""
+
+    @pytest.fixture
+    def first(self, quantizer: ResidualQuantizer) -> ResidualQuantizer:
+        made = ResidualQuantizer(levels=2, size=2, width=2, commitment=0.25, residual_gradient="first")
+        made.load_state_dict(quantizer.state_dict())
+        return made
+
+    def test_all_that_is_found_is_the_same(self, quantizer: ResidualQuantizer, first: ResidualQuantizer) -> None:
+        for found, expected in zip(first(torch.tensor(Z)), quantizer(torch.tensor(Z)), strict=True):
+            assert torch.equal(found, expected)
+
+    def test_commitment_of_the_second_level_leaves_the_input_alone(self, first: ResidualQuantizer) -> None:
+        z = torch.tensor(Z, requires_grad=True)
+        first(z).loss.backward()
+        # .25 * 2/B times what level 0 leaves: (1, 1) and (.5, 0).
+        assert z.grad is not None
+        assert z.grad.tolist() == [[0.25, 0.25], [0.125, 0.0]]
+        # Codebooks learn as ever.
+        grad = first.codebooks.grad
+        assert grad is not None
+        assert grad.tolist() == [[[-0.5, 0.0], [-1.0, -1.0]], [[0.5, 0.0], [0.0, 0.0]]]
+
+    def test_logits_of_the_second_level_move_codebooks_alone(
+        self, quantizer: ResidualQuantizer, first: ResidualQuantizer
+    ) -> None:
+        for made, reaches in ((first, False), (quantizer, True)):
+            z = torch.tensor(Z, requires_grad=True)
+            logits = made(z).logits[:, 1, 0].sum()
+            to_z, to_codebooks = torch.autograd.grad(logits, [z, made.codebooks], allow_unused=True)
+            assert (to_z is not None and bool(to_z.any())) == reaches
+            assert to_codebooks[1, 0].any()
+
+    def test_the_sum_is_straight_through_all_the_same(self, first: ResidualQuantizer) -> None:
+        z = torch.tensor(Z, requires_grad=True)
+        weights = torch.tensor([[1.0, -2.0], [3.0, 4.0]])
+        (first(z).vector * weights).sum().backward()
+        assert z.grad is not None
+        assert torch.equal(z.grad, weights)
+
+    def test_it_is_what_subtracting_the_straight_through_output_leaves(self, first: ResidualQuantizer) -> None:
+        z = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        weights = torch.randn(9, 2, generator=torch.Generator().manual_seed(1))
+        left, summed, loss = z, torch.zeros(9, 2), torch.zeros(())
+        for codebook in first.codebooks:
+            vector = codebook[torch.cdist(left, codebook).argmin(1)]
+            loss = loss + (vector - left.detach()).square().sum(1).mean()
+            loss = loss + 0.25 * (vector.detach() - left).square().sum(1).mean()
+            output = left + (vector - left).detach()
+            left, summed = left - output, summed + output
+        (expected,) = torch.autograd.grad(loss + (weights * summed).sum(), z)
+        found = first(z)
+        (gradient,) = torch.autograd.grad(found.loss + (weights * found.vector).sum(), z)
+        torch.testing.assert_close(gradient, expected)
+
+
 def test_squared_distance_is_the_distance_squared() -> None:
     x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     torch.testing.assert_close(squared_distance(x, y), torch.cdist(x, y) ** 2)

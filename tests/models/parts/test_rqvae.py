@@ -25,6 +25,24 @@ def planted(clusters: int = 4, each: int = 8) -> Tensor:
     return torch.cat([torch.zeros(1, 6), centres + noise])
 
 
+@pytest.mark.parametrize(("levels", "moves"), [("all", True), ("first", False)])
+def test_later_levels_move_the_encoder_only_where_asked(levels: Literal["all", "first"], moves: bool) -> None:
+    torch.manual_seed(1)
+    module = RqVae(replace(CONFIG, residual_gradient=levels), planted())
+    weights = list(module.encoder.parameters())
+    quantized, _ = module(torch.arange(1, 33))
+    first = quantized.residuals[:, 0] - module.quantizer.codebooks[0, quantized.codes[:, 0]].detach()
+    by_first = torch.autograd.grad(0.25 * first.square().sum(1).mean(), weights, retain_graph=True)
+    by_all = torch.autograd.grad(quantized.loss, weights)
+    largest = max(float((one - other).abs().max()) for one, other in zip(by_all, by_first, strict=True))
+    assert max(float(gradient.abs().max()) for gradient in by_first) > 1e-3
+    assert largest > 1e-4 if moves else largest < 1e-7
+
+
+def test_tiger_and_decor_have_the_formula_of_the_papers() -> None:
+    assert RqVaeConfig().residual_gradient == "all"
+
+
 def batch(items: int) -> Batch:
     return Batch(torch.arange(items), torch.zeros(items, 0, dtype=torch.long), torch.arange(1, items + 1))
 
