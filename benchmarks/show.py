@@ -9,6 +9,7 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
@@ -114,7 +115,8 @@ def _said(config: Any, name: str) -> str:
     *path, field = name.split(".")
     for part in path:
         config = getattr(config, part)
-    return field_docs(type(config)).get(field, "")
+    kind: Any = type(config)
+    return field_docs(kind).get(field, "")
 
 
 def _parts(config: Any, name: str) -> Iterator[tuple[str, str]]:
@@ -129,8 +131,8 @@ def _parts(config: Any, name: str) -> Iterator[tuple[str, str]]:
 @cache
 def field_docs(config: type) -> dict[str, str]:
     """The docstrings below the fields of a dataclass, which Python itself forgets; each on one line."""
-    body, found = _class(config).body, {}
-    for field, below in zip(body, body[1:], strict=False):
+    found = {}
+    for field, below in pairwise(_class(config).body):
         match field, below:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 found[name] = " ".join(text.split())
