@@ -134,7 +134,7 @@ def _different(lab: Lab, model: Pit, width: int) -> float:
 
 def _histograms(axis: Any, values: dict[str, Tensor]) -> None:
     places = np.arange(1 + max(int(each.max()) for each in values.values()))
-    grouped(axis, places, {label: each.bincount(minlength=len(places)) for label, each in values.items()})
+    grouped(axis, places, {label: each.bincount(minlength=len(places)).numpy() for label, each in values.items()})
 
 
 def _static(model: Pit) -> Int[Tensor, "N L"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -42,16 +42,16 @@ ETEGREC = Figure(
 
 def sensitivity(lab: Lab) -> Finding:
     """DECOR's: the part of the composed vector in a decoder input, and the queries of which the start is composed."""
-    return _over(lab, DECOR)
+    return over(lab, DECOR)
 
 
 def weights(lab: Lab) -> Finding:
     """ETEGRec's: the weights of both alignments."""
-    return _over(lab, ETEGREC)
+    return over(lab, ETEGREC)
 
 
-def _over(lab: Lab, shown: Figure) -> Finding:
-    """A row of each value in the figure's grids, all else as configured.
+def over(lab: Lab, shown: Figure) -> Finding:
+    """A row of each value in the figure's grid, all else as configured.
 
     Raises:
         ValueError: the experiment is of another model, or a training failed.
@@ -60,8 +60,7 @@ def _over(lab: Lab, shown: Figure) -> Finding:
     base = lab.experiment(name)
     if base.model != shown.model:
         raise ValueError(f"{name} is an experiment of {base.model}; the figure is of {shown.model}'s options")
-    choices = {field.name: field.search["choices"] for field in tuned_fields(base.config) if field.name in shown.axes}
-    grid = [(option, value) for option in shown.axes for value in sorted({*choices[option], *shown.axes[option].also})]
+    grid = grid_of(base.config, shown)
     runs = lab.runs([lab.experiment(name, f"{option}={value}") for option, value in grid])
     rows = []
     for (option, value), (record, ranks) in zip(grid, runs, strict=True):
@@ -85,3 +84,13 @@ def _over(lab: Lab, shown: Figure) -> Finding:
         "choose: that is done on validation."
     )
     return Finding(table, figure, says)
+
+
+def grid_of(config: Any, shown: Figure) -> list[tuple[str, float]]:
+    """Options of the figure and their values, ascending."""
+    searched = {field.name: field.search for field in tuned_fields(config)}
+    return [
+        (option, value)
+        for option, axis in shown.axes.items()
+        for value in sorted({*searched[option]["choices"], *axis.also})
+    ]
