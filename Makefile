@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench sweep sweep-worker codes analyse perf board paper verify regress torture dashboards clean
+.PHONY: help setup test lint data bench sweep sweep-worker codes show analyse perf board paper verify regress torture dashboards clean
 
 PYTHON ?= python3
 # The boards are of all corpora, unless one is named.
@@ -45,6 +45,9 @@ sweep-worker: $(READY) ## Work on a study on PostgreSQL, from any machine: STORA
 
 codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=... MODELS="tiger letter" SEEDS=n SET="..." BOARD=dir
 	$(RUN) benchmarks codes --corpus $(CORPUS) --models $(or $(MODELS),tiger letter) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))
+
+show: $(READY) ## Print an experiment's complete config and where each value is from: MODEL=decor-base CORPUS=... SET="..." UNTUNED=1
+	$(RUN) benchmarks show $(or $(MODEL),tiger) $(CORPUS) $(if $(SET),--set $(SET)) $(if $(UNTUNED),--untuned)
 
 analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|entropy|index CORPUS=... MODELS=... SET="..." OUT=docs/analyses
 	$(RUN) benchmarks analyse $(or $(NAME),utilisation) --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(OUT),--out $(OUT)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))

@@ -1,5 +1,6 @@
 """`python -m benchmarks COMMAND`: the main job (bench), configs searched (sweep), tokenizers alone (codes), the papers'
-analyses (analyse), rows ranked again (rerank), changes gated (regress), kills (torture), dashboards, speed (perf)."""
+analyses (analyse), rows ranked again (rerank), changes gated (regress), kills (torture), dashboards, speed (perf), and
+what can be run (list, show)."""
 
 from __future__ import annotations
 
@@ -198,11 +199,19 @@ def perf(options: argparse.Namespace) -> int:
     return 0
 
 
-def show(options: argparse.Namespace) -> int:
+def list_all(options: argparse.Namespace) -> int:
     """Prints what can be run, and what papers say of it."""
     from benchmarks.listing import listing
 
     print(listing())
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """Prints an experiment's complete config, and where each value is from."""
+    from benchmarks.show import shown
+
+    print(shown(options.experiment, options.corpus, options.set, not options.untuned))
     return 0
 
 
@@ -266,7 +275,13 @@ def _parser() -> argparse.ArgumentParser:
     timing.set_defaults(call=perf)
     timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
     listing = commands.add_parser("list", help="models, experiments and corpora")
-    listing.set_defaults(call=show)
+    listing.set_defaults(call=list_all)
+    config = commands.add_parser("show", help="an experiment's complete config, and where each value is from")
+    config.set_defaults(call=show)
+    config.add_argument("experiment", help="a model or a named experiment")
+    config.add_argument("corpus", nargs="?", default="planted")
+    config.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the config")
+    config.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")
     return parser
 
 

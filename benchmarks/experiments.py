@@ -141,18 +141,45 @@ def complete(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool =
         raise ValueError(
             f"no model or experiment {name!r}; possible: {', '.join(names())}, each also with {UNSEEN}{near}"
         )
-    chosen = variant(whole)
-    model = models.load(chosen.model)
-    base = model.SMALL if small(corpus) else model.Config()
-    papers = ON_CORPUS.get((chosen.model, corpus.removesuffix(UNSEEN_USERS)), {})
-    found = _found(whole, chosen.model, corpus.removesuffix(UNSEEN_USERS), base) if tuned else Found()
-    own = {**chosen.settings, **dict(setting(text) for text in settings)}
-    config = changed(base, {**papers, **found.changes, **own}, chosen.model)
+    model, made_of = variant(whole).model, layers(whole, corpus, settings, tuned)
+    config = changed(made_of.base, made_of.changes(), model)
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
+    own, found = {**made_of.variant, **made_of.settings}, made_of.found
     winner = found.winner if found.changes.keys() - own.keys() else None
-    return Experiment(name, chosen.model, config, unseen_users=name.endswith(UNSEEN), winner=winner)
+    return Experiment(name, model, config, unseen_users=name.endswith(UNSEEN), winner=winner)
+
+
+class Layers(NamedTuple):
+    """What a config is made of: a base, and changes of it by dotted option, each of which wins over those before it.
+
+    Attributes:
+        base: the model's `SMALL` config, or its paper's.
+        papers: `ON_CORPUS`.
+        found: by a sweep.
+        variant: of a named experiment.
+        settings: given with the command.
+    """
+
+    base: Any
+    papers: Mapping[str, Any]
+    found: Found
+    variant: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    def changes(self) -> dict[str, Any]:
+        return {**self.papers, **self.found.changes, **self.variant, **self.settings}
+
+
+def layers(whole: str, corpus: str, settings: Iterable[str] = (), tuned: bool = True) -> Layers:
+    """What the config of one of `names` on a corpus is made of; arguments are those of `complete`."""
+    chosen, known = variant(whole), corpus.removesuffix(UNSEEN_USERS)
+    model = models.load(chosen.model)
+    base = model.SMALL if small(corpus) else model.Config()
+    found = _found(whole, chosen.model, known, base) if tuned else Found()
+    given = dict(setting(text) for text in settings)
+    return Layers(base, ON_CORPUS.get((chosen.model, known), {}), found, chosen.settings, given)
 
 
 class Found(NamedTuple):

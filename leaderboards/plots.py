@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +47,20 @@ def panels(*titles: str, width: float = 4.2, height: float = 3.4) -> tuple[Figur
         axis.set_title(title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def grouped(axis: Axes, places: Any, series: Mapping[str, Any], spread: Mapping[str, Any] | None = None) -> None:
+    """Bars of several series side by side at each place.
+
+    Args:
+        places: `[X]` numbers one apart.
+        series: label -> `[X]` heights.
+        spread: label -> `[2, X]` how far an interval reaches below and above, of those series that have one.
+    """
+    width = 0.8 / len(series)
+    for number, (label, heights) in enumerate(series.items()):
+        x = np.asarray(places) + (number - len(series) / 2 + 0.5) * width
+        axis.bar(x, heights, width, yerr=(spread or {}).get(label), capsize=3, label=label)
 
 
 def svg(figure: Figure) -> str:

@@ -6,6 +6,7 @@ A trained model that an analysis needs is taken from the folder of trainings, or
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,11 +15,13 @@ import pandas as pd
 
 import models
 from benchmarks import experiments, provenance, run
+from benchmarks.bench import Cell, run_all
 from benchmarks.evaluate import BATCH
 from benchmarks.experiments import Experiment
 from benchmarks.fit import Fit
 from data_prep.atomic import atomic_file
 from data_prep.corpus import Corpus
+from leaderboards import store
 from leaderboards.plots import svg
 from models.api import Recommender, Tokenizing
 
@@ -32,7 +35,11 @@ ANALYSES = {
     "utilisation": "composition",
     "prefixes": "composition",
     "sensitivity": "sensitivity",
+    "unseen": "unseen",
+    "alignment": "alignment",
+    "weights": "sensitivity",
     "entropy": "codes",
+    "density": "codes",
     "index": "codes",
 }
 
@@ -94,6 +101,19 @@ class Lab:
         if not isinstance(model, Tokenizing):
             raise ValueError(f"{experiment.model} has no tokenizer that is finished before its recommender is trained")
         return model.tokenize(experiment.config, *self._given(experiment))
+
+    def runs(self, chosen: Sequence[Experiment]) -> list[store.Run]:
+        """The runs of experiments, each trained where its record is missing.
+
+        Raises:
+            ValueError: a training failed.
+        """
+        paths = [run.target(self.bench, self.corpus, experiment, self.seed) for experiment in chosen]
+        missing = {path: experiment for path, experiment in zip(paths, chosen, strict=True) if not path.exists()}
+        cells = [Cell(experiment, self.seed) for experiment in missing.values()]
+        if run_all(self.bench, self.corpus.name, self.source, cells, self.jobs):
+            raise ValueError("a training failed, so there is no picture; the same command goes on from there")
+        return [store.read_run(self.bench.board, path) for path in paths]
 
     def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
         self.bench.hardware.take_threads()

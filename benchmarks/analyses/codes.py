@@ -1,4 +1,4 @@
-"""How codes are used (PIT's figure 4), and what its one-to-many index looks like after training."""
+"""How codes are used (PIT's figure 4), before training and after it, and what PIT's one-to-many index looks like."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.analyses import Finding, Lab
 from benchmarks.evaluate import BATCH
 from benchmarks.facts import BEAMS
 from data_prep.batches import Batches
-from leaderboards.plots import panels
+from leaderboards.plots import grouped, panels
 from models.pit import Pit
 
 TOKENIZERS = {"tiger": "RQ-VAE (tiger)", "pit-no-i2i": "RQ-k-means (pit-no-i2i)", "pit": "PIT's warm start (pit)"}
@@ -53,25 +54,61 @@ def entropy(lab: Lab) -> Finding:
     return Finding(table, figure, says)
 
 
+def density(lab: Lab) -> Finding:
+    """Codes in use and their entropy, level by level: the static codes that PIT starts from, and its index at the end.
+
+    Raises:
+        ValueError: an experiment is not of PIT.
+    """
+    rows: list[dict[str, Any]] = []
+    in_use, bits = dict[str, list[float]](), dict[str, list[float]]()
+    for name in lab.names or ("pit",):
+        model = _pit(lab, name)
+        final = model.generator.index
+        static = [codes.bincount(minlength=size) for codes, size in zip(_static(model).T, final.sizes, strict=True)]
+        for title, counts in ((f"{name}, static", static), (f"{name}, dynamic", final.usage())):
+            in_use[title] = [float((count > 0).float().mean()) for count in counts]
+            bits[title] = [_entropy(count) / np.log(2) for count in counts]
+            row = {"Index": title, **{f"In use {level}": share for level, share in enumerate(in_use[title], 1)}}
+            row |= {f"Bits {level}": value for level, value in enumerate(bits[title], 1)}
+            rows.append(row | {"Mean bits": float(np.mean(bits[title]))})
+    levels = np.arange(1, len(final.sizes) + 1)
+    figure, (bars, curves) = panels("Codes in use", "Entropy of codes")
+    grouped(bars, levels, in_use)
+    for values in bits.values():
+        curves.plot(levels, values, marker="o")
+    curves.plot(levels, np.log2(final.sizes), color="grey", linewidth=0.8, linestyle=":")
+    for axis, label in ((bars, "share of codes"), (curves, "bits")):
+        axis.set(xlabel="level", ylabel=label, xticks=levels)
+    figure.legend(*bars.get_legend_handles_labels(), loc="outside lower left", fontsize=8, frameon=False, ncols=4)
+    says = (
+        f"Codes of items in the static index from which PIT starts and in the dynamic one that it has after training, "
+        f"seed {lab.seed}. In use: share of a level's codes that a sequence has. Bits: entropy of the codes of a level "
+        "over all sequences; dotted: the most that is possible."
+    )
+    return Finding(pd.DataFrame(rows), figure, says)
+
+
 def index(lab: Lab) -> Finding:
     """Edges of the trained index, its churn while it evolved, and the different items on a beam's list."""
     names = lab.names or ("pit", "pit-coevolving")
     figure, (per_item, per_sequence, churned) = panels("Sequences per item", "Items per sequence", "Churn")
-    rows = []
-    for place, name in enumerate(names):
+    rows, of_items, of_sequences = [], dict[str, Tensor](), dict[str, Tensor]()
+    for name in names:
         model = _pit(lab, name)
-        held = (model.codes[1:, :, 0] >= 0).sum(1).cpu()
-        named = model.codes[model.codes[..., 0] >= 0].unique(dim=0, return_counts=True)[1].cpu()
-        churn = model.churn[model.churn >= 0].cpu()
+        codes, churn = model.generator.index.codes.cpu(), _churn(model)
+        held = (codes[1:, :, 0] >= 0).sum(1)
+        named = codes[codes[..., 0] >= 0].unique(dim=0, return_counts=True)[1]
         row: dict[str, Any] = {"Experiment": name, "Sequences per item": float(held.float().mean())}
         row |= {"Items per sequence": float(named.float().mean()), "Most": int(named.max())}
         row["Average entropy"] = float(np.mean([_entropy(count) for count in model.generator.index.usage()]))
         row["Churn, first and last"] = ", ".join(f"{float(churn[end]):.1%}" for end in (0, -1))
         row |= {f"Different items, beam {width}": _different(lab, model, width) for width in BEAMS}
         rows.append(row)
-        _histogram(per_item, held, place, len(names), name)
-        _histogram(per_sequence, named, place, len(names), name)
+        of_items[name], of_sequences[name] = held, named
         churned.plot(np.arange(1, len(churn) + 1), churn, marker=".", label=name)
+    _histograms(per_item, of_items)
+    _histograms(per_sequence, of_sequences)
     per_item.set(xlabel="sequences", ylabel="items")
     per_sequence.set(xlabel="items", ylabel="sequences", yscale="log")
     churned.set(xlabel="epoch", ylabel="items with another heaviest sequence", ylim=(0, None))
@@ -95,9 +132,19 @@ def _different(lab: Lab, model: Pit, width: int) -> float:
     return float(torch.cat(found).float().mean())
 
 
-def _histogram(axis: Any, values: Tensor, place: int, of: int, label: str) -> None:
-    count = values.bincount().numpy()
-    axis.bar(np.arange(len(count)) + (place - of / 2 + 0.5) * 0.8 / of, count, 0.8 / of, label=label)
+def _histograms(axis: Any, values: dict[str, Tensor]) -> None:
+    places = np.arange(1 + max(int(each.max()) for each in values.values()))
+    grouped(axis, places, {label: each.bincount(minlength=len(places)).numpy() for label, each in values.items()})
+
+
+def _static(model: Pit) -> Int[Tensor, "N L"]:
+    """The codes of the static tokenizer, one sequence per item."""
+    return model.get_buffer("start_codes")[1:].cpu()
+
+
+def _churn(model: Pit) -> Float[Tensor, "_"]:
+    """Share of items whose heaviest sequence was another than before, of each epoch of the chosen state."""
+    return model.churn[model.churn >= 0].cpu()
 
 
 def _pit(lab: Lab, name: str) -> Pit:

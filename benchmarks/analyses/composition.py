@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from sklearn.manifold import TSNE
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.analyses import Finding, Lab
+from benchmarks.analyses.plane import plane
 from benchmarks.evaluate import BATCH
 from data_prep.batches import Batches
-from leaderboards.plots import panels
+from leaderboards.plots import grouped, panels
 from leaderboards.published import utilisation as stated
 from models.decor import Decor
 
@@ -47,8 +47,7 @@ def utilisation(lab: Lab) -> Finding:
     table = pd.DataFrame(rows).assign(**stated(lab.corpus.name))
     figure, (bars, curves) = panels("Codes in use", "Mean composition weight, codes in order")
     titles = list(table.columns[1:])
-    for place, title in enumerate(titles):
-        bars.bar(table["Level"] + (place - len(titles) / 2 + 0.5) * 0.8 / len(titles), table[title], 0.8 / len(titles))
+    grouped(bars, table["Level"], {title: table[title] for title in titles})
     bars.set_xticks(table["Level"])
     bars.set(xlabel="level", ylabel="share of codes")
     figure.legend(titles, loc="outside lower left", fontsize=8, frameon=False, ncols=len(titles))
@@ -120,10 +119,7 @@ def _prefix_vectors(
 
 
 def _scatter(title: str, static: Tensor, composed: Tensor, following: Tensor, legal: Tensor, true: Tensor) -> Any:
-    parts = [part.float().cpu().numpy() for part in (static, composed, following)]
-    every = np.concatenate(parts)
-    map_ = TSNE(metric="cosine", init="pca", perplexity=min(30.0, (len(every) - 1) / 3), random_state=0)
-    star, points, triangles = np.split(map_.fit_transform(every), np.cumsum([len(part) for part in parts[:2]]))
+    star, points, triangles = plane(static, composed, following)
     figure, axes = panels(f"Prefix {title}, static", f"Prefix {title}, composed by history")
     often = true.unique(return_counts=True)
     shown = often[0][often[1].argsort(descending=True, stable=True)][:COLOURS].tolist()

@@ -1,60 +1,96 @@
-"""DECOR's sensitivity to the part of the composed vector and to the number of start-token queries (figure 3)."""
+"""Sensitivity of test metrics to one option at a time: DECOR's figure 3 and ETEGRec's figure 4."""
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from benchmarks.analyses import Finding, Lab
-from benchmarks.bench import Cell, run_all
-from benchmarks.run import target
-from leaderboards import store
+from benchmarks.sweeps.space import tuned_fields
 from leaderboards.metrics import ndcg
 from leaderboards.plots import panels
 from leaderboards.statistics import interval
-from models.api import SEARCH_RANGE
-from models.decor import Config
 
-OPTIONS = {"alpha": "part of the composed vector", "bos_queries": "start-token queries"}
 METRICS = {"ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
 
 
+class Axis(NamedTuple):
+    """An option of a figure. Attributes: title; also, values beside those that a sweep chooses from."""
+
+    title: str
+    also: tuple[float, ...] = ()
+
+
+class Figure(NamedTuple):
+    """What a paper's figure shows. Attributes: model; number; axes, by option."""
+
+    model: str
+    number: int
+    axes: dict[str, Axis]
+
+
+DECOR = Figure(
+    "decor", 3, {"alpha": Axis("Part of the composed vector"), "bos_queries": Axis("Start-token queries", (0,))}
+)
+ETEGREC = Figure(
+    "etegrec",
+    4,
+    {"sia_weight": Axis("Sequence-item alignment"), "psa_weight": Axis("Preference-semantic alignment", (0.0,))},
+)
+
+
 def sensitivity(lab: Lab) -> Finding:
-    """A row of each value in the paper's grids, all else as configured; trained where its record is missing.
+    """DECOR's: the part of the composed vector in a decoder input, and the queries of which the start is composed."""
+    return over(lab, DECOR)
+
+
+def weights(lab: Lab) -> Finding:
+    """ETEGRec's: the weights of both alignments."""
+    return over(lab, ETEGREC)
+
+
+def over(lab: Lab, shown: Figure) -> Finding:
+    """A row of each value in the figure's grid, all else as configured.
 
     Raises:
-        ValueError: a training failed.
+        ValueError: the experiment is of another model, or a training failed.
     """
-    (name,) = lab.names or ("decor",)
-    fields = {field.name: field.metadata for field in dataclasses.fields(Config)}
-    grid = [(option, value) for option in OPTIONS for value in fields[option][SEARCH_RANGE]["choices"]]
-    cells = [Cell(lab.experiment(name, f"{option}={value}"), lab.seed) for option, value in grid]
-    paths = [target(lab.bench, lab.corpus, *cell) for cell in cells]
-    missing = {path: cell for path, cell in zip(paths, cells, strict=True) if not path.exists()}
-    if run_all(lab.bench, lab.corpus.name, lab.source, list(missing.values()), lab.jobs):
-        raise ValueError("a training of the grid failed, so there is no picture; the same command goes on from there")
-    runs = {(run.record.key, run.record.seed): run for run in store.read_board(lab.bench.board, lab.corpus.name)}
+    (name,) = lab.names or (shown.model,)
+    base = lab.experiment(name)
+    if base.model != shown.model:
+        raise ValueError(f"{name} is an experiment of {base.model}; the figure is of {shown.model}'s options")
+    grid = grid_of(base.config, shown)
+    runs = lab.runs([lab.experiment(name, f"{option}={value}") for option, value in grid])
     rows = []
-    for (option, value), path in zip(grid, paths, strict=True):
-        run = runs[path.parent.name, lab.seed]
-        low, high = interval(ndcg(run.ranks["rank"].to_numpy(), 10)[None])
-        found = {title: run.record.test[metric] for metric, title in METRICS.items()}
+    for (option, value), (record, ranks) in zip(grid, runs, strict=True):
+        low, high = interval(ndcg(ranks["rank"].to_numpy(), 10)[None])
+        found = {title: record.test[metric] for metric, title in METRICS.items()}
         rows.append({"Option": option, "Value": value, **found, "Low": low, "High": high})
     table = pd.DataFrame(rows)
-    figure, axes = panels(*OPTIONS.values())
-    for axis, option in zip(axes, OPTIONS, strict=True):
+    figure, axes = panels(*(axis.title for axis in shown.axes.values()))
+    for axis, option in zip(axes, shown.axes, strict=True):
         part = table[table["Option"] == option]
         places = range(len(part))
         spread = (part["NDCG@10"] - part["Low"], part["High"] - part["NDCG@10"])
         axis.errorbar(places, part["NDCG@10"], spread, marker="o", capsize=3, label="NDCG@10, 95% interval")
         axis.plot(places, part["Recall@10"], marker="s", linestyle="--", label="Recall@10")
-        axis.set_xticks(places, [str(value) for value in part["Value"]])
+        axis.set_xticks(places, [f"{value:g}" for value in part["Value"]])
         axis.set(xlabel=option, ylim=(0, None))
-    axes[0].legend(fontsize=8, frameon=False)
+    axes[0].legend(fontsize=8, frameon=False, loc="lower left")
     says = (
-        f"Test metrics of {name}, seed {lab.seed}, over the grids of the paper's figure 3, one option at a time. "
-        "Intervals: 95%, of NDCG@10, bootstrap over users. A picture of what a choice costs, not a way to choose: "
-        "that is done on validation."
+        f"Test metrics of {name}, seed {lab.seed}, over the grids of the paper's figure {shown.number}, one option at "
+        "a time. Intervals: 95%, of NDCG@10, bootstrap over users. A picture of what a choice costs, not a way to "
+        "choose: that is done on validation."
     )
     return Finding(table, figure, says)
+
+
+def grid_of(config: Any, shown: Figure) -> list[tuple[str, float]]:
+    """Options of the figure and their values, ascending."""
+    searched = {field.name: field.search for field in tuned_fields(config)}
+    return [
+        (option, value)
+        for option, axis in shown.axes.items()
+        for value in sorted({*searched[option]["choices"], *axis.also})
+    ]

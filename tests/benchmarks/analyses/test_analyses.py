@@ -12,19 +12,25 @@ import numpy as np
 import pytest
 import torch
 
+import benchmarks.analyses
 import benchmarks.run
-from benchmarks.analyses import ANALYSES, Lab, analyse, codes, composition, sensitivity
+from benchmarks.analyses import ANALYSES, Lab, alignment, analyse, codes, composition, sensitivity, unseen
 from benchmarks.run import Bench
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
 from leaderboards.published import utilisation as stated
 from leaderboards.store import read_board
+from models import decor, etegrec
 from models.decor import Decor
+from models.etegrec import Etegrec
+from models.parts.index import ItemIndex
 from models.pit import Pit
 
 SHORT = {
     "decor": ("tokenizer.codes=8", "tokenizer_epochs=2", "steps=6", "bos_queries=4"),
     "pit": ("codes=8", "pretraining_epochs=2", "warm_steps=4", "steps=8"),
+    "tiger": ("tokenizer.codes=8", "tokenizer_epochs=2", "steps=6"),
+    "etegrec": ("tokenizer.codes=8", "tokenizer_epochs=20", "steps=12", "warm_epochs=1", "finish_epochs=1"),
 }
 
 
@@ -97,26 +103,165 @@ def test_a_model_that_composes_nothing_is_refused(lab: Callable[..., Lab]) -> No
         composition.utilisation(dataclasses.replace(lab("decor", "decor-fusion"), settings=SHORT["decor"][:3]))
 
 
-def test_sensitivity_has_a_record_of_every_value(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
-    here = lab("decor")
-    ran: list[Any] = []
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, tiny_corpus: Corpus) -> list[int]:
+    """How many trainings were asked for each time; they run on the tiny corpus, in this process."""
+    asked: list[int] = []
+    corpus = dataclasses.replace(tiny_corpus, name="planted")
 
-    def in_turn(setting: Bench, corpus: str, source: str, cells: list[Any], jobs: int) -> list[Any]:
-        ran.append(len(cells))
+    def in_turn(setting: Bench, name: str, source: str, cells: list[Any], jobs: int) -> list[Any]:
+        asked.append(len(cells))
         for cell in cells:
-            benchmarks.run.run(setting, here.corpus, *cell)
+            benchmarks.run.run(setting, corpus, *cell)
         return []
 
-    monkeypatch.setattr(sensitivity, "run_all", in_turn)
-    monkeypatch.setattr(sensitivity, "OPTIONS", {"alpha": "part"})
+    monkeypatch.setattr(benchmarks.analyses, "run_all", in_turn)
+    return asked
+
+
+def test_sensitivity_has_a_record_of_every_value(lab: Callable[..., Lab], ran: list[int]) -> None:
+    here, shown = lab("decor"), sensitivity.DECOR._replace(axes={"alpha": sensitivity.Axis("part", (0.0,))})
     for _ in range(2):  # the second time all records are there
-        table = sensitivity.sensitivity(here).table
-    assert ran == [5, 0]
-    assert table["Value"].tolist() == [0.1, 0.25, 0.4, 0.55, 0.7]
+        table = sensitivity.over(here, shown).table
+    assert ran == [6, 0]
+    assert table["Value"].tolist() == [0, 0.1, 0.25, 0.4, 0.55, 0.7]
     records = {run.record.config["alpha"]: run.record for run in read_board(here.bench.board, "planted")}
-    assert len(records) == 5
+    assert len(records) == 6
     assert table["NDCG@10"].tolist() == [records[value].test["ndcg@10"] for value in table["Value"]]
     assert (table["Low"] <= table["NDCG@10"]).all()
+
+
+def test_the_papers_grids() -> None:
+    """DECOR's figure 3 and ETEGRec's figure 4."""
+    assert sensitivity.grid_of(decor.Config(), sensitivity.DECOR) == [
+        *(("alpha", value) for value in (0.1, 0.25, 0.4, 0.55, 0.7)),
+        *(("bos_queries", value) for value in (0, 8, 16, 32, 64, 128)),
+    ]
+    assert sensitivity.grid_of(etegrec.Config(), sensitivity.ETEGREC) == [
+        *(("sia_weight", value) for value in (1e-4, 3e-4, 5e-4, 1e-3, 5e-3)),
+        *(("psa_weight", value) for value in (0, 1e-4, 3e-4, 5e-4, 1e-3, 5e-3)),
+    ]
+
+
+def test_each_sensitivity_is_of_its_own_model(lab: Callable[..., Lab]) -> None:
+    for look, name, said in (
+        (sensitivity.sensitivity, "etegrec", "etegrec is an experiment of etegrec; .* of decor's options"),
+        (sensitivity.weights, "decor-base", "decor-base is an experiment of decor; .* of etegrec's options"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            look(dataclasses.replace(lab("decor", name), settings=()))
+
+
+def test_a_training_that_fails_leaves_no_picture(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks.analyses, "run_all", lambda setting, corpus, source, cells, jobs: cells)
+    with pytest.raises(ValueError, match="a training failed, so there is no picture"):
+        unseen.unseen(lab("tiger", "tiger"))
+
+
+def test_unseen_users_by_hand(lab: Callable[..., Lab], ran: list[int]) -> None:
+    own = tuple(f"tiger:{text}" for text in SHORT["tiger"])
+    here = dataclasses.replace(lab("tiger", "tiger", "popularity"), settings=own)
+    found = unseen.unseen(here)
+    table = found.table
+    assert ran == [2]
+    assert table["Experiment"].tolist() == ["tiger", "popularity"]
+    _, strangers = here.corpus.split_users(0.05)
+    assert "from 57 users without the 3 of the least history" in found.says
+    # Popularity's lists, by hand: what most of the seen users' training parts have.
+    seen, _ = here.corpus.split_users(0.05)
+    counts = seen.training_counts()[1:]
+    best = (np.argsort(-counts, kind="stable") + 1)[:10].tolist()
+    for column, corpus in (("Recall@10, seen", seen), ("Recall@10, unseen", strangers)):
+        hits = [target in best for target in corpus.examples("test").target.tolist()]
+        assert table[column][1] == pytest.approx(np.mean(hits))
+    (run,) = [run for run in read_board(here.bench.board, strangers.name) if run.record.model == "tiger"]
+    assert run.record.experiment == "tiger-unseen-users"
+    assert table["NDCG@10, unseen"][0] == run.record.test["ndcg@10"]
+    assert table["NDCG@10, seen"][0] == run.record.diagnostics["seen_users"]["ndcg@10"]
+    for metric in ("Recall@10", "NDCG@10"):
+        assert (table[f"{metric}, low"] <= table[f"{metric}, unseen"]).all()
+        assert (table[f"{metric}, unseen"] <= table[f"{metric}, high"]).all()
+
+
+def test_unseen_users_go_by_either_name(lab: Callable[..., Lab], ran: list[int]) -> None:
+    here = lab("tiger", "popularity", "popularity-unseen-users")
+    table = unseen.unseen(dataclasses.replace(here, settings=())).table
+    assert table["Experiment"].tolist() == ["popularity", "popularity"]
+    assert table.iloc[0].tolist() == table.iloc[1].tolist()
+
+
+def test_closeness_by_hand() -> None:
+    semantic = torch.eye(12)
+    preference = torch.zeros(2, 12)
+    preference[0, 3] = 2.0  # item 4 itself
+    preference[1, :11] = torch.arange(11, 0, -1.0)  # item 11 is the eleventh nearest
+    found = alignment.closeness(preference, semantic, torch.tensor([4, 11]))
+    own = [1.0, 1 / np.sqrt(sum(n * n for n in range(1, 12)))]
+    others = [0.0, (66 - 1) / np.sqrt(sum(n * n for n in range(1, 12))) / 11]
+    assert list(found.values()) == pytest.approx([np.mean(own), np.mean(others), 0.5], abs=1e-6)
+
+
+def test_alignment_is_that_of_the_training(lab: Callable[..., Lab]) -> None:
+    """The two sides are those that Eq. 16 was given, user by user."""
+    here = lab("etegrec", "etegrec")
+    table = alignment.alignment(here).table
+    model = here.recommender("etegrec").eval()
+    assert isinstance(model, Etegrec)
+    (batch,) = Batches(here.corpus.examples("test"), 100, model.history_length)
+    with torch.no_grad():
+        labels = model.generator.item_tokens(batch.target)
+        first = model.generator.states(labels, model.generator.read(batch.history))[:, 0]
+        preference, target = model.to_semantic(first), model.tokenizer(batch.target)[1]
+        every = model.tokenizer(torch.arange(1, 41))[1]
+    cosine = torch.cosine_similarity(preference, target).mean().item()
+    assert table["Cosine to the target"][0] == pytest.approx(cosine, abs=1e-5)
+    pairs = torch.cosine_similarity(preference[:, None], every[None], dim=2)
+    mask = torch.arange(1, 41) != batch.target[:, None]
+    assert table["to the others"][0] == pytest.approx(pairs[mask].mean().item(), abs=1e-5)
+    assert table["Projection"].tolist() == ["its own", "fitted"]
+    # Fitted, the state is taken to about the mean target at least: closer than behind a projection hardly trained.
+    assert table["Cosine to the target"][1] > table["Cosine to the target"][0]
+    with pytest.raises(
+        ValueError, match="decor has no preference-semantic alignment; expected an experiment of etegrec"
+    ):
+        alignment.alignment(lab("decor", "decor"))
+
+
+def test_what_is_drawn_of_the_alignment(tiny_corpus: Corpus) -> None:
+    test = tiny_corpus.examples("test")
+    often = alignment._often(test)
+    items, count = np.unique(test.target, return_counts=True)
+    drawn, histories = np.unique(often.target, return_counts=True)
+    assert len(drawn) == 10
+    assert min(count[np.isin(items, drawn)]) >= max(count[~np.isin(items, drawn)])
+    assert histories.tolist() == np.minimum(count[np.isin(items, drawn)], 8).tolist()
+
+
+class Grown(torch.nn.Module):
+    """What the density of codes asks of a trained PIT: four items, two levels of four codes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        static = [[-1, -1], [0, 0], [0, 1], [0, 2], [1, 0]]
+        none, more = [-1, -1], [[2, 3], [1, 1], [1, 2], [3, 3]]
+        dynamic = [[none, none]] + [[own, other] for own, other in zip(static[1:], more, strict=True)]
+        self.register_buffer("start_codes", torch.tensor(static))
+        self.generator = torch.nn.Module()
+        self.generator.index = ItemIndex(torch.tensor(dynamic), (4, 4))
+
+
+def test_density_by_hand(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codes, "_pit", lambda lab, name: Grown())
+    static, dynamic = codes.density(lab("pit", "pit")).table.to_dict("records")
+    assert (static["Index"], dynamic["Index"]) == ("pit, static", "pit, dynamic")
+    assert [static[f"In use {level}"] for level in (1, 2)] == [0.5, 0.75]
+    assert [dynamic[f"In use {level}"] for level in (1, 2)] == [1.0, 1.0]
+    # Level 1: codes 3, 1, 0, 0 times, then 3, 3, 1, 1 times; level 2: 2, 1, 1, 0 times, then 2, 2, 2, 2 times.
+    bits = [0.75 * np.log2(4 / 3) + 0.25 * 2, 1.5]
+    assert [static[f"Bits {level}"] for level in (1, 2)] == pytest.approx(bits)
+    assert static["Mean bits"] == pytest.approx(np.mean(bits))
+    bits = [0.75 * np.log2(8 / 3) + 0.25 * 3, 2.0]
+    assert [dynamic[f"Bits {level}"] for level in (1, 2)] == pytest.approx(bits)
 
 
 def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
@@ -134,7 +279,8 @@ def test_the_index_by_hand(lab: Callable[..., Lab]) -> None:
     (row,) = codes.index(here).table.to_dict("records")
     model = here.recommender("pit-coevolving")
     assert isinstance(model, Pit)
-    edges = [tuple(sequence) for item in model.codes[1:].tolist() for sequence in item if sequence[0] >= 0]
+    held = model.generator.index.codes[1:].tolist()
+    edges = [tuple(sequence) for item in held for sequence in item if sequence[0] >= 0]
     assert row["Sequences per item"] == pytest.approx(len(edges) / 40)
     assert row["Items per sequence"] == pytest.approx(len(edges) / len(set(edges)))
     assert row["Most"] == max(map(edges.count, edges))
@@ -143,7 +289,7 @@ def test_the_index_by_hand(lab: Callable[..., Lab]) -> None:
         codes.index(lab("decor", "decor"))
 
 
-@pytest.mark.parametrize(("name", "model"), [("prefixes", "decor"), ("entropy", "pit")])
+@pytest.mark.parametrize(("name", "model"), [("prefixes", "decor"), ("entropy", "pit"), ("alignment", "etegrec")])
 def test_an_analysis_is_two_files(lab: Callable[..., Lab], tmp_path: Path, name: str, model: str) -> None:
     names = ("pit", "pit-no-i2i") if model == "pit" else ()
     found = [analyse(name, lab(model, *names), tmp_path / folder) for folder in ("one", "other")]
