@@ -34,6 +34,7 @@ ANALYSES = {
     "sensitivity": "sensitivity",
     "entropy": "codes",
     "index": "codes",
+    "batching": "batching",
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # Rows of similar length that are computed together on a CPU.
-ROWS = 32
+ROWS = 64
 
 
 def trimmed(
