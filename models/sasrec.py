@@ -12,9 +12,11 @@ Published on Musical_Instruments (ETEGRec, table 3): R@5 .0341, R@10 .0530, N@5 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -23,6 +25,8 @@ from torch.nn import functional as F
 from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned
 from models.parts.losses import catalogue_cross_entropy
 from models.parts.optim import adamw
+from models.parts.processes import processes
+from models.parts.ragged import trimmed
 from models.parts.ranking import rank_scores
 
 
@@ -57,15 +61,22 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     budget = Budget(config.epochs, config.batch_size, config.patience, valid_users=config.valid_users)
     # A user's longest training example holds all its training positions.
     users = corpus.examples("train").longest_per_user()
-    return fit("recommender", lambda: SasRec(config, corpus.items), budget, users)
+    positions = np.minimum(users.length, config.history).sum() / math.ceil(len(users) / config.batch_size)
+    return fit("recommender", lambda: SasRec(config, corpus.items, float(positions)), budget, users)
 
 
 @final
 class SasRec(Recommender):
-    def __init__(self, config: Config, items: int) -> None:
+    def __init__(self, config: Config, items: int, positions: float) -> None:
+        """
+        Args:
+            positions: training positions of a batch, on average. The sum of a batch's losses is divided by it rather
+                than by the batch's own number, so that an epoch weighs all prefixes alike, as RecBole's does.
+        """
         super().__init__()
         self.config = config
         self.history_length = config.history
+        self.positions = positions
         self.item = nn.Embedding(items + 1, config.width, padding_idx=0)
         self.position = nn.Embedding(config.history, config.width)
         self.norm = nn.LayerNorm(config.width)
@@ -78,7 +89,11 @@ class SasRec(Recommender):
         self.apply(_initialise)
 
     def states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """State after each item. Causal, so right padding needs no mask of its own."""
+        """State after each item; at padding it has no meaning."""
+        return trimmed(self._states, (history > 0).sum(1), history)
+
+    def _states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Causal, so right padding needs no mask of its own."""
         positions = torch.arange(history.shape[1], device=history.device)
         x = self.dropout(self.norm(self.item(history) + self.position(positions)))
         mask = nn.Transformer.generate_square_subsequent_mask(history.shape[1], device=x.device, dtype=x.dtype)
@@ -91,12 +106,17 @@ class SasRec(Recommender):
         following = following.scatter(1, length[:, None] - 1, target[:, None])
         valid = history > 0
         states, positives = self.states(history)[valid], following[valid]
+        # Each process sees its share of the batch, and their gradients are averaged.
+        return self._losses(states, positives) * (processes() / self.positions)
+
+    def _losses(self, states: Float[Tensor, "X D"], positives: Int[Tensor, "X"]) -> Float[Tensor, ""]:
+        """Sum over positions."""
         if self.config.loss == "ce":
             return catalogue_cross_entropy(states, self.item.weight[1:], positives - 1)
         negatives = torch.randint_like(positives, 1, self.item.num_embeddings)
         score_positive = (states * self.item(positives)).sum(-1)
         score_negative = (states * self.item(negatives)).sum(-1)
-        return -(F.logsigmoid(score_positive) + F.logsigmoid(-score_negative)).mean()
+        return -(F.logsigmoid(score_positive) + F.logsigmoid(-score_negative)).sum()
 
     def item_scores(self, states: Float[Tensor, "X D"]) -> Float[Tensor, "X N"]:
         return (states @ self.item.weight[1:].T).float()

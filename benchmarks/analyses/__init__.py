@@ -41,6 +41,7 @@ ANALYSES = {
     "entropy": "codes",
     "density": "codes",
     "index": "codes",
+    "batching": "batching",
 }
 
 

@@ -16,7 +16,7 @@ LOGITS = 1 << 23
 def catalogue_cross_entropy(
     states: Float[Tensor, "X D"], items: Float[Tensor, "N D"], target: Int[Tensor, "X"]
 ) -> Float[Tensor, ""]:
-    """Mean of -log softmax(states @ items.T)[target] over all items, without ever holding all `[X, N]` logits.
+    """Sum over X of -log softmax(states @ items.T)[target], without ever holding all `[X, N]` logits.
 
     The softmax is computed once, in blocks of rows, and the gradients in the same pass; float32 throughout.
     `target` is 0-based. Differentiable once.
@@ -59,11 +59,10 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
             torch.mm(p, items, out=grad)
             grad_items.addmm_(p.T, x)
         ctx.save_for_backward(grad_states, grad_items)
-        return loss / len(states)
+        return loss
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cuda")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None]:
         grad_states, grad_items = ctx.saved_tensors
-        scale = grad_loss / len(grad_states)
-        return grad_states * scale, grad_items * scale, None
+        return grad_states * grad_loss, grad_items * grad_loss, None

@@ -17,6 +17,7 @@ from transformers import T5Config, T5Model
 
 from models.api import tuned
 from models.parts.dropout import Dropout, replace_dropout
+from models.parts.ragged import trimmed
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,11 @@ class CodeTransformer(nn.Module):
         del self.encoder.embed_tokens, self.decoder.embed_tokens
 
     def encode(self, tokens: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Encoded:
-        return Encoded(self.encoder(inputs_embeds=tokens, attention_mask=mask).last_hidden_state, mask)
+        def states(x: Float[Tensor, "B S D"], seen: Bool[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+            found: Tensor = self.encoder(inputs_embeds=x, attention_mask=seen).last_hidden_state
+            return found
+
+        return Encoded(trimmed(states, mask.sum(1), tokens, mask), mask)
 
     def decode(self, tokens: Float[Tensor, "B t D"], encoded: Encoded) -> Float[Tensor, "B t D"]:
         """Causal states of whole decoder inputs: teacher forcing."""

@@ -62,7 +62,7 @@ def test_a_batch_that_cannot_be_shared(tiny_corpus: Corpus, tmp_path: Path) -> N
     with pytest.raises(
         ValueError, match=r"^stage recommender has batches of 21, which 2 processes cannot share evenly$"
     ):
-        fit("recommender", lambda: SasRec(Config(width=16, heads=1), tiny_corpus.items), Budget(1, 21))
+        fit("recommender", lambda: SasRec(Config(width=16, heads=1), tiny_corpus.items, 1.0), Budget(1, 21))
 
 
 @pytest.mark.parametrize(("options", "named"), [(["--jobs", "2"], "--jobs"), (["--cluster", "auto"], "--cluster")])

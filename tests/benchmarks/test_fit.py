@@ -61,7 +61,7 @@ class StopError(Exception):
 
 def sasrec(fit: Fit, config: Config = SMALL, budget: Budget = BUDGET, **more: Any) -> SasRec:
     users = fit.corpus.examples("train").longest_per_user()
-    return fit("recommender", lambda: SasRec(config, fit.corpus.items), budget, users, **more)
+    return fit("recommender", lambda: SasRec(config, fit.corpus.items, 1.0), budget, users, **more)
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -400,7 +400,7 @@ SasRec.training_step = training_step
 corpus = given["corpus"]
 fit = Fit(corpus, 0, given["folder"], "child")
 users = corpus.examples("train").longest_per_user()
-fit("recommender", lambda: SasRec(given["config"], corpus.items), given["budget"], users)
+fit("recommender", lambda: SasRec(given["config"], corpus.items, 1.0), given["budget"], users)
 """
 
 

@@ -1,11 +1,11 @@
-"""Batches against the examples they are made of: nothing lost, nothing doubled, little padding."""
+"""Batches against the examples they are made of: nothing lost, nothing doubled, equally large, random."""
 
 from __future__ import annotations
 
 import hashlib
 import warnings
 from collections.abc import Callable
-from itertools import chain, pairwise
+from itertools import chain, combinations, pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.batches import POOL, Batches
+import data_prep.batches
+from data_prep.batches import Batches
 from data_prep.corpus import Batch, Examples
 
 Row = tuple[int, tuple[int, ...], int]
@@ -56,8 +57,10 @@ def test_every_example_once(lengths: list[int], batch_size: int, history_length:
     current = None if epoch is None else at(epoch)
     batches = Batches(examples, batch_size, history_length, seed=3, epoch=current)
     seen = [unpadded(batch) for batch in batches]
-    assert len(seen) == len(batches)
+    assert len(seen) == len(batches) == -(-len(examples) // batch_size)
     assert max(map(len, seen)) <= batch_size
+    if epoch is not None:
+        assert max(map(len, seen)) - min(map(len, seen)) <= 1
     assert sorted(row for batch in seen for row in batch) == sorted(expected(examples, history_length))
 
 
@@ -90,11 +93,11 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert len({str(order) for order in [first, *others]}) == 4
 
 
-@pytest.mark.parametrize(("epoch", "expected"), [(None, "fd15a86f752cfa40"), (at(2), "d7a148a15942663a")])
+@pytest.mark.parametrize(("epoch", "expected"), [(None, "7ed942d2b3819ffc"), (at(2), "69a55908a9f5f7f8")])
 def test_order_and_content_never_change(epoch: Callable[[], int] | None, expected: str) -> None:
-    """Bit by bit as they were when the records of the board were made."""
+    """Bit by bit as they were when the records of board v2 were made."""
     digest = hashlib.sha256()
-    for batch in Batches(examples_of([number**2 % 23 for number in range(6 * POOL)]), 4, 9, seed=5, epoch=epoch):
+    for batch in Batches(examples_of([number**2 % 23 for number in range(90)]), 4, 9, seed=5, epoch=epoch):
         for tensor in batch:
             digest.update(str(tensor.tolist()).encode())
     assert digest.hexdigest()[:16] == expected
@@ -115,44 +118,91 @@ def test_grading_goes_by_length() -> None:
     assert seen == [1, 1, 2, 3, 4, 5]
 
 
+def test_grading_goes_by_the_length_of_the_whole_history() -> None:
+    """Whoever has bought much is graded with others who have, though a model reads as much of all."""
+    seen = [batch.user.tolist() for batch in Batches(examples_of([7, 4, 9, 3, 8, 2]), 2, history_length=3)]
+    assert seen == [[5, 3], [1, 0], [4, 2]]
+
+
+def test_lengths_meet_by_chance() -> None:
+    """Of 120 examples each is as long as 11 of the 119 others, and meets those as often as any."""
+    examples = examples_of([number % 10 for number in range(120)])
+    length = dict(zip(examples.target.tolist(), examples.length.tolist(), strict=True))
+    pairs = [
+        pair for epoch in range(100) for batch in targets(examples, 0, at(epoch)) for pair in combinations(batch, 2)
+    ]
+    assert len(pairs) == 100 * 120 * 3 / 2
+    # Deviation: .0022.
+    assert np.mean([length[one] == length[other] for one, other in pairs]) == pytest.approx(11 / 119, abs=0.01)
+
+
+@pytest.fixture
+def pools_of_8(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_prep.batches, "POOL", 8)
+
+
+@pytest.mark.usefixtures("pools_of_8")
 def test_a_pool_is_cut_by_length() -> None:
     """Within a pool no batch holds lengths that lie between those of another."""
-    lengths = np.random.default_rng(0).integers(1, 30, size=4 * POOL).tolist()
+    lengths = np.random.default_rng(0).integers(1, 30, size=4 * 8 - 3).tolist()
     ranges = []
     for batch in Batches(examples_of(lengths), 4, 50, epoch=at(0)):
         held = [len(history) for _, history, _ in unpadded(batch)]
+        assert len(held) in (3, 4)
         ranges.append((min(held), max(held)))
     assert ranges != sorted(ranges)  # batches come in random order
     ranges.sort()
     assert all(before[1] <= after[0] for before, after in pairwise(ranges))
 
 
+@pytest.mark.usefixtures("pools_of_8")
 def test_more_than_one_pool_stays_random() -> None:
     """Which examples meet in a batch differs between epochs, though each pool is sorted."""
-    examples = examples_of([length % 10 for length in range(8 * POOL)])
+    examples = examples_of([length % 10 for length in range(64)])
     meet = [{frozenset(batch) for batch in targets(examples, 0, at(epoch))} for epoch in (0, 1)]
     assert len(meet[0] & meet[1]) < 0.1 * len(meet[0])
 
 
 @pytest.mark.parametrize(("world", "left_out"), [(2, 0), (3, 0), (4, 2)])
 def test_shards_make_up_every_batch(world: int, left_out: int) -> None:
-    """90 examples in batches of 12 leave a short one of 6."""
+    """90 examples in 8 batches of at most 12."""
     examples = examples_of([length % 6 for length in range(90)])
-    whole = [batch.target.tolist() for batch in Batches(examples, 12, 5, epoch=at(0))]
     shards = [Batches(examples, 12, 5, epoch=at(0), shard=(rank, world)) for rank in range(world)]
     parts = [[batch.target.tolist() for batch in shard] for shard in shards]
-    assert {len(shard) for shard in shards} == {len(part) for part in parts} == {len(whole)}
-    for batch, *shares in zip(whole, *parts, strict=True):
+    assert {len(shard) for shard in shards} == {len(part) for part in parts} == {8}
+    sizes = []
+    for shares in zip(*parts, strict=True):
         assert len({len(share) for share in shares}) == 1
-        assert sorted(chain(*shares)) == sorted(batch[: len(batch) - len(batch) % world])
-    assert sum(len(batch) for batch in whole) - sum(len(batch) for part in parts for batch in part) == left_out
+        sizes.append(len(list(chain(*shares))))
+    assert max(sizes) <= 12
+    assert max(sizes) - min(sizes) <= world
+    seen = list(chain(*chain(*parts)))
+    assert len(seen) == len(set(seen)) == 90 - left_out
 
 
-def test_a_batch_of_fewer_rows_than_processes_is_left_out() -> None:
-    examples = examples_of([1] * 26)
+def test_shards_of_batches_that_divide_are_those_of_one_process() -> None:
+    examples = examples_of([length % 6 for length in range(96)])
+    whole = [sorted(batch.target.tolist()) for batch in Batches(examples, 12, 5, epoch=at(0))]
     shards = [Batches(examples, 12, 5, epoch=at(0), shard=(rank, 4)) for rank in range(4)]
-    assert [len(shard) for shard in shards] == [2] * 4
-    assert [[len(batch.target) for batch in shard] for shard in shards] == [[3, 3]] * 4
+    shared = [sorted(chain(*(part.target.tolist() for part in parts))) for parts in zip(*shards, strict=True)]
+    assert shared == whole
+
+
+def test_what_is_left_out_is_another_each_epoch() -> None:
+    examples = examples_of([1] * 26)
+    out = []
+    for epoch in range(20):
+        shards = [Batches(examples, 12, 5, epoch=at(epoch), shard=(rank, 4)) for rank in range(4)]
+        assert [[len(batch.target) for batch in shard] for shard in shards] == [[3, 3]] * 4
+        seen = chain(*(batch.target.tolist() for shard in shards for batch in shard))
+        out.append(set(examples.target.tolist()).difference(seen))
+    assert {len(left) for left in out} == {2}
+    assert len({frozenset(left) for left in out}) > 15
+
+
+def test_fewer_examples_than_processes() -> None:
+    with pytest.raises(ValueError, match="3 examples are too few for 4 processes; expected one for each"):
+        Batches(examples_of([1, 2, 3]), 4, 5, epoch=at(0), shard=(0, 4))
 
 
 def test_reads_a_read_only_memory_map() -> None:

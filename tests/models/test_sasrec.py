@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,20 +12,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.fit import Fit
 from data_prep.batches import Batches
+from data_prep.corpus import Corpus
 from models.api import Batch, Examples
-from models.sasrec import Config, SasRec
+from models.sasrec import Config, SasRec, train
+from tests.models.test_contract import Untrained
 
 ITEMS = 12
 CONFIG = Config(width=8, inner=16, layers=2, heads=2, dropout=0.0, history=6)
 BINARY = replace(CONFIG, loss="bce")
 HISTORIES = [[3, 1, 4, 1, 5], [9], [2, 6, 5], [12, 11, 10, 9, 8, 7]]
 TARGETS = [9, 12, 1, 6]
+# What the sum of losses is divided by: the positions of these histories.
+POSITIONS = 15.0
 
 
 def made(config: Config = CONFIG, seed: int = 0) -> SasRec:
     torch.manual_seed(seed)
-    model = SasRec(config, ITEMS)
+    model = SasRec(config, ITEMS, POSITIONS)
     with torch.no_grad():  # weights of .02 would let a fault pass within the tolerance
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
@@ -87,7 +94,7 @@ def test_the_padding_row_gets_no_gradient() -> None:
     assert model.item.weight.grad[1:].abs().amax(1).min() > 0
 
 
-def test_bucketing_does_not_train() -> None:
+def test_batching_does_not_train() -> None:
     """The sum over all positions is the same whether users train in small batches or padded into one."""
     model = made()
     examples = Examples(
@@ -96,9 +103,48 @@ def test_bucketing_does_not_train() -> None:
     sums = []
     for size in (2, 9):
         batches = list(Batches(examples, size, CONFIG.history, seed=1, epoch=lambda: 0))
-        sums.append(sum(model.training_step(one, 0) * (one.history > 0).sum() for one in batches))
+        sums.append(sum(model.training_step(one, 0) for one in batches))
     assert len({one.history.shape[1] for one in Batches(examples, 2, CONFIG.history)}) > 2
     torch.testing.assert_close(sums[0], sums[1])
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_an_epoch_weighs_all_prefixes_alike(
+    loss: Literal["ce", "bce"], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mean gradient of an epoch's steps against a loop over all prefixes, however long their users' histories are."""
+    monkeypatch.setattr(torch, "randint_like", lambda like, low, high: like % 7 + low)  # a negative by its positive
+    corpus = ragged(tiny_corpus)
+    config = replace(CONFIG, loss=loss, batch_size=8, history=50)
+    fit = Untrained(Fit(corpus, 0, Path(), "sasrec"))
+    train(config, corpus, fit)
+    ((model, users),) = fit.stages
+    assert isinstance(model, SasRec)
+    assert users is not None
+    weights = list(model.parameters())
+    batches = list(Batches(users, config.batch_size, config.history, epoch=lambda: 0))
+    assert len({int((one.history > 0).sum()) for one in batches}) > 1, "batches have different numbers of positions"
+    mean = torch.stack([model.training_step(one, 0) for one in batches]).mean()
+    prefixes = corpus.examples("train")
+    losses = []
+    for start, stop in zip(prefixes.start, prefixes.stop, strict=True):
+        state = model.states(torch.from_numpy(prefixes.flat[start:stop]).long()[None])[0, -1]
+        scores, target = state @ model.item.weight.T, int(prefixes.flat[stop])
+        if loss == "ce":
+            losses.append(F.cross_entropy(scores[1:], torch.tensor(target - 1)))
+        else:
+            losses.append(-F.logsigmoid(scores[target]) - F.logsigmoid(-scores[target % 7 + 1]))
+    expected = torch.stack(losses).mean()
+    torch.testing.assert_close(mean, expected)
+    for found, wanted in zip(torch.autograd.grad(mean, weights), torch.autograd.grad(expected, weights), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-4)
+
+
+def ragged(corpus: Corpus) -> Corpus:
+    """The corpus with histories of 3 to 12 items in place of its own."""
+    lengths = np.arange(40) % 10 + 3
+    flat = np.random.default_rng(0).integers(1, corpus.items + 1, lengths.sum()).astype(np.int32)
+    return replace(corpus, flat=flat, offsets=np.concatenate([[0], lengths.cumsum()]), user_ids=corpus.user_ids[:40])
 
 
 @torch.inference_mode()
@@ -174,7 +220,7 @@ def test_negatives_are_all_items_and_never_padding(monkeypatch: pytest.MonkeyPat
 
 def test_item_vectors_are_a_copy_with_a_zero_padding_row() -> None:
     torch.manual_seed(0)
-    model = SasRec(CONFIG, ITEMS)
+    model = SasRec(CONFIG, ITEMS, POSITIONS)
     vectors = model.item_vectors()
     assert vectors.shape == (ITEMS + 1, CONFIG.width)
     assert not vectors[0].any()

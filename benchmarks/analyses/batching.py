@@ -1,0 +1,142 @@
+"""What batches of similar length cost: random batches, as all trainings have them, against pools cut by length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import data_prep.batches
+from benchmarks.analyses import Finding, Lab
+from benchmarks.bench import Cell, run_all
+from benchmarks.experiments import Experiment
+from benchmarks.regress import COMPARED, CORPUS, FLOOR, MARGIN, QUICK
+from benchmarks.run import target
+from data_prep.batches import Batches
+from data_prep.corpus import Corpus, Examples
+from leaderboards.plots import panels
+from leaderboards.rows import Row
+from leaderboards.statistics import Comparison, compare, equivalence
+from leaderboards.store import read_run
+from models.parts.ragged import ROWS
+
+NAMES = ("sasrec", "tiger", "letter", "etegrec", "decor", "pit")
+SEEDS = 5
+# Batches that are sorted by length together, as trainings of board v1 had them.
+POOL = 64
+
+
+def batching(lab: Lab) -> Finding:
+    """A row of each model; on the embedded corpus at the gate's sizes. Trains what has no record, one after the other.
+
+    Raises:
+        ValueError: a training failed.
+    """
+    rows: list[dict[str, Any]] = []
+    comparisons = []
+    for name in lab.names or NAMES:
+        experiment = sized(lab, name)
+        ours, pooled = (trained(lab, experiment, pool) for pool in (data_prep.batches.POOL, POOL))
+        found, mean = compare(ours.gains, pooled.gains), float(ours.gains.mean())
+        margin = max(MARGIN * found.detectable, FLOOR * mean)
+        row = {"Experiment": name, "NDCG@10": mean, "in pools": float(pooled.gains.mean())}
+        row |= {"Difference": found.difference, "p": found.p}
+        row |= {"Margin": margin, "p of more than the margin": equivalence(found, margin)}
+        row |= {"Padding": padding(lab.corpus, experiment, data_prep.batches.POOL, rows=ROWS)}
+        row |= {"untrimmed": padding(lab.corpus, experiment, data_prep.batches.POOL, rows=None)}
+        row |= {"in pools, untrimmed": padding(lab.corpus, experiment, POOL, rows=None)}
+        row |= {"Seconds of an epoch": pace(ours), "those in pools": pace(pooled)}
+        rows.append(row)
+        comparisons.append(found)
+    table = pd.DataFrame(rows)
+    says = (
+        f"Random batches against batches cut from pools of {POOL} that are sorted by length; NDCG@10 on the test part, "
+        f"{seeds(lab)} seeds. Difference: random less pools, with the p of none, paired by user, seeds counted; margin "
+        "of equivalence and its test as in the gate of changes. Padding: share of the positions of an epoch that hold "
+        f"no item; without `untrimmed`, as a CPU computes them, {ROWS} rows of similar length at a time. Seconds of an "
+        "epoch: of the last stage, with its validation, mean over seeds."
+    )
+    return Finding(table, _figure(table, comparisons), says)
+
+
+def sized(lab: Lab, name: str) -> Experiment:
+    """The experiment, on the embedded corpus at the size of seconds that the gate has for its model."""
+    experiment = lab.experiment(name)
+    return lab.experiment(name, *QUICK.get(experiment.model, [])) if lab.corpus.name == CORPUS else experiment
+
+
+def seeds(lab: Lab) -> int:
+    return COMPARED if lab.corpus.name == CORPUS else SEEDS
+
+
+@contextmanager
+def pools_of(batches: int) -> Iterator[None]:
+    """Trainings in this process draw so many batches at a time and cut them by length."""
+    before, data_prep.batches.POOL = data_prep.batches.POOL, batches
+    try:
+        yield
+    finally:
+        data_prep.batches.POOL = before
+
+
+def trained(lab: Lab, experiment: Experiment, pool: int) -> Row:
+    """Runs on such batches. A key does not know of pools: other ones than all trainings have get folders of their own.
+
+    Raises:
+        ValueError: a training failed.
+    """
+    apart = lab.bench.work / f"pools-of-{pool}"
+    bench = lab.bench if pool == data_prep.batches.POOL else replace(lab.bench, board=apart / "board", work=apart)
+    cells = [Cell(experiment, seed) for seed in range(seeds(lab))]
+    paths: list[Path] = [target(bench, lab.corpus, *cell) for cell in cells]
+    missing = [cell for cell, path in zip(cells, paths, strict=True) if not path.exists()]
+    with pools_of(pool):  # in this process only, so one job
+        if run_all(bench, lab.corpus.name, lab.source, missing, jobs=1):
+            raise ValueError(f"a training of {experiment.name} failed; the same command goes on from there")
+    return Row([read_run(bench.board, path) for path in paths], ranked=True)
+
+
+def padding(corpus: Corpus, experiment: Experiment, pool: int, rows: int | None) -> float:
+    """Share of the positions of an epoch that hold no item, where `rows` of a batch, or all, are computed together."""
+    with pools_of(pool):
+        batches = Batches(
+            _examples(corpus, experiment), experiment.config.batch_size, experiment.config.history, epoch=lambda: 0
+        )
+        widths = [batches.width[batch].sort().values for batch in batches.rows()]
+    parts = [part for width in widths for part in width.split(rows or len(width))]
+    return 1 - sum(int(part.sum()) for part in parts) / sum(len(part) * int(part[-1]) for part in parts)
+
+
+def _examples(corpus: Corpus, experiment: Experiment) -> Examples:
+    """What the recommender's training goes through: SASRec's has a user's prefixes in one example."""
+    pairs = corpus.examples("train")
+    return pairs.longest_per_user() if experiment.model == "sasrec" else pairs
+
+
+def pace(row: Row) -> float:
+    """Seconds of an epoch."""
+    stages = [run.record.cost.stages[-1] for run in row.runs]
+    return float(np.mean([stage.seconds / stage.epochs for stage in stages]))
+
+
+def _figure(table: pd.DataFrame, comparisons: list[Comparison]) -> Any:
+    figure, (quality, width) = panels("NDCG@10, random less pools", "Padding")
+    places = np.arange(len(table))
+    low, high = np.array([found.interval for found in comparisons]).T
+    quality.errorbar(
+        places, table["Difference"], (table["Difference"] - low, high - table["Difference"]), fmt="o", capsize=3
+    )
+    quality.axhline(0, color="grey", linewidth=0.8, linestyle=":")
+    titles = {"Padding": "random, trimmed", "untrimmed": "random", "in pools, untrimmed": "pools"}
+    for place, (column, title) in enumerate(titles.items()):
+        width.bar(places + (place - 1) * 0.27, table[column], 0.27, label=title)
+    width.set(ylabel="share of positions", ylim=(0, 1))
+    width.legend(fontsize=8, frameon=False)
+    for axis in (quality, width):
+        axis.set_xticks(places, table["Experiment"])
+    return figure
