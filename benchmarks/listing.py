@@ -21,8 +21,9 @@ def listing() -> str:
     """What can be run, and what papers say of it."""
     lines: list[list[Any]] = []
     for name in experiments.names():
-        model, settings = experiments.variant(name)
-        first = [name, model, experiments.described(settings)]
+        variant = experiments.variant(name)
+        changed = [variant.description, experiments.described(variant.changes())]
+        first = [name, variant.model, "; ".join(filter(None, changed))]
         papers_say = stated(name, LISTED).astype(object)
         said = [
             [_short(papers), *numbers] for papers, *numbers in papers_say.where(papers_say.notna(), None).to_numpy()

@@ -12,8 +12,8 @@ import models
 from benchmarks import experiments
 from benchmarks.experiments import complete
 from models import decor, etegrec, letter, pit, sasrec, tiger
-from models.parts.rqvae import RqVaeConfig
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import TokenizerConfig
 
 
 def test_every_model_is_an_experiment_and_every_variant_too() -> None:
@@ -128,7 +128,7 @@ def test_settings() -> None:
     config = complete(
         "tiger", "musical_instruments", [*settings, "vectors=sentence-t5-base", "valid_users=5000"]
     ).config
-    assert config.tokenizer == RqVaeConfig(codes=64, hidden=(64, 32))
+    assert config.tokenizer == TokenizerConfig(codes=64, hidden=(64, 32))
     assert config.t5 == T5Sizes(dropout=0.0)
     assert (config.lr, config.schedule, config.vectors, config.valid_users) == (
         3e-4, "constant", "sentence-t5-base", 5000,

@@ -17,12 +17,13 @@ from models.api import Batch, Budget, Corpus, Examples, Fit
 from models.decor import Config, Contextual, Decor, Fusion, tokenize, train
 from models.parts.index import ItemIndex
 from models.parts.ranking import rank_scores
-from models.parts.rqvae import RqVae, RqVaeConfig
+from models.parts.rqvae import RqVae
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import TokenizerConfig
 
 WIDTH, LEVELS, CODES = 8, 2, 4
 CONFIG = Config(
-    tokenizer=RqVaeConfig(hidden=(8,), width=WIDTH, levels=LEVELS, codes=CODES, optimizer="adamw", lr=1e-3),
+    tokenizer=TokenizerConfig(hidden=(8,), width=WIDTH, levels=LEVELS, codes=CODES),
     t5=T5Sizes(width=WIDTH, inner=16, heads=2, head_width=4, encoder_layers=1, decoder_layers=2, dropout=0.0),
     history=4,
     bos_queries=3,

@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from data_prep.corpus import ItemVectors
 from models.api import Batch, Budget, Corpus, Examples, Fit, Ranking
 from models.parts.index import ItemIndex
-from models.parts.rqvae import RqVae, RqVaeConfig
+from models.parts.rqvae import RqVae
 from models.parts.search import beam_search
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import TokenizerConfig
 from models.tiger import Config, Tiger, train
 
 Row = tuple[int, ...]
 
 CONFIG = Config(
-    tokenizer=RqVaeConfig(hidden=(8,), width=4, levels=2, codes=4),
+    tokenizer=TokenizerConfig(hidden=(8,), width=4, levels=2, codes=4),
     t5=T5Sizes(width=16, inner=24, heads=2, head_width=8, encoder_layers=2, decoder_layers=2, dropout=0.0),
     history=4,
 )
