@@ -55,7 +55,7 @@ GENREC_TOKENIZER = {
 RECIPES = {
     "tiger-paper": Variant(
         "tiger",
-        # The paper's codebooks on small corpora too: so many of its items share their codes that few suffixes fall short.
+        # Codebooks of the paper's size everywhere: too many items share their codes for a small book of suffixes.
         {"tokenizer.optimizer": "adagrad", "tokenizer.lr": 0.4, "tokenizer.codes": 256, "schedule": "hold"},
         "TIGER's own rates (arXiv 2305.05065): .0648 / .0384 on Beauty_2014",
         {"tokenizer_epochs": 20_000, "tokenizer_check": 500, "lr": 1e-2},

@@ -30,7 +30,7 @@ def listing() -> str:
         ]
         lines += [[*first, *said[0]], *(["", "", "", *more] for more in said[1:])] if said else [first]
     columns = ("Experiment", "Model", "Changed", f"Papers on {LISTED}", "R@5", "R@10", "N@5", "N@10")
-    table = tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 40], disable_numparse=[0, 1, 2, 3])
+    table = tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 37], disable_numparse=[0, 1, 2, 3])
     unseen = f"Any name may end in {experiments.UNSEEN}: graded on users that the model never saw."
     return f"{table}\n\n{unseen}\n" + textwrap.fill(f"Corpora: {', '.join(data_prep.names())}", 120)
 

@@ -384,7 +384,7 @@ class TestTraining:
         tokenizer, first = stages["tokenizer"]
         assert isinstance(tokenizer, RqVae)
         # Patience for all epochs: a tokenizer never stops early.
-        assert first == Budget(1_000, 1_024, patience=1_000, check_every=50)
+        assert first == Budget(500, 1_024, patience=500, check_every=50)
         assert stages["recommender"][1] == Budget(200, 256, patience=20, valid_users=7)
         assert torch.equal(model.generator.index.codes[1:, 0, :2], tokenizer.item_codes())
         torch.manual_seed(2)
