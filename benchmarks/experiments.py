@@ -1,7 +1,9 @@
 """Named, complete experiments: a model, and every field of its config.
 
 A model's own name is its paper's configuration, with what the paper sets otherwise on a corpus (`ON_CORPUS`); on
-corpora of a few thousand users it is the model's `SMALL` one. A variant changes a few fields of that. Any name may end
+corpora of a few thousand users it is the model's `SMALL` one. A variant changes a few fields of that. A recipe's sizes,
+rates and lengths are for corpora of the papers' size: on the small ones it keeps only what makes it the recipe that it
+is, with the model's small sizes. Any name may end
 in `-unseen-users`: the users with the least history are then kept from the model, and the row says how it ranks for
 them. People write this file.
 """
@@ -24,13 +26,81 @@ from data_prep.corpus import UNSEEN_USERS
 
 
 class Variant(NamedTuple):
+    """
+    Attributes:
+        settings: what it changes of its model's config on every corpus.
+        description: where it is from and what was published of it, for `python -m benchmarks list`.
+        at_full_size: what it changes besides, but for the small corpora.
+    """
+
     model: str
     settings: Mapping[str, Any]
+    description: str = ""
+    at_full_size: Mapping[str, Any] = {}
 
+    def changes(self, small: bool = False) -> dict[str, Any]:
+        """What it changes on a corpus that is `small` or not."""
+        return {**self.settings, **({} if small else self.at_full_size)}
+
+
+# Whitened principal components in residual k-means, fitted on what occurs in training: the code family's default.
+GENREC_TOKENIZER = {
+    "tokenizer.method": "rq-kmeans",
+    "tokenizer.inputs": "whitened",
+    "tokenizer.components": 64,
+    "tokenizer.fitted_on": "training-items",
+}
+
+# Recipes by which TIGER was trained on Beauty_2014, with R@10 / N@10; beams are the diagnostics' affair.
+RECIPES = {
+    "tiger-paper": Variant(
+        "tiger",
+        # Codebooks of the paper's size everywhere: too many items share their codes for a small book of suffixes.
+        {"tokenizer.optimizer": "adagrad", "tokenizer.lr": 0.4, "tokenizer.codes": 256, "schedule": "hold"},
+        "TIGER's own rates (arXiv 2305.05065): .0648 / .0384 on Beauty_2014",
+        {"tokenizer_epochs": 20_000, "tokenizer_check": 500, "lr": 1e-2},
+    ),
+    # Its batches of 32 are users, all of whose contiguous histories are drawn from, up to 512 of them a step.
+    "tiger-grid": Variant(
+        "tiger",
+        {"tokenizer.method": "rq-kmeans", "tokenizer.normalised_residuals": True, "clip": 0.0},
+        "GRID, 5 seeds (arXiv 2604.05329): .0645 +- .0019 / .0353 +- .0013 on Beauty_2014",
+        {
+            **{"t5.dropout": 0.15, "lr": 1e-3, "schedule": "constant", "warmup": 0, "weight_decay": 1e-4},
+            **{"batch_size": 512, "patience": 62},
+        },
+    ),
+    "tiger-paischer": Variant(
+        "tiger",
+        {"tokenizer.inputs": "standardised", "tokenizer.dropout": 0.1, "tied_head": False},
+        "Paischer et al.'s recipe in cornac: .0634 / .0338 on Beauty_2014",
+        {
+            **{"tokenizer.weight_decay": 0.1, "tokenizer_batch": 2048, "tokenizer_epochs": 8_000},
+            **{"t5.encoder_layers": 6, "t5.decoder_layers": 6, "t5.dropout": 0.2},
+            **{"lr": 3e-4, "schedule": "cosine", "weight_decay": 0.035, "patience": 15},
+        },
+    ),
+    "tiger-genrec": Variant(
+        "tiger",
+        {**GENREC_TOKENIZER},
+        "genrec's recipe; nobody has published what it reaches on Beauty_2014",
+        {"tokenizer.components": 128, "lr": 3e-3, "schedule": "cosine", "weight_decay": 0.05, "steps": 102_800},
+    ),
+    "tiger-discrec": Variant(
+        "tiger",
+        {"tokenizer.reduction": "mean", "tokenizer.start": "xavier"},
+        "DiscRec's TIGER, on LETTER's code: .0656 / .0348 on Beauty_2014",
+        {
+            **{"tokenizer.hidden": (2048, 1024, 512, 256, 128, 64), "tokenizer.weight_decay": 1e-4},
+            **{"lr": 5e-4, "schedule": "cosine", "warmup": 1_000, "weight_decay": 0.01, "steps": 102_800},
+        },
+    ),
+}
 
 VARIANTS = {
     "sasrec-bce": Variant("sasrec", {"loss": "bce"}),
     "tiger-sas": Variant("tiger", {"vectors": "sasrec-128"}),
+    **RECIPES,
     # The temperature of the generation loss; LETTER's own is .7, plain cross-entropy has 1.
     "letter-tau-0.5": Variant("letter", {"temperature": 0.5}),
     "letter-tau-0.6": Variant("letter", {"temperature": 0.6}),
@@ -39,6 +109,11 @@ VARIANTS = {
     "letter-plain-ce": Variant("letter", {"temperature": 1.0}),
     "letter-tau-1.1": Variant("letter", {"temperature": 1.1}),
     "letter-tau-1.2": Variant("letter", {"temperature": 1.2}),
+    "letter-authors-codes": Variant(
+        "letter",
+        {"codes": "letter", "vectors": None, "collaborative": None},
+        "the paper .0672 / .0364 (R@10 / N@10, Beauty_2014), another lab with these codes .0670 / .0360",
+    ),
     "letter-no-cf": Variant("letter", {"collaborative": None}),
     "letter-no-diversity": Variant("letter", {"tokenizer.diversity": 0.0}),
     # The ablations of ETEGRec's table 4.
@@ -50,11 +125,21 @@ VARIANTS = {
     # The paper's formula instead of the official code's.
     "etegrec-paper-sia": Variant("etegrec", {"sia_sign": "nearest", "sia_levels": "sum"}),
     # The rows of DECOR's table 2, by what is on; its base row, TIGER, in DECOR's own setting.
-    "decor-base": Variant("decor", {"fusion": False, "alpha": 0.0, "bos_queries": 0}),
+    "decor-base": Variant(
+        "decor",
+        {"fusion": False, "alpha": 0.0, "bos_queries": 0},
+        "the base row of the paper's table 2: TIGER in DECOR's setting",
+    ),
     "decor-composition": Variant("decor", {"fusion": False, "bos_queries": 0}),
     "decor-composition-bos": Variant("decor", {"fusion": False}),
     "decor-fusion": Variant("decor", {"alpha": 0.0, "bos_queries": 0}),
     "decor-fusion-composition": Variant("decor", {"bos_queries": 0}),
+    "decor-genrec": Variant(
+        "decor",
+        GENREC_TOKENIZER,
+        "DECOR on the tokenizer that its code family, genrec, has by default",
+        {"tokenizer.components": 128},
+    ),
     # PIT whose tokenizer learns on after the warm-up, and what the paper is known to have left out in turn.
     "pit-coevolving": Variant("pit", {"coevolving": True}),
     "pit-no-csa": Variant("pit", {"csa_weight": 0.0}),
@@ -117,7 +202,8 @@ def variant(name: str) -> Variant:
 def described(settings: Mapping[str, Any]) -> str:
     """Settings as one would type them after `--set`."""
     return " ".join(
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()
+        f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+        for key, value in settings.items()
     )
 
 
@@ -179,7 +265,7 @@ def layers(whole: str, corpus: str, settings: Iterable[str] = (), tuned: bool = 
     base = model.SMALL if small(corpus) else model.Config()
     found = _found(whole, chosen.model, known, base) if tuned else Found()
     given = dict(setting(text) for text in settings)
-    return Layers(base, ON_CORPUS.get((chosen.model, known), {}), found, chosen.settings, given)
+    return Layers(base, ON_CORPUS.get((chosen.model, known), {}), found, chosen.changes(small(corpus)), given)
 
 
 class Found(NamedTuple):

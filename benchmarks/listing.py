@@ -23,12 +23,13 @@ def listing() -> str:
     """What can be run, and what papers say of it."""
     lines: list[list[Any]] = []
     for name in experiments.names():
-        model, settings = experiments.variant(name)
-        first = [name, model, experiments.described(settings)]
+        variant = experiments.variant(name)
+        changed = [variant.description, experiments.described(variant.changes())]
+        first = [name, variant.model, "; ".join(filter(None, changed))]
         said = _said(name, LISTED)
         lines += [[*first, *said[0]], *(["", "", "", *more] for more in said[1:])] if said else [first]
     columns = ("Experiment", "Model", "Changed", f"Papers on {LISTED}", *NUMBERS)
-    table = tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 40], disable_numparse=[0, 1, 2, 3])
+    table = tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 37], disable_numparse=[0, 1, 2, 3])
     unseen = f"Any name may end in {experiments.UNSEEN}: graded on users that the model never saw."
     tables = "\n\n".join([table, *map(_papers_on, MORE)])
     return f"{tables}\n\n{unseen}\n" + textwrap.fill(f"Corpora: {', '.join(data_prep.names())}", 120)

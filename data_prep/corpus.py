@@ -108,11 +108,19 @@ class ItemVectors:
 
 @dataclass(frozen=True)
 class ItemCodes:
+    """The codes that a file gives all items, and where they come from: part of a row's identity.
+
+    Attributes:
+        values: `[N, L]` of items 1..N.
+        sizes: codebook sizes of the `L` levels.
+        name: the file's name.
+        sha256: of the file.
+    """
+
     values: Int64[np.ndarray, "N L"]
     sizes: tuple[int, ...]
     name: str
     sha256: str
-    recipe: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,7 @@ class Corpus:
         card: counts at every step of the preparation, hashes of the source files, text template.
         vectors: item vectors, or None until an experiment asks for them.
         collaborative: item vectors trained on the training part, for a model that has both; None likewise.
+        codes: item codes from a file; None likewise.
         seen_users: fingerprint of the corpus that these users were split off from, what is left of it; else None.
     """
 
@@ -268,21 +277,22 @@ class Corpus:
         return self._values("collaborative")
 
     def item_codes(self) -> ItemCodes:
-        """The item codes that the experiment chose.
+        """The codes from a file that the experiment chose.
 
         Raises:
             ValueError: the experiment chose none.
         """
         if self.codes is None:
-            raise ValueError(
-                f"corpus {self.name} was given no codes; a model that wants them has a Config field `codes`"
-            )
+            raise self._not_given("codes")
         return self.codes
 
     def _values(self, field: Literal["vectors", "collaborative"]) -> Float32[np.ndarray, "I F"]:
         chosen: ItemVectors | None = getattr(self, field)
         if chosen is None:
-            raise ValueError(
-                f"corpus {self.name} was given no {field}; a model that wants them has a Config field `{field}`"
-            )
+            raise self._not_given(field)
         return chosen.values
+
+    def _not_given(self, field: str) -> ValueError:
+        return ValueError(
+            f"corpus {self.name} was given no {field}; a model that wants them has a Config field `{field}`"
+        )

@@ -19,8 +19,10 @@ FOLDER = "codes"
 HEADER = "<!-- Rendered from the cards by `make board`. Do not edit: the next rendering replaces it. -->"
 LEGEND = (
     "Duplicates: share of items that have all their codes in common with another, before and after the method's "
-    "repair. Codes in use and entropy of their use (nats; at most the log of the codebook's size) per level; a fourth "
-    "level of TIGER is its suffix. Most items: that one sequence names. Epochs: trained, and the one that was kept."
+    "repair. Distinct: number of code sequences before it. Error: of the item vectors as reconstructed from the codes, "
+    "as a share of their variance. Codes in use and entropy of their use (nats; at most the log of the codebook's "
+    "size) per level; a fourth level of TIGER is its suffix. Most items: that one sequence names. Epochs: trained, and "
+    "the one that was kept."
 )
 
 
@@ -39,6 +41,8 @@ class Facts(Section):
     sequences_per_item: PositiveFloat | None = None  # None in cards from before these three were counted
     items_per_sequence: PositiveFloat | None = None
     most_items_per_sequence: PositiveInt | None = None
+    distinct_before: PositiveInt | None = None  # None in older cards
+    reconstruction_error: NonNegativeFloat | None = None  # None in these, too, and where codes reconstruct nothing
 
 
 class CodeCard(Section):
@@ -114,6 +118,7 @@ def markdown(cards: list[CodeCard]) -> str:
 
 def _row(card: CodeCard) -> dict[str, str]:
     facts, trained = card.card, card.stages[-1:]  # clusters alone take no training
+    error = facts.reconstruction_error
     in_use = [f"{share * size:.0f}" for share, size in zip(facts.utilisation, facts.sizes, strict=True)]
     return {
         "Experiment": card.experiment,
@@ -122,6 +127,8 @@ def _row(card: CodeCard) -> dict[str, str]:
         "Vectors": ", ".join(str(info) for info in (card.vectors, card.collaborative) if info),
         "Epochs": "".join(f"{stage.epochs}, {stage.best_epoch}" for stage in trained),
         "Duplicates": f"{facts.duplicates_before:.1%}, {facts.duplicates_after:.1%}",
+        "Distinct": f"{facts.distinct_before:,}" if facts.distinct_before else "",
+        "Error": "" if error is None else f"{error:.3f}",
         "Codes in use": f"{', '.join(in_use)} of {', '.join(map(str, facts.sizes))}",
         "Entropy": ", ".join(f"{nats:.2f}" for nats in facts.entropy),
         "Most items": str(facts.most_items_per_sequence or ""),

@@ -22,7 +22,7 @@ Published on Musical_Instruments (v1, table 1): R@5 .0399, R@10 .0610, N@5 .0266
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,23 +32,22 @@ from torch.nn.utils import parametrize
 from data_prep.corpus import VectorKind
 from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
 from models.parts.generator import CodeGenerator, Composition
-from models.parts.index import ItemIndex, with_suffix
+from models.parts.index import ItemIndex
 from models.parts.optim import adamw
-from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import Tokenized, TokenizerConfig, tokenized
 
 
 @dataclass(frozen=True)
 class Config:
     vectors: VectorKind = "tfidf"
     """Item vectors of `data_prep.embed` (the paper: sentence-t5-base)."""
-    tokenizer: RqVaeConfig = field(
-        default_factory=lambda: RqVaeConfig(hidden=(512, 256), width=128, optimizer="adamw", lr=1e-3)
-    )
+    tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig(hidden=(512, 256), width=128))
     """Its code vectors are as wide as the recommender."""
-    tokenizer_epochs: int = 20_000
+    tokenizer_epochs: int = 500
+    """Of an RQ-VAE. TIGER's paper: 20,000."""
     tokenizer_batch: int = 1024
-    tokenizer_check: int = 500
+    tokenizer_check: int = 50
     """Epochs between two looks at the training loss; the best look is kept."""
     t5: T5Sizes = field(default_factory=T5Sizes)
     history: int = 20
@@ -83,7 +82,7 @@ class Config:
 
 
 SMALL = Config(
-    tokenizer=RqVaeConfig(hidden=(128,), width=64, codes=32, optimizer="adamw", lr=1e-3),
+    tokenizer=TokenizerConfig(hidden=(128,), width=64, codes=32),
     tokenizer_epochs=200,
     tokenizer_batch=256,
     tokenizer_check=20,
@@ -99,45 +98,30 @@ SMALL = Config(
 )
 
 
-class Tokenized(NamedTuple):
-    """The codes of all items, and the frozen vectors of all codes."""
-
-    index: ItemIndex
-    codebooks: Float[Tensor, "M V D"]
-
-
-def _tokenize(config: Config, corpus: Corpus, fit: Fit) -> Tokenized:
+def _tokenized(config: Config, corpus: Corpus, fit: Fit) -> Tokenized:
     """
     Raises:
         ValueError: code vectors and recommender have different widths.
     """
-    if config.tokenizer.width != config.t5.width:
+    width, epochs = config.tokenizer.code_width(corpus.item_vectors().shape[1]), config.tokenizer_epochs
+    if width != config.t5.width:
         raise ValueError(
-            f"decor options tokenizer.width and t5.width are {config.tokenizer.width} and {config.t5.width}; expected "
-            "equal ones, for code vectors are token vectors"
+            f"decor has code vectors of width {width} (option tokenizer.width; of rq-kmeans tokenizer.components) and "
+            f"t5.width {config.t5.width}; expected equal ones, for code vectors are token vectors"
         )
-    vectors = torch.from_numpy(corpus.item_vectors())
-    epochs = config.tokenizer_epochs
-    tokenizer = fit(
-        "tokenizer",
-        lambda: RqVae(config.tokenizer, vectors),
-        Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check),
-        corpus.examples("items"),
-    )
-    codes, size = tokenizer.item_codes(), config.tokenizer.codes
-    index = ItemIndex(with_suffix(codes, size), (*tokenizer.quantizer.sizes, size), codes)
-    return Tokenized(index, tokenizer.quantizer.codebooks.detach())
+    budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
+    return tokenized(config.tokenizer, budget, corpus, fit)
 
 
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
-    return _tokenize(config, corpus, fit).index
+    return _tokenized(config, corpus, fit).indexed()
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
-    tokenized = _tokenize(config, corpus, fit)
+    made = _tokenized(config, corpus, fit)
     epochs = whole_epochs(config.steps, corpus, config.batch_size) if config.steps else config.epochs
     budget = Budget(epochs, config.batch_size, config.patience, valid_users=config.valid_users)
-    return fit("recommender", lambda: Decor(config, *tokenized), budget)
+    return fit("recommender", lambda: Decor(config, made.indexed(), made.codebooks), budget)
 
 
 class Fusion(nn.Module):

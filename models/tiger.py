@@ -4,8 +4,13 @@ Section 3.1: an RQ-VAE turns an item's text vector into three codes; a fourth te
 Section 3.2: a T5-style encoder-decoder reads the codes of the history and generates the codes of the next item.
 The score of an item is the log-probability of its four codes under the softmax over the whole vocabulary.
 
-Left out: user tokens (the harness ranks for histories alone, as GRID, LIGER and LETTER do) and the end token in the
-labels (every sequence has four codes, so its probability is one). Reconstructed: weight decay, patience.
+Left out: user tokens, for the harness ranks for histories alone; recipes without them (GRID, LIGER, LETTER) come as
+near to the paper as those with them. The end token in the labels (every sequence has four codes, so its probability is
+one). Reconstructed: weight decay, patience.
+
+The paper's optimisers (`tiger-paper`) hardly train: Adagrad at .4 leaves few codes apart. The defaults are the paper's
+sizes under AdamW; `tiger-grid`, `tiger-paischer`, `tiger-genrec` and `tiger-discrec` are recipes of others, with what
+they reached. With `codes` the codes come from a file, and no item vector is read: vectors=null.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0368, R@10 .0574, N@5 .0242, N@10 .0308; hours on one GPU.
 
@@ -24,28 +29,37 @@ from torch import Tensor
 from data_prep.corpus import TrainedKind, VectorKind
 from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
 from models.parts.generator import CodeGenerator
-from models.parts.index import ItemIndex, with_suffix
+from models.parts.index import ItemIndex
 from models.parts.optim import Schedule, adamw
-from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import TokenizerConfig, suffixed, tokenized
 
 
 @dataclass(frozen=True)
 class Config:
-    vectors: Literal[VectorKind, TrainedKind] = "tfidf"
+    vectors: Literal[VectorKind, TrainedKind] | None = "tfidf"
     """Item vectors of `data_prep.embed` (the paper: sentence-t5-base), or a SASRec's (ETEGRec's TIGER-SAS)."""
-    tokenizer: RqVaeConfig = field(default_factory=RqVaeConfig)
-    tokenizer_epochs: int = 20_000
+    codes: str | None = None
+    """A file of codes in place of a tokenizer, as `data_prep.codes_file` reads it: its path, or its name there."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    tokenizer_epochs: int = 500
+    """Of an RQ-VAE. The paper: 20,000."""
     tokenizer_batch: int = 1024
-    tokenizer_check: int = 500
+    tokenizer_check: int = 50
     """Epochs between two looks at the training loss; the best look is kept."""
     t5: T5Sizes = field(default_factory=T5Sizes)
+    tied_head: bool = True
+    """Token vectors are output weights too, as in T5."""
     history: int = 20
     """Longest history, in items."""
-    lr: float = tuned(1e-2, low=3e-4, high=3e-2, log=True)
+    lr: float = tuned(1e-3, low=3e-4, high=3e-2, log=True)
+    """The paper: .01."""
     schedule: Schedule = "inverse-sqrt"
+    """The paper: `hold`."""
     warmup: int = 10_000
     """Steps."""
+    clip: float = 1.0
+    """Largest gradient norm; 0: no clipping."""
     weight_decay: float = tuned(0.0, choices=[0.0, 0.01, 0.05, 0.1])
     batch_size: int = 256
     steps: int = 200_000
@@ -57,7 +71,7 @@ class Config:
 
 
 SMALL = Config(
-    tokenizer=RqVaeConfig(hidden=(128,), width=32, codes=32, optimizer="adamw", lr=1e-3),
+    tokenizer=TokenizerConfig(hidden=(128,), codes=32),
     tokenizer_epochs=200,
     tokenizer_batch=256,
     tokenizer_check=20,
@@ -74,22 +88,24 @@ SMALL = Config(
 
 
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
-    vectors = torch.from_numpy(corpus.item_vectors())
-    epochs = config.tokenizer_epochs
-    tokenizer = fit(
-        "tokenizer",
-        lambda: RqVae(config.tokenizer, vectors),
-        Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check),
-        corpus.examples("items"),
-    )
-    codes, suffix_codes = tokenizer.item_codes(), config.tokenizer.codes
-    return ItemIndex(with_suffix(codes, suffix_codes), (*tokenizer.quantizer.sizes, suffix_codes), codes)
+    """
+    Raises:
+        ValueError: both item vectors and codes were chosen.
+    """
+    if config.codes is None:
+        epochs = config.tokenizer_epochs
+        budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
+        return tokenized(config.tokenizer, budget, corpus, fit).indexed()
+    if config.vectors is not None:
+        raise ValueError(f"tiger has codes of its own (codes={config.codes}) and reads no vectors; set vectors=null")
+    given = corpus.item_codes()
+    return suffixed(torch.from_numpy(given.values), max(given.sizes))
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     index = tokenize(config, corpus, fit)
     epochs = whole_epochs(config.steps, corpus, config.batch_size)
-    budget = Budget(epochs, config.batch_size, config.patience, valid_users=config.valid_users)
+    budget = Budget(epochs, config.batch_size, config.patience, clip=config.clip, valid_users=config.valid_users)
     return fit("recommender", lambda: Tiger(config, index), budget)
 
 
@@ -99,7 +115,7 @@ class Tiger(Recommender):
         super().__init__()
         self.config = config
         self.history_length = config.history
-        self.generator = CodeGenerator(config.t5, index, "vocabulary")
+        self.generator = CodeGenerator(config.t5, index, "vocabulary", tied=config.tied_head)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         labels = self.generator.item_tokens(batch.target)

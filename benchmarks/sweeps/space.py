@@ -37,7 +37,7 @@ def space_of(experiment: Experiment, settings: tuple[str, ...] = ()) -> dict[str
     Raises:
         ValueError: nothing is left to search.
     """
-    fixed = {*variant(experiment.whole).settings, *(setting(text)[0] for text in settings)}
+    fixed = {*variant(experiment.whole).changes(), *(setting(text)[0] for text in settings)}
     fields = [field for field in tuned_fields(experiment.config) if field.name not in fixed]
     if not fields:
         raise ValueError(f"{experiment.name} has no tuned field to search; a sweep needs at least one")

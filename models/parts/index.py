@@ -43,12 +43,17 @@ class ItemIndex(nn.Module):
         sizes: `L` codebook sizes.
         leaves: number of distinct sequences.
         duplicates_before: share of items that shared all their codes with another before a repair.
+        distinct_before: number of distinct sequences then.
+        reconstruction_error: of the item vectors from the codes, as a share of their variance; None where the codes
+            reconstruct none, or nobody has looked.
     """
 
     codes: Tensor
     weights: Tensor | None
     log_share: Tensor
     duplicates_before: Tensor
+    distinct_before: Tensor
+    reconstruction_error: Tensor | None
 
     def __init__(
         self,
@@ -56,6 +61,7 @@ class ItemIndex(nn.Module):
         sizes: tuple[int, ...],
         unrepaired: Int[Tensor, "N L2"] | None = None,
         weights: Float[Tensor, "I A"] | None = None,
+        reconstruction_error: float | None = None,
     ) -> None:
         """Like `assign`."""
         super().__init__()
@@ -63,6 +69,9 @@ class ItemIndex(nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("weights", weights)
         self.register_buffer("duplicates_before", torch.zeros(()))
+        self.register_buffer("distinct_before", torch.zeros((), dtype=torch.long))
+        error = None if reconstruction_error is None else torch.tensor(reconstruction_error)
+        self.register_buffer("reconstruction_error", error)
         self.register_load_state_dict_post_hook(_rebuild)  # type: ignore[no-untyped-call]
         self.assign(codes, unrepaired, weights)
 
@@ -100,6 +109,7 @@ class ItemIndex(nn.Module):
         self.weights = None if weights is None else weights.clone()
         before = _sequences(self.codes) if unrepaired is None else unrepaired
         self.duplicates_before = torch.tensor(shared(before), device=codes.device)
+        self.distinct_before = torch.tensor(len(before.unique(dim=0)), device=codes.device)
         self._build()
 
     @property
@@ -145,7 +155,8 @@ class ItemIndex(nn.Module):
     def card(self) -> dict[str, Any]:
         """The code card: what the codes of a row look like.
 
-        Share of items with duplicate codes before and after the repair. Per level: share of sequences whose codes up
+        Share of items with duplicate codes before and after the repair, number of distinct sequences before it, and how
+        well the codes reconstruct the item vectors. Per level: share of sequences whose codes up
         to that level another one has too, share of codes in use, entropy of code usage in nats, mean and largest number
         of children of a prefix. Mean number of sequences per item and of items per sequence, and the largest of these.
         """
@@ -157,6 +168,8 @@ class ItemIndex(nn.Module):
             "sizes": list(self.sizes),
             "duplicates_before": float(self.duplicates_before),
             "duplicates_after": shared(codes),
+            "distinct_before": int(self.distinct_before),
+            "reconstruction_error": None if self.reconstruction_error is None else float(self.reconstruction_error),
             "shared_prefix": [shared(codes[:, : level + 1]) for level in range(self.levels)],
             "utilisation": [float((count > 0).float().mean()) for count in usage],
             "entropy": [float(nats) for nats in entropy],

@@ -11,20 +11,21 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt"]
+Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt", "hold"]
+"""`hold` is T5's own: no warm-up, but the rate is held for as many steps, and falls by 1/sqrt(step) after them."""
 
 
 def factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
     """Learning-rate factor at a 0-based step: linear warm-up, then constant, to 0 in a line or a cosine, or
     1/sqrt(step)."""
     if step < warmup:
-        return (step + 1) / warmup
+        return 1.0 if schedule == "hold" else (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     if schedule == "linear":
         return 1.0 - progress
     if schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * progress))
-    if schedule == "inverse-sqrt":
+    if schedule in ("inverse-sqrt", "hold"):
         return math.sqrt(max(1, warmup) / (step + 1))
     return 1.0
 

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from models.parts.precision import in_float32
+
 # exp(-2 / epsilon) is a number above 0 from here on.
 SMALLEST_EPSILON = 0.003
 
@@ -60,6 +62,7 @@ class ResidualQuantizer(nn.Module):
     def sizes(self) -> tuple[int, ...]:
         return (self.codebooks.shape[1],) * self.codebooks.shape[0]
 
+    @in_float32
     def forward(self, z: Float[Tensor, "B D"]) -> Quantized:
         residual, codes, chosen, logits, residuals = z, [], [], [], []
         loss = z.new_zeros(())
@@ -102,7 +105,7 @@ Clustering = Callable[[Float[Tensor, "B D"], int], Float[Tensor, "V D"]]
 
 
 def squared_distance(x: Float[Tensor, "B D"], y: Float[Tensor, "V D"]) -> Float[Tensor, "B V"]:
-    return x.square().sum(1, keepdim=True) - 2 * x @ y.T + y.square().sum(1)
+    return torch.addmm(y.square().sum(1), x, y.T, alpha=-2) + x.square().sum(1, keepdim=True)
 
 
 def kmeans(x: Float[Tensor, "B D"], clusters: int) -> Float[Tensor, "V D"]:

@@ -12,14 +12,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Batch, tuned
+from models.parts.dropout import Dropout
 from models.parts.index import shared
 from models.parts.optim import Schedule, adamw
+from models.parts.precision import in_float32
 from models.parts.quantize import Quantized, ResidualGradient, ResidualQuantizer, kmeans
 
 
 @dataclass(frozen=True)
 class RqVaeConfig:
-    """Sizes and optimiser of the tokenizer; defaults are TIGER's."""
+    """Sizes are TIGER's. So is its optimiser, Adagrad at .4, but it gives thousands of items one code (see `tiger`)."""
 
     hidden: tuple[int, ...] = (512, 256, 128)
     """Widths between the item vector and the latent; the decoder mirrors them."""
@@ -33,9 +35,11 @@ class RqVaeConfig:
     """Levels whose commitment moves the encoder: all in TIGER's formula, the first in ETEGRec's code."""
     start: Literal["torch", "xavier"] = "torch"
     """Initial weights of encoder and decoder: torch's own, or Xavier's normal ones."""
-    optimizer: Literal["adagrad", "adamw"] = "adagrad"
-    lr: float = 0.4
-    """With these two all items of Beauty_2014 get one code (TF-IDF vectors); AdamW at 1e-3 keeps them apart."""
+    dropout: float = 0.0
+    """After each ReLU of encoder and decoder."""
+    optimizer: Literal["adagrad", "adamw"] = "adamw"
+    lr: float = 1e-3
+    """The paper: Adagrad at .4."""
     weight_decay: float = 0.0
     schedule: Schedule = "constant"
     warmup: int = 0
@@ -49,19 +53,26 @@ class RqVae(pl.LightningModule):
 
     vectors: Tensor
 
-    def __init__(self, config: RqVaeConfig, vectors: Float[Tensor, "I F"]) -> None:
+    def __init__(
+        self, config: RqVaeConfig, vectors: Float[Tensor, "I F"], items: Int[Tensor, "M"] | None = None
+    ) -> None:
+        """`items`: those among which k-means draws its sample; all unless given."""
         super().__init__()
         self.config = config
         self.register_buffer("vectors", vectors)
+        items = torch.arange(1, len(vectors)) if items is None else items
         widths = (vectors.shape[1], *config.hidden, config.width)
-        self.encoder, self.decoder = mlp(widths, config.start), mlp(widths[::-1], config.start)
+        self.encoder = mlp(widths, config.start, config.dropout)
+        self.decoder = mlp(widths[::-1], config.start, config.dropout)
         self.quantizer = ResidualQuantizer(
             config.levels, config.codes, config.width, config.commitment, residual_gradient=config.residual_gradient
         )
         with torch.no_grad():
-            sample = torch.randperm(len(vectors) - 1)[: config.kmeans_items] + 1
-            self.quantizer.start_from(self.encoder(vectors[sample]), kmeans)
+            sample = items[torch.randperm(len(items))[: config.kmeans_items]]
+            self.quantizer.start_from(self.encoder.eval()(vectors[sample]), kmeans)
+        self.encoder.train()
 
+    @in_float32
     def forward(self, item: Int[Tensor, "B"]) -> tuple[Quantized, Float[Tensor, "B F"]]:
         """The quantised latents of items and their reconstructions."""
         quantized = self.quantizer(self.encoder(self.vectors[item]))
@@ -78,28 +89,38 @@ class RqVae(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         return self.loss(batch.target, *self(batch.target))
 
-    @torch.inference_mode()
     def item_codes(self) -> Int[Tensor, "N L"]:
         """Codes of items 1..N."""
-        return self.quantizer(self.encoder(self.vectors[1:])).codes.clone()
+        return self.encoded()[0]
+
+    @torch.inference_mode()
+    def encoded(self) -> tuple[Int[Tensor, "N L"], Float[Tensor, "N F"]]:
+        """Codes of items 1..N and what the decoder makes of them, without dropout."""
+        was_training = self.training
+        quantized, reconstruction = self.eval()(torch.arange(1, len(self.vectors), device=self.vectors.device))
+        self.train(was_training)
+        return quantized.codes.clone(), reconstruction.clone()
 
     def configure_optimizers(self) -> Any:
         config = self.config
         if config.optimizer == "adagrad":
-            return torch.optim.Adagrad(self.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+            # JAX's and TensorFlow's accumulators start at .1; from torch's 0 the first step moves every weight by `lr`.
+            return torch.optim.Adagrad(
+                self.parameters(), config.lr, weight_decay=config.weight_decay, initial_accumulator_value=0.1
+            )
         return adamw(self, config.lr, config.weight_decay, config.schedule, config.warmup)
 
 
-def mlp(widths: tuple[int, ...], start: Literal["torch", "xavier"] = "torch") -> nn.Sequential:
-    """Linear layers with ReLU between them."""
+def mlp(widths: tuple[int, ...], start: Literal["torch", "xavier"] = "torch", dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers with ReLU between them, and dropout after it where there is any."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         linear = nn.Linear(before, after)
         if start == "xavier":
             nn.init.xavier_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+        layers += [linear, nn.ReLU(), *([Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*layers[: -2 if dropout else -1])
 
 
 def distinctness(tokenizer: Tokenizer) -> float:

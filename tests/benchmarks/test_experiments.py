@@ -12,8 +12,8 @@ import models
 from benchmarks import experiments
 from benchmarks.experiments import complete
 from models import decor, etegrec, letter, pit, sasrec, tiger
-from models.parts.rqvae import RqVaeConfig
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import TokenizerConfig
 
 
 def test_every_model_is_an_experiment_and_every_variant_too() -> None:
@@ -90,6 +90,29 @@ def test_what_a_paper_sets_otherwise_on_a_corpus() -> None:
     assert complete("etegrec", "video_games").config == etegrec.Config(sia_weight=1e-3)
 
 
+def test_a_recipe_has_its_sizes_on_corpora_of_the_papers_size_alone() -> None:
+    """`tiger-grid`: reproduction.md's settings; on planted the small model with the recipe's tokenizer, not clipped."""
+    full, few = complete("tiger-grid", "beauty_2014").config, complete("tiger-grid", "planted").config
+    tokenizer = dataclasses.replace(tiger.SMALL.tokenizer, method="rq-kmeans", normalised_residuals=True)
+    assert few == dataclasses.replace(tiger.SMALL, tokenizer=tokenizer, clip=0.0)
+    assert full.tokenizer == TokenizerConfig(method="rq-kmeans", normalised_residuals=True)
+    assert (full.t5, full.lr, full.schedule, full.warmup) == (T5Sizes(dropout=0.15), 1e-3, "constant", 0)
+    assert (full.weight_decay, full.clip, full.batch_size) == (1e-4, 0.0, 512)
+
+
+def test_the_papers_own_optimiser() -> None:
+    config = complete("tiger-paper", "beauty_2014").config
+    assert (config.tokenizer.optimizer, config.tokenizer.lr, config.tokenizer_epochs) == ("adagrad", 0.4, 20_000)
+    assert (config.lr, config.schedule, config.warmup, config.steps, config.batch_size) == (
+        1e-2, "hold", 10_000, 200_000, 256,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", experiments.RECIPES)
+def test_a_recipe_says_where_it_is_from_and_what_it_reached(name: str) -> None:
+    assert "Beauty_2014" in experiments.variant(name).description
+
+
 @pytest.mark.parametrize("name", experiments.VARIANTS)
 @pytest.mark.parametrize("corpus", ["planted", "musical_instruments"])
 def test_no_variant_is_another_under_a_second_name(name: str, corpus: str) -> None:
@@ -115,11 +138,12 @@ def test_unseen_users_of_a_small_corpus_are_one() -> None:
 
 def test_a_described_variant_can_be_typed() -> None:
     for name in experiments.VARIANTS:
-        model, settings = experiments.variant(name)
-        typed = experiments.described(settings).split()
-        assert complete(model, "musical_instruments", typed).config == complete(name, "musical_instruments").config
-    assert experiments.described({"loss": "bce", "t5.dropout": 0.5, "sizes": [1], "none": None}) == (
-        "loss=bce t5.dropout=0.5 sizes=[1] none=null"
+        found = experiments.variant(name)
+        for corpus in ("musical_instruments", "planted"):
+            typed = experiments.described(found.changes(experiments.small(corpus))).split()
+            assert complete(found.model, corpus, typed).config == complete(name, corpus).config
+    assert experiments.described({"loss": "bce", "t5.dropout": 0.5, "sizes": [1, 2], "none": None}) == (
+        "loss=bce t5.dropout=0.5 sizes=[1,2] none=null"
     )
 
 
@@ -128,7 +152,7 @@ def test_settings() -> None:
     config = complete(
         "tiger", "musical_instruments", [*settings, "vectors=sentence-t5-base", "valid_users=5000"]
     ).config
-    assert config.tokenizer == RqVaeConfig(codes=64, hidden=(64, 32))
+    assert config.tokenizer == TokenizerConfig(codes=64, hidden=(64, 32))
     assert config.t5 == T5Sizes(dropout=0.0)
     assert (config.lr, config.schedule, config.vectors, config.valid_users) == (
         3e-4, "constant", "sentence-t5-base", 5000,

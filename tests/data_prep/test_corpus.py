@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.corpus import Corpus, Examples, ItemVectors
+from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
 
 SEQUENCES = [[1, 2, 3, 4, 5], [2, 2, 6], [6, 5, 4, 3]]
 
@@ -206,3 +206,11 @@ def test_item_vectors_are_the_experiments() -> None:
     assert chosen.item_vectors() is values
     assert chosen.collaborative_vectors() is trained
     assert chosen.fingerprint == CORPUS.fingerprint
+
+
+def test_item_codes_are_the_experiments() -> None:
+    with pytest.raises(ValueError, match="was given no codes; a model that wants them has a Config field `codes`"):
+        CORPUS.item_codes()
+    codes = ItemCodes(np.zeros((CORPUS.items, 2), dtype=np.int64), (3, 3), "file.tsv", "a" * 64)
+    assert replace(CORPUS, codes=codes).item_codes() is codes
+    assert codes.recipe == {"kind": "codes file", "sha256": "a" * 64, "sizes": [3, 3]}

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from data_prep.amazon2023 import Source, find_local, read_interactions
+from data_prep.codes_file import find_codes, read_codes
 from data_prep.corpus import Corpus, Part
 from data_prep.filtering import k_core_sequences
 from data_prep.prepare import committed_card, load
@@ -39,6 +40,16 @@ def test_counts(cache: Path, name: str, users: int, items: int, interactions: in
     assert (corpus.users, corpus.items, corpus.interactions) == (users, items, interactions)
     assert len(corpus.examples("train")) == train_pairs
     assert corpus.card["checked"], "and the committed card, hashes included, was compared"
+
+
+def test_the_codes_that_letters_authors_released(cache: Path) -> None:
+    """Four of 256 for all items: 197 in use at the first level, 12,088 sequences."""
+    corpus = load("beauty_2014", "local", cache)
+    codes = read_codes(corpus, find_codes(corpus, "letter"))
+    assert codes.sizes == (256,) * 4
+    assert len(np.unique(codes.values, axis=0)) == 12_088
+    assert len(np.unique(codes.values[:, 0])) == 197
+    assert codes.values[list(corpus.item_ids.to_pylist()).index("7806397051")].tolist() == [110, 228, 51, 223]
 
 
 def official(part: str) -> pd.DataFrame:

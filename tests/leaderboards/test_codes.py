@@ -71,8 +71,17 @@ def test_the_table_counts_codes_of_each_level(tmp_path: Path) -> None:
     text = render(tmp_path, "toys")[0].read_text()
     (row,) = [line for line in text.splitlines() if line.startswith("| tiger")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[3:] == ["tfidf (stand-in)", "30, 20", "25.0%, 0.0%", "6, 8, 2 of 8, 8, 4", "1.23, 2.00, 0.10", ""]
+    codes_in_use = ["6, 8, 2 of 8, 8, 4", "1.23, 2.00, 0.10", ""]
+    assert cells[3:] == ["tfidf (stand-in)", "30, 20", "25.0%, 0.0%", "", "", *codes_in_use]
     assert "tiger: small sizes" in text
+
+
+def test_a_card_may_count_distinct_codes_and_tell_their_error(tmp_path: Path) -> None:
+    card = card_of("tiger")
+    facts = card.card.model_copy(update={"distinct_before": 9_876, "reconstruction_error": 0.0})
+    write(tmp_path, card.model_copy(update={"card": facts}))
+    (row,) = [line for line in render(tmp_path, "toys")[0].read_text().splitlines() if line.startswith("| tiger")]
+    assert [cell.strip() for cell in row.strip("|").split("|")][6:8] == ["9,876", "0.000"]
 
 
 def test_clusters_take_no_training_and_a_card_may_count_items_per_sequence(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from models.api import Batch, Budget, Corpus, Examples, Fit
 from models.decor import Config, Contextual, Decor, Fusion, tokenize, train
 from models.parts.index import ItemIndex
 from models.parts.ranking import rank_scores
-from models.parts.rqvae import RqVae, RqVaeConfig
+from models.parts.rqvae import RqVae
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import TokenizerConfig
 
 WIDTH, LEVELS, CODES = 8, 2, 4
 CONFIG = Config(
-    tokenizer=RqVaeConfig(hidden=(8,), width=WIDTH, levels=LEVELS, codes=CODES, optimizer="adamw", lr=1e-3),
+    tokenizer=TokenizerConfig(hidden=(8,), width=WIDTH, levels=LEVELS, codes=CODES),
     t5=T5Sizes(width=WIDTH, inner=16, heads=2, head_width=4, encoder_layers=1, decoder_layers=2, dropout=0.0),
     history=4,
     bos_queries=3,
@@ -383,7 +384,7 @@ class TestTraining:
         tokenizer, first = stages["tokenizer"]
         assert isinstance(tokenizer, RqVae)
         # Patience for all epochs: a tokenizer never stops early.
-        assert first == Budget(20_000, 1_024, patience=20_000, check_every=500)
+        assert first == Budget(500, 1_024, patience=500, check_every=50)
         assert stages["recommender"][1] == Budget(200, 256, patience=20, valid_users=7)
         assert torch.equal(model.generator.index.codes[1:, 0, :2], tokenizer.item_codes())
         torch.manual_seed(2)
@@ -396,8 +397,26 @@ class TestTraining:
 
     def test_widths_must_agree(self) -> None:
         config = dataclasses.replace(CONFIG, tokenizer=dataclasses.replace(CONFIG.tokenizer, width=4))
-        with pytest.raises(ValueError, match=r"tokenizer.width and t5.width are 4 and 8; expected equal ones"):
+        with pytest.raises(ValueError, match=r"code vectors of width 4 .* and t5.width 8; expected equal ones"):
             train(config, self.corpus(), lambda *given: nn.Identity())  # type: ignore[arg-type]
+
+    def test_code_vectors_may_be_centres_of_clusters(self) -> None:
+        """`decor-genrec` in small: as many principal components as the recommender is wide, here of 12-d vectors."""
+        clusters = TokenizerConfig(levels=2, codes=4, method="rq-kmeans", inputs="whitened", components=WIDTH)
+        corpus = self.corpus()
+        values = np.random.default_rng(0).normal(size=(13, 12)).astype(np.float32)
+        assert corpus.vectors is not None
+        corpus = dataclasses.replace(corpus, vectors=dataclasses.replace(corpus.vectors, values=values))
+        fit: Any = lambda stage, build, budget: build()  # noqa: E731
+        model = train(dataclasses.replace(CONFIG, tokenizer=clusters), corpus, fit)
+        assert isinstance(model, Decor)
+        books = fusion_of(model)[0].pretrained[1 : 1 + 2 * CODES].unflatten(0, (2, CODES))
+        codes = model.generator.index.codes[1:, 0]
+        # The centre of a first-level cluster is the mean of its members' whitened vectors, which have mean 0.
+        sizes = codes[:, 0].bincount(minlength=CODES)
+        torch.testing.assert_close((sizes[:, None] * books[0]).sum(0), torch.zeros(WIDTH), atol=1e-4, rtol=0)
+        with pytest.raises(ValueError, match=r"code vectors of width 12 .* and t5.width 8"):
+            train(dataclasses.replace(CONFIG, tokenizer=dataclasses.replace(clusters, inputs="as-given")), corpus, fit)
 
 
 def test_a_checkpoint_carries_all() -> None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from data_prep.corpus import ItemVectors
+from data_prep.corpus import ItemCodes, ItemVectors
 from models.api import Batch, Budget, Corpus, Examples, Fit, Ranking
 from models.parts.index import ItemIndex
-from models.parts.rqvae import RqVae, RqVaeConfig
+from models.parts.rqvae import RqVae
 from models.parts.search import beam_search
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import TokenizerConfig
 from models.tiger import Config, Tiger, train
 
 Row = tuple[int, ...]
 
 CONFIG = Config(
-    tokenizer=RqVaeConfig(hidden=(8,), width=4, levels=2, codes=4),
+    tokenizer=TokenizerConfig(hidden=(8,), width=4, levels=2, codes=4),
     t5=T5Sizes(width=16, inner=24, heads=2, head_width=8, encoder_layers=2, decoder_layers=2, dropout=0.0),
     history=4,
 )
@@ -120,6 +125,45 @@ def test_a_checkpoint_carries_the_codes() -> None:
     assert copy.rank(HISTORY, 8).items.tolist() != expected.items.tolist()
     copy.load_state_dict(source.state_dict())
     assert copy.rank(HISTORY, 8).items.tolist() == expected.items.tolist()
+
+
+def of_file(**fields: Any) -> Corpus:
+    """Twelve items, of which a file gives the first three and the last two the same codes."""
+    values = np.array([[1, 0], [1, 0], [1, 0], *([2, item % 5] for item in range(5)), [0, 0], [0, 3], [4, 4], [4, 4]])
+    codes = ItemCodes(values, (5, 5), "file.tsv", "0" * 64)
+    flat, offsets = np.arange(12, dtype=np.int32) + 1, np.array([0, 6, 12])
+    return Corpus("hand", flat, offsets, ["u0", "u1"], [f"i{item}" for item in range(12)], codes=codes, **fields)
+
+
+def test_codes_from_a_file_take_no_tokenizer_and_get_a_suffix() -> None:
+    stages: list[tuple[str, float]] = []
+
+    def untrained(stage: str, build: Callable[[], nn.Module], budget: Budget) -> nn.Module:
+        stages.append((stage, budget.clip))
+        return build()
+
+    config, fit = replace(CONFIG, vectors=None, codes="file.tsv", clip=0.0), cast(Fit, untrained)
+    recommender = train(config, of_file(), fit)
+    assert stages == [("recommender", 0.0)]
+    assert isinstance(recommender, Tiger)
+    index = recommender.generator.index
+    assert index.sizes == (5, 5, 5)
+    assert torch.equal(index.codes[1:, 0, :2], torch.from_numpy(of_file().item_codes().values))
+    assert index.codes[1:, 0, 2].tolist() == [0, 1, 2, *[0] * 8, 1]
+    card = index.card()
+    assert (card["distinct_before"], card["duplicates_after"], card["reconstruction_error"]) == (9, 0.0, None)
+    with pytest.raises(ValueError, match=r"codes of its own \(codes=file.tsv\) and reads no vectors; set vectors=null"):
+        train(replace(config, vectors="tfidf"), of_file(), fit)
+    with pytest.raises(ValueError, match="hand was given no codes"):
+        train(config, replace(of_file(), codes=None), fit)
+
+
+def test_an_untied_head_has_vectors_of_its_own() -> None:
+    index = ItemIndex(torch.tensor([(-1,) * 3, *ROWS]), SIZES)
+    assert Tiger(CONFIG, index).generator.head is None
+    head = Tiger(replace(CONFIG, tied_head=False), index).generator.head
+    assert head is not None
+    assert head.weight.shape == (11, 16)
 
 
 def test_train_makes_tokenizer_index_and_recommender() -> None:

@@ -14,12 +14,12 @@ from benchmarks.perf import Turns, seconds, train
 from benchmarks.perf.train import Setting, Spread, at_once, compare, ours, pad, plain_loop, tiger, transformers_t5
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
-from models.parts.rqvae import RqVaeConfig
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import TokenizerConfig
 from models.tiger import Config
 
 CONFIG = Config(
-    tokenizer=RqVaeConfig(codes=16),
+    tokenizer=TokenizerConfig(codes=16),
     t5=T5Sizes(width=16, inner=32, heads=2, head_width=8, encoder_layers=2, decoder_layers=2),
     history=6,
     batch_size=10,

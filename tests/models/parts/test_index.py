@@ -85,6 +85,7 @@ def test_card_by_hand() -> None:
     assert card["levels"] == 2
     assert card["sizes"] == [3, 2]
     assert card["duplicates_before"] == card["duplicates_after"] == 0.5
+    assert (card["distinct_before"], card["reconstruction_error"]) == (3, None)
     assert card["shared_prefix"] == [0.75, 0.5]  # items 1, 3 and 4; items 1 and 3
     assert card["utilisation"] == pytest.approx([2 / 3, 1.0])
     # Level 0 uses its codes 3, 0 and 1 times: -(3/4 ln 3/4 + 1/4 ln 1/4); level 1 twice each: ln 2.
@@ -124,7 +125,7 @@ NEW: list[Row] = [(2, 0), (0, 0), (0, 1), (0, 0)]
 @pytest.mark.parametrize("nested", [False, True])
 def test_loading_other_codes_rebuilds_the_trie(nested: bool) -> None:
     old, new = index_of(OLD, (3, 2)), index_of(NEW, (3, 2))
-    assert list(new.state_dict()) == ["codes", "duplicates_before"]
+    assert list(new.state_dict()) == ["codes", "duplicates_before", "distinct_before"]
     if nested:
         nn.ModuleDict({"index": old}).load_state_dict(nn.ModuleDict({"index": new}).state_dict())
     else:
@@ -140,6 +141,18 @@ def test_a_share_that_was_saved_comes_back() -> None:
     copy.load_state_dict(repaired.state_dict())
     assert (copy.card()["duplicates_before"], copy.card()["duplicates_after"]) == (0.5, 0.0)
     assert fresh.card()["duplicates_before"] == 0.0
+
+
+def test_what_a_card_says_of_the_tokenizer_is_saved_too() -> None:
+    """Three sequences before a repair that made four, and how well they reconstruct."""
+    before = torch.tensor([[1], [0], [1], [2]])
+    source, copy = (
+        ItemIndex(with_suffix(codes, 4), (3, 4), codes, reconstruction_error=error)
+        for codes, error in ((before, 0.25), (before * 0, 0.75))
+    )
+    assert (copy.card()["distinct_before"], copy.card()["reconstruction_error"]) == (1, 0.75)
+    copy.load_state_dict(source.state_dict())
+    assert (copy.card()["distinct_before"], copy.card()["reconstruction_error"]) == (3, 0.25)
 
 
 @given(coded(), st.randoms(use_true_random=False))

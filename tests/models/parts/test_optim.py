@@ -27,6 +27,7 @@ from models.parts.optim import Schedule, Turns, adamw, factor
         ("cosine", [0.25, 0.5, 0.75, 1.0, 1.0, 0.8535534, 0.5, 0.1464466]),
         # The root of 4/5, 4/6, 4/7 and 4/8.
         ("inverse-sqrt", [0.25, 0.5, 0.75, 1.0, 0.8944272, 0.8164966, 0.7559289, 0.7071068]),
+        ("hold", [1.0, 1.0, 1.0, 1.0, 0.8944272, 0.8164966, 0.7559289, 0.7071068]),
     ],
 )
 def test_factor_by_hand(schedule: Schedule, expected: list[float]) -> None:
@@ -40,6 +41,7 @@ def test_factor_by_hand(schedule: Schedule, expected: list[float]) -> None:
         ("linear", [1, 0.6667, 0.3333]),
         ("cosine", [1, 0.75, 0.25]),
         ("inverse-sqrt", [1, 0.7071, 0.5774]),
+        ("hold", [1, 0.7071, 0.5774]),
     ],
 )
 def test_without_warm_up(schedule: Schedule, expected: list[float]) -> None:

@@ -135,6 +135,24 @@ def test_squared_distance_is_the_distance_squared() -> None:
     torch.testing.assert_close(squared_distance(x, y), torch.cdist(x, y) ** 2)
 
 
+def test_bf16_around_it_changes_nothing() -> None:
+    """Codes are found in float32, of float32 vectors as of bf16 ones; and gradients reach what they came from."""
+    torch.manual_seed(0)
+    quantizer, z = ResidualQuantizer(levels=3, size=64, width=8), torch.randn(400, 8)
+    expected = quantizer(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = quantizer(z)
+        halved = z.bfloat16().requires_grad_()
+        of_halved = quantizer(halved)
+        assert (z @ quantizer.codebooks[0].T).dtype == torch.bfloat16, "else this test shows nothing"
+    for name, tensor in found._asdict().items():
+        assert torch.equal(tensor, getattr(expected, name)), name
+    assert torch.equal(of_halved.codes, quantizer(z.bfloat16().float()).codes)
+    of_halved.vector.sum().backward()
+    assert halved.grad is not None
+    assert torch.equal(halved.grad, torch.ones_like(halved))
+
+
 def by_size(rows: Tensor) -> list[list[float]]:
     return sorted([[round(value, 3) + 0.0 for value in row] for row in rows.tolist()])
 

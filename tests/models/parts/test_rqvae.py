@@ -179,6 +179,61 @@ def test_the_schedule_is_adamws(config: RqVaeConfig, rates: list[float], monkeyp
     assert found == pytest.approx(rates)
 
 
+def test_adagrad_starts_from_accumulators_of_a_tenth() -> None:
+    """As JAX's and TensorFlow's: the first step is lr g / sqrt(.1 + g^2), far below lr where the gradient is small."""
+    torch.manual_seed(0)
+    module = RqVae(replace(CONFIG, optimizer="adagrad", lr=0.4), planted())
+    module.training_step(batch(32), 0).backward()
+    books, before = module.quantizer.codebooks, module.quantizer.codebooks.detach().clone()
+    assert books.grad is not None
+    gradient = books.grad.clone()
+    module.configure_optimizers().step()
+    torch.testing.assert_close(books.detach(), before - 0.4 * gradient / (0.1 + gradient.square()).sqrt())
+
+
+def test_dropout_is_for_training_alone() -> None:
+    torch.manual_seed(0)
+    module = RqVae(replace(CONFIG, dropout=0.5), planted())
+    assert [type(layer).__name__ for layer in module.encoder] == ["Linear", "ReLU", "Dropout", "Linear"]
+    assert [type(layer).__name__ for layer in module.decoder] == ["Linear", "ReLU", "Dropout", "Linear"]
+    plain = RqVae(CONFIG, planted())
+    weights = [{k.replace(".3.", ".2."): v for k, v in module.state_dict().items()}, plain.state_dict()]
+    assert weights[0].keys() == weights[1].keys()
+    plain.load_state_dict(weights[0])
+    assert module.training
+    codes, reconstruction = module.encoded()
+    assert module.training, "a look changes nothing"
+    assert torch.equal(codes, plain.item_codes())
+    assert torch.equal(reconstruction, plain.encoded()[1])
+    everything = torch.arange(1, 33)
+    assert not torch.equal(module(everything)[1], module(everything)[1])
+    # k-means started without dropout: each of the four clusters' centres is a latent's own neighbourhood.
+    assert len(codes[:, 0].unique()) == 4
+
+
+def test_kmeans_samples_the_items_it_is_given() -> None:
+    torch.manual_seed(0)
+    vectors = torch.cat([torch.zeros(1, 6), torch.randn(9, 6)])
+    items = torch.tensor([2, 3, 5, 7])
+    module = RqVae(replace(CONFIG, levels=1), vectors, items)
+    torch.testing.assert_close(module(items)[0].vector, module.encoder(vectors[items]))
+
+
+def test_bf16_around_it_changes_no_code() -> None:
+    torch.manual_seed(0)
+    vectors = torch.cat([torch.zeros(1, 24), torch.randn(500, 24)])
+    module = RqVae(RqVaeConfig(hidden=(32,), width=8, levels=3, codes=64), vectors).eval()
+    everything = torch.arange(1, 501)
+    codes, reconstruction = module.encoded()
+    with torch.autocast("cpu", torch.bfloat16):
+        inside, rebuilt = module(everything)
+        assert module.encoder(vectors[1:]).dtype == torch.bfloat16, "else this test shows nothing"
+        loss = module.training_step(batch(500), 0)
+    assert torch.equal(inside.codes, codes)
+    assert torch.equal(rebuilt, reconstruction)
+    assert torch.equal(loss, module.training_step(batch(500), 0))
+
+
 def test_the_encoder_learns_through_the_codes() -> None:
     """Without commitment only the straight-through gradient of the reconstruction reaches the encoder."""
     torch.manual_seed(0)

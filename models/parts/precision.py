@@ -1,0 +1,29 @@
+"""Float32 where the rest of a model computes in less: a code is the nearest of many, and bf16 finds another for 7% of
+the items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Result = TypeVar("Result")
+
+
+def in_float32(method: Callable[..., Result]) -> Callable[..., Result]:
+    """A method of a module with weights that computes in float32, whatever the precision around it."""
+
+    @wraps(method)
+    def computed(module: nn.Module, *arguments: Any) -> Result:
+        with torch.autocast(next(module.parameters()).device.type, enabled=False):
+            return method(module, *map(_widened, arguments))
+
+    return computed
+
+
+def _widened(argument: Any) -> Any:
+    halved = isinstance(argument, Tensor) and argument.dtype in (torch.bfloat16, torch.float16)
+    return argument.float() if halved else argument
