@@ -96,7 +96,8 @@ def target_ranks(items: Int[Tensor, "B K"], target: Int64[Tensor, "B"]) -> UInt8
 
 
 def check(ranking: Ranking, users: int, k: int, items: int, model: str) -> None:
-    """Refuses a ranking that would flatter its model: every item at most once, only items of the corpus."""
+    """Refuses a ranking that would flatter its model: every item at most once, only items of the corpus, scores that
+    have an order, and as many items as there are wherever the list is said to be the full ranking's."""
     if ranking.items.shape != (users, k):
         raise ValueError(f"{model}.rank returned items of shape {tuple(ranking.items.shape)}; expected {(users, k)}")
     if int(ranking.items.min()) < 0 or int(ranking.items.max()) > items:
@@ -104,3 +105,11 @@ def check(ranking: Ranking, users: int, k: int, items: int, model: str) -> None:
     ordered = ranking.items.sort(dim=1).values
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] > 0)).any():
         raise ValueError(f"{model}.rank named an item twice in one list; each item may hold one rank only")
+    if ranking.scores.isnan().any():
+        raise ValueError(f"{model}.rank returned a score that is nan; expected a number for every item that it names")
+    named, full = (ranking.items > 0).sum(1), min(k, items)
+    if (ranking.certified & (named < full)).any():
+        fewest = int(named[ranking.certified].min())
+        raise ValueError(
+            f"{model}.rank certified a list of {fewest} items; the full ranking of {items} has {full} there"
+        )
