@@ -24,6 +24,10 @@ BATCH = 256
 Ranker = Callable[[Int[Tensor, "B T"], int], Ranking]
 
 
+class NanScoreError(ValueError):
+    """A list whose order means nothing."""
+
+
 @dataclass(frozen=True)
 class Graded:
     """What one pass over users found.
@@ -106,7 +110,9 @@ def check(ranking: Ranking, users: int, k: int, items: int, model: str) -> None:
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] > 0)).any():
         raise ValueError(f"{model}.rank named an item twice in one list; each item may hold one rank only")
     if ranking.scores.isnan().any():
-        raise ValueError(f"{model}.rank returned a score that is nan; expected a number for every item that it names")
+        raise NanScoreError(
+            f"{model}.rank returned a score that is nan; expected numbers, or -inf where there is no item"
+        )
     named, full = (ranking.items > 0).sum(1), min(k, items)
     if (ranking.certified & (named < full)).any():
         fewest = int(named[ranking.certified].min())

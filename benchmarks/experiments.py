@@ -13,6 +13,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
@@ -91,6 +92,7 @@ class Experiment:
         config: complete.
         unseen_users: the model is graded on users that were kept from it, those with the least history.
         winner: of the sweep that some of the config is from.
+        overrides: settings that differ from what the experiment has without them, `key=value`.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Experiment:
     config: Any
     unseen_users: bool = False
     winner: Winner | None = None
+    overrides: tuple[str, ...] = ()
 
     @property
     def whole(self) -> str:
@@ -146,13 +149,32 @@ def complete(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool =
     base = model.SMALL if small(corpus) else model.Config()
     papers = ON_CORPUS.get((chosen.model, corpus.removesuffix(UNSEEN_USERS)), {})
     found = _found(whole, chosen.model, corpus.removesuffix(UNSEEN_USERS), base) if tuned else Found()
-    own = {**chosen.settings, **dict(setting(text) for text in settings)}
-    config = changed(base, {**papers, **found.changes, **own}, chosen.model)
+    typed = dict(setting(text) for text in settings)
+    if not found.changes.keys() - {**chosen.settings, **typed}.keys():
+        found = Found()
+    named = {**papers, **found.changes, **chosen.settings}
+    config = changed(base, {**named, **typed}, chosen.model)
+    overrides = _overrides(changed(base, named, chosen.model), config, typed)
+    for key, value in flat(dataclasses.asdict(config)):
+        # Said before a tokenizer is trained for nothing.
+        if "batch" in key and isinstance(value, int) and value < 1:
+            raise ValueError(f"{name} option {key} is {value}; expected at least 1")
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
-    winner = found.winner if found.changes.keys() - own.keys() else None
-    return Experiment(name, chosen.model, config, unseen_users=name.endswith(UNSEEN), winner=winner)
+    return Experiment(name, chosen.model, config, name.endswith(UNSEEN), found.winner, overrides)
+
+
+def _overrides(before: Any, after: Any, keys: Iterable[str]) -> tuple[str, ...]:
+    """What of `keys` a config has otherwise than it had, as one would type it; of a path its last part."""
+    was, now = (dict(flat(dataclasses.asdict(config))) for config in (before, after))
+    told = {key: _last_part(now[key]) for key in sorted(keys) if now[key] != was[key]}
+    return tuple(described({key: value}) for key, value in told.items())
+
+
+def _last_part(value: Any) -> Any:
+    """No machine's folders are published."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 class Found(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks import stored
-from benchmarks.evaluate import Grader
+from benchmarks.evaluate import Grader, NanScoreError
 from benchmarks.keeper import BEST, Keeper, Stage, Watcher, derive
 from benchmarks.provenance import peak_memory_bytes
 from benchmarks.sources import sources_sha256
@@ -263,7 +264,11 @@ class Fit:
         def ndcg(recommender: Any) -> float:
             generator = generator_of(recommender)
             ranker = partial(generator.rank, cap=VALID_CAP) if generator else None
-            return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
+            try:
+                return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
+            except NanScoreError:
+                # The keeper says of which training.
+                return math.nan
 
         return ndcg
 

@@ -172,7 +172,7 @@ def test_a_score_that_is_no_number_is_refused() -> None:
     """What sorts them puts them anywhere."""
     found = uncertified([[1, 2, 0]])
     check(found._replace(scores=torch.tensor([[-1.0, -2.0, -torch.inf]])), users=1, k=3, items=7, model="Fake")
-    with pytest.raises(ValueError, match=r"^Fake.rank returned a score that is nan; expected a number"):
+    with pytest.raises(ValueError, match=r"^Fake.rank returned a score that is nan; expected numbers"):
         check(found._replace(scores=torch.tensor([[-1.0, torch.nan, -torch.inf]])), 1, 3, 7, "Fake")
 
 
