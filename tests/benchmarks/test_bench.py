@@ -171,7 +171,11 @@ def test_jobs_do_not_change_a_number(bench: Callable[..., int], tmp_path: Path) 
         ("sasrec", ("lr=1e30", "epochs=2", "width=8", "inner=8", "layers=1"), "quality"),
         ("sasrec", ("lr=1e30", "epochs=2", "width=8", "inner=8", "layers=1", "batch_size=20"), "loss"),
         ("tiger", ("lr=1e30", "warmup=1", "tokenizer_epochs=3", "tokenizer.codes=16", "batch_size=20"), "loss"),
-        ("letter", ("temperature=0", "tokenizer_epochs=1", "tokenizer.codes=16", "steps=4"), "loss"),
+        (
+            "letter",
+            ("temperature=0", "collaborative=null", "tokenizer_epochs=1", "tokenizer.codes=16", "steps=4"),
+            "loss",
+        ),
     ],
 )
 def test_a_training_that_diverges_makes_no_row(
