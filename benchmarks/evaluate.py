@@ -25,6 +25,10 @@ BATCH = 256
 Ranker = Callable[[Int[Tensor, "B T"], int], Ranking]
 
 
+class NanScoreError(ValueError):
+    """A list whose order means nothing."""
+
+
 @dataclass(frozen=True)
 class Graded:
     """What one pass over users found.
@@ -139,7 +143,8 @@ def target_ranks_among_unseen(
 
 
 def check(ranking: Ranking, users: int, k: int, items: int, model: str) -> None:
-    """Refuses a ranking that would flatter its model: every item at most once, only items of the corpus."""
+    """Refuses a ranking that would flatter its model: every item at most once, only items of the corpus, scores that
+    have an order, and as many items as there are wherever the list is said to be the full ranking's."""
     if ranking.items.shape != (users, k):
         raise ValueError(f"{model}.rank returned items of shape {tuple(ranking.items.shape)}; expected {(users, k)}")
     if int(ranking.items.min()) < 0 or int(ranking.items.max()) > items:
@@ -147,3 +152,13 @@ def check(ranking: Ranking, users: int, k: int, items: int, model: str) -> None:
     ordered = ranking.items.sort(dim=1).values
     if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] > 0)).any():
         raise ValueError(f"{model}.rank named an item twice in one list; each item may hold one rank only")
+    if ranking.scores.isnan().any():
+        raise NanScoreError(
+            f"{model}.rank returned a score that is nan; expected numbers, or -inf where there is no item"
+        )
+    named, full = (ranking.items > 0).sum(1), min(k, items)
+    if (ranking.certified & (named < full)).any():
+        fewest = int(named[ranking.certified].min())
+        raise ValueError(
+            f"{model}.rank certified a list of {fewest} items; the full ranking of {items} has {full} there"
+        )

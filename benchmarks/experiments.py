@@ -15,6 +15,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
@@ -176,6 +177,7 @@ class Experiment:
         config: complete.
         unseen_users: the model is graded on users that were kept from it, those with the least history.
         winner: of the sweep that some of the config is from.
+        overrides: settings that differ from what the experiment has without them, `key=value`.
     """
 
     name: str
@@ -183,6 +185,7 @@ class Experiment:
     config: Any
     unseen_users: bool = False
     winner: Winner | None = None
+    overrides: tuple[str, ...] = ()
 
     @property
     def whole(self) -> str:
@@ -228,13 +231,29 @@ def complete(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool =
             f"no model or experiment {name!r}; possible: {', '.join(names())}, each also with {UNSEEN}{near}"
         )
     model, made_of = variant(whole).model, layers(whole, corpus, settings, tuned)
-    config = changed(made_of.base, made_of.changes(), model)
+    named = changed(made_of.base, made_of.named(), model)
+    config = changed(made_of.base, {**made_of.named(), **made_of.settings}, model)
+    overrides = _overrides(named, config, made_of.settings)
+    for key, value in flat(dataclasses.asdict(config)):
+        # Said before a tokenizer is trained for nothing.
+        if "batch" in key and isinstance(value, int) and value < 1:
+            raise ValueError(f"{name} option {key} is {value}; expected at least 1")
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
-    own, found = {**made_of.variant, **made_of.settings}, made_of.found
-    winner = found.winner if found.changes.keys() - own.keys() else None
-    return Experiment(name, model, config, unseen_users=name.endswith(UNSEEN), winner=winner)
+    return Experiment(name, model, config, name.endswith(UNSEEN), made_of.found.winner, overrides)
+
+
+def _overrides(before: Any, after: Any, keys: Iterable[str]) -> tuple[str, ...]:
+    """What of `keys` a config has otherwise than it had, as one would type it; of a path its last part."""
+    was, now = (dict(flat(dataclasses.asdict(config))) for config in (before, after))
+    told = {key: _last_part(now[key]) for key in sorted(keys) if now[key] != was[key]}
+    return tuple(described({key: value}) for key, value in told.items())
+
+
+def _last_part(value: Any) -> Any:
+    """No machine's folders are published."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 class Layers(NamedTuple):
@@ -254,8 +273,9 @@ class Layers(NamedTuple):
     variant: Mapping[str, Any]
     settings: Mapping[str, Any]
 
-    def changes(self) -> dict[str, Any]:
-        return {**self.papers, **self.found.changes, **self.variant, **self.settings}
+    def named(self) -> dict[str, Any]:
+        """Changes by the name alone, without what was given with the command."""
+        return {**self.papers, **self.found.changes, **self.variant}
 
 
 def layers(whole: str, corpus: str, settings: Iterable[str] = (), tuned: bool = True) -> Layers:
@@ -264,8 +284,10 @@ def layers(whole: str, corpus: str, settings: Iterable[str] = (), tuned: bool = 
     model = models.load(chosen.model)
     base = model.SMALL if small(corpus) else model.Config()
     found = _found(whole, chosen.model, known, base) if tuned else Found()
-    given = dict(setting(text) for text in settings)
-    return Layers(base, ON_CORPUS.get((chosen.model, known), {}), found, chosen.changes(small(corpus)), given)
+    own, given = chosen.changes(small(corpus)), dict(setting(text) for text in settings)
+    if not found.changes.keys() - {**own, **given}.keys():
+        found = Found()
+    return Layers(base, ON_CORPUS.get((chosen.model, known), {}), found, own, given)
 
 
 class Found(NamedTuple):

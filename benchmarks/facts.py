@@ -14,6 +14,7 @@ from data_prep import planted
 from data_prep.corpus import Corpus, Examples, ItemVectors
 from leaderboards.metrics import metrics
 from leaderboards.record import RANKS_SCHEMA, CorpusInfo, Search, VectorsInfo
+from leaderboards.rows import OVERRIDDEN
 from models.api import Recommender, generator_of
 
 BEAMS = (20, 50)
@@ -102,12 +103,14 @@ def vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
 
 
 def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:
-    """What a reader of the row must know: reconstruction, small sizes, a sweep, a stand-in."""
+    """What a reader of the row must know: reconstruction, small sizes, other settings, a sweep, a stand-in."""
     model = models.load(experiment.model)
     reconstruction = getattr(model, "RECONSTRUCTION", None)
     notes = [f"reconstruction: {reconstruction}"] if reconstruction else []
     if small(corpus.name) and experiment.config != model.Config():
         notes.append("small sizes")
+    if experiment.overrides:
+        notes.append(f"{OVERRIDDEN} {' '.join(experiment.overrides)}")
     if experiment.winner:
         notes.append(experiment.winner.note())
     if vectors is not None and vectors.stand_in:

@@ -1,18 +1,16 @@
 """Fit: trains one stage of a model with a Lightning Trainer, resumable and content-addressed.
 
 A stage's folder is named by the hash of everything that decides its outcome: the freshly built weights and buffers, the
-config, the code of the module and of what it is composed of, the examples, the budget and the seed. So two models with
-the same tokenizer share one training, and a killed run finds its own checkpoint and no other.
+config, all code that it can come across and the libraries' versions, the examples, the budget and the seed. So two
+models with the same tokenizer share one training, and a killed run finds its own checkpoint and no other.
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import hashlib
-import importlib
-import inspect
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,19 +27,18 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from tqdm import tqdm
 
-import benchmarks.keeper
-import data_prep.batches
 from benchmarks import stored
-from benchmarks.evaluate import Grader
+from benchmarks.evaluate import Grader, NanScoreError
 from benchmarks.keeper import BEST, Keeper, Stage, Watcher, derive
 from benchmarks.provenance import peak_memory_bytes
+from benchmarks.sources import sources_sha256
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
 from leaderboards.metrics import metrics
 from models.api import Budget, Recommender, generator_of
 
 M = TypeVar("M", bound=pl.LightningModule)
-
+Precision = Literal["bf16-mixed", "32-true"]
 
 # Expansions per user while an epoch is graded: early in training the codes of a model are nearly even, and proofs dear.
 VALID_CAP = 128
@@ -113,19 +110,21 @@ class Hardware:
         return torch.device("cuda" if on_gpu else "cpu")
 
     @property
-    def precision(self) -> Literal["bf16-mixed", "32-true"]:
-        """bf16 in training where the device has it; losses and log-probabilities stay float32."""
+    def precision(self) -> Precision:
+        """Of a recommender: bf16 in training where the device has it; losses and log-probabilities stay float32."""
         return "bf16-mixed" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
 
     @property
-    def precision_class(self) -> Literal["32", "bf16"]:
-        """What a row's key knows of the precision."""
-        return "bf16" if self.precision.startswith("bf16") else "32"
+    def precision_class(self) -> Literal["bf16", "32"]:
+        """What a row's numbers depend on: the format of its recommender's products."""
+        return "bf16" if self.precision == "bf16-mixed" else "32"
 
 
 @dataclass
 class Fit:
     """The harness's side of `models.api.Fit`.
+
+    A module with a true attribute `batch_wide_loss` is not trained by several processes.
 
     Attributes:
         blind: never look at validation: a recommender too is chosen by its training loss. So are trained item vectors,
@@ -159,6 +158,12 @@ class Fit:
         examples: Examples | None = None,
         quality: Callable[[M], float] | None = None,
     ) -> M:
+        if not len(self.corpus.examples("train")):
+            # Said before a tokenizer is trained for nothing.
+            raise ValueError(
+                f"corpus {self.corpus.name} has no training pairs, so stage {stage} has nothing to serve; "
+                "expected a user of four interactions or more"
+            )
         seed = derive(self.seed, stage)
         stage = self.prefix + stage
         torch.manual_seed(seed)
@@ -192,6 +197,11 @@ class Fit:
         quality: Callable[[M], float] | None,
         folder: Path,
     ) -> None:
+        if self.hardware.processes > 1 and getattr(module, "batch_wide_loss", False):
+            raise ValueError(
+                f"stage {stage} of {self.label} has a loss that looks across the whole batch, of which each of "
+                f"{self.hardware.processes} processes would see its share alone; run it with DEVICES=1 NODES=1"
+            )
         if budget.batch_size % self.hardware.processes:
             raise ValueError(
                 f"stage {stage} has batches of {budget.batch_size}, which {self.hardware.processes} processes cannot "
@@ -203,7 +213,7 @@ class Fit:
             devices=self.hardware.devices,
             num_nodes=self.hardware.nodes,
             strategy=self.hardware.parallel,
-            precision=self.hardware.precision,
+            precision=self._precision(module),
             max_epochs=budget.epochs,
             gradient_clip_val=budget.clip or None,
             accumulate_grad_batches=budget.accumulate,
@@ -257,16 +267,24 @@ class Fit:
         def ndcg(recommender: Any) -> float:
             generator = generator_of(recommender)
             ranker = partial(generator.rank, cap=VALID_CAP) if generator else None
-            return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
+            try:
+                return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
+            except NanScoreError:
+                # The keeper says of which training.
+                return math.nan
 
         return ndcg
+
+    def _precision(self, module: pl.LightningModule) -> Precision:
+        """Other modules name items, and bf16 would give many of them another name: they train in float32."""
+        return self.hardware.precision if isinstance(module, Recommender) else "32-true"
 
     def _address(
         self, module: pl.LightningModule, budget: Budget, examples: Examples, quality: object, seed: int
     ) -> str:
         facts = {
             "module": type(module).__qualname__,
-            "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in _code_of(module)],
+            "code": sources_sha256(type(module)),
             "config": dataclasses.asdict(module.config),  # type: ignore[call-overload]
             "state": _state_sha256(module),
             "budget": dataclasses.asdict(budget),
@@ -275,7 +293,8 @@ class Fit:
             "blind": self.blind,
             "corpus": self.corpus.fingerprint,
             "seed": seed,
-            "precision": self.hardware.precision,
+            "precision": self._precision(module),
+            "device": self.hardware.device.type,
             "processes": self.hardware.processes,
             "threads": self.hardware.threads,
         }
@@ -288,21 +307,9 @@ def _with_weights(module: M, file: Path) -> M:
 
 
 def _state_sha256(module: nn.Module) -> str:
+    """Hash of parameters and buffers, those that no checkpoint holds among them."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _code_of(module: pl.LightningModule) -> list[Path]:
-    """The files whose code decides how a stage trains: the module's own, the parts it imports, the harness's."""
-    found, pending = set[Path](), [Path(inspect.getfile(type(module)))]
-    while pending:
-        path = pending.pop()
-        found.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("models.parts."):
-                part = inspect.getfile(importlib.import_module(str(node.module)))
-                pending += [Path(part)] if Path(part) not in found else []
-    ours = (data_prep.batches.__file__, benchmarks.keeper.__file__, stored.__file__, __file__)
-    return [*sorted(found), *map(Path, ours)]

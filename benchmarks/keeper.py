@@ -113,16 +113,18 @@ class Keeper(pl.callbacks.Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         epoch = trainer.current_epoch + 1
+        # Of all processes, each of which has seen its share of the batches: they stop together.
+        loss = self._mean(trainer, self.loss.double() / int(trainer.num_training_batches))
+        self._finite("loss", loss, epoch)
         if epoch % self.budget.check_every and epoch < self.budget.epochs:
             return
+        # What the epoch's last step did no loss has seen yet.
+        largest = torch.stack([weight.detach().abs().max().double() for weight in module.parameters()]).max()
+        self._finite("largest weight", float(largest), epoch)
         done = self.done
-        value = self.quality(module) if self.quality else -float(self.loss) / int(trainer.num_training_batches)
-        # A loss is of this process's share of the batches.
-        value = float(
-            trainer.strategy.reduce(torch.tensor(value, dtype=torch.float64, device=module.device), reduce_op="mean")
-        )
-        if not math.isfinite(value):
-            raise ValueError(f"the quality of {self.title} is {value} after epoch {epoch}: the training has diverged")
+        value = self.quality(module) if self.quality else -loss
+        value = self._mean(trainer, torch.tensor(value, dtype=torch.float64, device=module.device))
+        self._finite("quality", value, epoch)
         if not done.quality or value > max(done.quality):
             done.best_epoch = epoch
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
@@ -138,6 +140,13 @@ class Keeper(pl.callbacks.Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._stop_clock()
         self.bar.close()
+
+    def _mean(self, trainer: pl.Trainer, value: Tensor) -> float:
+        return float(trainer.strategy.reduce(value, reduce_op="mean"))
+
+    def _finite(self, what: str, value: float, epoch: int) -> None:
+        if not math.isfinite(value):
+            raise ValueError(f"the training of {self.title} has diverged: its {what} is {value} in epoch {epoch}")
 
     def _patience_is_lost(self) -> bool:
         return (self.done.epochs - self.done.best_epoch) // self.budget.check_every >= self.budget.patience

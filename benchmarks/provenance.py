@@ -188,10 +188,17 @@ def _versions() -> dict[str, str]:
     found = {}
     for library in LIBRARIES:
         try:
-            found[library] = version(library)
+            found[library] = torch_version() if library == "torch" else version(library)
         except PackageNotFoundError:
             continue
     return found
+
+
+def torch_version() -> str:
+    """With the build, as `2.13.0+cu130`: a wheel's metadata may leave it out."""
+    import torch
+
+    return str(torch.__version__)
 
 
 def _device_name(device: str) -> str:

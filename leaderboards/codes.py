@@ -13,6 +13,7 @@ from tabulate import tabulate
 
 from leaderboards import escape
 from leaderboards.record import CorpusInfo, Json, Name, Provenance, Section, Share, Stage, VectorsInfo
+from leaderboards.rows import titled
 from leaderboards.store import parse, write_text
 
 FOLDER = "codes"
@@ -111,9 +112,13 @@ def table(cards: list[CodeCard], style: str) -> str:
 
 def markdown(cards: list[CodeCard]) -> str:
     """The `table` for the repository."""
-    notes = list(dict.fromkeys(escape.markdown(f"{card.experiment}: {note}") for card in cards for note in card.notes))
+    notes = list(dict.fromkeys(escape.markdown(f"{_title(card)}: {note}") for card in cards for note in card.notes))
     parts = [HEADER, f"# Codes of {cards[0].corpus.name}", table(cards, "github"), *notes, LEGEND]
     return "\n\n".join(parts) + "\n"
+
+
+def _title(card: CodeCard) -> str:
+    return titled(card.experiment, card.notes)
 
 
 def _row(card: CodeCard) -> dict[str, str]:
@@ -121,7 +126,7 @@ def _row(card: CodeCard) -> dict[str, str]:
     error = facts.reconstruction_error
     in_use = [f"{share * size:.0f}" for share, size in zip(facts.utilisation, facts.sizes, strict=True)]
     return {
-        "Experiment": card.experiment,
+        "Experiment": _title(card),
         "Key": card.key,
         "Seed": str(card.seed),
         "Vectors": ", ".join(str(info) for info in (card.vectors, card.collaborative) if info),

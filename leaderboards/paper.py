@@ -9,7 +9,7 @@ import pandas as pd
 
 from leaderboards import escape
 from leaderboards.board import SHOWN, SIGNIFICANT
-from leaderboards.rows import Row, latest_of, pairs, rows_of
+from leaderboards.rows import Row, latest_of, pairs, rows_of, titles
 from leaderboards.statistics import SEEDS_FOR_NOISE
 from leaderboards.store import Run
 
@@ -24,7 +24,11 @@ def latex(runs: Sequence[Run]) -> str:
     rows = [row for row in rows_of(runs) if row.ranked]
     differing = {pair.worse.record.key for pair in pairs(rows) if pair.better is rows[0] and pair.p < SIGNIFICANT}
     columns = {title: _column(rows, metric) for metric, title in SHOWN.items()}
-    names = [escape.latex(row.title) + (MARK if row.record.key in differing else "") for row in rows]
+    called = titles(rows)
+    names = [
+        escape.latex(title) + (MARK if row.record.key in differing else "")
+        for title, row in zip(called, rows, strict=True)
+    ]
     frame = pd.DataFrame({"Model": names, **columns, "Seeds": [len(row.runs) for row in rows]})
     corpus = latest_of(runs).corpus
     marks = (
@@ -34,7 +38,11 @@ def latex(runs: Sequence[Run]) -> str:
         f"{escape.latex(corpus.name)}: {corpus.users:,} users, {corpus.items:,} items, leave-one-out, full ranking, "
         f"exact. Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_NOISE} seeds on{marks}."
     )
-    notes = [f"% {escape.line(f'{row.title}: {note}')}" for row in rows for note in row.record.notes]
+    notes = [
+        f"% {escape.line(f'{title}: {note}')}"
+        for title, row in zip(called, rows, strict=True)
+        for note in row.record.notes
+    ]
     head = ["% Rendered from the records by `make paper`. Do not edit.", f"% fingerprint {corpus.fingerprint}", *notes]
     table = frame.to_latex(
         index=False,

@@ -13,7 +13,7 @@ from matplotlib import rc_context
 
 from leaderboards.board import seconds
 from leaderboards.metrics import MAX_RANK
-from leaderboards.rows import Row
+from leaderboards.rows import Row, titles
 from leaderboards.statistics import interval
 
 if TYPE_CHECKING:
@@ -92,12 +92,12 @@ def cost(rows: Sequence[Row]) -> Figure:
     """NDCG@10 of the ranked rows over the seconds that a seed took."""
     with rc_context(STYLE):
         figure, (axis,) = panels("", width=6.4, height=3.8)
-        for row in rows:
+        for title, row in zip(titles(rows), rows, strict=True):
             spent = max(0.1, float(np.mean([seconds(run.record) for run in row.runs])))
             mean, bounds = float(row.gains.mean()), interval(row.gains)
             spread = [[mean - min(mean, bounds.low)], [max(mean, bounds.high) - mean]]
             axis.errorbar([spent], [mean], spread, marker="o", color=BAR, ecolor=BAR, capsize=3, linewidth=1)
-            axis.annotate(row.title, (spent, mean), (5, 4), textcoords="offset points", parse_math=False)
+            axis.annotate(title, (spent, mean), (5, 4), textcoords="offset points", parse_math=False)
         axis.set_xscale("log")
         axis.margins(x=0.18)
         axis.set_xlabel("seconds of training and ranking, mean per seed")

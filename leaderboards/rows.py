@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,8 @@ from leaderboards.statistics import Comparison, Values, compare, holm
 from leaderboards.store import Run
 
 RANKED_BY = "ndcg@10"
+# How the note of a row begins that tells which settings it has otherwise than its experiment.
+OVERRIDDEN = "overridden:"
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,17 @@ class Row:
 
 
 def titled(experiment: str, notes: Sequence[str]) -> str:
-    """An experiment as tables name it: `tiger`, or `tiger, tuned`."""
+    """An experiment as tables name it: `tiger`, `tiger, epochs=3` where that is not its own, or `tiger, tuned`."""
+    for note in notes:
+        if note.startswith(OVERRIDDEN):
+            return f"{experiment}, {note.removeprefix(OVERRIDDEN).strip()}"
     return experiment + ", tuned" * any(note.startswith(TUNED) for note in notes)
+
+
+def titles(rows: Sequence[Row]) -> list[str]:
+    """What tells rows from one another where no key stands beside them: with its key, where two have one title."""
+    count = Counter(row.title for row in rows)
+    return [row.title if count[row.title] == 1 else f"{row.title} ({row.record.key})" for row in rows]
 
 
 class Pair(NamedTuple):

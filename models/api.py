@@ -186,7 +186,12 @@ class Tokenizing(Protocol):
 
 def whole_epochs(steps: int, corpus: Corpus, batch_size: int) -> int:
     """So many steps over the training pairs, rounded up to whole epochs."""
-    return math.ceil(steps / math.ceil(len(corpus.examples("train")) / batch_size))
+    pairs = len(corpus.examples("train"))
+    if batch_size < 1:
+        raise ValueError(f"a budget has batch_size {batch_size}; expected at least 1")
+    if not pairs:
+        raise ValueError(f"corpus {corpus.name} has no training pairs; expected at least one")
+    return math.ceil(steps / math.ceil(pairs / batch_size))
 
 
 def parameters(module: nn.Module) -> int:

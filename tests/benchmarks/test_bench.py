@@ -164,6 +164,36 @@ def test_jobs_do_not_change_a_number(bench: Callable[..., int], tmp_path: Path) 
     assert one[0].record.ranks_sha256 != one[1].record.ranks_sha256
 
 
+@pytest.mark.parametrize(
+    ("model", "settings", "what"),
+    [
+        # A step to an epoch: the first that sees what it did is who looks at its quality.
+        ("sasrec", ("lr=1e30", "epochs=2", "width=8", "inner=8", "layers=1"), "quality"),
+        ("sasrec", ("lr=1e30", "epochs=2", "width=8", "inner=8", "layers=1", "batch_size=20"), "loss"),
+        ("tiger", ("lr=1e30", "warmup=1", "tokenizer_epochs=3", "tokenizer.codes=16", "batch_size=20"), "loss"),
+        (
+            "letter",
+            ("temperature=0", "collaborative=null", "tokenizer_epochs=1", "tokenizer.codes=16", "steps=4"),
+            "loss",
+        ),
+    ],
+)
+def test_a_training_that_diverges_makes_no_row(
+    tiny_cells: Corpus,
+    model: str,
+    settings: tuple[str, ...],
+    what: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--corpus", "all_beauty", "--jobs", "1", "--board", str(tmp_path / "board"), "--work", str(tmp_path)]
+    assert main(["bench", "--models", model, *options, "--set", *settings]) == 1
+    training = f"{model} seed 0: the training of {model} seed 0 recommender"
+    said = rf"error: {training} has diverged: its {what} is (nan|inf) in epoch 1"
+    assert re.search(said, capsys.readouterr().err)
+    assert not list((tmp_path / "board").rglob("seed-*"))
+
+
 def test_a_failing_cell_stops_no_other(tiny_cells: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setting = Bench(tmp_path / "board", tmp_path / "work")
     collapsed = complete("tiger", "all_beauty", ["tokenizer_epochs=1", "tokenizer.codes=1"])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from models.sasrec import Config, SasRec
 
 ROOT = Path(__file__).resolve().parents[2]
 
-NAMES = ("tiger", "etegrec", "pit-coevolving")
+NAMES = ("tiger", "letter", "pit-coevolving")
 
 Lines = dict[str, list[list[Any]]]
 
@@ -40,10 +41,16 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[Lines]:
     return trained(tmp_path_factory.mktemp("two"), 2, *NAMES)
 
 
-def test_two_processes_give_the_numbers_of_one(tmp_path: Path, together: list[Lines]) -> None:
-    """TIGER's loss is a mean over examples, so that a shared batch has the gradient of the whole one."""
-    (alone,) = trained(tmp_path, 1, "tiger")
-    one, two = ([(stage, quality) for stage, quality, _ in lines["tiger"]] for lines in (alone, together[0]))
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    (found,) = trained(tmp_path_factory.mktemp("one"), 1, "tiger", "letter")
+    return found
+
+
+@pytest.mark.parametrize("name", ["tiger", "letter"])
+def test_two_processes_give_the_numbers_of_one(name: str, alone: Lines, together: list[Lines]) -> None:
+    """TIGER's loss is a mean over examples; LETTER's alignment and its even codes are of the batch of both."""
+    one, two = ([(stage, quality) for stage, quality, _ in lines[name]] for lines in (alone, together[0]))
     assert [stage for stage, _ in two] == ["tokenizer", "tokenizer", "recommender", "recommender"]
     assert [stage for stage, _ in one] == [stage for stage, _ in two]
     assert [quality for _, quality in one] == pytest.approx([quality for _, quality in two], rel=1e-5)
@@ -51,10 +58,28 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path, together: list[Li
 
 @pytest.mark.parametrize("name", NAMES)
 def test_processes_never_drift_apart(name: str, together: list[Lines]) -> None:
-    """Nor do names that are given anew (ETEGRec), and weights that selections move (PIT)."""
+    """Nor do weights that selections move (PIT)."""
     one, other = (lines[name] for lines in together)
     assert one == other
     assert len({state for _, _, state in one}) == len(one)
+
+
+def test_a_loss_that_looks_across_the_batch_is_not_shared_out(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """As one that compares the different targets of a batch: of those, shares have unequal numbers."""
+
+    def build() -> SasRec:
+        module = SasRec(Config(width=16, heads=1), tiny_corpus.items)
+        object.__setattr__(module, "batch_wide_loss", True)
+        return module
+
+    fit = Fit(tiny_corpus, 0, tmp_path, "ragged seed 0", Hardware("cpu", devices=2))
+    said = (
+        r"^stage together of ragged seed 0 has a loss that looks across the whole batch, of which each of 2 processes "
+        r"would see its share alone; run it with DEVICES=1 NODES=1$"
+    )
+    with pytest.raises(ValueError, match=said):
+        fit("together", build, Budget(1, 20))
+    assert replace(fit, hardware=Hardware("cpu"))("together", build, Budget(1, 20)).history_length
 
 
 def test_a_batch_that_cannot_be_shared(tiny_corpus: Corpus, tmp_path: Path) -> None:

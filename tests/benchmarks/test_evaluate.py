@@ -150,7 +150,7 @@ def test_shares_of_certified_users_and_of_places_without_item(monkeypatch: pytes
     assert graded.invalid == 0
 
     def half_empty(history: Tensor, k: int) -> Ranking:
-        return ranking([[0, 0, 0, 9] if row == 0 else [1, 2, 3, 4] for row in range(len(history))])
+        return uncertified([[0, 0, 0, 9] if row == 0 else [1, 2, 3, 4] for row in range(len(history))])
 
     assert grader(Following(), half_empty).invalid == 6 / 20
 
@@ -185,8 +185,29 @@ def test_a_ranking_that_would_flatter_is_refused(items: list[list[int]], message
         check(ranking(items), users=2, k=3, items=7, model="Fake")
 
 
+def uncertified(items: list[list[int]]) -> Ranking:
+    return ranking(items)._replace(certified=torch.zeros(len(items), dtype=torch.bool))
+
+
 def test_empty_places_may_repeat() -> None:
-    check(ranking([[1, 0, 0], [7, 2, 0]]), users=2, k=3, items=7, model="Fake")
+    check(uncertified([[1, 0, 0], [7, 2, 0]]), users=2, k=3, items=7, model="Fake")
+
+
+def test_a_certified_list_has_all_items_that_there_are() -> None:
+    check(ranking([[1, 2, 0], [2, 1, 0]]), users=2, k=3, items=2, model="Fake")
+    said = r"^Fake.rank certified a list of 2 items; the full ranking of 7 has 3 there$"
+    with pytest.raises(ValueError, match=said):
+        check(ranking([[1, 2, 3], [2, 1, 0]]), users=2, k=3, items=7, model="Fake")
+    mixed = ranking([[1, 2, 3], [0, 0, 0]])._replace(certified=torch.tensor([True, False]))
+    check(mixed, users=2, k=3, items=7, model="Fake")
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    """What sorts them puts them anywhere."""
+    found = uncertified([[1, 2, 0]])
+    check(found._replace(scores=torch.tensor([[-1.0, -2.0, -torch.inf]])), users=1, k=3, items=7, model="Fake")
+    with pytest.raises(ValueError, match=r"^Fake.rank returned a score that is nan; expected numbers"):
+        check(found._replace(scores=torch.tensor([[-1.0, torch.nan, -torch.inf]])), 1, 3, 7, "Fake")
 
 
 def test_the_grader_checks_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:

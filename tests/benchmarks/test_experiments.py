@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,6 +172,42 @@ def test_settings_win_over_the_variant() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "settings", "overrides"),
+    [
+        ("sasrec", [], ()),
+        ("sasrec", ["epochs=3"], ("epochs=3",)),
+        # By name, so that the order of typing makes no other title; the last of two wins.
+        ("sasrec", ["width=32", "lr=1e-4", "dropout=0", "lr=3e-4"], ("dropout=0.0", "lr=0.0003", "width=32")),
+        # What the experiment has without being told is no override, nor is another spelling of it.
+        ("sasrec", ["lr=1e-3", "valid_users=null", "loss=ce"], ()),
+        ("sasrec-bce", ["loss=bce"], ()),
+        ("sasrec-bce", ["loss=ce"], ("loss=ce",)),
+        ("tiger", ["tokenizer.hidden=[64, 32]", "t5.heads=2"], ("t5.heads=2", "tokenizer.hidden=[64, 32]")),
+        ("decor-unseen-users", ["alpha=0.4"], ("alpha=0.4",)),
+    ],
+)
+def test_what_is_overridden(name: str, settings: list[str], overrides: tuple[str, ...]) -> None:
+    experiment = complete(name, "musical_instruments", settings)
+    assert experiment.overrides == overrides
+    again = complete(name, "musical_instruments", overrides)
+    assert (again.config, again.overrides) == (experiment.config, overrides)
+
+
+def test_what_a_paper_sets_on_a_corpus_is_no_override() -> None:
+    assert complete("decor", "industrial_and_scientific", ["alpha=0.25"]).overrides == ()
+    assert complete("decor", "musical_instruments", ["alpha=0.25"]).overrides == (
+        () if decor.Config().alpha == 0.25 else ("alpha=0.25",)
+    )
+    assert complete("decor", "industrial_and_scientific", ["patience=10"]).overrides == ("patience=10",)
+
+
+def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
+    assert experiments._last_part(str(tmp_path / "codes.tsv")) == "codes.tsv"
+    assert experiments._last_part("data/codes.tsv") == "data/codes.tsv"
+    assert experiments._last_part(3) == 3
+
+
+@pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
         ("sasrek", [], "no model or experiment 'sasrek'; possible: .*; did you mean 'sasrec'?"),
@@ -195,6 +232,8 @@ def test_settings_win_over_the_variant() -> None:
         ("tiger", ["tokenizer.lr=fast"], "tiger option tokenizer.lr is 'fast': .*number"),
         ("tiger", ["tokenizer.hidden=128"], "tiger option tokenizer.hidden is 128: .*tuple"),
         ("sasrec", ["valid_users=4999"], "sasrec option valid_users is 4999; expected null or at least 5000"),
+        ("tiger", ["batch_size=0"], "tiger option batch_size is 0; expected at least 1"),
+        ("letter", ["tokenizer_batch=-1"], "letter option tokenizer_batch is -1; expected at least 1"),
         ("sasrec", ["width"], "setting 'width' is not of the form key=value"),
     ],
 )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import math
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,12 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import fit as fit_module
-from benchmarks import stored
-from benchmarks.fit import Fit
+from benchmarks import sources, stored
+from benchmarks.fit import Fit, Hardware
 from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive
 from data_prep.corpus import Batch, Corpus
-from models.api import Budget
+from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
+from tests.test_floors import imported
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Config(width=16, inner=16, layers=1, heads=1, history=8)
@@ -289,9 +294,169 @@ def test_whatever_changes_the_outcome_trains_anew(in_memory: Fit, tiny_corpus: C
     assert in_memory.stages[-1].reused
 
 
-def test_a_diverged_training_is_said(in_memory: Fit) -> None:
-    with pytest.raises(ValueError, match="quality of test count is nan after epoch 2: the training has diverged"):
+def test_a_diverged_quality_is_said(in_memory: Fit) -> None:
+    with pytest.raises(ValueError, match=r"^the training of test count has diverged: its quality is nan in epoch 2$"):
         in_memory("count", Counter, Budget(3, 1000), quality=qualities(0.5, float("nan")))
+
+
+class Diverging(Counter):
+    """One loss of its life is of a given value, or the gradient of one step is not a number."""
+
+    def __init__(self, loss_at: int = 0, value: float = math.nan, gradient_at: int = 0) -> None:
+        super().__init__()
+        self.loss_at, self.value, self.gradient_at, self.taken = loss_at, value, gradient_at, 0
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        self.taken += 1
+        loss = super().training_step(batch, batch_index)
+        if self.taken == self.gradient_at:
+            # The root's slope at 0 is infinite: a loss of 0 whose gradient is nan.
+            return loss + (0 * self.weight).square().sum().sqrt()
+        return loss + self.value if self.taken == self.loss_at else loss
+
+
+# 240 pairs in batches of 60: steps 1 to 4 are epoch 1, steps 5 to 8 are epoch 2.
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (Diverging(loss_at=1), "loss is nan in epoch 1"),
+        (Diverging(loss_at=7), "loss is nan in epoch 2"),
+        (Diverging(loss_at=8, value=math.inf), "loss is inf in epoch 2"),
+        (Diverging(loss_at=2, value=-math.inf), "loss is -inf in epoch 1"),
+        (Diverging(gradient_at=2), "loss is nan in epoch 1"),
+        (Diverging(gradient_at=4), "largest weight is nan in epoch 1"),
+        (Diverging(gradient_at=8), "largest weight is nan in epoch 2"),
+    ],
+)
+def test_a_diverged_training_is_never_finished(in_memory: Fit, module: Diverging, said: str) -> None:
+    with pytest.raises(ValueError, match=rf"^the training of test count has diverged: its {said}$"):
+        in_memory("count", lambda: module, Budget(2, 60), quality=lambda module: 0.5)
+    assert in_memory.stages == []
+    assert not list(in_memory.root.rglob(BEST))
+
+
+def test_between_two_looks_at_quality_a_loss_is_looked_at(in_memory: Fit) -> None:
+    with pytest.raises(ValueError, match="its loss is nan in epoch 2"):
+        in_memory("count", lambda: Diverging(loss_at=5), Budget(9, 60, check_every=3), quality=qualities())
+
+
+def trained_anew(fit: Fit) -> bool:
+    sasrec(fit, budget=Budget(1, 60))
+    return not fit.stages[-1].reused
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "benchmarks/evaluate.py",
+        "benchmarks/fit.py",
+        "benchmarks/keeper.py",
+        "benchmarks/stored.py",
+        "data_prep/batches.py",
+        "data_prep/corpus.py",
+        "leaderboards/metrics.py",
+        "models/__init__.py",
+        "models/api.py",
+        "models/sasrec.py",
+        # However a model imports it: `from models.parts.losses import x`, `from models.parts import losses`, `.parts`.
+        "models/parts/losses.py",
+        "models/parts/sub/new.py",
+    ],
+)
+def test_code_that_can_change_the_outcome_trains_anew(
+    in_memory: Fit, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trained_anew(in_memory)
+    assert not trained_anew(in_memory)
+    copied(tmp_path / "same", monkeypatch)
+    assert not trained_anew(in_memory), "where the code lies is no part of it"
+    file = copied(tmp_path / "changed", monkeypatch) / name
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a") as code:
+        code.write("\n")
+    assert trained_anew(in_memory)
+
+
+def copied(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The code in another folder, which is then taken for what runs."""
+    for package in ("benchmarks", "data_prep", "leaderboards", "models"):
+        shutil.copytree(ROOT / package, root / package, ignore=lambda folder, names: [] if has_code(folder) else names)
+    monkeypatch.setattr(fit_module, "sources_sha256", lambda owner: sources.sources_sha256(owner, root))
+    return root
+
+
+def has_code(folder: str) -> bool:
+    return any(Path(folder).glob("*.py"))
+
+
+@pytest.mark.parametrize("name", ["models/mine.py", "models/tiger.py", "benchmarks/run.py", "leaderboards/board.py"])
+def test_other_models_and_what_renders_tables_train_nothing_anew(
+    in_memory: Fit, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trained_anew(in_memory)
+    with (copied(tmp_path / "other", monkeypatch) / name).open("a") as code:
+        code.write("\n")
+    assert not trained_anew(in_memory)
+
+
+def test_hashed_code_imports_no_other_code_of_ours() -> None:
+    """But for what a training's numbers pass by: where a run comes from, and the form of a record."""
+    passed_by = {"benchmarks/provenance.py", "leaderboards/record.py"}
+    hashed = set(sources._contents(ROOT))
+    found = set[str]()
+    for name in hashed:
+        for target in imported(ast.parse((ROOT / name).read_text()), PurePosixPath(name)):
+            parts = target.split(".")
+            names = ["/".join(parts[:end]) + ".py" for end in range(1, len(parts) + 1)]
+            found |= {name for name in names if (ROOT / name).exists()}
+    assert {"models/parts/losses.py", "data_prep/corpus.py", "benchmarks/evaluate.py"} < found
+    assert found - hashed <= passed_by
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "pytorch-lightning", "numpy"])
+def test_another_version_of_a_library_trains_anew(
+    in_memory: Fit, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trained_anew(in_memory)
+    monkeypatch.setattr(sources, "version", lambda name: "0.1" if name == library else version(name))
+    monkeypatch.setattr(sources, "torch_version", lambda: "2.13.0+cu130" if library == "torch" else torch.__version__)
+    assert trained_anew(in_memory)
+
+
+def test_what_no_checkpoint_holds_counts_too(in_memory: Fit) -> None:
+    def count(hidden: float) -> bool:
+        def build() -> Counter:
+            module = Counter()
+            module.register_buffer("hidden", torch.tensor(hidden), persistent=False)
+            return module
+
+        in_memory("count", build, Budget(1, 1000))
+        return in_memory.stages[-1].reused
+
+    assert [count(1.0), count(2.0), count(1.0)] == [False, False, True]
+
+
+def test_only_recommenders_train_in_bf16(in_memory: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    trainer = pl.Trainer
+
+    def noted(**options: Any) -> pl.Trainer:
+        used.append(options["precision"])
+        return trainer(**options)
+
+    monkeypatch.setattr(pl, "Trainer", noted)
+    monkeypatch.setattr(Hardware, "precision", "bf16-mixed")
+    config, budget = replace(SMALL, loss="bce"), Budget(1, 60, clip=0.0)
+    assert Hardware().precision_class == "bf16"
+    in_memory("count", Counter, Budget(1, 1000))
+    sasrec(in_memory, config, budget)
+    assert used == ["32-true", "bf16-mixed"]
+    # So a tokenizer is one training for both; a recommender is two.
+    monkeypatch.setattr(Hardware, "precision", "32-true")
+    assert Hardware().precision_class == "32"
+    in_memory("count", Counter, Budget(1, 1000))
+    sasrec(in_memory, config, budget)
+    assert [stage.reused for stage in in_memory.stages] == [False, False, True, False]
 
 
 def test_another_quality_keeps_another_epoch(in_memory: Fit) -> None:
@@ -303,6 +468,24 @@ def test_another_quality_keeps_another_epoch(in_memory: Fit) -> None:
 
     assert steps_taken(in_memory("count", Counter, Budget(3, 1000), quality=rising)) == 3
     assert steps_taken(in_memory("count", Counter, Budget(3, 1000), quality=falling)) == 1
+
+
+def test_a_corpus_without_training_pairs_is_said_before_the_tokenizer(tmp_path: Path) -> None:
+    """Three interactions of a user are one each for training history, validation and test."""
+    sequences = np.array([[1, 2, 3], [2, 3, 4]], dtype=np.int32)
+    corpus = Corpus("gifts", sequences.ravel(), np.array([0, 3, 6]), ["u", "v"], list("abcd"))
+    said = r"^corpus gifts has no training pairs, so stage tokenizer has nothing to serve; expected a user of four"
+    with pytest.raises(ValueError, match=said):
+        Fit(corpus, 0, tmp_path, "test")("tokenizer", Counter, Budget(1, 10), corpus.examples("items"))
+    with pytest.raises(ValueError, match="corpus gifts has no training pairs; expected at least one"):
+        whole_epochs(100, corpus, 10)
+
+
+def test_steps_are_rounded_up_to_whole_epochs(tiny_corpus: Corpus) -> None:
+    """240 pairs."""
+    assert [whole_epochs(steps, tiny_corpus, 100) for steps in (1, 3, 4, 6, 7)] == [1, 1, 2, 2, 3]
+    with pytest.raises(ValueError, match="a budget has batch_size 0; expected at least 1"):
+        whole_epochs(100, tiny_corpus, 0)
 
 
 def test_nothing_to_train_on_is_said(new_fit: Callable[..., Fit], tiny_corpus: Corpus) -> None:
@@ -381,11 +564,12 @@ def test_an_interrupted_training_ends_as_any_other(
 
 CHILD = """
 import os, pickle, signal, sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 import torch
 from benchmarks.fit import Fit
-from models.api import Budget
+from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
+from tests.test_floors import imported
 
 torch.set_num_threads(1)
 given = pickle.loads(Path(sys.argv[1]).read_bytes())

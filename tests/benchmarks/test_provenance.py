@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import provenance
 from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256, source_sha256
@@ -135,10 +136,20 @@ def test_lock_versions_and_machine(tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text("numpy==2\n")
     found = collected(tmp_path)
     assert found.lock_sha256 == hashlib.sha256(b"numpy==2\n").hexdigest()
-    assert found.versions["torch"] == version("torch")
+    assert found.versions["numpy"] == version("numpy")
     assert found.python == platform.python_version()
     assert found.device
     assert (found.threads, found.precision, found.evaluation_batch) == (2, "32-true", 64)
+
+
+@pytest.mark.parametrize("full", ["2.13.0+cpu", "2.13.0+cu130", "2.13.0"])
+def test_the_build_of_torch_is_told_though_its_metadata_may_not(
+    tmp_path: Path, full: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert collected(tmp_path).versions["torch"] == torch.__version__
+    monkeypatch.setattr(provenance, "version", lambda library: "2.13.0")
+    monkeypatch.setattr(torch, "__version__", full)
+    assert collected(tmp_path).versions["torch"] == full
 
 
 def test_the_project_itself_is_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import data_prep
+from benchmarks import facts, winners
 from benchmarks import run as run_module
-from benchmarks import winners
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import complete
@@ -43,6 +44,7 @@ from benchmarks.sweeps.study import Site, assist, conclude, sweep
 from benchmarks.sweeps.workers import attempt
 from data_prep.corpus import Corpus
 from leaderboards import board, store, tables
+from leaderboards.rows import titled
 from leaderboards.verify import verify
 from models import sasrec
 from models.api import Recommender
@@ -203,15 +205,31 @@ def test_a_diverged_training_is_a_failed_trial(tmp_path: Path, corpus: Corpus) -
     trial = desk.claim("worker").trial
     assert trial is not None
     said = attempt(desk, lambda _: objective(asked({"tokenizer.lr": 1e30})), trial)
-    assert "the training has diverged" in said
+    assert "the training of tiger trial 0 tokenizer has diverged" in said
     (found,) = desk.trials()
     assert found.state == TrialState.FAIL
-    assert "the training has diverged" in found.user_attrs["error"]
+    assert "has diverged" in found.user_attrs["error"]
     assert counts(found)
     # It is not tried again.
     assert desk.claim("worker").trial is not None
     assert len(desk.trials()) == 2
     assert not history(desk.trials()[1])
+
+
+def test_a_study_whose_trainings_all_diverge_has_no_winner(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+    folders = ["--work", str(tmp_path), "--board", str(tmp_path / "board"), "--best", str(tmp_path / "best")]
+    options = ["--model", "sasrec", "--corpus", "all_beauty", "--trials", "2", *folders]
+    assert main(["sweep", *options, "--set", *SETTINGS, "lr=1e20"]) == 2
+    said = capsys.readouterr().err
+    diverged = r"the training of sasrec trial \d recommender has diverged: its (?:loss|quality) is nan in epoch \d"
+    assert len(re.findall(rf"trial \d: failed: {diverged}", said)) == 2
+    assert re.search(rf"error: no trial of study \S+ completed, so there is no winner: {diverged}$", said.strip())
+    made = Ledger.model_validate_json(path(tmp_path / "board", "all_beauty", "sasrec").read_text())
+    assert (made.states, made.best) == ({"failed": 2}, None)
+    assert not (tmp_path / "best").exists()
 
 
 def test_only_the_recommenders_own_checks_are_reported(
@@ -601,8 +619,27 @@ def test_winners_take_the_place_of_defaults(best: Path) -> None:
     assert complete("sasrec", "all_beauty", ["lr=0.1"]).config == replace(tuned.config, lr=0.1)
     assert complete("sasrec-unseen-users", "all_beauty").config == tuned.config
     assert complete("sasrec", "all_beauty", ["lr=0.1", "dropout=0", "epochs=1"]).winner is None
+    assert complete("sasrec", "all_beauty", ["lr=0.1"]).winner is not None
     # Neither the untuned nor another corpus know of them.
     assert complete("sasrec", "all_beauty", tuned=False).config == complete("sasrec", "planted").config == sasrec.SMALL
+
+
+def test_what_overrides_a_winner_is_said_and_not_called_tuned(best: Path, corpus: Corpus) -> None:
+    winners.write(winners.path("all_beauty", "sasrec"), winner(lr=0.004, dropout=0.3))
+
+    def said(*settings: str) -> tuple[str, list[str]]:
+        experiment = complete("sasrec", "all_beauty", settings)
+        notes = facts.notes(experiment, corpus, None)
+        return titled(experiment.name, notes), notes[1:]
+
+    tuned = "tuned with 30 trials (study s-1)"
+    assert said() == ("sasrec, tuned", [tuned])
+    assert said("epochs=3") == ("sasrec, epochs=3", ["overridden: epochs=3", tuned])
+    # The default of the model is none of the tuned experiment; what the winner has already overrides nothing.
+    assert said("lr=0.001") == ("sasrec, lr=0.001", ["overridden: lr=0.001", tuned])
+    assert said("lr=4e-3", "epochs=7") == ("sasrec, tuned", [tuned])
+    # Where nothing is left of the winner, the row is held against the defaults.
+    assert said("lr=0.001", "dropout=0.5", "epochs=3") == ("sasrec, epochs=3", ["overridden: epochs=3"])
 
 
 def test_a_variants_own_winner_comes_first(best: Path) -> None:
@@ -653,11 +690,12 @@ def test_the_command_and_the_row_it_tunes(
     records = [store.read(file) for file in (tmp_path / "board").glob("*/*/*/seed-0.json")]
     notes = {record.config["lr"]: record.notes for record in records}
     note = f"tuned with 2 trials (study {found.study})"
+    own = "overridden: epochs=2 inner=16 layers=1 width=16"
     assert note in notes[found.params["lr"]]
     assert note in (tmp_path / "board/all_beauty.md").read_text()
     tuned = next(record for record in records if note in record.notes)
     assert tuned.valid["ndcg@10"] == found.value
-    assert [record.notes for record in records if record != tuned] in ([], [["small sizes"]])
+    assert [record.notes for record in records if record != tuned] in ([], [["small sizes", own]])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ import pytest
 
 from leaderboards.__main__ import main
 from leaderboards.board import console, corpora, markdown, table
+from leaderboards.paper import latex
+from leaderboards.rows import rows_of as made_rows
+from leaderboards.rows import titles
 from leaderboards.statistics import interval
 from leaderboards.store import write
 from leaderboards.tables import render
@@ -116,6 +119,24 @@ def test_a_tuned_row_says_so_in_its_name() -> None:
     for text in (console(table([tuned])), markdown([tuned])):
         assert f"{tuned.record.experiment}, tuned" in text
     assert ", tuned" not in console(table([run_of(0, notes=["small sizes"])]))
+
+
+def test_an_overridden_row_says_what_and_is_not_called_tuned() -> None:
+    notes = ["small sizes", "overridden: epochs=3 t5.heads=2", "tuned with 30 trials (study s-1)"]
+    changed, plain = run_of(0, notes=notes, config={"epochs": 3}), run_of(0)
+    name = plain.record.experiment
+    assert sorted(titles(made_rows([changed, plain]))) == [name, f"{name}, epochs=3 t5.heads=2"]
+    for text in (console(table([changed, plain])), markdown([changed, plain])):
+        assert f"{name}, epochs=3 t5.heads=2" in text
+        assert ", tuned" not in text
+
+
+def test_rows_of_one_title_are_told_apart_by_their_keys() -> None:
+    """Epochs of the untuned and of the tuned experiment were set alike."""
+    runs = [run_of(0, notes=["overridden: epochs=3"], config={"lr": lr}) for lr in (0.1, 0.2)]
+    name, keys = runs[0].record.experiment, [run.record.key for run in runs]
+    assert sorted(titles(made_rows(runs))) == sorted(f"{name}, epochs=3 ({key})" for key in keys)
+    assert all(f"{name}, epochs=3 ({key})" in latex(runs) for key in keys)
 
 
 def test_notes_are_footnotes_and_stand_ins_are_named() -> None:

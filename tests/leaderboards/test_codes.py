@@ -101,3 +101,9 @@ def test_the_command_renders_rows_and_cards(tmp_path: Path, capsys: pytest.Captu
         *(str(tmp_path / f"toys.{end}") for end in ("codes.md", "sha256")),
     ]
     assert codes.FOLDER == "codes"
+
+
+def test_a_card_says_what_was_overridden() -> None:
+    found = codes.markdown([card_of("tiger"), card_of("tiger", notes=["overridden: tokenizer.codes=64"])])
+    assert "| tiger, tokenizer.codes=64 |" in found
+    assert "| tiger " in found

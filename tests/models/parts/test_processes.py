@@ -1,0 +1,73 @@
+"""What looks across a batch: processes that share the batch have the values and gradients of one that has it whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.parts.processes import everywhere, first_own, own
+from tests.models.parts.toy_processes import ROWS, losses
+
+ROOT = Path(__file__).resolve().parents[3]
+
+Found = dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=[3])
+def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    """What each of several processes found."""
+    folder, processes = tmp_path_factory.mktemp("together"), int(request.param)
+    command = [sys.executable, "-m", "tests.models.parts.toy_processes", str(folder)]
+    running = [
+        subprocess.Popen([*command, str(rank), str(processes)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for rank in range(processes)
+    ]
+    for process in running:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    return [torch.load(folder / f"{rank}.pt") for rank in range(processes)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> Found:
+    return losses(0, 1)
+
+
+def order(processes: int) -> torch.Tensor:
+    """Rows of the whole batch in the order of `everywhere`: process p has row p, p + P, ..."""
+    return torch.cat([torch.arange(ROWS)[rank::processes] for rank in range(processes)])
+
+
+@pytest.mark.parametrize("loss", ["info_nce", "symmetric", "quantizer"])
+def test_the_gradient_is_that_of_the_whole_batch(loss: str, together: list[Found], alone: Found) -> None:
+    value, gradients = alone[loss]
+    values = torch.stack([found[loss][0] for found in together])
+    torch.testing.assert_close(values.mean(), value)
+    assert len({float(each) for each in values}) == len(together), "each has the loss of its own rows"
+    # The layer whose gradient goes by way of the other processes, or the codebooks.
+    assert float(gradients["quantizer.codebooks" if loss == "quantizer" else "right.weight"].abs().max()) > 1e-3
+    for _, found in (each[loss] for each in together):
+        for name, gradient in found.items():
+            expected = gradients.get(name, torch.zeros_like(gradient))
+            torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+        assert found.keys() >= gradients.keys()
+
+
+def test_codes_are_shared_out_over_the_whole_batch(together: list[Found], alone: Found) -> None:
+    """Four codes of the last level for twelve rows: Sinkhorn gives each to three, whoever has the rows."""
+    assert alone["codes"][:, 1].bincount(minlength=4).tolist() == [3, 3, 3, 3]
+    for found in together:
+        assert torch.equal(found["codes"], alone["codes"][order(len(together))])
+        assert torch.equal(found["rows"], alone["rows"][order(len(together))])
+
+
+def test_alone_a_batch_is_whole() -> None:
+    rows = torch.arange(6.0).view(3, 2)
+    assert everywhere(rows) is rows
+    assert own(rows) is rows
+    assert first_own(3) == 0

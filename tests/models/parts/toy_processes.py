@@ -1,0 +1,72 @@
+"""Losses over a batch, by one process or shared out among several; each writes down what it had.
+
+python -m tests.models.parts.toy_processes FOLDER RANK PROCESSES
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models.parts.losses import info_nce, symmetric_info_nce
+from models.parts.processes import everywhere
+from models.parts.quantize import ResidualQuantizer
+
+ROWS, WIDTH = 12, 5
+
+
+class Both(nn.Module):
+    """Pairs seen by two layers and compared over the batch; the first ones are quantised, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.left, self.right = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.quantizer = ResidualQuantizer(2, 4, WIDTH, epsilon=0.05)
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        x, y = self.left(x), self.right(y)
+        quantized = self.quantizer(x)
+        return {
+            "info_nce": info_nce(x, y),
+            "symmetric": symmetric_info_nce(x, y, 0.3),
+            "quantizer": quantized.loss,
+            "codes": quantized.codes,
+        }
+
+
+def losses(rank: int, processes: int) -> dict[str, Any]:
+    """Value and gradient of each loss, and the codes of the rows of this process."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(ROWS, WIDTH, generator=generator) for _ in range(2))
+    found: dict[str, Any] = {"rows": everywhere(x[rank::processes])}
+    for name in ("info_nce", "symmetric", "quantizer"):
+        module = Both()
+        wrapped = DistributedDataParallel(module, find_unused_parameters=True) if processes > 1 else module
+        made = wrapped(x[rank::processes], y[rank::processes])
+        made[name].backward()
+        gradients = {key: weight.grad for key, weight in module.named_parameters() if weight.grad is not None}
+        found[name] = (made[name].detach(), gradients)
+        found["codes"] = everywhere(made["codes"])
+    return found
+
+
+def main() -> None:
+    folder, rank, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    if processes > 1:
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=processes
+        )
+    torch.save(losses(rank, processes), folder / f"{rank}.pt")
+    if processes > 1:
+        distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
