@@ -212,6 +212,7 @@ class Pit(Recommender):
         self.register_buffer("churn", torch.full((epochs,), -1.0))
         self.reference = copy.deepcopy(self.tokenizer) if config.coevolving else None
         self.tokenizer.requires_grad_(config.coevolving)
+        self._publish()
         return self.train()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -275,11 +276,14 @@ class Pit(Recommender):
         self.codes, self.weights, self.renewed = index
 
     def on_train_epoch_end(self) -> None:
-        """What ranks, and what histories are read by, is the beam index as this epoch has left it."""
         if self.evolving:
             before = self.generator.index.codes[1:, 0]
             self.churn[self.current_epoch] = (self.codes[1:, 0] != before).any(1).float().mean()
-            self.generator.index.assign(self.codes if self.config.served == "all" else self.codes[:, :1])
+            self._publish()
+
+    def _publish(self) -> None:
+        """What ranks, and what histories are read by, is the beam index as it now is."""
+        self.generator.index.assign(self.codes if self.config.served == "all" else self.codes[:, :1])
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return self.generator.rank(history, k)
