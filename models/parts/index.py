@@ -237,22 +237,20 @@ def distinct(codes: Int[Tensor, "N L"], nearness: Float[Tensor, "N V"]) -> Int[T
     Raises:
         ValueError: more items share all codes but the last than the last level has codes.
     """
-    codes, size = codes.clone(), nearness.shape[1]
-    prefix = torch.unique(codes[:, :-1], dim=0, return_inverse=True)[1].tolist()
+    names = [tuple(row) for row in codes.tolist()]
     order = nearness.gather(1, codes[:, -1:]).squeeze(1).argsort(descending=True, stable=True).tolist()
-    taken, others = set[tuple[int, int]](), list[int]()
+    taken, others = set[tuple[int, ...]](), list[int]()
     for item in order:
-        name = prefix[item], int(codes[item, -1])
-        others += [item] if name in taken else []
-        taken.add(name)
+        others += [item] if names[item] in taken else []
+        taken.add(names[item])
     for item in others:
         ranked = nearness[item].argsort(descending=True, stable=True).tolist()
-        free = next((code for code in ranked if (prefix[item], code) not in taken), None)
+        free = next((code for code in ranked if (*names[item][:-1], code) not in taken), None)
         if free is None:
             raise ValueError(
-                f"more than {size} items share all codes but the last, whose codebook tells only {size} apart: "
-                "the tokenizer has collapsed, or the item vectors hardly differ"
+                f"more than {len(ranked)} items share all codes but the last, whose codebook tells only {len(ranked)} "
+                "apart: the tokenizer has collapsed, or the item vectors hardly differ"
             )
-        codes[item, -1] = free
-        taken.add((prefix[item], free))
-    return codes
+        names[item] = (*names[item][:-1], free)
+        taken.add(names[item])
+    return torch.tensor(names, device=codes.device)
