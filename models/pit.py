@@ -11,6 +11,9 @@ for this history (minimum-loss selection); L_user(c*) + alpha L_item(c*) + beta 
 here, alpha = 0; online (`pit-coevolving`) it learns on, held back by a reference tokenizer (eq. 14-16).
 The beam index (A.1, `parts/beam_index.py`) takes in what I2T proposes, in every step: a sequence names one item, an
 item has up to B, by weight W = 100 - sum of I2T's cross-entropies (eq. 12).
+To the letter of eq. 9 a target also learns sequences that the index gives to other items (`pit-all-proposals`); on the
+planted corpus more than half of what it learns is then theirs. Here S is what the index holds for the item, after it
+has taken in the beam.
 
 The score of an item is the log-sum-exp of log P_theta over its sequences. The target chooses its sequence in training
 alone: what ranks is the index as it was saved, and a hit is the item. The paper serves the index of the last epoch;
@@ -83,7 +86,9 @@ class Config:
     beam: int = tuned(4, choices=[2, 4, 8])
     """B: sequences that I2T proposes for an item, and that an item may have. Online 8."""
     selection: Literal["minimum-loss", "random"] = "minimum-loss"
-    """Of the proposed sequence that a target is learned by."""
+    """Of the sequence that a target is learned by."""
+    candidates: Literal["owned", "proposed"] = "owned"
+    """What it is chosen from: what the index holds for the target, or all that I2T proposes, to the letter of eq. 9."""
     beam_index: bool = True
     """False: an item has one sequence, the heaviest."""
     served: Literal["all", "best"] = "all"
@@ -190,6 +195,11 @@ class Pit(Recommender):
     def __init__(self, config: Config, start: ItemIndex, vectors: Float[Tensor, "I F"]) -> None:
         """In the warm-up; the beam index and, where I2T learns on, its reference come with `evolve`."""
         super().__init__()
+        if start.leaves < len(start.codes) - 1:
+            raise ValueError(
+                f"{len(start.codes) - 1} items start with {start.leaves} different code sequences; "
+                "expected one for each"
+            )
         self.config = config
         self.history_length = config.history
         self.evolving = False
@@ -219,8 +229,8 @@ class Pit(Recommender):
         """Eq. 8 in the warm-up, eq. 11 after it."""
         config, item, read = self.config, batch.target, self.generator.read(batch.history)
         if self.evolving:
-            codes, sure = self._selected(item, read)
-            of_item = self._anchored(item, codes, sure)
+            codes = self._selected(item, read)
+            of_item = self._anchored(item, codes)
         else:
             codes = self.start_codes[item]
             of_item = -self.tokenizer.log_prob(self.items(item), codes).sum(1).mean()
@@ -231,49 +241,41 @@ class Pit(Recommender):
             return loss
         return loss + config.csa_weight * alignment(self.din, self.items, batch.history, item, config.negatives)
 
-    def _anchored(
-        self, item: Int[Tensor, "B"], codes: Int[Tensor, "B L"], sure: Float[Tensor, "B"]
-    ) -> Float[Tensor, ""]:
+    def _anchored(self, item: Int[Tensor, "B"], codes: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
         """I2T's loss on the selected sequences, its reference's on c0, and how far they are apart (eq. 14-16)."""
         if self.reference is None:  # I2T is frozen
-            return sure.new_zeros(())
+            return self.weights.new_zeros(())
         x = self.items(item)
         now, start = self.tokenizer.log_prob(x, codes), self.reference.log_prob(x, self.start_codes[item])
-        own = -((sure > self.config.sure) * now.sum(1)).mean()
+        own = -((HIGHEST + now.sum(1) > self.config.sure) * now.sum(1)).mean()
         ratio = self.reference.log_prob(x, codes).detach() - now
         divergence = (ratio.exp() - ratio - 1).mean()  # k3
         return own - start.sum(1).mean() + self.config.kl_weight * divergence
 
     @torch.no_grad()
-    def _selected(self, item: Int[Tensor, "B"], read: Read) -> tuple[Int[Tensor, "B L"], Float[Tensor, "B"]]:
-        """c* of each target and its W; what I2T proposes goes into the beam index."""
+    def _selected(self, item: Int[Tensor, "B"], read: Read) -> Int[Tensor, "B L"]:
+        """c* of each target, after the beam index has taken in what I2T proposes (algorithm 1)."""
         everyone = everywhere(item).unique()  # of all processes, which so keep one index
-        self.tokenizer.eval()
-        codes, log_prob = self.tokenizer.best(self.items(everyone), self.config.beam)
-        self.tokenizer.train()
-        proposed = Proposals(everyone, codes, HIGHEST + log_prob)
-        self._keep(proposed)
-        own = torch.searchsorted(everyone, item)
-        choice = self._choice(proposed.codes[own], read)
-        rows = torch.arange(len(item), device=item.device)
-        return proposed.codes[own][rows, choice], proposed.weights[own][rows, choice]
-
-    def _choice(self, proposed: Int[Tensor, "B C L"], read: Read) -> Int[Tensor, "B"]:
-        """Eq. 10: the sequence of the least cross-entropy, without dropout of its own."""
-        users, beams = proposed.shape[:2]
-        if self.config.selection == "random":
-            return torch.randint(beams, (users,), device=proposed.device)
-        self.generator.eval()
-        labels = self.generator.sequence_tokens(proposed).flatten(0, 1)
-        losses = -self.generator.chosen(self.generator.states(labels, read.repeat(beams)), labels).mean(1)
-        self.generator.train()
-        return losses.view(users, beams).argmin(1)
-
-    def _keep(self, proposed: Proposals) -> None:
-        """Algorithm 1."""
+        codes, log_prob = self.tokenizer.eval().best(self.items(everyone), self.config.beam)
+        self.tokenizer.train(self.training)
         index = BeamIndex(self.codes, self.weights, self.renewed)
+        proposed = Proposals(everyone, codes, HIGHEST + log_prob)
         index = updated(index, proposed, self.current_epoch, self.config.momentum, self.config.lease)
         self.codes, self.weights, self.renewed = index
+        owned = self.config.candidates == "owned"
+        codes = self.codes[item] if owned else codes[torch.searchsorted(everyone, item)]
+        return codes[torch.arange(len(item), device=item.device), self._choice(codes, read)]
+
+    def _choice(self, codes: Int[Tensor, "B C L"], read: Read) -> Int[Tensor, "B"]:
+        """Eq. 10: the sequence of the least cross-entropy, without dropout of its own."""
+        held = codes[..., 0] >= 0
+        if self.config.selection == "random":
+            return held.float().multinomial(1).squeeze(1)
+        self.generator.eval()
+        labels = self.generator.sequence_tokens(codes.clamp(min=0)).flatten(0, 1)
+        losses = -self.generator.chosen(self.generator.states(labels, read.repeat(held.shape[1])), labels).mean(1)
+        self.generator.train(self.training)
+        return losses.view(held.shape).masked_fill(~held, torch.inf).argmin(1)
 
     def on_train_epoch_end(self) -> None:
         if self.evolving:

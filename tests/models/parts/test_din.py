@@ -66,9 +66,13 @@ def test_the_loss_is_binary_cross_entropy_against_negatives(
 
 
 def test_negatives_are_any_items_and_no_padding(items: ItemVectors, din: Din, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = list[torch.Tensor]()
-    whole = ItemVectors.forward
-    monkeypatch.setattr(ItemVectors, "forward", lambda self, item: seen.append(item) or whole(self, item))
+    seen, whole = list[torch.Tensor](), ItemVectors.forward
+
+    def counted(self: ItemVectors, item: torch.Tensor) -> torch.Tensor:
+        seen.append(item)
+        return whole(self, item)
+
+    monkeypatch.setattr(ItemVectors, "forward", counted)
     for _ in range(20):
         alignment(din, items, HISTORY, TARGET, 5)
     candidates = torch.cat(seen[1::2])
