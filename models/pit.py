@@ -53,7 +53,7 @@ from models.parts.processes import everywhere
 from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.seq2seq import T5Sizes
 
-OPEN = "B, gamma, lambdas, Delta t, length of the warm-up, batch, schedules and negatives are ours"
+OPEN = "B offline, gamma, lambdas, Delta t, length of the warm-up, batch, schedules, negatives"
 HIGHEST = 100.0  # W of a sequence that I2T is certain of (eq. 12)
 
 

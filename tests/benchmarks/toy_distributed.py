@@ -29,7 +29,7 @@ TOKENIZER = ("tokenizer_epochs=2", "tokenizer_check=1", "tokenizer_batch=20", "t
 SETTINGS = {
     "tiger": (*TOKENIZER, "steps=24"),
     "etegrec": (*TOKENIZER, "tokenizer_lr=0.02", "warm_epochs=1", "finish_epochs=1", "steps=36", "check_every=1"),
-    "pit-coevolving": ("pretraining_epochs=1", "pretraining_batch=20", "codes=8", "warm_steps=6", "steps=18"),
+    "pit-coevolving": (*TOKENIZER, "i2t.layers=1", "i2t.dropout=0", "sure=0", "warm_steps=6", "steps=18"),
 }
 
 
