@@ -103,10 +103,10 @@ def vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
 
 
 def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:
-    """What a reader of the row must know: reconstruction, small sizes, other settings, a sweep, a stand-in."""
+    """What a reader of the row must know: what its paper leaves open, small sizes, other settings, a sweep, a stand-in."""
     model = models.load(experiment.model)
-    reconstruction = getattr(model, "RECONSTRUCTION", None)
-    notes = [f"reconstruction: {reconstruction}"] if reconstruction else []
+    left_open = getattr(model, "OPEN", None)
+    notes = [f"open in the paper: {left_open}"] if left_open else []
     if small(corpus.name) and experiment.config != model.Config():
         notes.append("small sizes")
     if experiment.overrides:

@@ -73,8 +73,9 @@ QUICK: Mapping[str, list[str]] = {
     "decor": [*_T5, *_RQVAE, "tokenizer.width=32", "steps=1080", "warmup=60", "bos_queries=4"],
     "pit": [
         *_T5,
-        *["i2i.width=32", "i2t.layers=1", "i2t.heads=2", "i2t.inner=64", "pretraining_epochs=5"],
-        *["warm_steps=360", "steps=450"],
+        *_RQVAE,
+        *["i2t.width=32", "i2t.layers=1", "i2t.heads=2", "i2t.inner=64"],
+        *["warm_steps=450", "steps=360"],
     ],
 }
 

@@ -168,9 +168,7 @@ def _start(
 def tags(record: Record) -> list[str]:
     """Protocol, corpus, model, and what a reader of the row must know of."""
     stand_in = any(info is not None and info.stand_in for info in (record.vectors, record.collaborative))
-    reconstruction = any(note.startswith("reconstruction") for note in record.notes)
-    marks = [*["stand-in"] * stand_in, *["reconstruction"] * reconstruction]
-    return _fitting([record.protocol, record.corpus.name, record.model, *marks])
+    return _fitting([record.protocol, record.corpus.name, record.model, *["stand-in"] * stand_in])
 
 
 def _fitting(names: Sequence[str]) -> list[str]:

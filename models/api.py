@@ -10,7 +10,7 @@ A model file `models/<name>.py` defines
 * `SMALL`: a `Config` for corpora of a few thousand users on two CPU cores (embedded corpus, contract tests);
 * `train(config, corpus, fit) -> Recommender`: straight-line Python that reads like the paper's method section;
 * one `@final` subclass of `Recommender`;
-* `RECONSTRUCTION`, a sentence for its rows, where no source states how the paper's parts were built.
+* `OPEN`, a sentence for its rows, where the paper leaves open what decides a number.
 """
 
 from __future__ import annotations

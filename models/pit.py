@@ -1,20 +1,32 @@
-"""PIT: a dynamic personalized item tokenizer (Wang et al., arXiv 2602.08530). A RECONSTRUCTION.
+"""PIT: a dynamic personalized item tokenizer (Wang et al., arXiv 2602.08530).
 
-Of the paper its abstract, its captions and what others write of it could be had. They fix the parts: item vectors that
-take the collaborative signal (CSA, a DIN-style head whose user side gets no gradient), an item-to-token generator (I2T,
-a causal decoder that starts from the item's vector), a user-to-token generator (U2T, an encoder-decoder), their warm-up
-on codes by RQ-k-means of vectors pre-trained on item-to-item pairs (I2I), their co-evolution by user-guided
-minimum-loss selection among the sequences that I2T has for the target, and a one-to-many beam index of weighted edges.
-Sizes, weights, thresholds and schedules are ours: every field of `Config` but `vectors` is reconstructed.
+Items are named by a small decoder that learns with the recommender, each by several code sequences.
+- CSA (eq. 2, 5): y = DIN(sg(H), X) predicts behaviours; item vectors X and DIN alone learn from its loss L_xtr.
+- I2T (eq. 3, 6): P_phi(c | sg(X)), a decoder-only transformer whose BOS vector is the item's.
+- U2T (eq. 4, 7): P_theta(c | H), a T5.
 
-In the paper's offline experiments I2T is frozen after the warm-up: that is `pit`. `pit-coevolving` trains it on.
+Warm-up (eq. 8), on the codes c0 of a static tokenizer: L_user(c0) + lambda 1 L_item(c0) + lambda 2 L_xtr.
+Then (eq. 9-11), for each target: S = beam of width B of I2T; c* = the sequence of S that U2T finds easiest to generate
+for this history (minimum-loss selection); L_user(c*) + alpha L_item(c*) + beta L_xtr. Offline (`pit`) I2T is frozen
+here, alpha = 0; online (`pit-coevolving`) it learns on, held back by a reference tokenizer (eq. 14-16).
+The beam index (A.1, `parts/beam_index.py`) takes in what I2T proposes, in every step: a sequence names one item, an
+item has up to B, by weight W = 100 - sum of I2T's cross-entropies (eq. 12).
+To the letter of eq. 9 a target also learns sequences that the index gives to other items (`pit-all-proposals`); on the
+planted corpus more than half of what it learns is then theirs. Here S is what the index holds for the item, after it
+has taken in the beam.
 
-An item's score is the log-sum-exp over its sequences of log P(sequence | history) + log(its part of the sequence); the
-parts, the edges' weights over those of all items that share the sequence, are fixed when a list is made. The target's
-selection is a matter of training alone: history and candidates of an evaluation come from the index as it was saved.
-No published number on Amazon-2023.
+The score of an item is the log-sum-exp of log P_theta over its sequences. The target chooses its sequence in training
+alone: what ranks is the index as it was saved, and a hit is the item. The paper serves the index of the last epoch;
+here it comes from the epoch whose weights are kept, the best on validation.
 
-    make bench MODELS="pit pit-coevolving" CORPUS=musical_instruments SET="vectors=npz"
+[open] in the paper, so ours: B offline, gamma, lambdas, Delta t, lengths of both stages, batch, schedules, negatives,
+width of X, how c0 is told apart (`index.distinct`), ties between items (`beam_index`), and what a history's items are
+read as: their heaviest sequence when the epoch began.
+
+Published (Amazon 2014, Llama3-8B vectors), R@5/R@10/N@5/N@10: Beauty .0479/.0783/.0305/.0403, Sports .0284/.0462/
+.0186/.0243, Toys .0516/.0839/.0328/.0432.
+
+    make bench MODELS="pit pit-best-sequence" CORPUS=beauty_2014 SET="vectors=npz"
 """
 
 from __future__ import annotations
@@ -24,265 +36,256 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_prep.corpus import VectorKind
 from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
-from models.parts.beam_index import Edges, refreshed, selected
+from models.parts.beam_index import BeamIndex, Proposals, one_to_one, updated
+from models.parts.din import Din, ItemVectors, alignment
 from models.parts.generator import CodeGenerator, Read
-from models.parts.index import ItemIndex
-from models.parts.item_to_item import ItemToItem, ItemToItemConfig, rq_kmeans
-from models.parts.item_to_token import ItemToToken, ItemToTokenConfig, chosen
+from models.parts.index import ItemIndex, distinct
+from models.parts.item_to_item import ItemToItem, ItemToItemConfig, nearness, rq_kmeans
+from models.parts.item_to_token import ItemToToken, ItemToTokenConfig
 from models.parts.optim import Schedule, adamw
 from models.parts.processes import everywhere
-from models.parts.rqvae import mlp
+from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.seq2seq import T5Sizes
 
-RECONSTRUCTION = "the paper's parts are built from its abstract and captions; sizes, weights and schedules are ours"
-CHUNK = 2_048  # items whose sequences are searched at once
+OPEN = "B offline, gamma, lambdas, Delta t, length of the warm-up, batch, schedules, negatives"
+HIGHEST = 100.0  # W of a sequence that I2T is certain of (eq. 12)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Reconstructed, but for `vectors`."""
-
     vectors: VectorKind = "tfidf"
-    """Item vectors of `data_prep.embed`."""
-    pretrained: bool = True
-    """Vectors of item-to-item pre-training for RQ-k-means; False: the item vectors as they are."""
+    """Item vectors of `data_prep.embed` (the paper: Llama3-8B)."""
+    start: Literal["rq-vae", "rq-kmeans"] = "rq-vae"
+    """Static tokenizer. `rq-kmeans`: the online system's, of vectors pre-trained on item-to-item pairs."""
+    tokenizer: RqVaeConfig = field(
+        default_factory=lambda: RqVaeConfig(
+            hidden=(512, 256, 128), width=32, levels=4, codes=256, reduction="mean", optimizer="adamw", lr=1e-3
+        )
+    )
+    """4 x 256 codes of width 32; the rest is LETTER's code base. RQ-k-means takes levels and codes from it."""
+    tokenizer_epochs: int = 20_000
+    tokenizer_batch: int = 1024
+    tokenizer_check: int = 500
+    """Epochs between two looks at the training loss; the best look is kept."""
     i2i: ItemToItemConfig = field(default_factory=ItemToItemConfig)
     pretraining_epochs: int = 30
     pretraining_batch: int = 2_048
-    levels: int = 3
-    """No further code tells items with equal codes apart: the index is many-to-many."""
-    codes: int = 256
     balanced: bool = False
     """Clusters of equal sizes in RQ-k-means."""
     t5: T5Sizes = field(default_factory=T5Sizes)
-    """Of the user-to-token generator: TIGER's."""
+    """U2T; the paper's sizes are TIGER's."""
     i2t: ItemToTokenConfig = field(default_factory=ItemToTokenConfig)
-    """The item-to-token generator."""
-    history: int = 20
-    """Longest history, in items. Its items have their heaviest sequence."""
-    candidates: int = tuned(4, choices=[1, 2, 4, 8])
-    """Sequences B that an item may have; 1: the warm-up's codes for good."""
-    coevolving: bool = False
-    """Whether I2T learns on after the warm-up and proposes new candidates every epoch. If not, as in the paper's
-    offline experiments, candidates are those it has at that moment, and only their weights change."""
+    history: int = 50
+    """Longest history, in items."""
+    beam: int = tuned(4, choices=[2, 4, 8])
+    """B: sequences that I2T proposes for an item, and that an item may have. Online 8."""
     selection: Literal["minimum-loss", "random"] = "minimum-loss"
-    """Of the candidate that a training target is learned by."""
-    ranked: Literal["beam", "top-1"] = "beam"
-    """Sequences by which an item can be found: all it has, or the heaviest."""
+    """Of the sequence that a target is learned by."""
+    candidates: Literal["owned", "proposed"] = "owned"
+    """What it is chosen from: what the index holds for the target, or all that I2T proposes, to the letter of eq. 9."""
+    beam_index: bool = True
+    """False: an item has one sequence, the heaviest."""
+    served: Literal["all", "best"] = "all"
+    """Sequences by which an item can be found (`best`: A.2.2, index reuse)."""
+    coevolving: bool = False
+    """Whether I2T learns on after the warm-up, under the reference regulariser."""
+    momentum: float = 0.9
+    """gamma of eq. 13."""
+    lease: int = 1
+    """Delta t, in epochs: how long a sequence stays with an item that no longer proposes it."""
     i2t_weight: float = 1.0
-    """lambda 1, of I2T's cross-entropy."""
+    """lambda 1, and alpha where I2T learns on."""
     csa_weight: float = tuned(0.1, choices=[0.01, 0.1, 1.0])
-    """lambda 2, of collaborative signal alignment; 0: none."""
+    """lambda 2 and beta; 0: no collaborative signal alignment."""
     kl_weight: float = 0.1
-    """lambda 3, of the divergence of I2T from what it was after the warm-up."""
+    """eta of eq. 14."""
+    sure: float = 90.0
+    """W above which a selected sequence teaches I2T (A.2)."""
     negatives: int = 4
-    """Uniform negatives of a target in collaborative signal alignment."""
-    decay: float = 0.99
-    """Of an edge's weight at each selection of its item."""
-    prune: float = 0.05
-    """Edges lighter than this part of their item's heaviest go, at the start and at the end of every epoch."""
-    capacity: int = 16
-    """Items that a sequence may name, heaviest edges of items apart."""
-    lr: float = tuned(1e-3, low=3e-4, high=3e-3, log=True)
-    i2t_lr: float = tuned(3e-4, choices=[1e-4, 3e-4, 5e-4])
-    """Of I2T, item vectors and CSA."""
-    weight_decay: float = 0.05
-    warmup: float = 0.1
-    """Share of a stage's steps; constant after it in the warm-up, cosine in the co-evolution."""
+    """Uniform ones of a target in collaborative signal alignment."""
+    lr: float = tuned(5e-4, choices=[5e-4, 3e-4, 1e-4])
+    i2t_lr: float = tuned(1e-3, choices=[1e-3, 5e-4, 1e-4])
+    """Of I2T, and of item vectors and DIN."""
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    """Share of a stage's steps in which the rates rise; constant after it in the warm-up, a cosine in the second."""
     batch_size: int = 256
-    warm_epochs: int = 20
-    warm_patience: int = 5
-    """Epochs."""
+    warm_epochs: int = 50
     epochs: int = 200
     warm_steps: int | None = None
     """Instead of `warm_epochs`, as `steps` instead of `epochs`, rounded up to whole ones: where epochs are short."""
     steps: int | None = None
     patience: int = 20
-    """Epochs."""
+    """Epochs, of either stage."""
     valid_users: int | None = None
     """Users that grade an epoch; None: all."""
 
 
 SMALL = Config(
+    tokenizer=RqVaeConfig(hidden=(128,), width=32, levels=4, codes=32, reduction="mean", optimizer="adamw", lr=1e-3),
+    tokenizer_epochs=200,
+    tokenizer_batch=256,
+    tokenizer_check=20,
     i2i=ItemToItemConfig(hidden=(128,), width=64),
     pretraining_epochs=20,
     pretraining_batch=512,
-    codes=32,
     t5=T5Sizes(width=64, inner=256, heads=4, head_width=16, encoder_layers=2, decoder_layers=2),
-    i2t=ItemToTokenConfig(inner=128),
+    i2t=ItemToTokenConfig(layers=2),
     history=10,
     lr=3e-3,
-    i2t_lr=1e-3,
-    weight_decay=0.01,
+    warmup=0.15,
     batch_size=128,
-    warm_steps=600,
-    warm_patience=30,
+    warm_steps=800,
     steps=600,
     patience=30,
 )
 
 
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
-    """The warm start: RQ-k-means."""
-    vectors, seed = torch.from_numpy(corpus.item_vectors()), 0
-    if config.pretrained:
-        budget = Budget(config.pretraining_epochs, config.pretraining_batch, patience=config.pretraining_epochs)
+    """The static codes c0, one sequence for each item and no other."""
+    vectors, size = torch.from_numpy(corpus.item_vectors()), config.tokenizer.codes
+    if config.start == "rq-vae":
+        epochs = config.tokenizer_epochs
+        budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
+        tokenizer = fit("tokenizer", lambda: RqVae(config.tokenizer, vectors), budget, corpus.examples("items"))
+        with torch.no_grad():
+            quantized = tokenizer.quantizer(tokenizer.encoder(tokenizer.vectors[1:]))
+        codes, near = quantized.codes, quantized.logits[:, -1]
+    else:
+        epochs = config.pretraining_epochs
+        budget = Budget(epochs, config.pretraining_batch, patience=epochs)
         pretrained = fit("pretraining", lambda: ItemToItem(config.i2i, vectors), budget)
-        vectors, seed = pretrained.item_vectors(), int(pretrained.seed)
-    codes = rq_kmeans(F.normalize(vectors[1:], dim=1), config.levels, config.codes, config.balanced, seed)
-    return ItemIndex(F.pad(codes, (0, 0, 1, 0), value=-1), (config.codes,) * config.levels)
+        x = F.normalize(pretrained.item_vectors()[1:], dim=1)
+        codes = rq_kmeans(x, config.tokenizer.levels, size, config.balanced, int(pretrained.seed))
+        near = nearness(x, codes, size)
+    own = F.pad(distinct(codes, near), (0, 0, 1, 0), value=-1)
+    return ItemIndex(own, (size,) * config.tokenizer.levels, codes)
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
-    index, vectors, size = tokenize(config, corpus, fit), torch.from_numpy(corpus.item_vectors()), config.batch_size
+    start, vectors, size = tokenize(config, corpus, fit), torch.from_numpy(corpus.item_vectors()), config.batch_size
     warm = whole_epochs(config.warm_steps, corpus, size) if config.warm_steps else config.warm_epochs
     epochs = whole_epochs(config.steps, corpus, size) if config.steps else config.epochs
-    first = Budget(warm, size, config.warm_patience, valid_users=config.valid_users)
-    model = fit("warm-up", lambda: Pit(config, index, vectors), first)
-    second = replace(first, epochs=epochs, patience=config.patience)
-    return fit("co-evolution", lambda: model.evolve(epochs), second)
-
-
-class Affinity(nn.Module):
-    """CSA's head, as in DIN: attention of a candidate over the history, then an MLP."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.attention = mlp((4 * width, 64, 1))
-        self.head = mlp((3 * width, 128, 64, 1))
-
-    def forward(
-        self, history: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], x: Float[Tensor, "B M D"]
-    ) -> Float[Tensor, "B M"]:
-        """Logits of M candidates. As in DIN, attention is not normalised: a longer interest weighs more."""
-        past, now = torch.broadcast_tensors(history[:, None], x[:, :, None])
-        weights = self.attention(torch.cat([past, now, past - now, past * now], 3)).squeeze(3)
-        pooled = weights.masked_fill(~mask[:, None], 0) @ history
-        return self.head(torch.cat([pooled, x, pooled * x], 2)).squeeze(2)
+    budget = Budget(warm, size, config.patience, valid_users=config.valid_users)
+    model = fit("warm-up", lambda: Pit(config, start, vectors), budget)
+    return fit("dynamic", lambda: model.evolve(epochs), replace(budget, epochs=epochs))
 
 
 @final
 class Pit(Recommender):
+    """
+    Attributes:
+        start_codes: `[I, L]` the static tokenizer's codes c0; -1 in row 0.
+        codes, weights, renewed: the beam index (`BeamIndex`), from the second stage on; time is counted in epochs.
+        churn: of each epoch, the share of items whose heaviest sequence is another than before; -1 where none ended.
+    """
+
+    start_codes: Tensor
     codes: Tensor
     weights: Tensor
+    renewed: Tensor
     churn: Tensor
-    reference_token: Tensor
 
-    def __init__(self, config: Config, index: ItemIndex, vectors: Float[Tensor, "I F"]) -> None:
-        """In the warm-up. The edges of the beam index and, where I2T learns on, its reference come with `evolve`."""
+    def __init__(self, config: Config, start: ItemIndex, vectors: Float[Tensor, "I F"]) -> None:
+        """In the warm-up; the beam index and, where I2T learns on, its reference come with `evolve`."""
         super().__init__()
+        if start.leaves < len(start.codes) - 1:
+            raise ValueError(
+                f"{len(start.codes) - 1} items start with {start.leaves} different code sequences; "
+                "expected one for each"
+            )
         self.config = config
         self.history_length = config.history
         self.evolving = False
-        self.generator = CodeGenerator(config.t5, index, "vocabulary")
-        self.tokenizer = ItemToToken(config.i2t, config.t5.width, config.levels, vectors)
-        self.affinity = Affinity(config.t5.width) if config.csa_weight else None
+        self.items = ItemVectors(vectors, config.i2t.width).requires_grad_(config.csa_weight > 0)
+        self.din = Din(config.i2t.width) if config.csa_weight else None
+        self.tokenizer = ItemToToken(config.i2t, start.sizes)
+        self.generator = CodeGenerator(config.t5, start, "vocabulary")
         self.reference: ItemToToken | None = None
+        self.register_buffer("start_codes", start.codes[:, 0].clone())
 
+    @torch.no_grad()
     def evolve(self, epochs: int) -> Pit:
-        """The same model at the start of its second stage.
-
-        An item has the sequences that I2T finds best, the warm-up's among them, with I2T's probabilities as weights;
-        those that are too light go at once.
-        """
-        self.evolving, learns = True, self.config.coevolving
-        codes, scores = self._proposed(warm=self.generator.index.codes[1:, 0])
-        self.register_buffer("codes", F.pad(codes, (0, 0, 0, 0, 1, 0), value=-1))
-        self.register_buffer("weights", F.pad(scores.softmax(1), (0, 0, 1, 0)))
-        # Of each epoch, the share of items whose heaviest sequence is another than before; -1 where none has ended.
+        """The same model at the start of its second stage: the index holds c0 alone."""
+        self.evolving, config = True, self.config
+        every = torch.arange(len(self.start_codes), device=self.device)
+        sure = self.eval().tokenizer.log_prob(self.items(every), self.start_codes.clamp(min=0)).sum(1)
+        index = one_to_one(self.start_codes, HIGHEST + sure, config.beam if config.beam_index else 1)
+        for name, column in index._asdict().items():
+            self.register_buffer(name, column)
         self.register_buffer("churn", torch.full((epochs,), -1.0))
-        if learns:
-            self.reference = copy.deepcopy(self.tokenizer).requires_grad_(False)
-            self.register_buffer("reference_token", self.generator.token.weight.detach().clone())
-        for part in filter(None, (self.tokenizer, self.affinity)):
-            part.requires_grad_(learns)
-        self._reindex(None)
+        self.reference = copy.deepcopy(self.tokenizer) if config.coevolving else None
+        self.tokenizer.requires_grad_(config.coevolving)
+        self._publish()
         return self.train()
 
-    def on_train_epoch_end(self) -> None:
-        """The beam index as this epoch's selections, and what I2T has learned, make it."""
-        if self.evolving:
-            before = self.codes[1:, 0]
-            self._reindex(self._proposed()[0] if self.config.coevolving else None)
-            self.churn[self.current_epoch] = (self.codes[1:, 0] != before).any(1).float().mean()
-
-    def _reindex(self, fresh: Int[Tensor, "N A L"] | None) -> None:
-        padded = None if fresh is None else F.pad(fresh, (0, 0, 0, 0, 1, 0), value=-1)
-        config, edges = self.config, Edges(self.codes, self.weights)
-        self.codes, self.weights = refreshed(edges, padded, config.prune, config.capacity)
-        ranked = config.candidates if config.ranked == "beam" else 1
-        self.generator.index.assign(self.codes[:, :ranked], weights=self.weights[:, :ranked])
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Warm-up: CE of U2T + lambda 1 CE of I2T + lambda 2 CSA. Co-evolution: the same on the selected sequences,
-        and lambda 3 KL; where I2T is frozen, CE of U2T alone."""
+        """Eq. 8 in the warm-up, eq. 11 after it."""
         config, item, read = self.config, batch.target, self.generator.read(batch.history)
-        codes = self._selected(item, read) if self.evolving else self.generator.index.codes[item, 0]
+        if self.evolving:
+            codes = self._selected(item, read)
+            of_item = self._anchored(item, codes)
+        else:
+            codes = self.start_codes[item]
+            of_item = -self.tokenizer.log_prob(self.items(item), codes).sum(1).mean()
         labels = self.generator.sequence_tokens(codes)
-        loss = self.generator.loss(self.generator.states(labels, read), labels)
-        if self.evolving and not config.coevolving:
+        of_user = -self.generator.chosen(self.generator.states(labels, read), labels).sum(1).mean()
+        loss = of_user + config.i2t_weight * of_item
+        if self.din is None:
             return loss
-        log_probs = self.tokenizer(self.tokenizer.items(item), codes[:, :-1], self.generator.vectors())
-        loss = loss - config.i2t_weight * chosen(log_probs, codes).mean()
-        if self.affinity is not None:
-            loss = loss + config.csa_weight * self._alignment(self.affinity, batch)
-        if self.reference is not None:
-            with torch.no_grad():
-                levels = self.generator.vectors(self.reference_token)
-                before = self.reference.eval()(self.reference.items(item), codes[:, :-1], levels)
-            pairs = zip(log_probs, before, strict=True)
-            kl = torch.stack([(now.exp() * (now - then)).sum(1).mean() for now, then in pairs])
-            loss = loss + config.kl_weight * kl.mean()
-        return loss
+        return loss + config.csa_weight * alignment(self.din, self.items, batch.history, item, config.negatives)
 
-    def _alignment(self, affinity: Affinity, batch: Batch) -> Float[Tensor, ""]:
-        """CSA: the target against uniform negatives. No gradient reaches the user's side."""
-        items = len(self.tokenizer.vectors)
-        negative = torch.randint(1, items, (len(batch.target), self.config.negatives), device=batch.target.device)
-        candidates = torch.cat([batch.target[:, None], negative], 1)
-        past = self.tokenizer.items(batch.history).detach()
-        logits = affinity(past, batch.history > 0, self.tokenizer.items(candidates)).float()
-        truth = (candidates == batch.target[:, None]).float()
-        return F.binary_cross_entropy_with_logits(logits, truth)
+    def _anchored(self, item: Int[Tensor, "B"], codes: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+        """I2T's loss on the selected sequences, its reference's on c0, and how far they are apart (eq. 14-16)."""
+        if self.reference is None:  # I2T is frozen
+            return self.weights.new_zeros(())
+        x = self.items(item)
+        now, start = self.tokenizer.log_prob(x, codes), self.reference.log_prob(x, self.start_codes[item])
+        own = -((HIGHEST + now.sum(1) > self.config.sure) * now.sum(1)).mean()
+        ratio = self.reference.log_prob(x, codes).detach() - now
+        divergence = (ratio.exp() - ratio - 1).mean()  # k3
+        return own - start.sum(1).mean() + self.config.kl_weight * divergence
 
     @torch.no_grad()
     def _selected(self, item: Int[Tensor, "B"], read: Read) -> Int[Tensor, "B L"]:
-        """Codes of each target's candidate that its history makes the most of; their edges gain weight."""
-        codes, was_training = self.codes[item], self.training
+        """c* of each target, after the beam index has taken in what I2T proposes (algorithm 1)."""
+        everyone = everywhere(item).unique()  # of all processes, which so keep one index
+        codes, log_prob = self.tokenizer.eval().best(self.items(everyone), self.config.beam)
+        self.tokenizer.train(self.training)
+        index = BeamIndex(self.codes, self.weights, self.renewed)
+        proposed = Proposals(everyone, codes, HIGHEST + log_prob)
+        index = updated(index, proposed, self.current_epoch, self.config.momentum, self.config.lease)
+        self.codes, self.weights, self.renewed = index
+        owned = self.config.candidates == "owned"
+        codes = self.codes[item] if owned else codes[torch.searchsorted(everyone, item)]
+        return codes[torch.arange(len(item), device=item.device), self._choice(codes, read)]
+
+    def _choice(self, codes: Int[Tensor, "B C L"], read: Read) -> Int[Tensor, "B"]:
+        """Eq. 10: the sequence of the least cross-entropy, without dropout of its own."""
         held = codes[..., 0] >= 0
         if self.config.selection == "random":
-            choice = held.float().multinomial(1).squeeze(1)
-        else:
-            self.generator.eval()  # the same for all candidates
-            labels = self.generator.sequence_tokens(codes.clamp(min=0)).flatten(0, 1)
-            states = self.generator.states(labels, read.repeat(codes.shape[1]))
-            losses = -self.generator.chosen(states, labels).sum(1).view(held.shape)
-            self.generator.train(was_training)
-            choice = minimum_loss(losses.masked_fill(~held, torch.inf), self.weights[item])
-        self.weights = selected(self.weights, everywhere(item), everywhere(choice), self.config.decay)
-        return codes[torch.arange(len(item), device=item.device), choice]
+            return held.float().multinomial(1).squeeze(1)
+        self.generator.eval()
+        labels = self.generator.sequence_tokens(codes.clamp(min=0)).flatten(0, 1)
+        losses = -self.generator.chosen(self.generator.states(labels, read.repeat(held.shape[1])), labels).mean(1)
+        self.generator.train(self.training)
+        return losses.view(held.shape).masked_fill(~held, torch.inf).argmin(1)
 
-    @torch.no_grad()
-    def _proposed(self, warm: Int[Tensor, "N L"] | None = None) -> tuple[Int[Tensor, "N B L"], Float[Tensor, "N B"]]:
-        """I2T's best sequences of all items and their log-probabilities; `warm` takes the last place where it is not
-        among them."""
-        was_training = self.training
-        levels, width = self.eval().generator.vectors(), self.config.candidates
-        every = torch.arange(1, len(self.tokenizer.vectors), device=self.device)
-        found = [self.tokenizer.best(some, levels, width) for some in every.split(CHUNK)]
-        codes, scores = torch.cat([codes for codes, _ in found]), torch.cat([scores for _, scores in found])
-        if warm is not None:
-            missing = ~(codes == warm[:, None]).all(2).any(1)
-            codes[missing, -1] = warm[missing]
-            scores[missing, -1] = self.tokenizer.log_prob(every[missing], warm[missing], levels)
-        self.train(was_training)
-        return codes, scores
+    def on_train_epoch_end(self) -> None:
+        if self.evolving:
+            before = self.generator.index.codes[1:, 0]
+            self.churn[self.current_epoch] = (self.codes[1:, 0] != before).any(1).float().mean()
+            self._publish()
+
+    def _publish(self) -> None:
+        """What ranks, and what histories are read by, is the beam index as it now is."""
+        self.generator.index.assign(self.codes if self.config.served == "all" else self.codes[:, :1])
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return self.generator.rank(history, k)
@@ -291,11 +294,6 @@ class Pit(Recommender):
         config = self.config
         schedule: Schedule = "cosine" if self.evolving else "constant"
         warmup = int(config.warmup * self.trainer.estimated_stepping_batches)
-        slower = filter(None, (self.tokenizer, self.affinity))
-        return adamw(self, config.lr, config.weight_decay, schedule, warmup, dict.fromkeys(slower, config.i2t_lr))
-
-
-def minimum_loss(losses: Float[Tensor, "B A"], weights: Float[Tensor, "B A"]) -> Int[Tensor, "B"]:
-    """The candidate of the smallest loss; among equals the heaviest, then the first."""
-    best = losses == losses.amin(1, keepdim=True)
-    return weights.masked_fill(~best, -1).argmax(1)
+        parts = (self.items, self.din, self.tokenizer, self.reference)
+        own: dict[nn.Module, float] = {part: config.i2t_lr for part in parts if part is not None}
+        return adamw(self, config.lr, config.weight_decay, schedule, warmup, own)

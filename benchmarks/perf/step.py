@@ -38,7 +38,7 @@ def step_cpu(setting: Setting | None = None) -> list[Pair]:
 
 
 def contenders(setting: Setting) -> dict[str, Recommender]:
-    """Fresh models; ETEGRec in each turn of its alternation, PIT in its co-evolution, with I2T frozen and learning."""
+    """Fresh models; ETEGRec in each turn of its alternation, PIT after its warm-up, with I2T frozen and learning."""
     torch.manual_seed(0)
     items, config = setting.corpus.items, letter.Config()
     codes = torch.randint(config.tokenizer.codes, (items + 1, config.tokenizer.levels))
@@ -54,9 +54,8 @@ def contenders(setting: Setting) -> dict[str, Recommender]:
         found[f"step_etegrec_{turn}_cpu"] = module
     sizes = decor.Config()
     found["step_decor_cpu"] = decor.Decor(sizes, index, torch.randn(3, sizes.tokenizer.codes, sizes.t5.width))
-    three_levels = ItemIndex(codes[:, :3], index.sizes[:3])
     for name, learns in (("step_pit_cpu", False), ("step_pit_coevolving_cpu", True)):
-        found[name] = pit.Pit(pit.Config(coevolving=learns), three_levels, vectors).evolve(1)
+        found[name] = pit.Pit(pit.Config(coevolving=learns), index, vectors).evolve(1)
     return found
 
 

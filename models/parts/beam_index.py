@@ -1,6 +1,13 @@
-"""The edges of PIT's one-to-many beam index, as they evolve: weights that decay, pruning, new candidates, capacity.
+"""PIT's beam index as it evolves: each code sequence names one item, each item has up to A sequences, by weight.
 
-`models.parts.index.ItemIndex` is what is searched; these are the rules by which it is made anew. Pure functions.
+`updated` is the paper's algorithm 1 for many items at once, a pure function. `models.parts.index.ItemIndex` is what is
+searched.
+
+[open], our choice:
+- Proposals made at once are judged by the index as it was before them. Of several items that may have a sequence, the
+  one that gives it the largest weight gets it, then the one of the smaller id.
+- A sequence that goes to another item leaves its old owner at once; the paper's owner notices at its own next turn.
+- An item's heaviest sequence cannot be taken from it, however old the link: so every item always has one.
 """
 
 from __future__ import annotations
@@ -12,75 +19,114 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-class Edges(NamedTuple):
-    """Which sequences name which items, and how strongly.
+class BeamIndex(NamedTuple):
+    """Sequences of items, heaviest first; each sequence occurs once.
 
     Attributes:
         codes: `[I, A, L]`; -1 where there is none, and in row 0 (padding).
         weights: `[I, A]`; 0 where there is none.
+        renewed: `[I, A]` when the item last proposed the sequence.
     """
 
     codes: Int[Tensor, "I A L"]
     weights: Float[Tensor, "I A"]
+    renewed: Int[Tensor, "I A"]
 
 
-def selected(
-    weights: Float[Tensor, "I A"], item: Int[Tensor, "B"], choice: Int[Tensor, "B"], decay: float
-) -> Float[Tensor, "I A"]:
-    """Weights after sequence `choice` has been selected for each `item`: w <- decay w + (1 - decay) [chosen].
+class Proposals(NamedTuple):
+    """What I2T proposes for some items.
 
-    An item that comes n times decays n times, and what is gained goes to its choices in equal parts: their order within
-    a batch does not matter.
+    Attributes:
+        item: `[P]` ascending, each once.
+        codes: `[P, C, L]` sequences, those of an item all different.
+        weights: `[P, C]`.
     """
-    chosen = torch.zeros_like(weights).index_put_((item, choice), weights.new_ones(()), accumulate=True)
-    times = chosen.sum(1, keepdim=True)
-    kept = decay**times
-    return kept * weights + (1 - kept) * chosen / times.clamp(min=1)
+
+    item: Int[Tensor, "P"]
+    codes: Int[Tensor, "P C L"]
+    weights: Float[Tensor, "P C"]
 
 
-def refreshed(edges: Edges, fresh: Int[Tensor, "I A L"] | None, prune: float, capacity: int) -> Edges:
-    """Edges in order of weight, those below `prune` of their item's heaviest replaced by `fresh` candidates.
+def one_to_one(codes: Int[Tensor, "I L"], weights: Float[Tensor, "I"], width: int) -> BeamIndex:
+    """One sequence per item, and room for `width`."""
+    rest = (0, width - 1)
+    weights = weights.masked_fill(codes[:, 0] < 0, 0)[:, None]
+    every = torch.nn.functional.pad(codes[:, None], (0, 0, *rest), value=-1)
+    weights = torch.nn.functional.pad(weights, rest)
+    return BeamIndex(every, weights, torch.zeros_like(weights, dtype=torch.long))
 
-    A fresh candidate enters with the smallest weight that its item has left; one that the item had until now does not
-    come back at once. A sequence that names more than `capacity` items is taken from those of them to which it belongs
-    least, but never is an item's heaviest edge. Weights of an item sum to 1.
+
+def updated(index: BeamIndex, proposed: Proposals, now: int, momentum: float, lease: int) -> BeamIndex:
+    """Algorithm 1: stored and proposed sequences of items merged, the heaviest kept.
+
+    Args:
+        now: the present time.
+        momentum: gamma of eq. 13: a sequence that is stored and proposed weighs gamma * old + (1 - gamma) * new, any
+            other what it weighs where it is.
+        lease: Delta t: a sequence of another item can be taken once it was renewed longer ago than this.
     """
-    codes, weights = edges
-    width, held = codes.shape[1], codes[..., 0] >= 0
-    order = weights.masked_fill(~held, -1).argsort(dim=1, descending=True, stable=True)
-    codes, weights, held = _taken(codes, order), weights.gather(1, order), held.gather(1, order)
-    kept = held & (weights > 0) & (weights >= prune * weights[:, :1])
-    if fresh is not None:
-        known = ((fresh[:, :, None] == codes[:, None]).all(3) & held[:, None]).any(2)
-        least = weights.masked_fill(~kept, torch.inf).amin(1, keepdim=True).expand(-1, fresh.shape[1])
-        codes, weights = torch.cat([codes, fresh], 1), torch.cat([weights, least], 1)
-        kept = torch.cat([kept, (fresh[..., 0] >= 0) & ~known], 1)
-    codes, weights = (column[:, :width] for column in _packed(Edges(codes, weights), kept))
-    codes, weights = _packed(Edges(codes, weights), _within(Edges(codes, weights), capacity))
-    return Edges(codes, weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny))
+    stored, offered = _numbers(index.codes, proposed.codes)
+    same = stored[proposed.item][:, :, None] == offered[:, None]
+    again = same.any(2)
+    firm = index.renewed >= now - lease
+    firm[:, 0] = True
+    firm[proposed.item] |= again
+    won, lost = _claims(stored, offered.masked_fill(same.any(1), -1), proposed.weights, firm)
+    kept = (stored >= 0) & ~lost
+    rest = _heaviest(index, kept, index.weights.shape[1])
+
+    before = BeamIndex(*(column[proposed.item] for column in index))
+    fresh = (same * proposed.weights[:, None]).sum(2)
+    weights = torch.where(again, momentum * before.weights + (1 - momentum) * fresh, before.weights)
+    renewed = before.renewed.masked_fill(again, now)
+    merged = BeamIndex(
+        torch.cat([before.codes, proposed.codes], 1),
+        torch.cat([weights, proposed.weights], 1),
+        torch.cat([renewed, torch.full_like(offered, now)], 1),
+    )
+    rows = _heaviest(merged, torch.cat([kept[proposed.item], won], 1), index.weights.shape[1])
+    return BeamIndex(*(column.index_put((proposed.item,), row) for column, row in zip(rest, rows, strict=True)))
 
 
-def _within(edges: Edges, capacity: int) -> Bool[Tensor, "I A"]:
-    """Which edges the capacity of their sequences leaves."""
-    kept = edges.codes[..., 0] >= 0
-    item, place = kept.nonzero(as_tuple=True)
-    sequence = edges.codes[item, place].unique(dim=0, return_inverse=True)[1]
-    order = edges.weights[item, place].argsort(descending=True, stable=True)
-    order = order[sequence[order].argsort(stable=True)]
-    count = sequence.bincount()
-    rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[sequence[order]]
-    dropped = order[(rank >= capacity) & (place[order] > 0)]
-    kept[item[dropped], place[dropped]] = False
-    return kept
+def _claims(
+    stored: Int[Tensor, "I A"], wanted: Int[Tensor, "P C"], weights: Float[Tensor, "P C"], firm: Bool[Tensor, "I A"]
+) -> tuple[Bool[Tensor, "P C"], Bool[Tensor, "I A"]]:
+    """Which proposals get their sequence, and which stored links lose theirs.
+
+    Args:
+        wanted: sequences, by number; -1 where nothing is wanted.
+        firm: links that cannot be taken from their items.
+    """
+    ordered, link = stored.flatten().sort()
+    place = torch.searchsorted(ordered, wanted).clamp(max=len(ordered) - 1)
+    owned, link = ordered[place] == wanted, link[place]
+    row, column = ((wanted >= 0) & ~(owned & firm.flatten()[link])).nonzero(as_tuple=True)
+    # By sequence, then the largest weight first, then the smaller item: sorts are stable.
+    order = weights[row, column].argsort(descending=True, stable=True)
+    order = order[wanted[row, column][order].argsort(stable=True)]
+    number = wanted[row, column][order]
+    first = order[number.diff(prepend=number.new_full((1,), -1)) != 0]
+    won = torch.zeros_like(wanted, dtype=torch.bool)
+    won[row[first], column[first]] = True
+    lost = torch.zeros_like(stored, dtype=torch.bool).flatten()
+    lost[link[won & owned]] = True
+    return won, lost.view(stored.shape)
 
 
-def _packed(edges: Edges, kept: Bool[Tensor, "I A"]) -> Edges:
-    """The kept edges of each item, in their order, before empty places."""
-    order = (~kept).int().argsort(dim=1, stable=True)
-    kept = kept.gather(1, order)
-    codes = _taken(edges.codes, order).masked_fill(~kept[..., None], -1)
-    return Edges(codes, edges.weights.gather(1, order).masked_fill(~kept, 0))
+def _heaviest(index: BeamIndex, kept: Bool[Tensor, "X M"], width: int) -> BeamIndex:
+    """The `width` heaviest of the kept sequences of each row, then empty places."""
+    order = index.weights.masked_fill(~kept, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :width]
+    empty = ~kept.gather(1, order)
+    codes = index.codes.gather(1, order[..., None].expand(-1, -1, index.codes.shape[2]))
+    weights, renewed = index.weights.gather(1, order), index.renewed.gather(1, order)
+    return BeamIndex(
+        codes.masked_fill(empty[..., None], -1), weights.masked_fill(empty, 0), renewed.masked_fill(empty, 0)
+    )
 
 
-def _taken(codes: Int[Tensor, "I A L"], order: Int[Tensor, "I A"]) -> Int[Tensor, "I A L"]:
-    return codes.gather(1, order[..., None].expand(-1, -1, codes.shape[2]))
+def _numbers(stored: Int[Tensor, "I A L"], offered: Int[Tensor, "P C L"]) -> tuple[Tensor, Tensor]:
+    """Each sequence as one number, equal ones as the same; -1 where there is none."""
+    base = 1 + torch.maximum(stored.max(), offered.max())
+    power = base ** torch.arange(stored.shape[2], device=stored.device).flip(0)
+    stored, offered = ((codes * power).sum(2).masked_fill(codes[..., 0] < 0, -1) for codes in (stored, offered))
+    return stored, offered

@@ -138,12 +138,12 @@ class CodeGenerator(nn.Module):
         return beam_search(self.steps(history), len(history), self.index, k, width, constrained)
 
     def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
-        """Log-probabilities of items by teacher forcing: over all sequences of an item, each with the item's part."""
+        """Log-probabilities of items by teacher forcing: log-sum-exp over all sequences of an item."""
         codes = self.index.codes[items]  # [B M A L]
         held, sequences = codes[..., 0] >= 0, codes.shape[1] * codes.shape[2]
         labels = self.sequence_tokens(codes.clamp(min=0)).flatten(0, 2)
         states = self.states(labels, self.read(history).repeat(sequences))
-        scores = self.chosen(states, labels).sum(1).view(held.shape) + self.index.log_share[items]
+        scores = self.chosen(states, labels).sum(1).view(held.shape)
         return scores.masked_fill(~held, -torch.inf).logsumexp(2)
 
     def steps(self, history: Int[Tensor, "B T"]) -> Step:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -37,9 +37,6 @@ class ItemIndex(nn.Module):
 
     Attributes:
         codes: `[I, A, L]`, at most `A` sequences per item; -1 where there is none, and in row 0 (padding).
-        weights: `[I, A]` of the edges between items and sequences, or None; saved with the codes.
-        log_share: `[I, A]` log of the part of a sequence's probability that goes to the item: its edge's part of the
-            weights of all the sequence's edges. Without weights 0, each item has the whole of it.
         sizes: `L` codebook sizes.
         leaves: number of distinct sequences.
         duplicates_before: share of items that shared all their codes with another before a repair.
@@ -49,8 +46,6 @@ class ItemIndex(nn.Module):
     """
 
     codes: Tensor
-    weights: Tensor | None
-    log_share: Tensor
     duplicates_before: Tensor
     distinct_before: Tensor
     reconstruction_error: Tensor | None
@@ -60,37 +55,30 @@ class ItemIndex(nn.Module):
         codes: Int[Tensor, "I L"] | Int[Tensor, "I A L"],
         sizes: tuple[int, ...],
         unrepaired: Int[Tensor, "N L2"] | None = None,
-        weights: Float[Tensor, "I A"] | None = None,
         reconstruction_error: float | None = None,
     ) -> None:
         """Like `assign`."""
         super().__init__()
         self.sizes = sizes
         self.register_buffer("codes", codes)
-        self.register_buffer("weights", weights)
         self.register_buffer("duplicates_before", torch.zeros(()))
         self.register_buffer("distinct_before", torch.zeros((), dtype=torch.long))
         error = None if reconstruction_error is None else torch.tensor(reconstruction_error)
         self.register_buffer("reconstruction_error", error)
         self.register_load_state_dict_post_hook(_rebuild)  # type: ignore[no-untyped-call]
-        self.assign(codes, unrepaired, weights)
+        self.assign(codes, unrepaired)
 
     def assign(
-        self,
-        codes: Int[Tensor, "I L"] | Int[Tensor, "I A L"],
-        unrepaired: Int[Tensor, "N L2"] | None = None,
-        weights: Float[Tensor, "I A"] | None = None,
+        self, codes: Int[Tensor, "I L"] | Int[Tensor, "I A L"], unrepaired: Int[Tensor, "N L2"] | None = None
     ) -> None:
         """Renames all items.
 
         Args:
             codes: `[I, L]` stands for one sequence per item.
             unrepaired: what the tokenizer gave, before collisions were repaired; `codes` unless given.
-            weights: above 0 where an item has a sequence; what is elsewhere does not matter.
 
         Raises:
-            ValueError: a code is outside its codebook, row 0 is not padding, an item has no sequence or one twice, or
-                a sequence has no weight.
+            ValueError: a code is outside its codebook, row 0 is not padding, or an item has no sequence or one twice.
         """
         codes, sizes = (codes[:, None] if codes.ndim == 2 else codes), self.sizes
         if codes.shape[2] != len(sizes) or (codes[0] != -1).any():
@@ -103,10 +91,7 @@ class ItemIndex(nn.Module):
             item, sequence, level = (int(i) for i in outside.nonzero()[0])
             code = int(codes[item, sequence, level])
             raise ValueError(f"item {item} has code {code} at level {level}; possible: 0..{sizes[level] - 1}")
-        if weights is not None and (weights[codes[..., 0] >= 0] <= 0).any():
-            raise ValueError("an item has a sequence of weight 0 or less; expected weights above 0")
         self.codes = codes.long().clone()
-        self.weights = None if weights is None else weights.clone()
         before = _sequences(self.codes) if unrepaired is None else unrepaired
         self.duplicates_before = torch.tensor(shared(before), device=codes.device)
         self.distinct_before = torch.tensor(len(before.unique(dim=0)), device=codes.device)
@@ -140,13 +125,10 @@ class ItemIndex(nn.Module):
 
     def items_at(self, leaf: Int[Tensor, "..."]) -> Int[Tensor, "... G"]:
         """Items that a complete sequence names, ascending, padded with 0; `G` is the largest such group."""
-        inside, place = self._edges_at(leaf)
-        return torch.where(inside, self.get_buffer("leaf_items")[place], 0)
-
-    def log_shares_at(self, leaf: Int[Tensor, "..."]) -> Float[Tensor, "... G"]:
-        """`log_share` of those items."""
-        inside, place = self._edges_at(leaf)
-        return torch.where(inside, self.get_buffer("leaf_log_share")[place], 0.0)
+        first = self.get_buffer("leaf_first")
+        place = first[leaf.clamp(min=0)][..., None] + torch.arange(self.largest_group, device=leaf.device)
+        inside = (place < first[leaf.clamp(min=0) + 1][..., None]) & (leaf >= 0)[..., None]
+        return torch.where(inside, self.get_buffer("leaf_items")[torch.where(inside, place, 0)], 0)
 
     def leaves_of(self, item: Int[Tensor, "..."]) -> Int[Tensor, "... A"]:
         """The nodes of an item's complete sequences; -1 where there is none."""
@@ -181,13 +163,9 @@ class ItemIndex(nn.Module):
         }
 
     def usage(self) -> list[Float[Tensor, "_"]]:
-        """How many items have each code of a level; the sequences of an item count by their parts of its weight."""
-        held = self.codes[..., 0] >= 0
-        weights = held.float() if self.weights is None else self.weights.float().masked_fill(~held, 0)
-        if self.weights is not None:
-            weights = weights / weights.sum(1, keepdim=True)
-        codes, weights = self.codes[held].cpu(), weights[held].cpu()
-        return [torch.bincount(codes[:, level], weights, size) for level, size in enumerate(self.sizes)]
+        """How many sequences have each code of a level."""
+        codes = _sequences(self.codes).cpu()
+        return [torch.bincount(codes[:, level], minlength=size).float() for level, size in enumerate(self.sizes)]
 
     def _build(self) -> None:
         every = self.codes.cpu().numpy()
@@ -220,22 +198,6 @@ class ItemIndex(nn.Module):
         leaf_of[items, places] = node
         self._keep("leaf_of", leaf_of)
         self.leaves = self._nodes[-1]
-        share = torch.zeros(every.shape[:2])
-        if self.weights is not None:
-            weights = self.weights.float().cpu()
-            edge = torch.from_numpy(node)
-            total = torch.zeros(self.leaves).index_add_(0, edge, weights[items, places])
-            share[items, places] = weights[items, places].log() - total[edge].log()
-        self._keep("log_share", share.numpy())
-        self._keep("leaf_log_share", share[items, places].numpy())
-
-    def _edges_at(self, leaf: Int[Tensor, "..."]) -> tuple[Bool[Tensor, "... G"], Int[Tensor, "... G"]]:
-        """Which of `G` places a sequence's items fill, and where these stand among all edges; elsewhere 0."""
-        first = self.get_buffer("leaf_first")
-        start = first[leaf.clamp(min=0)]
-        place = start[..., None] + torch.arange(self.largest_group, device=leaf.device)
-        inside = (place < first[leaf.clamp(min=0) + 1][..., None]) & (leaf >= 0)[..., None]
-        return inside, torch.where(inside, place, 0)
 
     def _keep(self, name: str, array: np.ndarray) -> None:
         self.register_buffer(name, torch.from_numpy(array).to(self.codes.device), persistent=False)
@@ -274,3 +236,34 @@ def with_suffix(codes: Int[Tensor, "N L"], size: int) -> Int[Tensor, "I L1"]:
             "the tokenizer has collapsed, or the item vectors hardly differ"
         )
     return torch.nn.functional.pad(torch.cat([codes, suffix[:, None]], dim=1), (0, 0, 1, 0), value=-1)
+
+
+def distinct(codes: Int[Tensor, "N L"], nearness: Float[Tensor, "N V"]) -> Int[Tensor, "N L"]:
+    """Codes of items 1..N with another last code where several items have equal ones.
+
+    Of items with equal codes the one to which they are nearest keeps them. The others take, from the nearest on, the
+    nearest last code that leads to a sequence without an item.
+
+    Args:
+        nearness: of each item to the codes of the last level; larger is nearer.
+
+    Raises:
+        ValueError: more items share all codes but the last than the last level has codes.
+    """
+    names = [tuple(row) for row in codes.tolist()]
+    order = nearness.gather(1, codes[:, -1:]).squeeze(1).argsort(descending=True, stable=True).tolist()
+    taken, others = set[tuple[int, ...]](), list[int]()
+    for item in order:
+        others += [item] if names[item] in taken else []
+        taken.add(names[item])
+    for item in others:
+        ranked = nearness[item].argsort(descending=True, stable=True).tolist()
+        free = next((code for code in ranked if (*names[item][:-1], code) not in taken), None)
+        if free is None:
+            raise ValueError(
+                f"more than {len(ranked)} items share all codes but the last, whose codebook tells only {len(ranked)} "
+                "apart: the tokenizer has collapsed, or the item vectors hardly differ"
+            )
+        names[item] = (*names[item][:-1], free)
+        taken.add(names[item])
+    return torch.tensor(names, device=codes.device)

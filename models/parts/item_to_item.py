@@ -1,4 +1,7 @@
-"""I2I pre-training and RQ-k-means: codes of items from what follows what, PIT's warm start. Reconstructed."""
+"""I2I pre-training and RQ-k-means: codes of items from what follows what, the start of PIT's online system (figure 5).
+
+The paper names both and states no more: sizes, loss and pairs are ours.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from models.parts.rqvae import mlp
 
 @dataclass(frozen=True)
 class ItemToItemConfig:
-    """Item-to-item contrastive pre-training. Reconstructed throughout."""
+    """Item-to-item contrastive pre-training."""
 
     hidden: tuple[int, ...] = (512, 256)
     width: int = 128
@@ -79,3 +82,16 @@ def rq_kmeans(x: Float[Tensor, "N D"], levels: int, codes: int, balanced: bool, 
             found.append(labels)
             residual = residual - centres[labels]
     return torch.stack(found, 1)
+
+
+def nearness(x: Float[Tensor, "N D"], codes: Int[Tensor, "N L"], size: int) -> Float[Tensor, "N V"]:
+    """How near items are to each code of the last level, given the codes that `rq_kmeans` found for them.
+
+    A code's vector is the mean of what is left of its items; a code without items has the zero vector.
+    """
+    residual = x
+    for code in codes.T:
+        left, count = residual, code.bincount(minlength=size).clamp(min=1)
+        centres = torch.zeros(size, x.shape[1]).to(x).index_add_(0, code, left) / count[:, None]
+        residual = left - centres[code]
+    return -squared_distance(left, centres)

@@ -1,8 +1,4 @@
-"""ItemToToken: a small causal decoder that generates the codes of an item from its vector, PIT's tokenizer.
-
-Reconstructed, but for what the paper is known to state: a light decoder-only transformer that starts from the item's
-vector, to which it sends no gradient.
-"""
+"""ItemToToken: a small causal decoder that generates the codes of an item from its vector, PIT's tokenizer (I2T)."""
 
 from __future__ import annotations
 
@@ -15,68 +11,58 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ItemToTokenConfig:
-    layers: int = 2
+    """Sizes are the paper's (4.1.4)."""
+
+    width: int = 64
+    """Of item vectors, too: an item's vector is the first input as it is."""
+    layers: int = 4
     heads: int = 4
-    inner: int = 512
+    inner: int = 256
     dropout: float = 0.1
+    """Not stated: T5's."""
 
 
 class ItemToToken(nn.Module):
-    """Items' vectors X, and P(codes | X of the item) by a causal decoder. Vectors of codes come from outside."""
+    """P(codes | x) (eq. 3): a decoder-only transformer whose BOS vector is an item's, to which it sends no gradient."""
 
-    vectors: Tensor
-
-    def __init__(self, config: ItemToTokenConfig, width: int, levels: int, vectors: Float[Tensor, "I F"]) -> None:
+    def __init__(self, config: ItemToTokenConfig, sizes: tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("vectors", vectors)
-        self.project = nn.Linear(vectors.shape[1], width, bias=False)
-        self.own = nn.Embedding(len(vectors), width)
-        nn.init.zeros_(self.own.weight)
-        self.norm = nn.LayerNorm(width)
-        self.start = nn.Linear(width, width)
-        self.place = nn.Parameter(torch.randn(levels, width) * 0.02)
-        sizes = (width, config.heads, config.inner, config.dropout)
-        layer = nn.TransformerEncoderLayer(*sizes, batch_first=True, norm_first=True)
-        self.decoder = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.sizes = sizes
+        self.first = [sum(sizes[:level]) for level in range(len(sizes))]
+        self.token = nn.Embedding(sum(sizes), config.width)
+        self.place = nn.Parameter(torch.randn(len(sizes), config.width) * 0.02)
+        shape = (config.width, config.heads, config.inner, config.dropout)
+        layer = nn.TransformerEncoderLayer(*shape, batch_first=True, norm_first=True)
+        self.decoder = nn.TransformerEncoder(
+            layer, config.layers, nn.LayerNorm(config.width), enable_nested_tensor=False
+        )
+        self.head = nn.Linear(config.width, sum(sizes))
 
-    def items(self, item: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
-        """X: text and what the item itself has learned."""
-        return self.norm(self.project(self.vectors[item]) + self.own(item))
-
-    def forward(
-        self, x: Float[Tensor, "B D"], codes: Int[Tensor, "B l"], levels: list[Float[Tensor, "_ D"]]
-    ) -> list[Float[Tensor, "B _"]]:
-        """Log-probabilities of the code after each prefix, the empty one first. No gradient reaches X."""
-        read = [levels[level][codes[:, level]] for level in range(codes.shape[1])]
-        inputs = torch.stack([self.start(x.detach()), *read], 1)
+    def forward(self, x: Float[Tensor, "B D"], codes: Int[Tensor, "B l"]) -> list[Float[Tensor, "B _"]]:
+        """Log-probabilities of the code after each prefix, the empty one first."""
+        read = [self.token(codes[:, level] + self.first[level]) for level in range(codes.shape[1])]
+        inputs = torch.stack([x.detach(), *read], 1)
         length = inputs.shape[1]
         later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        states = self.decoder(inputs + self.place[:length], mask=later)
-        scale = states.shape[2] ** -0.5
-        return [(states[:, level] * scale @ levels[level].T).float().log_softmax(1) for level in range(length)]
+        logits = self.head(self.decoder(inputs + self.place[:length], mask=later)).float()
+        # A code competes with those of its level.
+        levels = zip(logits.unbind(1), self.first[:length], self.sizes, strict=False)
+        return [row[:, first : first + size].log_softmax(1) for row, first, size in levels]
 
-    def log_prob(
-        self, item: Int[Tensor, "B"], codes: Int[Tensor, "B L"], levels: list[Float[Tensor, "_ D"]]
-    ) -> Float[Tensor, "B"]:
-        """Of a whole sequence of each item."""
-        return chosen(self(self.items(item), codes[:, :-1], levels), codes).sum(1)
+    def log_prob(self, x: Float[Tensor, "B D"], codes: Int[Tensor, "B L"]) -> Float[Tensor, "B L"]:
+        """Of each code of given sequences."""
+        levels = zip(self(x, codes[:, :-1]), codes.T, strict=True)
+        return torch.cat([log_probs.gather(1, code[:, None]) for log_probs, code in levels], 1)
 
-    def best(
-        self, item: Int[Tensor, "B"], levels: list[Float[Tensor, "_ D"]], width: int
-    ) -> tuple[Int[Tensor, "B W L"], Float[Tensor, "B W"]]:
-        """The best sequences of items and their log-probabilities, best first, by a beam over all codes."""
-        x = self.items(item)
-        codes, scores = item.new_zeros(len(item), 1, 0), x.new_zeros(len(item), 1)
-        for vectors in levels:
-            beams, size = scores.shape[1], len(vectors)
-            log_probs = self(x.repeat_interleave(beams, 0), codes.flatten(0, 1), levels)[-1]
-            grown = (scores[..., None] + log_probs.view(len(item), beams, size)).flatten(1)
+    @torch.no_grad()
+    def best(self, x: Float[Tensor, "B D"], width: int) -> tuple[Int[Tensor, "B W L"], Float[Tensor, "B W"]]:
+        """A beam over all codes: sequences and their log-probabilities, best first."""
+        codes = torch.zeros(len(x), 1, 0, dtype=torch.long, device=x.device)
+        scores = torch.zeros(len(x), 1, device=x.device)
+        for size in self.sizes:
+            log_probs = self(x.repeat_interleave(scores.shape[1], 0), codes.flatten(0, 1))[-1]
+            grown = (scores[..., None] + log_probs.view(*scores.shape, size)).flatten(1)
             scores, place = grown.topk(min(width, grown.shape[1]), dim=1)
             before = codes.gather(1, (place // size)[..., None].expand(-1, -1, codes.shape[2]))
             codes = torch.cat([before, (place % size)[..., None]], 2)
         return codes, scores
-
-
-def chosen(log_probs: list[Float[Tensor, "B _"]], codes: Int[Tensor, "B L"]) -> Float[Tensor, "B L"]:
-    """Log-probabilities of given codes."""
-    return torch.cat([level.gather(1, code[:, None]) for level, code in zip(log_probs, codes.T, strict=True)], 1)

@@ -67,9 +67,8 @@ def exact_search(
 ) -> Ranking:
     """The `k` best items of all, with the number of prefixes expanded for each user.
 
-    The score of an item is the log-sum-exp over its sequences, each with the item's part of it (`ItemIndex.log_share`);
-    ties go to the smaller item id. Neither `width` nor `cap` changes a certified list, up to the rounding of the
-    model's own sums.
+    The score of an item is the log-sum-exp over its sequences; ties go to the smaller item id. Neither `width` nor
+    `cap` changes a certified list, up to the rounding of the model's own sums.
 
     Args:
         width: prefixes per user and level of the beam that finds the first bound.
@@ -99,8 +98,7 @@ def beam_search(step: Step, users: int, index: ItemIndex, k: int, width: int, co
     held = items > 0
     held[:, 0] = True
     row, place = held.nonzero(as_tuple=True)
-    score = prefixes.score[row] + index.log_shares_at(prefixes.node)[row, place]
-    found = prefixes.user[row], items[row, place], score
+    found = prefixes.user[row], items[row, place], prefixes.score[row]
     return _best(*(found if index.codes.shape[1] == 1 else _summed(*found)), users, k)
 
 
@@ -196,8 +194,7 @@ class _Search:
         rows = len(self.index.codes)
         key, found = (self.leaves.user[row] * rows + items[row, place]).unique(return_inverse=True)
         best = self.floor.new_full(key.shape, -torch.inf)
-        score = self.leaves.score[row] + self.index.log_shares_at(self.leaves.node)[row, place]
-        best.scatter_reduce_(0, found, score, "amax")
+        best.scatter_reduce_(0, found, self.leaves.score[row], "amax")
         return key // rows, key % rows, best
 
     def _item_scores(self, user: Int[Tensor, "F"], item: Int[Tensor, "F"]) -> Float[Tensor, "F"]:
@@ -211,7 +208,7 @@ class _Search:
         scores = [self._sequence_scores(chunk // width, chunk % width) for chunk in chunks]
         known, order = torch.cat([known, missing]).sort()
         score = torch.cat([self.leaves.score, *scores])[order][torch.searchsorted(known, wanted.clamp(min=0))]
-        return (score + self.index.log_share[item]).masked_fill(node < 0, -torch.inf).logsumexp(1)
+        return score.masked_fill(node < 0, -torch.inf).logsumexp(1)
 
     def _sequence_scores(self, user: Int[Tensor, "M"], leaf: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
         """Scores of complete sequences, in order of user and leaf. A prefix that several share is expanded once."""

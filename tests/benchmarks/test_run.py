@@ -37,7 +37,7 @@ TIGER = ("tokenizer_epochs=3", "tokenizer.codes=8", *GENERATOR)
 # Vectors of a SASRec that has learnt little are alike, and so are their codes.
 TIGER_SAS = (*TIGER, "tokenizer.codes=16")
 LETTER = ("tokenizer_epochs=2", "tokenizer.codes=8", "tokenizer.hidden=[16]", *GENERATOR)
-PIT = ("codes=8", "pretraining_epochs=2", "warm_steps=4", *GENERATOR)
+PIT = (*TIGER, "warm_steps=4")
 
 
 def shared_sequences(record: Record) -> object:
@@ -505,13 +505,13 @@ def test_a_model_that_wants_text_where_there_is_none(tmp_path: Path) -> None:
     assert not (tmp_path / "board").exists()
 
 
-def test_a_reconstruction_says_so(ran: Callable[..., Run], bench: Bench, corpus: Corpus) -> None:
+def test_what_a_paper_leaves_open_is_a_note(ran: Callable[..., Run], bench: Bench, corpus: Corpus) -> None:
     record = ran("pit", *PIT).record
-    assert record.notes[0].startswith("reconstruction: the paper's parts are built from its abstract and captions")
-    assert [stage.name for stage in record.cost.stages] == ["pretraining", "warm-up", "co-evolution"]
+    assert record.notes[0].startswith("open in the paper: B offline, gamma, lambdas, Delta t")
+    assert [stage.name for stage in record.cost.stages] == ["tokenizer", "warm-up", "dynamic"]
     card: Any = record.code_card
     assert 1 <= card["sequences_per_item"] <= 4
-    assert not any("reconstruction" in note for note in ran("tiger", *TIGER).record.notes)
+    assert not any("open in the paper" in note for note in ran("tiger", *TIGER).record.notes)
 
 
 def ranks_by_popularity(corpus: Corpus) -> list[int]:

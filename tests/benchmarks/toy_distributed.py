@@ -32,7 +32,7 @@ SETTINGS = {
     "tiger": (*TOKENIZER, "steps=24"),
     # The partner that diversity draws a code to is each process's own.
     "letter": (*TOKENIZER, "collaborative=sasrec-32", "tokenizer.width=4", "tokenizer.diversity=0", "steps=24"),
-    "pit-coevolving": ("pretraining_epochs=1", "pretraining_batch=20", "codes=8", "warm_steps=6", "steps=18"),
+    "pit-coevolving": (*TOKENIZER, "i2t.layers=1", "i2t.dropout=0", "sure=0", "warm_steps=6", "steps=18"),
 }
 
 

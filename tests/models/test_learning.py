@@ -38,9 +38,7 @@ LONG = {
         valid_users=50,
     ),
     "decor": dataclasses.replace(decor.SMALL, tokenizer_epochs=60, steps=270, warmup=50, valid_users=100),
-    "pit": dataclasses.replace(
-        pit.SMALL, coevolving=True, pretraining_epochs=10, warm_steps=180, steps=90, valid_users=50
-    ),
+    "pit": dataclasses.replace(pit.SMALL, tokenizer_epochs=60, warm_steps=180, steps=90, valid_users=50),
 }
 SHORT = {
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=4, valid_users=200),
@@ -50,7 +48,7 @@ SHORT = {
         etegrec.SMALL, tokenizer_epochs=20, steps=180, warmup=20, warm_epochs=1, finish_epochs=1, valid_users=50
     ),
     "decor": dataclasses.replace(decor.SMALL, tokenizer_epochs=20, steps=90, warmup=20, valid_users=50),
-    "pit": dataclasses.replace(pit.SMALL, pretraining_epochs=3, warm_steps=45, steps=45, valid_users=20),
+    "pit": dataclasses.replace(pit.SMALL, tokenizer_epochs=20, warm_steps=45, steps=45, valid_users=20),
 }
 # Of the users without a law: what no one knows is slow to rank.
 NOISY = 0.3

@@ -1,7 +1,8 @@
-"""PIT: its losses and selections by hand and brute force, what learns when, and that no target leaks."""
+"""PIT: its losses and selections by hand and brute force, what learns when, its index, and that no target leaks."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -11,46 +12,62 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from benchmarks.evaluate import Grader, target_ranks
+from benchmarks.evaluate import Grader
 from benchmarks.fit import Fit
 from benchmarks.keeper import Stage
 from data_prep.batches import Batches
-from data_prep.corpus import Corpus, ItemVectors
+from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
 from models.api import Batch
-from models.parts.beam_index import selected
+from models.parts.beam_index import BeamIndex, Proposals, updated
+from models.parts.din import alignment
 from models.parts.index import ItemIndex
-from models.parts.item_to_token import ItemToTokenConfig, chosen
+from models.parts.item_to_token import ItemToTokenConfig
 from models.parts.ranking import rank_scores
 from models.parts.seq2seq import T5Sizes
-from models.pit import SMALL, Affinity, Config, Pit, minimum_loss, tokenize, train
+from models.pit import SMALL, Config, Pit, tokenize, train
 from tests.models.test_contract import Blind, poison
 
-ITEMS, CODES, LEVELS, WIDTH = 12, 4, 3, 16
+ITEMS, CODES, LEVELS = 12, 4, 4
 CONFIG = Config(
-    codes=CODES,
-    t5=T5Sizes(width=WIDTH, inner=24, heads=2, head_width=8, encoder_layers=1, decoder_layers=1, dropout=0.0),
-    i2t=ItemToTokenConfig(layers=1, heads=2, inner=16, dropout=0.0),
+    t5=T5Sizes(width=16, inner=24, heads=2, head_width=8, encoder_layers=1, decoder_layers=1, dropout=0.0),
+    i2t=ItemToTokenConfig(width=8, layers=1, heads=2, inner=16, dropout=0.0),
     history=4,
 )
 HISTORY = torch.tensor([[1, 0, 0, 0], [5, 3, 11, 8], [9, 9, 0, 0], [4, 12, 2, 0], [7, 0, 0, 0], [10, 12, 6, 0]])
-TARGET = torch.tensor([9, 1, 3, 11, 12, 8])
+TARGET = torch.tensor([9, 1, 3, 9, 12, 8])
 BATCH = Batch(torch.arange(6), HISTORY, TARGET)
 EVERY = torch.arange(1, ITEMS + 1).expand(6, -1)
 
 
+def start() -> ItemIndex:
+    """Items 1 to 12 have codes that differ at the second level or the third."""
+    rows = [(0, item % 4, item // 4, 1) for item in range(ITEMS)]
+    return ItemIndex(torch.tensor([(-1,) * LEVELS, *rows]), (CODES,) * LEVELS)
+
+
 def made(seed: int = 0, evolved: bool = True, spread: float = 0.4, **changes: Any) -> Pit:
     torch.manual_seed(seed)
-    codes = torch.randint(CODES, (ITEMS + 1, LEVELS))
-    codes[0] = -1
     vectors = torch.cat([torch.zeros(1, 6), torch.randn(ITEMS, 6)])
-    model = Pit(dataclasses.replace(CONFIG, **changes), ItemIndex(codes, (CODES,) * LEVELS), vectors)
+    model = Pit(dataclasses.replace(CONFIG, **changes), start(), vectors)
     with torch.no_grad():  # far from the even distribution of a fresh model
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * spread)
     return model.evolve(5).eval() if evolved else model.eval()
+
+
+def grown(model: Pit, steps: int = 3) -> Pit:
+    """After some steps of training, with an index of several sequences per item."""
+    for _ in range(steps):
+        model.training_step(BATCH._replace(target=torch.randint(1, ITEMS + 1, (6,))), 0)
+    model.on_train_epoch_end()
+    return model
+
+
+def sequences(model: Pit) -> list[list[tuple[int, ...]]]:
+    """Of each item, heaviest first."""
+    return [[tuple(codes) for codes in item if codes[0] >= 0] for item in model.codes[1:].tolist()]
 
 
 def sequence_scores(model: Pit, codes: Tensor) -> Tensor:
@@ -64,273 +81,223 @@ def sequence_scores(model: Pit, codes: Tensor) -> Tensor:
     return torch.stack(rows).detach()
 
 
-class TestSelection:
-    def test_minimum_loss_on_a_table(self) -> None:
-        losses = torch.tensor([[3.0, 1.0, 2.0], [2.0, 2.0, 2.0], [1.0, 0.5, torch.inf], [0.5, 0.5, 0.5]])
-        weights = torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.5, 0.3], [0.5, 0.5, 0.0], [0.4, 0.2, 0.4]])
-        # The arg-min; among equals the heaviest; a candidate that is not there never; among all equals the first.
-        assert minimum_loss(losses, weights).tolist() == [1, 1, 1, 0]
+def of_items(model: Pit, item: Tensor, codes: Tensor) -> Tensor:
+    """Log-probabilities by I2T of one sequence of each item."""
+    return model.tokenizer.log_prob(model.items(item), codes).sum(1)
 
+
+def aligned(model: Pit, seed: int) -> Tensor:
+    assert model.din is not None
+    torch.manual_seed(seed)
+    return alignment(model.din, model.items, HISTORY, TARGET, model.config.negatives)
+
+
+def step(model: Pit, seed: int = 3) -> Tensor:
+    torch.manual_seed(seed)
+    return model.training_step(BATCH, 0)
+
+
+class TestSelection:
+    @pytest.mark.parametrize("candidates", ["owned", "proposed"])
     @pytest.mark.parametrize("training", [True, False])
-    def test_the_history_takes_the_candidate_it_makes_the_most_of(self, training: bool) -> None:
-        model = made().train(training)
-        before = model.weights.clone()
-        found = model.training_step(BATCH, 0)
-        assert model.generator.training == training
-        choices, losses = [], []
+    def test_the_history_takes_the_sequence_it_makes_the_most_of(self, training: bool, candidates: str) -> None:
+        model = grown(made(csa_weight=0.0, candidates=candidates)).train(training)
+        found, choices, losses = step(model), [], []
+        own = sequences(model)
         for user, item in enumerate(TARGET.tolist()):
-            held = model.codes[item][model.codes[item, :, 0] >= 0]
-            scores = sequence_scores(model, held)[user]
+            proposed = model.tokenizer.eval().best(model.items(TARGET[user, None]), 4)[0][0]
+            codes = torch.tensor(own[item - 1]) if candidates == "owned" else proposed
+            scores = sequence_scores(model.eval(), codes)[user]
             choices.append(int(scores.argmax()))
-            losses.append(-scores.max().item() / LEVELS)
+            losses.append(-scores.max().item())
         assert len(set(choices)) > 1
         assert found.item() == pytest.approx(np.mean(losses), rel=1e-4)
-        expected = selected(before, TARGET, torch.tensor(choices), 0.99)
-        torch.testing.assert_close(model.weights, expected)
+
+    def test_only_to_the_letter_is_another_items_sequence_learned(self) -> None:
+        taken = {}
+        for candidates in ("owned", "proposed"):
+            model = grown(made(candidates=candidates), 20)
+            codes = model._selected(TARGET, model.generator.read(HISTORY)).tolist()
+            own = sequences(model)
+            taken[candidates] = [
+                tuple(code) in own[item - 1] for code, item in zip(codes, TARGET.tolist(), strict=True)
+            ]
+        assert all(taken["owned"])
+        assert not all(taken["proposed"])
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_every_part_is_left_in_the_mode_it_was_in(self, training: bool) -> None:
+        model = made().train(training)
+        step(model)
+        assert all(part.training == training for part in model.modules())
 
     def test_dropout_does_not_choose(self) -> None:
         """It is in what was read of the history, alike for all candidates, and in none of their own scores."""
-        model = made(t5=dataclasses.replace(CONFIG.t5, dropout=0.5)).train()
+        config = dataclasses.replace(CONFIG.t5, dropout=0.5), dataclasses.replace(CONFIG.i2t, dropout=0.5)
+        model = made(t5=config[0], i2t=config[1]).train()
         read = model.generator.read(HISTORY)
-        weights = model.weights.clone()
         found = []
         for seed in range(8):
             torch.manual_seed(seed)
-            model.weights = weights.clone()
             found.append(model._selected(TARGET, read).tolist())
         assert all(codes == found[0] for codes in found)
-        assert model.generator.training
 
-    def test_a_place_without_candidate_is_never_taken(self) -> None:
-        for selection in ("random", "minimum-loss"):
-            model = made(selection=selection, capacity=1)
-            assert (model.codes[TARGET] == -1).any()
-            for _ in range(20):
-                assert model._selected(TARGET, model.generator.read(HISTORY)).min() >= 0
-
-    def test_at_random_each_is_taken(self) -> None:
-        model = made(selection="random", decay=0.5)
-        torch.manual_seed(0)
-        for _ in range(60):
-            model.training_step(BATCH, 0)
-        held = model.codes[TARGET][..., 0] >= 0
-        assert (model.weights[TARGET][held] > 1e-4).all()
-        assert int(held.sum()) > len(TARGET)
+    def test_at_random_each_is_taken_and_no_empty_place(self) -> None:
+        model = grown(made(selection="random"), 6)
+        taken = [model._selected(TARGET, model.generator.read(HISTORY)) for _ in range(60)]
+        own = sequences(model)
+        assert len({len(own[item - 1]) for item in TARGET.tolist()}) > 1, "some have empty places"
+        for user, item in enumerate(TARGET.tolist()):
+            assert {tuple(codes[user].tolist()) for codes in taken[-40:]} == set(own[item - 1])
 
 
-class TestEvolution:
-    def test_candidates_are_those_of_i2t_and_the_warm_ups(self) -> None:
-        model, warm = made(), made(evolved=False)
-        levels = warm.generator.vectors()
-        every, sizes = torch.cartesian_prod(*[torch.arange(CODES)] * LEVELS), list[int]()
-        for item in range(1, ITEMS + 1):
-            scores = warm.tokenizer.log_prob(torch.full((len(every),), item), every, levels)
-            own = tuple(warm.generator.index.codes[item, 0].tolist())
-            codes, best = warm.tokenizer.best(torch.tensor([item]), levels, 4)
-            expected = dict(zip(map(tuple, codes[0].tolist()), best[0].tolist(), strict=True))
-            if own not in expected:
-                expected.popitem()
-                expected[own] = scores[(every == torch.tensor(own)).all(1)].item()
-            heaviest = max(expected.values())
-            kept = {codes: np.exp(score) for codes, score in expected.items() if score >= heaviest + np.log(0.05)}
-            held = model.codes[item, :, 0] >= 0
-            found = dict(zip(map(tuple, model.codes[item, held].tolist()), model.weights[item].tolist(), strict=False))
-            assert found == pytest.approx({codes: part / sum(kept.values()) for codes, part in kept.items()}, rel=1e-4)
-            sizes.append(len(found))
-            assert model.weights[item].tolist() == sorted(model.weights[item].tolist(), reverse=True)
-        assert {4} < set(sizes), "some edges were too light"
-
-    def test_the_index_has_them_with_their_weights(self) -> None:
+class TestIndex:
+    def test_it_starts_one_to_one_with_w_of_i2t(self) -> None:
         model = made()
-        assert torch.equal(model.generator.index.codes, model.codes)
-        assert model.generator.index.weights is not None
-        assert torch.equal(model.generator.index.weights, model.weights)
+        assert torch.equal(model.start_codes, start().codes[:, 0])
+        assert sequences(model) == [[tuple(codes)] for codes in model.start_codes[1:].tolist()]
+        item = torch.arange(1, ITEMS + 1)
+        expected = 100 + of_items(model, item, model.start_codes[1:]).detach()
+        torch.testing.assert_close(model.weights[1:, 0], expected)
+        assert not model.weights[0].any()
 
-    def test_top_1_is_found_by_the_heaviest_alone(self) -> None:
-        model = made(ranked="top-1")
-        assert torch.equal(model.generator.index.codes, model.codes[:, :1])
-        assert model.codes.shape[1] == 4, "training still has all"
+    def test_a_step_is_algorithm_1_on_what_i2t_proposes(self) -> None:
+        model = made()
+        before = BeamIndex(model.codes, model.weights, model.renewed)
+        step(model)
+        item = torch.tensor([1, 3, 8, 9, 12])
+        codes, log_prob = model.tokenizer.best(model.items(item), 4)
+        expected = updated(before, Proposals(item, codes, 100 + log_prob), 0, 0.9, 1)
+        assert torch.equal(model.codes, expected.codes)
+        assert torch.equal(model.weights, expected.weights)
+        assert max(map(len, sequences(model))) > 1
 
-    def test_one_candidate_is_the_warm_ups_for_good(self) -> None:
-        model, warm = made(candidates=1), made(evolved=False)
-        assert torch.equal(model.codes, warm.generator.index.codes)
-        model.train().training_step(BATCH, 0)
-        model._reindex(None)
-        assert torch.equal(model.codes, warm.generator.index.codes)
+    def test_each_sequence_has_one_owner_and_each_item_a_sequence(self) -> None:
+        model = grown(made(lease=0), 20)
+        every = [codes for item in sequences(model) for codes in item]
+        assert len(set(every)) == len(every) > ITEMS
+        assert all(1 <= len(item) <= 4 for item in sequences(model))
+        assert model.generator.index.largest_group == 1
 
-    def test_capacity_holds_from_the_start(self) -> None:
-        named = [tuple(codes) for item in made(capacity=1).codes[1:].tolist() for codes in item[1:] if codes[0] >= 0]
-        assert len(set(named)) == len(named) > 0, "heaviest edges apart, a sequence names one item"
-        assert made().generator.index.largest_group > 1
-
-    @pytest.mark.parametrize("coevolving", [False, True])
-    def test_the_end_of_an_epoch_prunes_and_renews(self, coevolving: bool) -> None:
-        """Where I2T learns on, what it has come to propose fills the places; churn counts the heaviest alone."""
-        model = made(coevolving=coevolving, prune=0.0)
-        model.config = dataclasses.replace(model.config, prune=0.5)
-        model.weights = torch.tensor([0.1, 0.3, 0.5, 0.1]).expand(ITEMS + 1, -1) * (model.codes[..., 0] >= 0)
-        with torch.no_grad():
-            for weight in model.tokenizer.parameters():
-                weight.add_(torch.randn_like(weight) * 0.5)
-        before, proposed = model.codes.clone(), model._proposed()[0]
+    def test_what_ranks_is_the_index_at_the_end_of_an_epoch(self) -> None:
+        model = made()
+        step(model)
+        assert torch.equal(model.generator.index.codes[:, 0], model.start_codes)
+        before = model.start_codes.tolist()
+        moved = sum(before[item] != list(own[0]) for item, own in enumerate(sequences(model), 1))
         model.on_train_epoch_end()
-        moved, renewed = 0, 0
-        for item in range(1, ITEMS + 1):
-            old = [tuple(codes) for codes in before[item].tolist()]
-            assert old[2] != (-1,) * LEVELS
-            fresh = [tuple(codes) for codes in proposed[item - 1].tolist() if tuple(codes) not in old]
-            expected = [old[2], old[1], *(fresh[:2] if coevolving else [])]
-            found = [tuple(codes) for codes in model.codes[item].tolist() if codes[0] >= 0]
-            assert found == expected
-            moved += found[0] != old[0]
-            renewed += len(found) - 2
-        assert model.churn.tolist() == [moved / ITEMS, -1, -1, -1, -1]
-        assert (renewed > 0) == coevolving
         assert torch.equal(model.generator.index.codes, model.codes)
+        assert moved > 0
+        assert model.churn.tolist() == pytest.approx([moved / ITEMS, -1, -1, -1, -1])
 
-    def test_i2t_proposes_without_dropout(self) -> None:
-        model = made(i2t=dataclasses.replace(CONFIG.i2t, dropout=0.5)).train()
-        found = [model._proposed() for _ in range(3)]
-        assert all(torch.equal(codes, found[0][0]) and torch.equal(scores, found[0][1]) for codes, scores in found)
-        assert model.training
+    def test_the_best_serves_alone_and_training_knows_all(self) -> None:
+        model = grown(made(served="best"))
+        assert torch.equal(model.generator.index.codes, model.codes[:, :1])
+        assert max(map(len, sequences(model))) > 1
 
-    def test_histories_have_the_heaviest_sequence(self) -> None:
-        model = made()
-        tokens = model.generator.item_tokens(torch.tensor([4]))
-        heaviest = model.codes[4, model.weights[4].argmax()]
-        assert tokens[0].tolist() == [1 + level * CODES + code for level, code in enumerate(heaviest.tolist())]
+    def test_without_a_beam_index_an_item_has_its_heaviest(self) -> None:
+        model = grown(made(beam_index=False))
+        assert model.codes.shape[1] == 1
+        assert [len(item) for item in sequences(model)] == [1] * ITEMS
+
+    def test_histories_are_read_by_the_heaviest_sequence(self) -> None:
+        model = grown(made())
+        tokens = model.generator.item_tokens(torch.tensor([9]))
+        assert tokens[0].tolist() == [1 + level * CODES + code for level, code in enumerate(sequences(model)[8][0])]
 
 
 class TestLoss:
-    def parts(self, model: Pit, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """CE of U2T and of I2T on sequences of the targets."""
-        labels = model.generator.sequence_tokens(codes)
-        u2t = model.generator.loss(model.generator.states(labels, model.generator.read(HISTORY)), labels)
-        log_probs = model.tokenizer(model.tokenizer.items(TARGET), codes[:, :-1], model.generator.vectors())
-        return u2t, -chosen(log_probs, codes).mean()
-
     def test_the_warm_up_is_the_sum_of_three(self) -> None:
+        """Eq. 8, on the static codes."""
         model = made(evolved=False, i2t_weight=0.7, csa_weight=0.3)
-        u2t, i2t = self.parts(model, model.generator.index.codes[TARGET, 0])
-        torch.manual_seed(3)
-        found = model.training_step(BATCH, 0)
-        torch.manual_seed(3)
-        assert model.affinity is not None
-        alignment = model._alignment(model.affinity, BATCH)
-        torch.testing.assert_close(found, u2t + 0.7 * i2t + 0.3 * alignment)
-        without = made(evolved=False, csa_weight=0.0)
-        u2t, i2t = self.parts(without, without.generator.index.codes[TARGET, 0])
-        torch.testing.assert_close(without.training_step(BATCH, 0), u2t + i2t)
+        codes = model.start_codes[TARGET]
+        of_user = -sequence_scores(model, model.start_codes[1:])[torch.arange(6), TARGET - 1].mean()
+        expected = of_user - 0.7 * of_items(model, TARGET, codes).mean() + 0.3 * aligned(model, 3)
+        torch.testing.assert_close(step(model), expected, atol=1e-4, rtol=1e-5)
 
-    def test_the_co_evolution_adds_the_divergence_from_its_start(self) -> None:
-        model = made(coevolving=True, csa_weight=0.0, selection="minimum-loss", kl_weight=2.0, candidates=1)
-        codes = model.codes[TARGET, 0]
-        u2t, i2t = self.parts(model, codes)
-        torch.testing.assert_close(model.training_step(BATCH, 0), u2t + i2t)  # no divergence yet
-        start = made(evolved=False, csa_weight=0.0)
+    def test_where_i2t_is_frozen_alignment_goes_on(self) -> None:
+        model, without = made(csa_weight=0.3), made(csa_weight=0.3)
+        without.din = None
+        torch.testing.assert_close(step(model), step(without) + 0.3 * aligned(model, 3))
+
+    @pytest.mark.parametrize("sure", [-1e9, 90.0, 1e9])
+    def test_where_i2t_learns_it_is_held_by_its_reference(self, sure: float) -> None:
+        """Eq. 14 to 16, with k3; only sequences of which I2T is sure teach it."""
+        given: dict[str, Any] = {"csa_weight": 0.0, "i2t_weight": 0.5, "kl_weight": 2.0}
+        model, frozen = made(coevolving=True, sure=sure, **given), made(**given)
         with torch.no_grad():
-            for weight in (*model.tokenizer.parameters(), model.generator.token.weight):
-                weight.add_(torch.randn_like(weight) * 0.1)
-        u2t, i2t = self.parts(model, codes)
-        now, then = (
-            one.tokenizer(one.tokenizer.items(TARGET), codes[:, :-1], one.generator.vectors()) for one in (model, start)
-        )
-        kl = np.mean(
-            [F.kl_div(q, p, reduction="batchmean", log_target=True).item() for p, q in zip(now, then, strict=True)]
-        )
-        assert kl > 0.01
-        assert model.training_step(BATCH, 0).item() == pytest.approx((u2t + i2t).item() + 2 * kl, rel=1e-4)
+            for weight in model.tokenizer.parameters():
+                weight.add_(torch.randn_like(weight) * 0.2)
+        frozen.tokenizer.load_state_dict(model.tokenizer.state_dict())
+        assert model.reference is not None
+        codes = copy.deepcopy(model)._selected(TARGET, model.generator.read(HISTORY))
+        x, own, divergence = model.items(TARGET), 0.0, 0.0
+        now, before = model.tokenizer.log_prob(x, codes), model.reference.log_prob(x, codes)
+        for p, q in zip(now.tolist(), before.tolist(), strict=True):
+            own -= (sum(p) if 100 + sum(p) > sure else 0) / 6
+            divergence += sum(np.exp(b - a) - (b - a) - 1 for a, b in zip(p, q, strict=True)) / LEVELS / 6
+        assert divergence > 0.01
+        start = model.reference.log_prob(x, model.start_codes[TARGET]).sum(1).mean().item()
+        expected = step(frozen).item() + 0.5 * (own - start + 2 * divergence)
+        assert step(model).item() == pytest.approx(expected, rel=1e-4)
+        if sure == 90:
+            assert {100 + sum(p) > sure for p in now.tolist()} == {True, False}
 
-    def test_alignment_is_binary_cross_entropy_against_negatives(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A negative that is the target by chance counts as one."""
-        model = made(evolved=False)
-        negative = torch.tensor([[9, 2, 3, 4]] * 6)
-        monkeypatch.setattr(torch, "randint", lambda *given, **options: negative)
-        assert model.affinity is not None
-        found = model._alignment(model.affinity, BATCH).item()
-        total = 0.0
-        for user, target in enumerate(TARGET.tolist()):
-            past = [item for item in HISTORY[user].tolist() if item]
-            for item in (target, 9, 2, 3, 4):
-                logit = affinity_by_hand(model, model.affinity, past, item)
-                total += np.logaddexp(0, -logit if item == target else logit)
-        assert found == pytest.approx(total / 30, rel=1e-4)
-
-
-def affinity_by_hand(model: Pit, affinity: Affinity, past: list[int], item: int) -> float:
-    def mlp(layers: Any, x: np.ndarray) -> np.ndarray:
-        for layer in layers:
-            linear = isinstance(layer, torch.nn.Linear)
-            x = layer.weight.detach().numpy() @ x + layer.bias.detach().numpy() if linear else np.maximum(x, 0)
-        return x
-
-    with torch.no_grad():
-        vectors = model.tokenizer.items(torch.arange(ITEMS + 1)).numpy()
-    x = vectors[item]
-    pooled = np.zeros_like(x)
-    for other in past:
-        h = vectors[other]
-        pooled += mlp(affinity.attention, np.concatenate([h, x, h - x, h * x])) * h
-    return float(mlp(affinity.head, np.concatenate([pooled, x, pooled * x]))[0])
+    def test_the_reference_learns_the_static_codes_alone(self) -> None:
+        model = made(coevolving=True, sure=1e9, kl_weight=0.0)
+        step(model).backward()
+        assert model.reference is not None
+        assert all(weight.grad is None or not weight.grad.any() for weight in model.tokenizer.parameters())
+        gradients = [weight.grad for weight in model.reference.parameters()]
+        other = made(coevolving=True, kl_weight=5.0)
+        step(other).backward()
+        assert other.reference is not None
+        for one, weight in zip(gradients, other.reference.parameters(), strict=True):
+            assert one is not None
+            assert weight.grad is not None
+            torch.testing.assert_close(one, weight.grad)
 
 
 def learning(model: Pit) -> set[str]:
     """Parts whose weights get a gradient."""
     model.zero_grad()
-    model.train().training_step(BATCH, 0).backward()
+    step(model.train()).backward()
     named = model.named_parameters()
     return {name.split(".")[0] for name, weight in named if weight.grad is not None and weight.grad.any()}
 
 
 class TestGradients:
     def test_who_learns_when(self) -> None:
-        assert learning(made(evolved=False)) == {"generator", "tokenizer", "affinity"}
-        assert learning(made()) == {"generator"}
-        assert learning(made(coevolving=True)) == {"generator", "tokenizer", "affinity"}
+        assert learning(made(evolved=False)) == {"generator", "tokenizer", "items", "din"}
+        assert learning(made()) == {"generator", "items", "din"}
+        assert learning(made(coevolving=True, sure=0.0)) == {"generator", "tokenizer", "items", "din", "reference"}
+        assert learning(made(csa_weight=0.0)) == {"generator"}
 
-    def test_items_learn_by_alignment_alone_and_as_candidates(self) -> None:
-        """The user's side is detached, and so is what I2T starts from."""
-        model = made(evolved=False, spread=0.05)
-        model.training_step(BATCH, 0).backward()
-        assert model.tokenizer.own.weight.grad is not None
-        model.zero_grad()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "randint", lambda *given, **options: torch.full((6, 4), 9))
-            model.training_step(BATCH, 0).backward()
-        gradient = model.tokenizer.own.weight.grad
-        moved = gradient.abs().sum(1).nonzero().flatten().tolist()
-        assert moved == sorted({9, *TARGET.tolist()}), "items of the histories alone, 2, 4, 5, 6, 7 and 10, do not"
-        without = made(evolved=False, csa_weight=0.0)
-        without.training_step(BATCH, 0).backward()
-        assert without.tokenizer.own.weight.grad is None
+    @pytest.mark.parametrize("evolved", [False, True])
+    def test_items_learn_by_alignment_alone(self, evolved: bool) -> None:
+        """By nothing that I2T or U2T learns."""
+        model = made(evolved=evolved, coevolving=True, csa_weight=0.3)
+        step(model).backward()
+        found = [weight.grad for weight in model.items.parameters()]
+        for weight in model.items.parameters():
+            weight.grad = None
+        (0.3 * aligned(model, 3)).backward()
+        for one, weight in zip(found, model.items.parameters(), strict=True):
+            assert one is not None
+            assert weight.grad is not None
+            torch.testing.assert_close(one, weight.grad)
 
 
 class TestRanking:
-    @pytest.mark.parametrize("uneven", [False, True])
     @torch.inference_mode()
-    def test_it_is_brute_force_over_four_sequences(self, uneven: bool) -> None:
-        model = made()
-        if uneven:
-            torch.manual_seed(1)
-            weights = torch.rand_like(model.weights).pow(8).clamp(min=1e-6)
-            model.generator.index.assign(model.codes, weights=weights)
-        else:
-            weights = model.weights
-        assert model.codes.shape[1] == 4
-        total: dict[tuple[int, ...], float] = {}
-        edges = [
-            (item, tuple(codes), weights[item, place].item())
-            for item in range(1, ITEMS + 1)
-            for place, codes in enumerate(model.codes[item].tolist())
-            if codes[0] >= 0
-        ]
-        for _, codes, weight in edges:
-            total[codes] = total.get(codes, 0) + weight
-        assert len(total) < len(edges), "some sequences name several items"
-        scores = sequence_scores(model, torch.tensor(list(total))).double().exp()
+    def test_it_is_brute_force_over_all_sequences(self) -> None:
+        model = grown(made())
+        owned = [(item, codes) for item, own in enumerate(sequences(model)) for codes in own]
+        assert len(owned) > ITEMS
+        scores = sequence_scores(model, torch.tensor([codes for _, codes in owned])).double().exp()
         expected = torch.zeros(6, ITEMS, dtype=torch.double)
-        for item, codes, weight in edges:
-            expected[:, item - 1] += scores[:, list(total).index(codes)] * weight / total[codes]
+        for column, (item, _) in enumerate(owned):
+            expected[:, item] += scores[:, column]
         found = model.rank(HISTORY, ITEMS)
         assert found.certified.all()
         by_item = torch.zeros(6, ITEMS, dtype=torch.double).scatter(1, found.items - 1, found.scores.double().exp())
@@ -339,20 +306,11 @@ class TestRanking:
         torch.testing.assert_close(forced.double().exp(), expected, atol=1e-6, rtol=1e-3)
         torch.testing.assert_close(found.scores, rank_scores(forced, ITEMS).scores, atol=1e-4, rtol=1e-4)
 
-    def test_a_hit_is_the_item_and_none_of_its_sequences(self) -> None:
-        """Items 1 and 2 have the same sequence; 2 is listed first, and is no hit of 1."""
-        model = made()
-        codes = model.codes.clone()
-        codes[2] = codes[1]
-        weights = model.weights.clone()
-        weights[2] = weights[1] * 3
-        model.generator.index.assign(codes, weights=weights)
-        with torch.inference_mode():
-            items = model.rank(HISTORY, ITEMS).items
-        ranks = target_ranks(items, torch.ones(6, dtype=torch.long))
-        for user, row in enumerate(items.tolist()):
-            assert row.index(2) < row.index(1)
-            assert ranks[user] == row.index(1) + 1
+
+def test_codes_that_two_items_share_are_refused() -> None:
+    index = ItemIndex(torch.tensor([(-1,) * 4, (0, 0, 0, 0), (0, 0, 0, 0)]), (CODES,) * LEVELS)
+    with pytest.raises(ValueError, match="2 items start with 1 different code sequences; expected one for each"):
+        Pit(CONFIG, index, torch.randn(3, 6))
 
 
 def with_vectors(corpus: Corpus, folder: Path) -> Corpus:
@@ -360,7 +318,9 @@ def with_vectors(corpus: Corpus, folder: Path) -> Corpus:
 
 
 SHORT: dict[str, Any] = {
-    "codes": 8,
+    "tokenizer": dataclasses.replace(SMALL.tokenizer, hidden=(16,), codes=8),
+    "tokenizer_epochs": 2,
+    "tokenizer_check": 1,
     "pretraining_epochs": 2,
     "warm_steps": 6,
     "steps": 18,
@@ -396,29 +356,26 @@ def straight(request: pytest.FixtureRequest, corpus: Corpus, tmp_path_factory: p
 
 class TestTraining:
     def test_stages(self, straight: Trained) -> None:
-        assert [stage.name for stage in straight.stages] == ["pretraining", "warm-up", "co-evolution"]
+        assert [stage.name for stage in straight.stages] == ["tokenizer", "warm-up", "dynamic"]
         assert [stage.epochs for stage in straight.stages] == [2, 3, 9]
 
-    def test_the_tokenizer_is_frozen_or_evolves(self, straight: Trained, corpus: Corpus, tmp_path: Path) -> None:
-        model = straight.model
-        learns = model.config.coevolving
-        assert model.affinity is not None
-        for part in (model.tokenizer, model.affinity):
-            assert all(weight.requires_grad == learns for weight in part.parameters())
-        held = model.codes[1:, :, 0] >= 0
-        torch.testing.assert_close(model.weights[1:].sum(1), torch.ones(40))
-        assert held[:, 0].all()
+    def test_the_tokenizer_is_frozen_or_learns_on(self, straight: Trained) -> None:
+        model, learns = straight.model, straight.model.config.coevolving
+        assert all(weight.requires_grad == learns for weight in model.tokenizer.parameters())
         assert (model.reference is not None) == learns
         if model.reference is not None:
             pairs = zip(model.tokenizer.parameters(), model.reference.parameters(), strict=True)
             assert any(not torch.equal(*pair) for pair in pairs)
 
-    def test_churn_is_kept_of_every_epoch_up_to_the_chosen_one(self, straight: Trained) -> None:
-        churn, best = straight.model.churn, straight.stages[-1].best_epoch
-        assert len(churn) == 9
-        assert (churn[:best] >= 0).all()
-        assert (churn[best:] == -1).all()
-        assert churn.max() <= 1
+    def test_the_index_is_that_of_the_chosen_epoch(self, straight: Trained) -> None:
+        model, best = straight.model, straight.stages[-1].best_epoch
+        assert torch.equal(model.generator.index.codes, model.codes)
+        assert len(model.churn) == 9
+        assert (model.churn[:best] >= 0).all()
+        assert (model.churn[best:] == -1).all()
+        assert (model.renewed < best).all()
+        every = [codes for item in sequences(model) for codes in item]
+        assert len(set(every)) == len(every) > len(model.codes) - 1
 
     def test_grading_changes_nothing(self, straight: Trained, corpus: Corpus) -> None:
         before = {name: tensor.clone() for name, tensor in straight.model.state_dict().items()}
@@ -431,7 +388,7 @@ class TestTraining:
     def test_a_killed_training_ends_as_any_other(
         self, corpus: Corpus, tmp_path: Path, straight: Trained, kill_at: int
     ) -> None:
-        """Killed in the warm-up, and in the midst of the co-evolution's fourth epoch."""
+        """Killed in the warm-up, and in the midst of the second stage's fourth epoch."""
         step: Callable[..., Tensor] = Pit.training_step
         numbers, taken = iter(range(1000)), list[bool]()
 
@@ -482,7 +439,7 @@ class TestNoLeak:
 
     @pytest.mark.parametrize("coevolving", [False, True])
     def test_held_out_items_change_no_training(self, corpus: Corpus, tmp_path: Path, coevolving: bool) -> None:
-        """Not the edges of the index, nor their weights: the selection sees training targets alone."""
+        """Not the index, nor its weights: the selection sees training targets alone."""
         one, two = (
             trained(some, tmp_path / some.fingerprint, coevolving, blind=True).model.state_dict()
             for some in (corpus, poison(corpus))
@@ -490,32 +447,24 @@ class TestNoLeak:
         assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-class TestWarmStart:
-    def test_codes_come_of_pairs_or_of_text(self, corpus: Corpus, tmp_path: Path) -> None:
-        fit = Fit(corpus, 0, tmp_path, "codes")
-        config = CONFIGS[False]
-        paired = tokenize(config, corpus, fit)
-        assert [stage.name for stage in fit.stages] == ["pretraining"]
-        plain = tokenize(dataclasses.replace(config, pretrained=False), corpus, fit)
-        assert len(fit.stages) == 1
-        assert paired.sizes == plain.sizes == (8, 8, 8)
-        assert not torch.equal(paired.codes, plain.codes)
+class TestStart:
+    def test_either_start_names_every_item_alone(self, corpus: Corpus, tmp_path: Path) -> None:
+        config, fit = CONFIGS[False], Fit(corpus, 0, tmp_path, "codes")
+        by_text = tokenize(config, corpus, fit)
+        by_pairs = tokenize(dataclasses.replace(config, start="rq-kmeans"), corpus, fit)
+        assert [stage.name for stage in fit.stages] == ["tokenizer", "pretraining"]
+        for index in (by_text, by_pairs):
+            assert index.sizes == (8, 8, 8, 8)
+            assert index.leaves == corpus.items
+            assert index.card()["duplicates_after"] == 0
+        assert not torch.equal(by_text.codes, by_pairs.codes)
         torch.manual_seed(9)  # a run that finds its pre-training done goes on alike
-        assert torch.equal(tokenize(config, corpus, fit).codes, paired.codes)
+        assert torch.equal(tokenize(dataclasses.replace(config, start="rq-kmeans"), corpus, fit).codes, by_pairs.codes)
 
-    def test_text_far_apart_is_told_apart(self, tmp_path: Path) -> None:
-        vectors = np.zeros((9, 4), np.float32)
-        vectors[1:5, 0], vectors[5:, 1] = 1, 1
-        vectors[1:] += np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32) * 0.01
-        vectors[1:] *= np.array([1, 50, 2, 40, 30, 1, 20, 2], np.float32)[:, None]  # length says nothing
-        corpus = Corpus(
-            "hand",
-            np.arange(8, dtype=np.int32) + 1,
-            np.array([0, 4, 8]),
-            ["u0", "u1"],
-            [f"i{item}" for item in range(8)],
-            vectors=ItemVectors(vectors, "npz", "file.npz", "0" * 64, stand_in=False),
+    def test_what_is_told_apart_is_counted(self, corpus: Corpus, tmp_path: Path) -> None:
+        """All items of one text: the last code alone is left to tell them apart, and it cannot tell so many."""
+        config = dataclasses.replace(
+            CONFIGS[False], tokenizer=dataclasses.replace(SHORT["tokenizer"], codes=2, levels=2)
         )
-        config = dataclasses.replace(CONFIG, pretrained=False, codes=2)
-        first = tokenize(config, corpus, Fit(corpus, 0, tmp_path, "none")).codes[1:, 0, 0].tolist()
-        assert first in ([0] * 4 + [1] * 4, [1] * 4 + [0] * 4)
+        with pytest.raises(ValueError, match="items share all codes but the last, whose codebook tells only 2 apart"):
+            tokenize(config, corpus, Fit(corpus, 0, tmp_path, "codes"))

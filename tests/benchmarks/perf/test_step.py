@@ -41,8 +41,9 @@ def test_each_turn_trains_its_own_weights(setting: Setting, modules: dict[str, R
     assert moved(modules["step_etegrec_recommender_cpu"], setting) == {"generator", "to_latent", "to_semantic"}
     assert moved(modules["step_etegrec_tokenizer_cpu"], setting) == {"tokenizer"}
     assert moved(modules["step_decor_cpu"], setting) == {"generator"}
-    assert moved(modules["step_pit_cpu"], setting) == {"generator"}
-    assert moved(modules["step_pit_coevolving_cpu"], setting) == {"generator", "tokenizer", "affinity"}
+    assert moved(modules["step_pit_cpu"], setting) == {"generator", "items", "din"}
+    learning = {"generator", "items", "din", "tokenizer", "reference"}
+    assert moved(modules["step_pit_coevolving_cpu"], setting) == learning
 
 
 def test_a_step_is_a_pass_divided_by_its_batches(

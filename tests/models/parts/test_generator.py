@@ -356,40 +356,31 @@ class TestSeveralSequences:
 
     EVERY = tuple(product(*map(range, SIZES)))
 
-    def items(self) -> list[dict[Row, float]]:
-        """The sequences of each item, and their weights."""
+    def items(self) -> list[list[Row]]:
+        """The sequences of each item."""
         draw = Random(0)
-        return [
-            {row: draw.choice([0.1, 0.5, 1.0, 2.0]) for row in draw.sample(self.EVERY, draw.randint(1, 3))}
-            for _ in range(13)
-        ]
+        return [draw.sample(self.EVERY, draw.randint(1, 3)) for _ in range(13)]
 
-    def index(self, weighted: bool) -> ItemIndex:
-        codes, weights = torch.full((14, 3, 3), -1), torch.full((14, 3), -1.0)
+    def index(self) -> ItemIndex:
+        codes = torch.full((14, 3, 3), -1)
         for number, item in enumerate(self.items(), 1):
-            codes[number, : len(item)] = torch.tensor(list(item))
-            weights[number, : len(item)] = torch.tensor(list(item.values()))
-        return ItemIndex(codes, SIZES, weights=weights if weighted else None)
+            codes[number, : len(item)] = torch.tensor(item)
+        return ItemIndex(codes, SIZES)
 
-    def expected(self, generator: CodeGenerator, user: int, weighted: bool) -> list[float]:
-        """The scores of all items: a sequence's probability is dealt out by weight, an item sums what it gets."""
+    def expected(self, generator: CodeGenerator, user: int) -> list[float]:
+        """The scores of all items: the sum of their sequences' probabilities."""
         items = self.items()
-        read = [next(iter(item)) for item in items]
+        read = [item[0] for item in items]
         probability = {row: math.exp(forced(generator, user, row, read=read).sum()) for row in self.EVERY}
-        total = {row: sum(item.get(row, 0.0) for item in items) for row in self.EVERY}
-        return [
-            math.log(sum(probability[row] * (weight / total[row] if weighted else 1) for row, weight in item.items()))
-            for item in items
-        ]
+        return [math.log(sum(probability[row] for row in item)) for item in items]
 
     @pytest.mark.parametrize("composes", [False, True])
-    @pytest.mark.parametrize("weighted", [False, True])
     @pytest.mark.parametrize("style", STYLES)
     @torch.inference_mode()
-    def test_scores_and_lists_are_brute_force(self, style: Style, weighted: bool, composes: bool) -> None:
-        generator = made(style, index=self.index(weighted), compose=composed if composes else None)
+    def test_scores_and_lists_are_brute_force(self, style: Style, composes: bool) -> None:
+        generator = made(style, index=self.index(), compose=composed if composes else None)
         users, history = 3, HISTORY[:3]
-        expected = [self.expected(generator, user, weighted) for user in range(users)]
+        expected = [self.expected(generator, user) for user in range(users)]
         scores = generator.score(history, torch.arange(1, 14).expand(users, -1))
         torch.testing.assert_close(scores, torch.tensor(expected), atol=1e-4, rtol=1e-5)
         # Sequences that name no item hold places of a free beam.
@@ -409,20 +400,6 @@ class TestSeveralSequences:
             best = pytest.approx(sorted(every, reverse=True)[:k], abs=1e-3)
             assert [every[item - 1] for item in named] == best
             assert scores[items > 0].tolist() == best
-
-    @torch.inference_mode()
-    def test_a_shared_sequence_is_dealt_out_by_weight(self) -> None:
-        """Items 1 and 2 have one sequence in common and nothing else, with weights 3 and 1."""
-        codes = torch.tensor([[(-1, -1, -1)] * 2, *[[(2, 0, 1), (-1, -1, -1)]] * 2, [(0, 2, 1), (1, 1, 1)]])
-        index = ItemIndex(codes, SIZES, weights=torch.tensor([[0.0, 0.0], [3.0, 0.0], [1.0, 0.0], [5.0, 0.2]]))
-        generator = made("level", index=index)
-        (first, second, third) = generator.score(torch.tensor([[3]]), torch.tensor([[1, 2, 3]]))[0]
-        assert float(first - second) == pytest.approx(math.log(3), abs=1e-5)
-        alone = made("level", index=ItemIndex(codes, SIZES))
-        whole = alone.score(torch.tensor([[3]]), torch.tensor([[1, 2, 3]]))[0]
-        assert float(first.exp() + second.exp()) == pytest.approx(float(whole[0].exp()), rel=1e-4)
-        # Item 3 shares none of its sequences: it has the whole of each, whatever the weights.
-        assert float(third) == pytest.approx(float(whole[2]), rel=1e-5)
 
 
 def test_the_tokens_of_sequences_and_the_vectors_of_levels_by_hand() -> None:

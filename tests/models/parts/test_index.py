@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from models.parts.index import ItemIndex, shared, with_suffix
+from models.parts.index import ItemIndex, distinct, shared, with_suffix
 
 Row = tuple[int, ...]
 
@@ -227,58 +228,46 @@ def test_suffix_counts_equal_codes_by_item(drawn: tuple[list[Row], tuple[int, ..
 
 
 # Item 1 has two sequences, item 2 one that it shares with item 1, item 3 two, of which it shares one with both.
-EDGES = [[[-1, -1]] * 2, [[0, 1], [2, 0]], [[0, 1], [-1, -1]], [[1, 1], [0, 1]]]
-WEIGHTS = [[0.0, 0.0], [0.6, 0.4], [1.0, 0.0], [0.5, 0.4]]
+SEVERAL = [[[-1, -1]] * 2, [[0, 1], [2, 0]], [[0, 1], [-1, -1]], [[1, 1], [0, 1]]]
 
 
-def weighted() -> ItemIndex:
-    return ItemIndex(torch.tensor(EDGES), (3, 2), weights=torch.tensor(WEIGHTS))
+def test_usage_counts_sequences() -> None:
+    usage = ItemIndex(torch.tensor(SEVERAL), (3, 2)).usage()
+    assert [level.tolist() for level in usage] == [[3, 1, 1], [1, 4]]
 
 
-def test_a_sequence_is_shared_out_by_weight() -> None:
-    index = weighted()
-    expected = [[1, 1], [0.6 / 2, 1], [1 / 2, 1], [1, 0.4 / 2]]
-    torch.testing.assert_close(index.log_share.exp(), torch.tensor(expected))
-    leaf = index.leaves_of(torch.tensor([2]))[0, :1]
-    assert index.items_at(leaf).tolist() == [[1, 2, 3]]
-    torch.testing.assert_close(index.log_shares_at(leaf).exp(), torch.tensor([[0.3, 0.5, 0.2]]))
-    alone = index.leaves_of(torch.tensor([3]))[0, :1]
-    assert index.items_at(alone).tolist() == [[3, 0, 0]]
-    assert index.log_shares_at(torch.cat([alone, torch.tensor([-1])])).tolist() == [[0, 0, 0]] * 2
-
-
-def test_without_weights_each_item_has_the_whole() -> None:
-    index = ItemIndex(torch.tensor(EDGES), (3, 2))
-    assert index.weights is None
-    assert not index.log_share.any()
-    assert not index.log_shares_at(torch.arange(index.leaves)).any()
-
-
-def test_usage_counts_an_item_once() -> None:
-    first, second = weighted().usage()
-    torch.testing.assert_close(first, torch.tensor([0.6 + 1 + 4 / 9, 5 / 9, 0.4]))
-    torch.testing.assert_close(second, torch.tensor([0.4, 2.6]))
-    plain = ItemIndex(torch.tensor(EDGES), (3, 2)).usage()
-    assert [level.tolist() for level in plain] == [[3, 1, 1], [1, 4]]
-
-
-def test_a_card_counts_edges() -> None:
-    card = weighted().card()
+def test_a_card_counts_sequences() -> None:
+    card = ItemIndex(torch.tensor(SEVERAL), (3, 2)).card()
     assert (card["sequences_per_item"], card["items_per_sequence"]) == pytest.approx((5 / 3, 5 / 3))
     assert card["most_items_per_sequence"] == 3
     assert card["duplicates_after"] == pytest.approx(3 / 5)
-    share = torch.tensor([0.4, 2.6]) / 3
-    assert card["entropy"][1] == pytest.approx(-float((share * share.log()).sum()))
+    assert card["entropy"][1] == pytest.approx(-0.2 * math.log(0.2) - 0.8 * math.log(0.8))
 
 
-def test_weights_come_with_the_codes() -> None:
-    other = ItemIndex(torch.tensor(EDGES).flip(1), (3, 2), weights=torch.tensor(WEIGHTS).flip(1).clamp(min=0.1))
-    other.load_state_dict(weighted().state_dict())
-    assert torch.equal(other.log_share, weighted().log_share)
-    other.assign(torch.tensor(EDGES)[:, :1])
-    assert other.weights is None
+def test_distinct_by_hand() -> None:
+    """Items 1, 3 and 4 have equal codes; 3 is the nearest to them and keeps them."""
+    codes = torch.tensor([[0, 1], [0, 0], [0, 1], [0, 1], [1, 1]])
+    near = [[-5.0, -2.0, -3.0, -4.0], [0.0] * 4, [-9.0, -1.0, -9.0, -9.0], [-8.0, -3.0, -6.0, -7.0], [0.0] * 4]
+    # Item 1 is nearer than 4, so it has the first choice: code 2; code 0 would be the next, but item 2 has it.
+    assert distinct(codes, torch.tensor(near)).tolist() == [[0, 2], [0, 0], [0, 1], [0, 3], [1, 1]]
+    assert codes[0].tolist() == [0, 1], "the caller's codes stay"
+    with pytest.raises(ValueError, match="more than 3 items share all codes but the last"):
+        distinct(codes, torch.tensor(near)[:, :3])
 
 
-def test_a_sequence_without_weight_is_refused() -> None:
-    with pytest.raises(ValueError, match="a sequence of weight 0 or less; expected weights above 0"):
-        ItemIndex(torch.tensor(EDGES), (3, 2), weights=torch.tensor(WEIGHTS).mul(torch.tensor([1.0, 0.0])))
+@given(coded(), st.integers(0, 10**6))
+def test_distinct_moves_no_more_items_than_it_must(drawn: tuple[list[Row], tuple[int, ...]], seed: int) -> None:
+    rows, _ = drawn
+    codes = torch.tensor(rows)
+    near = torch.rand(len(rows), 20, generator=torch.Generator().manual_seed(seed))
+    found = distinct(codes, near)
+    names = [tuple(row) for row in found.tolist()]
+    assert len(set(names)) == len(names)
+    assert torch.equal(found[:, :-1], codes[:, :-1])
+    assert sum(map(tuple.__eq__, names, rows)) == len(set(rows))
+    for item, (old, new) in enumerate(zip(rows, names, strict=True)):
+        keeper = max(float(near[other, old[-1]]) for other, row in enumerate(rows) if row == old)
+        assert (new == old) == (float(near[item, old[-1]]) == keeper)
+        # No free code would have been nearer.
+        better = [code for code in range(20) if near[item, code] > near[item, new[-1]]]
+        assert new == old or {(*old[:-1], code) for code in better} <= set(names) | set(rows)
