@@ -238,7 +238,8 @@ def _parser() -> argparse.ArgumentParser:
     cards.add_argument("--models", nargs="+", required=True, help="models or named experiments with a tokenizer")
     looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
     looks.set_defaults(call=analyse, interrupted=GOES_ON)
-    looks.add_argument("name", help="utilisation, prefixes, sensitivity (DECOR); entropy, index (PIT)")
+    decor, etegrec = "utilisation, prefixes, sensitivity (DECOR)", "unseen, alignment, weights (ETEGRec)"
+    looks.add_argument("name", help=f"{decor}; {etegrec}; entropy, density, index (PIT)")
     add_training(looks)
     looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
     looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")

@@ -62,13 +62,14 @@ def alignment(lab: Lab) -> Finding:
         _draw(axis, _own(model, picture.state), semantic, picture.target)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", fontsize=8, frameon=False, ncols=2)
     says = (
-        f"Preferences of {len(users):,} test histories and semantic representations of all {lab.corpus.items:,} items, "
-        f"seed {lab.seed}: mean cosine of a history to the item that comes next and to all others, and the share of "
-        f"histories that have it among the {NEAREST} nearest items ({NEAREST / lab.corpus.items:.3f} by chance). A "
-        "preference is the decoder's first state behind the model's own projection, which without the alignment "
-        "nothing trains, or behind one fitted to the validation items of the same users by ridge regression: what the "
-        f"state tells either way. The picture has the {ITEMS} items that most test users come to, up to {HISTORIES} "
-        "histories each, behind the own projection, as t-SNE by cosine; colours are items."
+        f"Preferences of histories and semantic representations of items, seed {lab.seed}. Numbers: mean cosine of "
+        f"{len(users):,} test histories to the item that comes next and to the {lab.corpus.items - 1:,} others, and "
+        f"the share of the histories that have it among the {NEAREST} nearest items ({NEAREST / lab.corpus.items:.2g} "
+        "by chance). A preference is the decoder's first state behind the model's own projection, which nothing trains "
+        "where the alignment is off, or behind one that ridge regression fits to the validation items of the same "
+        "users: what the state tells either way. The picture "
+        f"has the {ITEMS} items that most test users come to and up to {HISTORIES} histories before each, behind the "
+        "own projection, as t-SNE by cosine; colours are items."
     )
     return Finding(pd.DataFrame(rows), figure, says)
 

@@ -77,7 +77,7 @@ def over(lab: Lab, shown: Figure) -> Finding:
         axis.plot(places, part["Recall@10"], marker="s", linestyle="--", label="Recall@10")
         axis.set_xticks(places, [f"{value:g}" for value in part["Value"]])
         axis.set(xlabel=option, ylim=(0, None))
-    axes[0].legend(fontsize=8, frameon=False, loc="lower left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", fontsize=8, frameon=False, ncols=2)
     says = (
         f"Test metrics of {name}, seed {lab.seed}, over the grids of the paper's figure {shown.number}, one option at "
         "a time. Intervals: 95%, of NDCG@10, bootstrap over users. A picture of what a choice costs, not a way to "
