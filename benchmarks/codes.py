@@ -36,7 +36,7 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
     bench.hardware.take_threads()
     origin = provenance.of(bench.hardware)
     fit = Fit(corpus, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware)
-    seen = run.with_vectors(bench, corpus, experiment, fit)
+    seen = run.with_inputs(bench, corpus, experiment, fit)
     index = model.tokenize(experiment.config, seen, fit)
     made = codes.CodeCard(
         corpus=facts.corpus_info(corpus),
@@ -44,7 +44,7 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
         experiment=experiment.name,
         seed=seed,
         key=key,
-        config=dataclasses.asdict(experiment.config),
+        config=run.published_config(experiment),
         vectors=facts.vectors_info(seen.vectors),
         collaborative=facts.vectors_info(seen.collaborative),
         notes=facts.notes(experiment, corpus, seen.vectors),

@@ -11,9 +11,9 @@ import models
 from benchmarks.evaluate import Graded, Grader
 from benchmarks.experiments import Experiment, small
 from data_prep import planted
-from data_prep.corpus import Corpus, Examples, ItemVectors
+from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
 from leaderboards.metrics import metrics
-from leaderboards.record import RANKS_SCHEMA, CorpusInfo, Search, VectorsInfo
+from leaderboards.record import RANKS_SCHEMA, CodesInfo, CorpusInfo, Search, VectorsInfo
 from leaderboards.rows import OVERRIDDEN
 from models.api import Recommender, generator_of
 
@@ -102,8 +102,13 @@ def vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
     return VectorsInfo(**{name: getattr(vectors, name) for name in names})
 
 
+def codes_info(codes: ItemCodes | None) -> CodesInfo | None:
+    """Which file item codes are from; None where a tokenizer makes them."""
+    return CodesInfo(name=codes.name, sha256=codes.sha256) if codes else None
+
+
 def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:
-    """What a reader of the row must know: what its paper leaves open, small sizes, other settings, a sweep, a stand-in."""
+    """What a reader of the row must know: what its paper leaves open, small sizes, overrides, a sweep, a stand-in."""
     model = models.load(experiment.model)
     left_open = getattr(model, "OPEN", None)
     notes = [f"open in the paper: {left_open}"] if left_open else []

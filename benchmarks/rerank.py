@@ -13,7 +13,7 @@ import models
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment, flat
 from benchmarks.fit import Fit, NotTrainedError
-from benchmarks.run import Bench, split_of, with_vectors
+from benchmarks.run import Bench, split_of, with_inputs
 from data_prep.corpus import UNSEEN_USERS, Corpus
 from leaderboards.record import Record
 from leaderboards.store import Run, read_run
@@ -74,7 +74,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
     label = f"{record.experiment} seed {record.seed}"
     fit = Fit(known, record.seed, bench.work / "fits", label, bench.hardware, weights=weights, trains=False)
     bench.hardware.take_threads()
-    known = with_vectors(bench, known, experiment, fit)
+    known = with_inputs(bench, known, experiment, fit)
     recommender = models.load(record.model).train(experiment.config, known, fit)
     return Recalled(recommender.to(bench.hardware.device), graded, fit)
 

@@ -16,7 +16,8 @@ from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment, small
 from benchmarks.fit import Fit, Hardware, alone, process_rank
 from benchmarks.keeper import Watcher
-from data_prep.corpus import UNSEEN_USERS, Corpus, ItemVectors
+from data_prep.codes_file import find_codes, read_codes
+from data_prep.corpus import UNSEEN_USERS, Corpus, ItemCodes, ItemVectors
 from data_prep.embed import item_vectors
 from data_prep.embed import recipe as vectors_recipe
 from leaderboards import store
@@ -97,7 +98,7 @@ def _run(
     fit = Fit(known, seed, bench.work / "fits", label, bench.hardware, bar_position, watch=watch)
     provenance.reset_peak_memory(device)
     origin = provenance.of(bench.hardware)
-    known = with_vectors(bench, known, experiment, fit)
+    known = with_inputs(bench, known, experiment, fit)
     recommender = models.load(experiment.model).train(experiment.config, known, fit).to(bench.hardware.device)
     generator = generator_of(recommender)
     valid, test = (Grader(graded, part, unseen=True)(recommender) for part in ("valid", "test"))
@@ -110,9 +111,10 @@ def _run(
         seed=seed,
         key=path.parent.name,
         precision=bench.hardware.precision_class,
-        config=dataclasses.asdict(experiment.config),
+        config=published_config(experiment),
         vectors=facts.vectors_info(known.vectors),
         collaborative=facts.vectors_info(known.collaborative),
+        codes=facts.codes_info(known.codes),
         notes=facts.notes(experiment, known, known.vectors) + facts.unseen_notes(experiment, known, graded),
         valid=metrics(valid.ranks, valid.unseen_ranks),
         test=metrics(test.ranks, test.unseen_ranks),
@@ -152,8 +154,16 @@ def key(bench: Bench, corpus: Corpus, experiment: Experiment) -> str:
     the last digits. None are made for it."""
     split = split_of(corpus, experiment)
     inputs = {field: _recipe(bench, split.known, experiment, field) for field in VECTORS}
-    config, precision = dataclasses.asdict(experiment.config), bench.hardware.precision_class
+    codes = _codes(split.known, experiment)
+    inputs["codes"] = {"sha256": codes.sha256} if codes else None
+    config, precision = published_config(experiment), bench.hardware.precision_class
     return config_key(PROTOCOL, experiment.model, split.graded.fingerprint, precision, config, inputs)
+
+
+def published_config(experiment: Experiment) -> dict[str, Any]:
+    """The config as records have it: of a path to a file of codes its last part, for it names no machine's folders."""
+    config = dataclasses.asdict(experiment.config)
+    return config | ({"codes": Path(config["codes"]).name} if config.get("codes") else {})
 
 
 def _kind(experiment: Experiment, field: str) -> str | None:
@@ -171,10 +181,16 @@ def _recipe(bench: Bench, corpus: Corpus, experiment: Experiment, field: str) ->
     return vectors_recipe(corpus, kind, bench.vectors_path)
 
 
-def with_vectors(bench: Bench, corpus: Corpus, experiment: Experiment, fit: Fit) -> Corpus:
-    """The corpus with the item vectors that the experiment's config names."""
+def with_inputs(bench: Bench, corpus: Corpus, experiment: Experiment, fit: Fit) -> Corpus:
+    """The corpus with the item vectors and the file of codes that the experiment's config names."""
     vectors, collaborative = (_vectors(bench, corpus, experiment, field, fit) for field in VECTORS)
-    return dataclasses.replace(corpus, vectors=vectors, collaborative=collaborative)
+    codes = _codes(corpus, experiment)
+    return dataclasses.replace(corpus, vectors=vectors, collaborative=collaborative, codes=codes)
+
+
+def _codes(corpus: Corpus, experiment: Experiment) -> ItemCodes | None:
+    named = getattr(experiment.config, "codes", None)
+    return read_codes(corpus, find_codes(corpus, named)) if named else None
 
 
 def _vectors(bench: Bench, corpus: Corpus, experiment: Experiment, field: str, fit: Fit) -> ItemVectors | None:

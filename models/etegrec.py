@@ -169,6 +169,9 @@ class Heard(NamedTuple):
 
 @final
 class Etegrec(Recommender):
+    # Alignments compare the different targets of a batch, of which processes have unequal numbers.
+    batch_wide_loss = True
+
     def __init__(
         self, config: Config, tokenizer: RqVae, stage: Literal["together", "retrained", "finish"] = "together"
     ) -> None:

@@ -74,7 +74,7 @@ class Objective:
 
         try:
             # Vectors are trained without a look at validation, so nobody watches there.
-            known = run.with_vectors(bench, known, experiment, fit)
+            known = run.with_inputs(bench, known, experiment, fit)
             watched = dataclasses.replace(fit, watch=watch)
             recommender = models.load(experiment.model).train(experiment.config, known, watched)
             found = Grader(known, "valid", k=10)(recommender.to(bench.hardware.device))

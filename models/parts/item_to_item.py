@@ -36,6 +36,8 @@ class ItemToItemConfig:
 class ItemToItem(pl.LightningModule):
     """I2I: items that follow one another closely in training get similar vectors."""
 
+    batch_wide_loss = True  # pairs of a batch are one another's negatives
+
     vectors: Tensor
     seed: Tensor
 

@@ -19,7 +19,7 @@ from benchmarks import fit
 from benchmarks import run as run_module
 from benchmarks.experiments import complete
 from benchmarks.fit import Fit
-from benchmarks.run import Bench, board_name, key, run, target, with_vectors
+from benchmarks.run import Bench, board_name, key, run, target, with_inputs
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
 from leaderboards import store
@@ -307,7 +307,7 @@ def test_a_key_is_the_same_under_two_kernels_of_linear_algebra(tmp_path: Path) -
 def test_equal_kinds_under_one_seed_are_trained_once(corpus: Corpus, tmp_path: Path) -> None:
     def trained(name: str, *settings: str, seed: int = 0) -> tuple[Corpus, bool]:
         fit = Fit(corpus, seed, tmp_path / "fits", "test")
-        given = with_vectors(Bench(tmp_path, tmp_path), corpus, complete(name, corpus.name, settings), fit)
+        given = with_inputs(Bench(tmp_path, tmp_path), corpus, complete(name, corpus.name, settings), fit)
         (stage,) = fit.stages
         return given, stage.reused
 
@@ -325,7 +325,7 @@ def test_equal_kinds_under_one_seed_are_trained_once(corpus: Corpus, tmp_path: P
 def trained_vectors(corpus: Corpus, name: str, folder: Path, seed: int = 0) -> tuple[Corpus, list[list[float]]]:
     """The corpus with vectors from a training that finds nothing to reuse, and what its epochs were chosen by."""
     fit = Fit(corpus, seed, folder / "fits", "test")
-    given = with_vectors(Bench(folder / "board", folder), corpus, complete(name, corpus.name), fit)
+    given = with_inputs(Bench(folder / "board", folder), corpus, complete(name, corpus.name), fit)
     assert [stage.reused for stage in fit.stages] == [False]
     return given, [stage.quality for stage in fit.stages]
 

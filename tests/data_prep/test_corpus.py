@@ -213,4 +213,3 @@ def test_item_codes_are_the_experiments() -> None:
         CORPUS.item_codes()
     codes = ItemCodes(np.zeros((CORPUS.items, 2), dtype=np.int64), (3, 3), "file.tsv", "a" * 64)
     assert replace(CORPUS, codes=codes).item_codes() is codes
-    assert codes.recipe == {"kind": "codes file", "sha256": "a" * 64, "sizes": [3, 3]}

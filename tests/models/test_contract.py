@@ -66,7 +66,7 @@ def with_vectors(corpus: Corpus, model: str, config: Any, fit: Fit, steps: int =
         patched.setattr(benchmarks.run, "STEPS", steps)
         patched.setattr(benchmarks.run, "SMALL_STEPS", steps)
         bench = Bench(fit.root / "board", fit.root)
-        return benchmarks.run.with_vectors(bench, corpus, Experiment(model, model, config), fit)
+        return benchmarks.run.with_inputs(bench, corpus, Experiment(model, model, config), fit)
 
 
 # All ranking is done as the grader does it, without gradients.

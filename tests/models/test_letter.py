@@ -523,7 +523,7 @@ class TestCodesFromAFile:
     CONFIG = dataclasses.replace(CONFIG, vectors=None, collaborative=None, codes="file.tsv", epochs=1, batch_size=64)
 
     def given(self, corpus: Corpus) -> Corpus:
-        return dataclasses.replace(corpus, codes=ItemCodes(self.ROWS, (2, 2, 4), "file.tsv", "0" * 64, {}))
+        return dataclasses.replace(corpus, codes=ItemCodes(self.ROWS, (2, 2, 4), "file.tsv", "0" * 64))
 
     def test_the_index_is_the_files_and_nothing_is_trained(self, in_memory: HarnessFit, tiny_corpus: Corpus) -> None:
         index = tokenize(self.CONFIG, self.given(tiny_corpus), in_memory)
