@@ -17,7 +17,11 @@ from data_prep.batches import Batches
 from leaderboards.plots import grouped, panels
 from models.pit import Pit
 
-TOKENIZERS = {"tiger": "RQ-VAE (tiger)", "pit-no-i2i": "RQ-k-means (pit-no-i2i)", "pit": "PIT's warm start (pit)"}
+TOKENIZERS = {
+    "tiger": "RQ-VAE (tiger)",
+    "pit": "RQ-VAE, PIT's static start (pit)",
+    "pit-rq-kmeans": "RQ-k-means of item-to-item vectors (pit-rq-kmeans)",
+}
 
 
 def entropy(lab: Lab) -> Finding:

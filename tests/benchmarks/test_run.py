@@ -151,7 +151,7 @@ def test_a_trained_row_says_how_it_was_trained(ran: Callable[..., Run]) -> None:
     assert record.cost.train_seconds == stage.seconds > 0
     assert (record.config["epochs"], record.config["width"], record.config["loss"]) == (3, 16, "ce")
     assert record.valid_users == 60
-    assert record.notes == ["small sizes"]
+    assert record.notes == ["small sizes", "overridden: epochs=3 inner=16 layers=1 width=16"]
     assert record.cost.parameters > 40 * 16
     assert (record.provenance.threads, record.provenance.evaluation_batch) == (1, 256)
 

@@ -52,7 +52,7 @@ def reduced(config: Any) -> Any:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             changes[field.name] = reduced(value)
-        elif field.name == "codes" and isinstance(value, int):
+        elif field.name == "codes" and value is not None:  # of a book, not of a file
             changes[field.name] = min(value, CODES)
         elif isinstance(value, int):
             caps = [cap for end, cap in CAPS.items() if field.name.endswith(end)]

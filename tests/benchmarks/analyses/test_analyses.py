@@ -28,7 +28,7 @@ from models.pit import Pit
 
 SHORT = {
     "decor": ("tokenizer.codes=8", "tokenizer_epochs=2", "steps=6", "bos_queries=4"),
-    "pit": ("codes=8", "pretraining_epochs=2", "warm_steps=4", "steps=8"),
+    "pit": ("tokenizer.codes=8", "tokenizer_epochs=2", "pretraining_epochs=2", "warm_steps=4", "steps=8"),
     "tiger": ("tokenizer.codes=8", "tokenizer_epochs=2", "steps=6"),
     "etegrec": ("tokenizer.codes=8", "tokenizer_epochs=20", "steps=12", "warm_epochs=1", "finish_epochs=1"),
 }
@@ -265,13 +265,13 @@ def test_density_by_hand(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatc
 
 
 def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
-    table = codes.entropy(lab("pit", "pit", "pit-no-i2i")).table
-    assert table["Tokenizer"].tolist() == ["PIT's warm start (pit)", "RQ-k-means (pit-no-i2i)"]
+    table = codes.entropy(lab("pit", "pit", "pit-rq-kmeans")).table
+    assert table["Tokenizer"].tolist() == [codes.TOKENIZERS["pit"], codes.TOKENIZERS["pit-rq-kmeans"]]
     index = lab("pit").index("pit")
-    for level in range(3):
+    for level in range(4):
         share = np.unique(index.codes[1:, 0, level], return_counts=True)[1] / 40
         assert table[f"Entropy {level + 1}"][0] == pytest.approx(-(share * np.log(share)).sum(), abs=1e-5)
-    assert table["Average"][0] == pytest.approx(np.mean([table[f"Entropy {level}"][0] for level in (1, 2, 3)]))
+    assert table["Average"][0] == pytest.approx(np.mean([table[f"Entropy {level}"][0] for level in (1, 2, 3, 4)]))
 
 
 def test_the_index_by_hand(lab: Callable[..., Lab]) -> None:
@@ -291,7 +291,7 @@ def test_the_index_by_hand(lab: Callable[..., Lab]) -> None:
 
 @pytest.mark.parametrize(("name", "model"), [("prefixes", "decor"), ("entropy", "pit"), ("alignment", "etegrec")])
 def test_an_analysis_is_two_files(lab: Callable[..., Lab], tmp_path: Path, name: str, model: str) -> None:
-    names = ("pit", "pit-no-i2i") if model == "pit" else ()
+    names = ("pit", "pit-rq-kmeans") if model == "pit" else ()
     found = [analyse(name, lab(model, *names), tmp_path / folder) for folder in ("one", "other")]
     pictures = [(tmp_path / folder / f"planted-{name}.svg").read_bytes() for folder in ("one", "other")]
     assert pictures[0] == pictures[1], "the same picture is the same file"
@@ -304,11 +304,11 @@ def test_an_analysis_is_two_files(lab: Callable[..., Lab], tmp_path: Path, name:
 
 
 def test_a_setting_may_be_of_one_experiment(lab: Callable[..., Lab]) -> None:
-    here = dataclasses.replace(lab("pit"), settings=("tiger:tokenizer.lr=0.5", "history=3", "pit:codes=8"))
+    here = dataclasses.replace(lab("pit"), settings=("tiger:tokenizer.lr=0.5", "history=3", "pit:tokenizer.codes=8"))
     assert here.experiment("tiger").config.tokenizer.lr == 0.5
-    found = here.experiment("pit", "decay=0.5").config
-    assert (found.history, found.codes, found.decay) == (3, 8, 0.5)
-    assert here.experiment("pit-no-i2i").config.codes == 32, "a name, not the beginning of one"
+    found = here.experiment("pit", "momentum=0.5").config
+    assert (found.history, found.tokenizer.codes, found.momentum) == (3, 8, 0.5)
+    assert here.experiment("pit-no-csa").config.tokenizer.codes == 32, "a name, not the beginning of one"
     with pytest.raises(ValueError, match="pit has no option 'widht'"):
         dataclasses.replace(here, settings=("pit:widht=3",)).experiment("pit")
 
