@@ -28,6 +28,7 @@ from leaderboards.record import PROTOCOL, Record, config_key
 from leaderboards.store import Run, read_board
 from models import tiger
 from models.api import Ranking
+from models.parts import tokenizer
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 
@@ -178,7 +179,9 @@ def test_a_row_with_codes(ran: Callable[..., Run], corpus: Corpus, bench: Bench)
     vectors = item_vectors(corpus, "tfidf", cache=bench.work / "vectors")
     assert record.vectors is not None
     assert (record.vectors.kind, record.vectors.sha256, record.vectors.stand_in) == ("tfidf", vectors.sha256, True)
-    assert record.notes == ["small sizes", f"item vectors are a stand-in for sentence-t5: {vectors.name}"]
+    overridden = "overridden: " + " ".join(sorted(TIGER))
+    stand_in = f"item vectors are a stand-in for sentence-t5: {vectors.name}"
+    assert record.notes == ["small sizes", overridden, stand_in]
     assert [stage.name for stage in record.cost.stages] == ["tokenizer", "recommender"]
     assert record.code_card is not None
     assert (record.code_card["sizes"], shared_sequences(record)) == ([8, 8, 8, 8], 0)
@@ -220,11 +223,15 @@ def test_certified_and_duplicates_are_what_the_model_says(
         found = whole(self, history, k)
         return found._replace(certified=torch.arange(len(history)) % 2 == 0)
 
-    def twins(codes: torch.Tensor, sizes: tuple[int, ...], unrepaired: torch.Tensor) -> ItemIndex:
-        return ItemIndex(codes.index_copy(0, torch.tensor([2]), codes[1:2]), sizes, unrepaired)
+    suffixed = tokenizer.suffixed
+
+    def twins(codes: torch.Tensor, size: int, error: float | None = None) -> ItemIndex:
+        index = suffixed(codes, size, error)
+        index.assign(index.codes.index_copy(0, torch.tensor([2]), index.codes[1:2]), codes)
+        return index
 
     monkeypatch.setattr(tiger.Tiger, "rank", doubtful)
-    monkeypatch.setattr(tiger, "ItemIndex", twins)
+    monkeypatch.setattr(tokenizer, "suffixed", twins)
     fresh = replace(bench, board=tmp_path / "board")
     record = store.read(run(fresh, corpus, complete("tiger", corpus.name, TIGER), 0))
     assert record.search.certified_share == 0.5
@@ -241,7 +248,7 @@ def test_tiger_sas_is_given_the_vectors_of_a_sasrec(ran: Callable[..., Run], cor
     assert (record.vectors.kind, record.vectors.stand_in) == ("sasrec-128", False)
     assert record.vectors.name.startswith("SASRec, 128-d, 3 epochs")
     assert record.collaborative is None
-    assert record.notes == ["small sizes"]
+    assert record.notes == ["small sizes", "overridden: " + " ".join(sorted(TIGER_SAS))]
     assert record.key != ran("tiger", *TIGER_SAS).record.key
 
 
@@ -418,7 +425,7 @@ def test_unseen_users_leave_no_trace_in_the_model(
     assert records[0].ranks_sha256 != records[1].ranks_sha256
     for record in records:
         assert (record.corpus.name, record.corpus.users, record.valid_users) == ("all_beauty_unseen_users", 3, 57)
-        assert record.notes == [
+        assert [note for note in record.notes if "overridden" not in note] == [
             "small sizes",
             "users with the least history, whom the model never saw; validation during training on 57 of the 57 others",
         ]
