@@ -151,7 +151,7 @@ def test_a_described_variant_can_be_typed() -> None:
 
 
 def test_settings() -> None:
-    settings = ["lr=3e-4", "tokenizer.codes=64", "tokenizer.hidden=[64, 32]", "t5.dropout=0", "schedule=constant"]
+    settings = ["lr=3e-4", "tokenizer.codes=64", "tokenizer.hidden=[64,32]", "t5.dropout=0", "schedule=constant"]
     config = complete(
         "tiger", "musical_instruments", [*settings, "vectors=sentence-t5-base", "valid_users=5000"]
     ).config
@@ -184,7 +184,7 @@ def test_settings_win_over_the_variant() -> None:
         ("sasrec", ["lr=1e-3", "valid_users=null", "loss=ce"], ()),
         ("sasrec-bce", ["loss=bce"], ()),
         ("sasrec-bce", ["loss=ce"], ("loss=ce",)),
-        ("tiger", ["tokenizer.hidden=[64, 32]", "t5.heads=2"], ("t5.heads=2", "tokenizer.hidden=[64, 32]")),
+        ("tiger", ["tokenizer.hidden=[64,32]", "t5.heads=2"], ("t5.heads=2", "tokenizer.hidden=[64, 32]")),
         ("decor-unseen-users", ["alpha=0.4"], ("alpha=0.4",)),
     ],
 )
