@@ -54,7 +54,7 @@ class Config:
     """Users that grade an epoch; None: all."""
 
 
-SMALL = Config(width=64, batch_size=64, epochs=100)
+SMALL = Config(width=64, lr=5e-4, batch_size=64, patience=20)
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:

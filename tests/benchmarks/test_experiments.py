@@ -184,7 +184,7 @@ def test_settings_win_over_the_variant() -> None:
         ("sasrec", ["lr=1e-3", "valid_users=null", "loss=ce"], ()),
         ("sasrec-bce", ["loss=bce"], ()),
         ("sasrec-bce", ["loss=ce"], ("loss=ce",)),
-        ("tiger", ["tokenizer.hidden=[64,32]", "t5.heads=2"], ("t5.heads=2", "tokenizer.hidden=[64, 32]")),
+        ("tiger", ["tokenizer.hidden=[64,32]", "t5.heads=2"], ("t5.heads=2", "tokenizer.hidden=[64,32]")),
         ("decor-unseen-users", ["alpha=0.4"], ("alpha=0.4",)),
     ],
 )
