@@ -75,7 +75,7 @@ QUICK: Mapping[str, list[str]] = {
         *_T5,
         *_RQVAE,
         *["i2t.width=32", "i2t.layers=1", "i2t.heads=2", "i2t.inner=64"],
-        *["warm_steps=450", "steps=360"],
+        *["warm_steps=360", "steps=270"],
     ],
 }
 
