@@ -14,12 +14,12 @@ from leaderboards import escape, verdicts
 from leaderboards.record import Record
 from leaderboards.rows import Pair, Row, latest_of, pairs, rows_of, titled
 from leaderboards.statistics import SEEDS_FOR_NOISE, interval
+from leaderboards.statistics import SIGNIFICANT as SIGNIFICANT  # also for whoever prints a pair
 from leaderboards.store import Run
 
 SHOWN = {"recall@5": "Recall@5", "ndcg@5": "NDCG@5", "recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
 SHOWN_UNSEEN = {"recall@10_unseen": "Recall@10 unseen", "ndcg@10_unseen": "NDCG@10 unseen"}
 EVERY_SHOWN = SHOWN | SHOWN_UNSEEN
-SIGNIFICANT = 0.05
 
 CEILING, RANKED, APART = "ceiling", "ranked", "not comparable"
 

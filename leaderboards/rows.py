@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 
 from leaderboards.metrics import UNSEEN, per_user
 from leaderboards.record import TUNED, Record
-from leaderboards.statistics import Comparison, Values, compare, holm
+from leaderboards.statistics import SIGNIFICANT, Comparison, Values, compare, holm
 from leaderboards.store import Run
 
 RANKED_BY = "ndcg@10"
@@ -50,6 +51,11 @@ class Row:
     def gains(self) -> Values:
         """`[S, U]` NDCG@10, by which boards are ranked and rows compared."""
         return self.values(RANKED_BY)
+
+    @cached_property
+    def gains_sha256(self) -> str:
+        """Hash of `gains`."""
+        return hashlib.sha256(f"{self.gains.shape}".encode() + self.gains.tobytes()).hexdigest()
 
     def values(self, metric: str) -> Values:
         """`[S, U]` a metric of each user under each seed.
@@ -113,21 +119,34 @@ def latest_of(runs: Sequence[Run]) -> Record:
     return max((run.record for run in runs), key=lambda record: record.provenance.started_at)
 
 
-def pairs(rows: Sequence[Row], draws: int = 10_000) -> list[Pair]:
-    """Every two ranked rows, compared on the same users.
+def pairs(rows: Sequence[Row], draws: int = 10_000, seed: int = 0) -> list[Pair]:
+    """Every two ranked rows, compared on the same users; compared once, however often a board is rendered.
 
     Args:
         rows: as from `rows_of`.
-        draws: of each test.
+        draws, seed: of each test, as in `compare`.
     """
     ranked = [row for row in rows if row.ranked]
     couples = [(better, worse) for place, better in enumerate(ranked) for worse in ranked[place + 1 :]]
-    found = [compare(better.gains, worse.gains, draws) for better, worse in couples]
+    # Holm's procedure holds each p against one of these.
+    thresholds = tuple(SIGNIFICANT / (place + 1) for place in range(len(couples)))
+    found = [_compared(better, worse, draws, seed, thresholds) for better, worse in couples]
     adjusted = holm([comparison.p for comparison in found])
     return [
         Pair(better, worse, comparison, p)
         for (better, worse), comparison, p in zip(couples, found, adjusted, strict=True)
     ]
+
+
+# By the content of both rows and how they are compared.
+_known: dict[tuple[object, ...], Comparison] = {}
+
+
+def _compared(better: Row, worse: Row, draws: int, seed: int, thresholds: tuple[float, ...]) -> Comparison:
+    key = (better.gains_sha256, worse.gains_sha256, draws, seed, thresholds)
+    if key not in _known:
+        _known[key] = compare(better.gains, worse.gains, draws, seed, thresholds)
+    return _known[key]
 
 
 def _ground(record: Record) -> tuple[str, str]:

@@ -3,7 +3,8 @@
 A row's mean is uncertain twice: its users are a sample, and so are its seeds. Both are random effects of a crossed
 table without repetition, `value[s, u] = mean + user[u] + seed[s] + rest[s, u]`, whose variances the analysis of
 variance separates, so that the noise of users within a seed is not counted as noise of seeds again. Users are many:
-they are resampled, by a bootstrap for intervals, by flipped signs for tests. Seeds are few, and resampling three or
+they are resampled, by a bootstrap for intervals, by flipped signs for tests, in so many draws that no verdict is left
+to them. Seeds are few, and resampling three or
 five gives intervals far too narrow: what is drawn over users is stretched to the variance of both, with the tails of
 Student's t for the degrees of freedom that the seeds leave (Welch 1947). Below `SEEDS_FOR_NOISE` seeds nothing
 is known of their noise: intervals and tests then speak of these weights, not of the method.
@@ -19,14 +20,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 # A spread over fewer seeds says nothing.
 SEEDS_FOR_NOISE = 3
+# A difference is said to be one where p, adjusted for being one of several, is below.
+SIGNIFICANT = 0.05
 # Chance of finding an effect of the size that is called detectable.
 POWER = 0.8
 # Cells of one block of weights: 32 MiB of int64, however many users and draws there are.
 BLOCK_CELLS = 1 << 22
+# Most draws of a test; and how many standard errors of the draws its p must be away from what decides a verdict.
+MOST_DRAWS, CLEAR = 200_000, 4.0
+# Users of equal values, of whom so many are drawn at once: of fewer, each one's sign is drawn faster.
+MANY = 8
 
 Values = NDArray[np.float64]
 
@@ -126,7 +133,11 @@ def standard_error(per_seed_values: NDArray[np.floating[Any]]) -> float:
 
 
 def compare(
-    first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]], draws: int = 10_000, seed: int = 0
+    first: NDArray[np.floating[Any]],
+    second: NDArray[np.floating[Any]],
+    draws: int = 10_000,
+    seed: int = 0,
+    thresholds: Sequence[float] = (),
 ) -> Comparison:
     """Compares two rows on the same users; seeds are not paired, and may be of different number.
 
@@ -136,8 +147,9 @@ def compare(
     Args:
         first: `[S, U]` one metric per seed and user.
         second: `[S', U]` the same of the other row.
-        draws: of the signs, and of the bootstrap; `p` is at least 1 / (draws + 1).
+        draws: of the bootstrap, and of the signs at a time.
         seed: of the draws.
+        thresholds: values of p that decide a verdict; signs are drawn until p is clear of them, or `MOST_DRAWS` times.
 
     Raises:
         ValueError: the values have another shape, nothing in them, or different numbers of users.
@@ -152,13 +164,11 @@ def compare(
     error, difference = _error(differences, noise), float(differences.mean())
     spread = float(differences.std(ddof=1)) if users[0] > 1 else 0.0
     bounds = _interval(differences, noise, draws, 0.95, rng)
-    drawn = error.stretched(_flipped_means(differences, draws, rng), noise.uncertainty > 0, rng)
-    # A draw that equals the difference up to rounding is as far out as it is.
-    extreme = int((np.abs(drawn) >= abs(difference) * (1 - 1e-9)).sum())
+    p = _flipped_p(differences, error, noise.uncertainty > 0, draws, thresholds, rng)
     return Comparison(
         difference=difference,
         interval=bounds,
-        p=(extreme + 1) / (draws + 1),
+        p=p,
         effect=difference / spread if spread else 0.0,
         detectable=float(stats.t.ppf(0.975, error.freedom) + stats.t.ppf(POWER, error.freedom)) * error.size,
         error=error.size,
@@ -240,15 +250,64 @@ def _redrawn_means(per_user: Values, draws: int, rng: np.random.Generator) -> Va
     )
 
 
-def _flipped_means(differences: Values, draws: int, rng: np.random.Generator) -> Values:
-    """`[D]` means over users, each one's sign drawn."""
+def _flipped_p(
+    differences: Values, error: Error, seeds: bool, draws: int, thresholds: Sequence[float], rng: np.random.Generator
+) -> float:
+    """p of the mean of `differences`: how often one at least as far from 0 comes out where each user's sign is drawn.
+
+    Means so far out are rare, so they are drawn more often than they come and weighed accordingly (importance sampling
+    by exponential tilting, Siegmund 1976): with x_u = |d_u| / U, user u gets a plus with the chance e^(t x_u) /
+    (e^(t x_u) + e^(-t x_u)). The weight of a sum s of such signs is prod_u cosh(t x_u) / cosh(t s), whichever way it is
+    out: the law of |s| is the same under t and -t.
+    """
+    reached = abs(float(differences.mean()))
+    if not reached:
+        return 1.0
     groups, sizes = _groups(np.abs(differences[differences != 0]))
-    return np.concatenate(
-        [
-            (2 * rng.binomial(sizes, 0.5, size=(rows, len(groups))) - sizes) @ groups / len(differences)
-            for rows in _blocks(draws, len(groups))
-        ]
-    )
+    x = groups / len(differences)
+    variance = float(sizes @ x**2)
+    tilt = _typical(reached, math.sqrt(variance), error, seeds) / variance
+    scale, seen = float(sizes @ _log_cosh(tilt * x)), np.empty(0)
+    while True:
+        for rows in _blocks(draws, int(sizes.sum())):
+            sums = np.abs(_signed_sums(x, sizes, special.expit(2 * tilt * x), rows, rng))
+            # A sum that equals the difference up to rounding is as far out as it is.
+            counts = _reaches(sums, reached, error) if seeds else sums >= reached * (1 - 1e-9)
+            seen = np.append(seen, counts * np.exp(scale - _log_cosh(tilt * sums)))
+        p, off = float(seen.mean()), CLEAR * float(seen.std()) / math.sqrt(len(seen))
+        if len(seen) >= MOST_DRAWS or all(abs(p - threshold) > off for threshold in thresholds):
+            return min(p, 1.0)
+
+
+def _reaches(sums: Values, reached: float, error: Error) -> Values:
+    """Chances that means over users, made those of users and seeds, are as far out as `reached`."""
+    squares = error.freedom * (error.stretch * sums / reached) ** 2
+    return np.asarray(special.gammainc(error.freedom / 2, squares / 2))  # chi-square's distribution function
+
+
+def _typical(reached: float, deviation: float, error: Error, seeds: bool) -> float:
+    """Where the users' part lies when a mean of users and seeds is at `reached`: the seeds have their share in it.
+
+    Of a Student's t of `f` degrees of freedom that is z / sqrt(chi-square / f), the mean of z^2 given t is
+    t^2 (f + 1) / (f + t^2).
+    """
+    if not seeds:
+        return reached
+    t, freedom = reached / (deviation * error.stretch), error.freedom
+    return deviation * t * math.sqrt((freedom + 1) / (freedom + t**2))
+
+
+def _signed_sums(x: Values, sizes: NDArray[np.int64], plus: Values, rows: int, rng: np.random.Generator) -> Values:
+    """`[rows]` sums over users, so many of each value of `x`, which gets a plus by the chance `plus`, else a minus."""
+    many = sizes >= MANY
+    of_many = rng.binomial(sizes[many], plus[many], (rows, int(many.sum()))) @ x[many]
+    each, chance = (np.repeat(of[~many], sizes[~many]) for of in (x, plus))
+    of_few = (rng.random((rows, len(each)), dtype=np.float32) < chance) @ each
+    return 2 * (of_many + of_few) - float(sizes @ x)
+
+
+def _log_cosh(x: Values) -> Values:
+    return np.logaddexp(x, -x) - math.log(2)
 
 
 def _groups(values: Values) -> tuple[Values, NDArray[np.int64]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 import data_prep
 from benchmarks import winners
@@ -26,6 +27,10 @@ SERVER = Path(__file__).with_name("postgres.sh")
 USERS, ITEMS = 60, 40
 KINDS = ("kettle", "rake", "pencil", "drum", "tent")
 TRAITS = ("steel", "wooden", "tiny", "loud", "folding", "blue", "antique", "heavy")
+
+# A busy machine is no wrong result.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_configure() -> None:

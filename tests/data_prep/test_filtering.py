@@ -59,7 +59,7 @@ ROWS = st.lists(
 
 
 @given(ROWS, st.integers(1, 4))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_equals_brute_force(rows: list[Row], k: int) -> None:
     expected = brute_force(rows, k)
     if not expected:
@@ -75,7 +75,7 @@ def test_equals_brute_force(rows: list[Row], k: int) -> None:
 
 
 @given(ROWS, st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_ids_do_not_depend_on_file_order(rows: list[Row], random: Random) -> None:
     # No two rows at one time: ties alone may depend on the order of the file.
     timed = [(user, item, 1000 * time + place) for place, (user, item, time) in enumerate(rows)]
