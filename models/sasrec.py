@@ -55,7 +55,7 @@ class Config:
     """Users that grade an epoch; None: all."""
 
 
-# Of 5e-4, 7e-4 and 1e-3 with patience 10 or 20 the best on validation, on planted and All_Beauty.
+# Learning rate and patience: by validation on planted and All_Beauty.
 SMALL = Config(width=64, batch_size=64, lr=5e-4, patience=20)
 
 
