@@ -48,7 +48,7 @@ class Config:
     """Of an RQ-VAE. TIGER's paper: 20,000."""
     tokenizer_batch: int = 1024
     tokenizer_check: int = 50
-    """Epochs between two looks at the training loss; the best look is kept."""
+    """Epochs between two looks at what the codes reconstruct; the best look is kept."""
     t5: T5Sizes = field(default_factory=T5Sizes)
     history: int = 20
     """Longest history, in items."""

@@ -66,10 +66,17 @@ def tokenized(config: TokenizerConfig, budget: Budget, corpus: Corpus, fit: Fit)
     if config.method == "rq-kmeans":
         codes, codebooks, reconstruction = rq_kmeans(inputs.values[1:], items - 1, config)
     else:
-        tokenizer = fit("tokenizer", lambda: RqVae(config, inputs.values, items), budget, examples)
+        tokenizer = fit("tokenizer", lambda: RqVae(config, inputs.values, items), budget, examples, faithfulness)
         codes, reconstruction = tokenizer.encoded()
         codebooks = tokenizer.quantizer.codebooks.detach()
     return Tokenized(codes, codebooks, share_of_variance(vectors[1:], inputs.restored(reconstruction)))
+
+
+def faithfulness(tokenizer: RqVae) -> float:
+    """Share of the inputs' variance that the codes reconstruct, by which a look at a training is chosen. The loss would
+    choose early ones: it counts distances from latents to codes, too, which grow as the latents spread.
+    """
+    return 1.0 - share_of_variance(tokenizer.vectors[1:], tokenizer.encoded()[1])
 
 
 def suffixed(codes: Int[Tensor, "N L"], size: int, error: float | None = None) -> ItemIndex:

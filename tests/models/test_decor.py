@@ -371,7 +371,9 @@ class TestTraining:
         stages: dict[str, tuple[nn.Module, Budget]] = {}
         seen = {"tokenizer": list(range(1, 13)), "recommender": None}
 
-        def untrained(stage: str, build: Any, budget: Budget, examples: Examples | None = None) -> nn.Module:
+        def untrained(
+            stage: str, build: Any, budget: Budget, examples: Examples | None = None, quality: Any = None
+        ) -> nn.Module:
             # A tokenizer learns items, 1 to 12; a recommender the corpus's pairs.
             assert (sorted(examples.target.tolist()) if examples else None) == seen[stage]
             stages[stage] = (build(), budget)

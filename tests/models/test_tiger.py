@@ -182,7 +182,9 @@ def test_train_makes_tokenizer_index_and_recommender() -> None:
     )
     stages: dict[str, tuple[nn.Module, Budget, Examples | None]] = {}
 
-    def untrained(stage: str, build: object, budget: Budget, examples: Examples | None = None) -> nn.Module:
+    def untrained(
+        stage: str, build: object, budget: Budget, examples: Examples | None = None, quality: object = None
+    ) -> nn.Module:
         assert callable(build)
         stages[stage] = (build(), budget, examples)
         return stages[stage][0]

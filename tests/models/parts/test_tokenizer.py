@@ -18,6 +18,7 @@ from models.parts.tokenizer import (
     Inputs,
     Tokenized,
     TokenizerConfig,
+    faithfulness,
     prepared,
     rq_kmeans,
     share_of_variance,
@@ -186,7 +187,8 @@ class TestTokenized:
         """Of 40 items nobody has 38 and 39, and 40 occurs in tests alone."""
         stages: list[tuple[str, Budget, list[int]]] = []
 
-        def untrained(stage: str, build: Any, budget: Budget, examples: Examples) -> RqVae:
+        def untrained(stage: str, build: Any, budget: Budget, examples: Examples, quality: Any) -> RqVae:
+            assert quality is faithfulness
             stages.append((stage, budget, examples.target.tolist()))
             torch.manual_seed(0)
             module: RqVae = build()
@@ -220,6 +222,22 @@ def test_share_of_variance_by_hand() -> None:
     assert share_of_variance(x, x + torch.tensor([[0.0, 1.0], [1.5, 0.0]])) == pytest.approx(3.25 / 10)
     assert share_of_variance(x, x.mean(0).expand(2, 2)) == pytest.approx(1.0)
     assert share_of_variance(x[:1], x[:1]) == 0.0
+
+
+def test_a_look_is_chosen_by_what_the_codes_reconstruct() -> None:
+    """Latents ten times as far apart, and codes with them, reconstruct the same, though the loss is another."""
+    torch.manual_seed(0)
+    vectors = drawn()
+    vectors[0] = 100  # padding counts nothing
+    module = RqVae(TokenizerConfig(hidden=(8,), width=4, levels=2, codes=4), vectors)
+    found, loss = faithfulness(module), module.loss(EVERY, *module(EVERY)).item()
+    assert found == pytest.approx(1 - share_of_variance(vectors[1:], module(EVERY)[1].detach()))
+    with torch.no_grad():
+        for weight in (module.encoder[2].weight, module.encoder[2].bias, module.quantizer.codebooks):
+            cast(Tensor, weight).mul_(10)
+        cast(Tensor, module.decoder[0].weight).div_(10)
+    assert faithfulness(module) == pytest.approx(found, abs=1e-4)
+    assert module.loss(EVERY, *module(EVERY)).item() > loss + 1
 
 
 def test_the_suffix_tells_items_of_equal_codes_apart() -> None:
