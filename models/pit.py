@@ -10,18 +10,16 @@ Then (eq. 9-11), for each target: S = beam of width B of I2T; c* = the sequence 
 for this history (minimum-loss selection); L_user(c*) + alpha L_item(c*) + beta L_xtr. Offline (`pit`) I2T is frozen
 here, alpha = 0; online (`pit-coevolving`) it learns on, held back by a reference tokenizer (eq. 14-16).
 The beam index (A.1, `parts/beam_index.py`) takes in what I2T proposes, in every step: a sequence names one item, an
-item has up to B, by weight W = 100 - sum of I2T's cross-entropies (eq. 12).
-To the letter of eq. 9 a target also learns sequences that the index gives to other items (`pit-all-proposals`); on the
-planted corpus more than half of what it learns is then theirs. Here S is what the index holds for the item, after it
-has taken in the beam.
+item has up to B, by weight W = 100 - sum of I2T's cross-entropies (eq. 12). Here S is what it then holds for the
+target; to the letter of eq. 9 (`pit-all-proposals`) a target also learns sequences of other items, half of all on
+`planted`.
 
 The score of an item is the log-sum-exp of log P_theta over its sequences. The target chooses its sequence in training
 alone: what ranks is the index as it was saved, and a hit is the item. The paper serves the index of the last epoch;
 here it comes from the epoch whose weights are kept, the best on validation.
 
-[open] in the paper, so ours: B offline, gamma, lambdas, Delta t, lengths of both stages, batch, schedules, negatives,
-width of X, how c0 is told apart (`index.distinct`), ties between items (`beam_index`), and what a history's items are
-read as: their heaviest sequence when the epoch began.
+[open] in the paper, so ours: what `OPEN` names, the width of X, how c0 is told apart (`index.distinct`), ties between
+items (`beam_index`), and what a history's items are read as: their heaviest sequence when the epoch began.
 
 Published (Amazon 2014, Llama3-8B vectors), R@5/R@10/N@5/N@10: Beauty .0479/.0783/.0305/.0403, Sports .0284/.0462/
 .0186/.0243, Toys .0516/.0839/.0328/.0432.
@@ -53,7 +51,10 @@ from models.parts.processes import everywhere
 from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.seq2seq import T5Sizes
 
-OPEN = "B offline, gamma, lambdas, Delta t, length of the warm-up, batch, schedules, negatives"
+OPEN = (
+    "B offline, gamma, lambdas, Delta t, length of the warm-up, batch, schedules, negatives; "
+    "a target is learned by sequences that the index holds for it"
+)
 HIGHEST = 100.0  # W of a sequence that I2T is certain of (eq. 12)
 
 
@@ -88,7 +89,7 @@ class Config:
     selection: Literal["minimum-loss", "random"] = "minimum-loss"
     """Of the sequence that a target is learned by."""
     candidates: Literal["owned", "proposed"] = "owned"
-    """What it is chosen from: what the index holds for the target, or all that I2T proposes, to the letter of eq. 9."""
+    """From what: what the index holds for the target, or all that I2T proposes, to the letter of eq. 9."""
     beam_index: bool = True
     """False: an item has one sequence, the heaviest."""
     served: Literal["all", "best"] = "all"

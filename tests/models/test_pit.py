@@ -461,8 +461,8 @@ class TestStart:
         torch.manual_seed(9)  # a run that finds its pre-training done goes on alike
         assert torch.equal(tokenize(dataclasses.replace(config, start="rq-kmeans"), corpus, fit).codes, by_pairs.codes)
 
-    def test_what_is_told_apart_is_counted(self, corpus: Corpus, tmp_path: Path) -> None:
-        """All items of one text: the last code alone is left to tell them apart, and it cannot tell so many."""
+    def test_a_last_codebook_too_small_to_tell_items_apart(self, corpus: Corpus, tmp_path: Path) -> None:
+        """Four sequences for 40 items."""
         config = dataclasses.replace(
             CONFIGS[False], tokenizer=dataclasses.replace(SHORT["tokenizer"], codes=2, levels=2)
         )

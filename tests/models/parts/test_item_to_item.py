@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from models.api import Batch
-from models.parts.item_to_item import ItemToItem, ItemToItemConfig, rq_kmeans
+from models.parts.item_to_item import ItemToItem, ItemToItemConfig, nearness, rq_kmeans
 
 CONFIG = ItemToItemConfig(hidden=(8,), width=4, temperature=0.5)
 
@@ -110,3 +110,18 @@ def test_the_seed_decides_alone_and_leaves_the_generator_as_it_was() -> None:
     torch.manual_seed(6)
     assert torch.equal(rq_kmeans(x, 2, 8, False, seed=1), found)
     assert not torch.equal(rq_kmeans(x, 2, 8, False, seed=2), found)
+
+
+def test_nearness_by_hand() -> None:
+    """Level 1 has the means (0, 1) and (10, 0); they leave (0, -1), (0, 1), (-2, 0) and (2, 0)."""
+    x = torch.tensor([[0.0, 0.0], [0.0, 2.0], [8.0, 0.0], [12.0, 0.0]])
+    found = nearness(x, torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]), 3)
+    # Level 2: (-1, -.5) and (1, .5); the third code has no items, and stays at the origin.
+    expected = [[-1.25, -3.25, -1], [-3.25, -1.25, -1], [-1.25, -9.25, -4], [-9.25, -1.25, -4]]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_an_item_is_nearest_to_the_code_that_k_means_gave_it() -> None:
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    codes = rq_kmeans(x, 2, 8, False, seed=1)
+    assert (nearness(x, codes, 8).argmax(1) == codes[:, -1]).float().mean() > 0.95
