@@ -44,7 +44,7 @@ class Config:
     """Item vectors of `data_prep.embed` (the paper: sentence-t5-base)."""
     tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig(hidden=(512, 256), width=128))
     """Its code vectors are as wide as the recommender."""
-    tokenizer_epochs: int = 2_000
+    tokenizer_epochs: int = 500
     """Of an RQ-VAE. TIGER's paper: 20,000."""
     tokenizer_batch: int = 1024
     tokenizer_check: int = 50

@@ -42,7 +42,7 @@ class Config:
     codes: str | None = None
     """A file of codes in place of a tokenizer, as `data_prep.codes_file` reads it: its path, or its name there."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    tokenizer_epochs: int = 2_000
+    tokenizer_epochs: int = 500
     """Of an RQ-VAE. The paper: 20,000."""
     tokenizer_batch: int = 1024
     tokenizer_check: int = 50
