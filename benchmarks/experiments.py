@@ -92,8 +92,8 @@ RECIPES = {
         {"tokenizer.reduction": "mean", "tokenizer.start": "xavier"},
         "DiscRec's TIGER, on LETTER's code: .0656 / .0348 on Beauty_2014",
         {
-            **{"tokenizer.hidden": (2048, 1024, 512, 256, 128, 64), "tokenizer.weight_decay": 1e-4},
-            **{"lr": 5e-4, "schedule": "cosine", "warmup": 1_000, "weight_decay": 0.01, "steps": 102_800},
+            **{"tokenizer.weight_decay": 1e-4, "weight_decay": 0.01, "steps": 102_800},
+            **{"lr": 5e-4, "schedule": "cosine", "warmup": 1_000},
         },
     ),
 }
