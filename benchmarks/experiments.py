@@ -61,14 +61,15 @@ RECIPES = {
         "TIGER's own rates (arXiv 2305.05065): .0648 / .0384 on Beauty_2014",
         {"tokenizer_epochs": 20_000, "tokenizer_check": 500, "lr": 1e-2},
     ),
-    # It validates every 1,600 steps, with a patience of 10: here 4 epochs.
+    # Its batches of 32 are users, all of whose contiguous histories are drawn from, up to 512 of them a step; it validates
+    # every 1,600 steps, with a patience of 10: here 62 epochs.
     "tiger-grid": Variant(
         "tiger",
         {"tokenizer.method": "rq-kmeans", "tokenizer.normalised_residuals": True, "clip": 0.0},
         "GRID, 5 seeds (arXiv 2604.05329): .0645 +- .0019 / .0353 +- .0013 on Beauty_2014",
         {
             **{"t5.dropout": 0.15, "lr": 1e-3, "schedule": "constant", "warmup": 0, "weight_decay": 1e-4},
-            **{"batch_size": 32, "patience": 4},
+            **{"batch_size": 512, "patience": 62},
         },
     ),
     "tiger-paischer": Variant(

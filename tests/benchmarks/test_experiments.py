@@ -100,7 +100,7 @@ def test_a_recipe_has_its_sizes_on_corpora_of_the_papers_size_alone() -> None:
     assert few == dataclasses.replace(tiger.SMALL, tokenizer=tokenizer, clip=0.0)
     assert full.tokenizer == TokenizerConfig(method="rq-kmeans", normalised_residuals=True)
     assert (full.t5, full.lr, full.schedule, full.warmup) == (T5Sizes(dropout=0.15), 1e-3, "constant", 0)
-    assert (full.weight_decay, full.clip, full.batch_size) == (1e-4, 0.0, 32)
+    assert (full.weight_decay, full.clip, full.batch_size) == (1e-4, 0.0, 512)
 
 
 def test_the_papers_own_optimiser() -> None:
