@@ -61,8 +61,8 @@ RECIPES = {
         "TIGER's own rates (arXiv 2305.05065): .0648 / .0384 on Beauty_2014",
         {"tokenizer_epochs": 20_000, "tokenizer_check": 500, "lr": 1e-2},
     ),
-    # Its batches of 32 are users, all of whose contiguous histories are drawn from, up to 512 of them a step; it validates
-    # every 1,600 steps, with a patience of 10: here 62 epochs.
+    # Its batches of 32 are users, all of whose contiguous histories are drawn from, up to 512 of them a step; it
+    # validates every 1,600 steps, with a patience of 10: here 62 epochs.
     "tiger-grid": Variant(
         "tiger",
         {"tokenizer.method": "rq-kmeans", "tokenizer.normalised_residuals": True, "clip": 0.0},
