@@ -130,12 +130,13 @@ def _parts(config: Any, name: str) -> Iterator[tuple[str, str]]:
 
 @cache
 def field_docs(config: type) -> dict[str, str]:
-    """The docstrings below the fields of a dataclass, which Python itself forgets; each on one line."""
-    found = {}
-    for field, below in pairwise(_class(config).body):
-        match field, below:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[name] = " ".join(text.split())
+    """The docstrings below the fields of a dataclass, which Python itself forgets; each on one line. Inherited ones too."""
+    found: dict[str, str] = {}
+    for part in filter(dataclasses.is_dataclass, reversed(config.__mro__)):
+        for field, below in pairwise(_class(part).body):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
     return found
 
 

@@ -41,7 +41,7 @@ def test_a_card_has_the_key_of_the_row_and_trains_no_recommender(bench: Bench, t
 
 def test_a_card_of_letter_counts_the_training_of_its_collaborative_vectors(bench: Bench, tiny_corpus: Corpus) -> None:
     card = made(bench, tiny_corpus, "letter")
-    assert [stage.name for stage in card.stages] == ["recommender", "tokenizer"]
+    assert [stage.name for stage in card.stages] == ["collaborative-recommender", "tokenizer"]
     assert card.collaborative is not None
     assert card.collaborative.kind == "sasrec-32"
     assert card.card.duplicates_after <= card.card.duplicates_before

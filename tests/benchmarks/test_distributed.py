@@ -68,7 +68,7 @@ def test_a_loss_that_looks_across_the_batch_is_not_shared_out(tiny_corpus: Corpu
     """As one that compares the different targets of a batch: of those, shares have unequal numbers."""
 
     def build() -> SasRec:
-        module = SasRec(Config(width=16, heads=1), tiny_corpus.items, positions=20)
+        module = SasRec(Config(width=16, heads=1), tiny_corpus.items, positions=20.0)
         object.__setattr__(module, "batch_wide_loss", True)
         return module
 

@@ -147,7 +147,7 @@ def test_the_defaults_come_first_and_nothing_ends_below_them(swept: tuple[Site, 
     assert ledger.default is not None
     assert ledger.best is not None
     assert ledger.trials[0] == ledger.default
-    assert ledger.default.params == {"dropout": 0.5, "lr": 1e-3}
+    assert ledger.default.params == {"dropout": 0.5, "lr": 5e-4}
     assert ledger.states == {"complete": 3}
     values = [line.value for line in ledger.trials if line.value is not None]
     assert ledger.best.value == max(values) >= values[0]
@@ -242,7 +242,7 @@ def test_only_the_recommenders_own_checks_are_reported(
     monkeypatch.setattr(Fit, "_report", lambda self: stages.append(self.stages[-1]))
     worth = Objective(Bench(tmp_path, tmp_path), corpus, experiment, 0)(trial)
     # The SASRec behind the vectors is chosen by its loss, and so is the tokenizer.
-    assert [stage.name for stage in stages] == ["recommender", "tokenizer", "recommender"]
+    assert [stage.name for stage in stages] == ["vectors-recommender", "tokenizer", "recommender"]
     assert max(stages[0].quality) < 0
     (found,) = trial.study.get_trials()
     assert found.intermediate_values == {2 * STAGE + n: value for n, value in enumerate(stages[2].quality)}
@@ -636,10 +636,10 @@ def test_what_overrides_a_winner_is_said_and_not_called_tuned(best: Path, corpus
     assert said() == ("sasrec, tuned", [tuned])
     assert said("epochs=3") == ("sasrec, epochs=3", ["overridden: epochs=3", tuned])
     # The default of the model is none of the tuned experiment; what the winner has already overrides nothing.
-    assert said("lr=0.001") == ("sasrec, lr=0.001", ["overridden: lr=0.001", tuned])
+    assert said("lr=0.0005") == ("sasrec, lr=0.0005", ["overridden: lr=0.0005", tuned])
     assert said("lr=4e-3", "epochs=7") == ("sasrec, tuned", [tuned])
     # Where nothing is left of the winner, the row is held against the defaults.
-    assert said("lr=0.001", "dropout=0.5", "epochs=3") == ("sasrec, epochs=3", ["overridden: epochs=3"])
+    assert said("lr=0.0005", "dropout=0.5", "epochs=3") == ("sasrec, epochs=3", ["overridden: epochs=3"])
 
 
 def test_a_variants_own_winner_comes_first(best: Path) -> None:
