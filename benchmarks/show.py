@@ -130,7 +130,7 @@ def _parts(config: Any, name: str) -> Iterator[tuple[str, str]]:
 
 @cache
 def field_docs(config: type) -> dict[str, str]:
-    """The docstrings below the fields of a dataclass, which Python itself forgets; each on one line. Inherited ones too."""
+    """The docstrings below the fields of a dataclass, inherited ones too, which Python forgets; each on one line."""
     found: dict[str, str] = {}
     for part in filter(dataclasses.is_dataclass, reversed(config.__mro__)):
         for field, below in pairwise(_class(part).body):
