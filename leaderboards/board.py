@@ -194,7 +194,7 @@ def _line(row: Row) -> dict[str, Any]:
         "expansions": float(np.mean([_number(record.search.mean_expansions) for record in records])),
         "beam20_gap": float(np.mean([_beam_gap(record) for record in records])),
         "vectors": ", ".join(str(info) for info in (row.record.vectors, row.record.collaborative) if info),
-        "notes": list(dict.fromkeys(note for record in records for note in notes_of(record))),
+        "notes": row_notes(row),
     }
 
 
@@ -228,6 +228,20 @@ def _number(value: float | None) -> float:
 def _beam_gap(record: Record) -> float:
     beam = record.diagnostics.get("beam20/trie")
     return beam["ndcg@10"] - record.test["ndcg@10"] if beam else np.nan
+
+
+def row_notes(row: Row) -> list[str]:
+    """The notes of all seeds, and where their item vectors are not the same to the last digit."""
+    notes = [note for run in row.runs for note in notes_of(run.record)]
+    seeds: dict[str, list[str]] = {}
+    for record in (run.record for run in row.runs):
+        # Trained vectors are each seed's own.
+        if record.vectors and record.vectors.recipe and "model" not in record.vectors.recipe:
+            seeds.setdefault(record.vectors.sha256[:12], []).append(str(record.seed))
+    if len(seeds) > 1:
+        each = "; ".join(f"{digest}, seed {' '.join(of)}" for digest, of in seeds.items())
+        notes.append(f"item vectors were computed by several processors, with other last digits: {each}")
+    return list(dict.fromkeys(notes))
 
 
 def notes_of(record: Record) -> list[str]:

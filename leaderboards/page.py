@@ -68,7 +68,7 @@ def _details(row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
         "name": row.title,
         "key": first.key,
         "seeds": [run.record.seed for run in row.runs],
-        "notes": list(dict.fromkeys(note for run in row.runs for note in board.notes_of(run.record))),
+        "notes": board.row_notes(row),
         "config": first.config,
         "vectors": [info for info in (first.vectors, first.collaborative) if info],
         "provenance": _provenance(row),

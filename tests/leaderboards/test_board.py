@@ -152,6 +152,19 @@ def test_notes_are_footnotes_and_stand_ins_are_named() -> None:
     ]
 
 
+def test_vectors_of_another_processor_are_told_and_trained_ones_are_not() -> None:
+    def row(recipe: dict[str, str]) -> list[str]:
+        hashes = ("d" * 64, "e" * 64, "d" * 64)
+        infos = [{"kind": "tfidf", "name": "any", "sha256": digest, "stand_in": False} for digest in hashes]
+        runs = [run_of(seed, vectors=info | {"recipe": recipe}) for seed, info in enumerate(infos)]
+        notes: list[str] = table(runs)["notes"].item()
+        return notes
+
+    (note,) = row({"kind": "tfidf"})
+    assert note.endswith("with other last digits: dddddddddddd, seed 0 2; eeeeeeeeeeee, seed 1")
+    assert row({"kind": "sasrec-32", "model": "sasrec"}) == []
+
+
 def test_uncommitted_changes_are_written_down() -> None:
     run = run_of()
     dirty = run.record.provenance.model_copy(update={"git_dirty_sha256": "9" * 64})
