@@ -142,8 +142,8 @@ SMALL = Config(
     lr=3e-3,
     warmup=0.15,
     batch_size=128,
-    warm_steps=800,
-    steps=600,
+    warm_steps=700,
+    steps=450,
     patience=30,
 )
 
