@@ -197,16 +197,7 @@ class Fit:
         quality: Callable[[M], float] | None,
         folder: Path,
     ) -> None:
-        if self.hardware.processes > 1 and getattr(module, "batch_wide_loss", False):
-            raise ValueError(
-                f"stage {stage} of {self.label} has a loss that looks across the whole batch, of which each of "
-                f"{self.hardware.processes} processes would see its share alone; run it with DEVICES=1 NODES=1"
-            )
-        if budget.batch_size % self.hardware.processes:
-            raise ValueError(
-                f"stage {stage} has batches of {budget.batch_size}, which {self.hardware.processes} processes cannot "
-                "share evenly"
-            )
+        self._check_shares(module, stage, budget)
         keeper = Keeper(Stage(stage), seed, budget, quality, folder, f"{self.label} {stage}", self.bar_position)
         trainer = pl.Trainer(
             accelerator=self.hardware.accelerator,
@@ -244,6 +235,22 @@ class Fit:
             stored.finish(folder, keeper.done, keeper.best)
         trainer.strategy.barrier()
         self.stages.append(keeper.done)
+
+    def _check_shares(self, module: pl.LightningModule, stage: str, budget: Budget) -> None:
+        """
+        Raises:
+            ValueError: the processes cannot share the batches of a stage.
+        """
+        if self.hardware.processes > 1 and getattr(module, "batch_wide_loss", False):
+            raise ValueError(
+                f"stage {stage} of {self.label} has a loss that looks across the whole batch, of which each of "
+                f"{self.hardware.processes} processes would see its share alone; run it with DEVICES=1 NODES=1"
+            )
+        if budget.batch_size % self.hardware.processes:
+            raise ValueError(
+                f"stage {stage} has batches of {budget.batch_size}, which {self.hardware.processes} processes cannot "
+                "share evenly"
+            )
 
     def _report(self) -> None:
         """What the last stage took, above the progress bars."""
