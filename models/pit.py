@@ -50,6 +50,7 @@ from models.parts.optim import Schedule, adamw
 from models.parts.processes import everywhere
 from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import faithfulness
 
 OPEN = (
     "B offline, gamma, lambdas, Delta t, length of the warm-up, batch, schedules, negatives; "
@@ -73,7 +74,7 @@ class Config:
     tokenizer_epochs: int = 20_000
     tokenizer_batch: int = 1024
     tokenizer_check: int = 500
-    """Epochs between two looks at the training loss; the best look is kept."""
+    """Epochs between two looks at what the codes reconstruct; the best look is kept."""
     i2i: ItemToItemConfig = field(default_factory=ItemToItemConfig)
     pretraining_epochs: int = 30
     pretraining_batch: int = 2_048
@@ -154,7 +155,8 @@ def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
     if config.start == "rq-vae":
         epochs = config.tokenizer_epochs
         budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
-        tokenizer = fit("tokenizer", lambda: RqVae(config.tokenizer, vectors), budget, corpus.examples("items"))
+        items = corpus.examples("items")
+        tokenizer = fit("tokenizer", lambda: RqVae(config.tokenizer, vectors), budget, items, faithfulness)
         with torch.no_grad():
             quantized = tokenizer.quantizer(tokenizer.encoder(tokenizer.vectors[1:]))
         codes, near = quantized.codes, quantized.logits[:, -1]
