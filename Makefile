@@ -34,11 +34,11 @@ lint: $(READY) ## Check style and types
 data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub
 	$(RUN) data_prep $(CORPUS) $(if $(SOURCE),--source $(SOURCE))
 
-bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n THREADS=n SET="key=value ..." BOARD=dir SOURCE=... UNTUNED=1 TRACK=offline|online|off CLUSTER=auto|host:port DEVICES=n NODES=n
-	$(RUN) benchmarks bench --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(UNTUNED),--untuned) $(if $(TRACK),--track $(TRACK)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(DEVICES),--devices $(DEVICES)) $(if $(NODES),--nodes $(NODES))
+bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n THREADS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... UNTUNED=1 TRACK=offline|online|off CLUSTER=auto|host:port DEVICES=n NODES=n
+	$(RUN) benchmarks bench --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(UNTUNED),--untuned) $(if $(TRACK),--track $(TRACK)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(DEVICES),--devices $(DEVICES)) $(if $(NODES),--nodes $(NODES))
 
 sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours CLUSTER=address SET="..." TRACK=offline|online|off
-	$(RUN) benchmarks sweep --model $(MODEL) --corpus $(CORPUS) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STORAGE),--storage $(STORAGE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SET),--set $(SET)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(TRACK),--track $(TRACK))
+	$(RUN) benchmarks sweep --model $(MODEL) --corpus $(CORPUS) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STORAGE),--storage $(STORAGE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SET),--set $(SET)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(TRACK),--track $(TRACK))
 
 sweep-worker: $(READY) ## Work on a study on PostgreSQL, from any machine: STORAGE=url STUDY=name TRACK=offline|online|off
 	$(RUN) benchmarks sweep-worker --storage $(STORAGE) --study $(STUDY) $(if $(TRACK),--track $(TRACK))

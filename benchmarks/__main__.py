@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import dataclasses
 import os
 import sys
 import textwrap
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import sentence
-from benchmarks.options import add_common, add_tracking, add_training, default_jobs, jobs_of, positive
+from benchmarks.options import add_common, add_tracking, add_training, default_jobs, hardware_of, jobs_of, positive
 from benchmarks.sweeps import command
 from leaderboards.record import BOARD
 
@@ -49,7 +50,7 @@ def bench(options: argparse.Namespace) -> int:
     import models
     from benchmarks import experiments, tracking
     from benchmarks.bench import Cell, run_all
-    from benchmarks.fit import Hardware, process_rank
+    from benchmarks.fit import process_rank
     from benchmarks.run import Bench, board_name
     from leaderboards import board, tables
     from leaderboards.store import read_board
@@ -61,7 +62,9 @@ def bench(options: argparse.Namespace) -> int:
     speaks = process_rank() == 0
     if speaks:
         print(corpus)
-    hardware = Hardware(options.accelerator, options.devices, options.nodes, options.strategy, options.threads)
+    hardware = dataclasses.replace(
+        hardware_of(options), devices=options.devices, nodes=options.nodes, strategy=options.strategy
+    )
     jobs = jobs_of(options)
     follow = tracking.mode(options.track, corpus)
     setting = Bench(options.board, options.work, options.vectors_path, hardware, follow)
@@ -86,7 +89,6 @@ def codes(options: argparse.Namespace) -> int:
     from benchmarks import experiments
     from benchmarks.bench import hush
     from benchmarks.codes import card
-    from benchmarks.fit import Hardware
     from benchmarks.run import Bench
     from leaderboards import tables
     from leaderboards.codes import read_all, table
@@ -95,8 +97,7 @@ def codes(options: argparse.Namespace) -> int:
     chosen = [experiments.complete(name, options.corpus, options.set, not options.untuned) for name in options.models]
     corpus = data_prep.load(options.corpus, source=options.source)
     print(corpus)
-    hardware = Hardware(options.accelerator, threads=options.threads)
-    setting = Bench(options.board, options.work, options.vectors_path, hardware)
+    setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options))
     for experiment in chosen:
         for seed in range(options.seeds):
             card(setting, corpus, experiment, seed)
@@ -111,14 +112,12 @@ def analyse(options: argparse.Namespace) -> int:
     from benchmarks.analyses import Lab
     from benchmarks.analyses import analyse as make
     from benchmarks.bench import hush
-    from benchmarks.fit import Hardware
     from benchmarks.run import Bench
 
     hush()
     corpus = data_prep.load(options.corpus, source=options.source)
     print(corpus)
-    hardware = Hardware(options.accelerator, threads=options.threads)
-    setting = Bench(options.board, options.work, options.vectors_path, hardware)
+    setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options))
     names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or default_jobs()
     lab = Lab(setting, corpus, options.source, names, settings, options.seed, jobs)
     found = make(options.name, lab, options.out)

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from benchmarks import stored
 from benchmarks.evaluate import Grader, NanScoreError
 from benchmarks.keeper import BEST, Keeper, Stage, Watcher, derive
+from benchmarks.precision import Bf16, Precision
 from benchmarks.provenance import peak_memory_bytes
 from benchmarks.sources import sources_sha256
 from data_prep.batches import Batches
@@ -38,7 +39,6 @@ from leaderboards.metrics import metrics
 from models.api import Budget, Recommender, generator_of
 
 M = TypeVar("M", bound=pl.LightningModule)
-Precision = Literal["bf16-mixed", "32-true"]
 
 # Expansions per user while an epoch is graded: early in training the codes of a model are nearly even, and proofs dear.
 VALID_CAP = 128
@@ -86,6 +86,8 @@ class Hardware:
     strategy: str = "auto"
     threads: int = 1
     """CPU threads per process. Sums depend on it in the last bits, so the machine does not decide it."""
+    precision: Precision = "32-true"
+    """Of a recommender's training."""
 
     @property
     def processes(self) -> int:
@@ -108,11 +110,6 @@ class Hardware:
         """Where grading happens, and training on one device."""
         on_gpu = self.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         return torch.device("cuda" if on_gpu else "cpu")
-
-    @property
-    def precision(self) -> Precision:
-        """Of a recommender: bf16 in training where the device has it; losses and log-probabilities stay float32."""
-        return "bf16-mixed" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
 
     @property
     def precision_class(self) -> Literal["bf16", "32"]:
@@ -204,7 +201,6 @@ class Fit:
             devices=self.hardware.devices,
             num_nodes=self.hardware.nodes,
             strategy=self.hardware.parallel,
-            precision=self._precision(module),
             max_epochs=budget.epochs,
             gradient_clip_val=budget.clip or None,
             accumulate_grad_batches=budget.accumulate,
@@ -214,7 +210,7 @@ class Fit:
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
-            plugins=[stored.Checkpoints()],
+            plugins=[stored.Checkpoints(), *self._plugins(module)],
         )
         batches = Batches(
             examples,
@@ -285,6 +281,10 @@ class Fit:
     def _precision(self, module: pl.LightningModule) -> Precision:
         """Other modules name items, and bf16 would give many of them another name: they train in float32."""
         return self.hardware.precision if isinstance(module, Recommender) else "32-true"
+
+    def _plugins(self, module: pl.LightningModule) -> list[Bf16]:
+        """Lightning's own precision is float32."""
+        return [Bf16(self.hardware.device.type)] if self._precision(module) == "bf16-mixed" else []
 
     def _address(
         self, module: pl.LightningModule, budget: Budget, examples: Examples, quality: object, seed: int

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leaderboards.record import BOARD
+
+if TYPE_CHECKING:
+    from benchmarks.fit import Hardware
 
 
 def add_common(command: argparse.ArgumentParser) -> None:
@@ -26,6 +31,23 @@ def add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
     command.add_argument("--threads", type=positive, default=1, help="CPU threads; the last digits depend on it")
     command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
+    command.add_argument(
+        "--precision",
+        choices=("auto", "32", "bf16"),
+        default="auto",
+        help="of recommenders in training; auto: the fast",
+    )
+
+
+def hardware_of(options: argparse.Namespace) -> Hardware:
+    """Where and how one process computes what was asked for."""
+    from benchmarks.experiments import small
+    from benchmarks.fit import Hardware
+    from benchmarks.precision import choose
+
+    hardware = Hardware(options.accelerator, threads=options.threads)
+    precision = choose(options.precision, hardware.device, small(options.corpus))
+    return dataclasses.replace(hardware, precision=precision)
 
 
 def add_tracking(command: argparse.ArgumentParser) -> None:

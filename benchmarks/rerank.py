@@ -13,6 +13,7 @@ import models
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment, flat
 from benchmarks.fit import Fit, NotTrainedError
+from benchmarks.precision import Precision
 from benchmarks.run import Bench, split_of, with_inputs
 from data_prep.corpus import UNSEEN_USERS, Corpus
 from leaderboards.record import Record
@@ -72,7 +73,9 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
     corpus = data_prep.load(record.corpus.name.removesuffix(UNSEEN_USERS), source=source)
     known, graded = split_of(corpus, experiment)
     label = f"{record.experiment} seed {record.seed}"
-    fit = Fit(known, record.seed, bench.work / "fits", label, bench.hardware, weights=weights, trains=False)
+    precision = TypeAdapter(Precision).validate_python(record.provenance.precision)
+    hardware = dataclasses.replace(bench.hardware, precision=precision)
+    fit = Fit(known, record.seed, bench.work / "fits", label, hardware, weights=weights, trains=False)
     bench.hardware.take_threads()
     known = with_inputs(bench, known, experiment, fit)
     recommender = models.load(record.model).train(experiment.config, known, fit)

@@ -65,7 +65,7 @@ def rank_cuda() -> list[Pair]:
 def rank_decor_cpu() -> list[Pair]:
     """Users per second of DECOR beside TIGER's, both exact, on this machine's CPU."""
     hardware = Hardware("cpu", threads=torch.get_num_threads())
-    tiger = Sides(load(), hardware, USERS_CPU, BATCH_CPU)
+    tiger = Sides(load("musical_instruments"), hardware, USERS_CPU, BATCH_CPU)
     decor = Exact(tiger.corpus, hardware, decor_around(tiger.model), USERS_CPU, BATCH_CPU)
     for side in (tiger, decor):
         side.sharpen()
@@ -78,7 +78,7 @@ def rank_decor_cpu() -> list[Pair]:
 
 def _compare(name: str, hardware: Hardware, users: int, batch: int) -> list[Pair]:
     """Exact search beside `generate` with and without a trie, and beside our beam of the same width."""
-    sides = Sides(load(), hardware, users, batch)
+    sides = Sides(load("musical_instruments"), hardware, users, batch)
     with_trie = f"transformers' generate, beam {WIDTH}, prefix_allowed_tokens_fn"
     sides.exact()  # warm up
     flat = in_turn(sides.exact, sides.generate, 1)

@@ -26,7 +26,7 @@ VECTORS = 256
 
 def step_cpu(setting: Setting | None = None) -> list[Pair]:
     """Seconds per step on the CPU, of forward and backward pass, clipping and AdamW."""
-    setting = setting or Setting(load(), Hardware("cpu"), CPU_BATCHES)
+    setting = setting or Setting(load("musical_instruments"), Hardware("cpu"), CPU_BATCHES)
     baseline = timer(tiger(setting), setting)
     described = f"TIGER's, batches of {setting.config.batch_size} pairs of {setting.corpus.name}, default sizes"
     found = []

@@ -24,7 +24,7 @@ def track_cpu(setting: Setting | None = None, repeats: int = REPEATS) -> list[Pa
 
     A look at quality and codes comes once an epoch, which has a thousand batches: its seconds are in a note.
     """
-    setting = setting or Setting(load(), Hardware("cpu"), BATCHES)
+    setting = setting or Setting(load("musical_instruments"), Hardware("cpu"), BATCHES)
     module, batches = tiger(setting), Spread(setting, setting.batches)
     spent, passes = Turns([], []), Turns([], [])
     with tempfile.TemporaryDirectory() as folder:

@@ -1,14 +1,16 @@
-"""Training of TIGER: ours, through the harness's pieces, beside a plain loop over transformers' T5, on the same pairs.
+"""Training of TIGER: ours, through the harness's pieces, beside loops over transformers' T5, on the same pairs.
 
 Items get random codes: speed does not depend on which they are, and no tokenizer has to be trained first.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ import data_prep
 from benchmarks.fit import Hardware
 from benchmarks.keeper import Watcher
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
+from benchmarks.precision import Bf16, choose
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.parts.index import ItemIndex, with_suffix
@@ -38,6 +41,7 @@ SEEDS = 5
 PATIENCE_SECONDS = 600
 LEVELS = 4
 CLIP = 1.0
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,15 @@ class Spread(Batches):
         return sum(map(len, self.rows()))
 
 
+class Mixed(Spread):
+    """The pairs of a `Spread` in batches at random, as we train on them."""
+
+    def rows(self) -> list[Int[Tensor, "B"]]:
+        pairs = torch.cat(super().rows())
+        mixed = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))]
+        return list(mixed.tensor_split(self.count))
+
+
 class Padded(NamedTuple):
     """Tokens `[B, S]` and mask `[B, S]`, as wide as the longest possible input, and labels `[B, L]`."""
 
@@ -78,50 +91,94 @@ class Padded(NamedTuple):
     attention_mask: Tensor
     labels: Tensor
 
+    def cut(self) -> Padded:
+        """As wide as the longest of its own inputs."""
+        width = int(self.attention_mask.sum(1).max())
+        return Padded(self.input_ids[:, :width], self.attention_mask[:, :width], self.labels)
+
+
+# A side of a pair: made for a setting and warmed up, it trains on the setting's pairs once.
+Side = Callable[[Setting], Callable[[], object]]
+
 
 def train_cpu() -> list[Pair]:
-    """Samples per second of training on this machine's CPU."""
-    setting = Setting(load(), Hardware("cpu"), CPU_BATCHES)
-    samples, turns = Spread(setting, CPU_BATCHES).samples, compare(setting)
-    rates = Turns(*([samples / value for value in side] for side in turns))
-    return [pair("train_cpu", rates, "samples/s", _note(setting))]
+    """Samples per second of training on this machine's CPU, and seconds of an epoch of trainings on all its cores."""
+    setting = Setting(load("beauty_2014"), fast(Hardware("cpu")), CPU_BATCHES)
+    exact, samples = replace(setting, hardware=Hardware("cpu")), Mixed(setting, CPU_BATCHES).samples
+    found = []
+    for name, baseline, note in (
+        ("train_cpu", padded, _plain(setting)),
+        ("train_cpu_expert", bucketed, "loop over transformers' T5 in bf16, batches of inputs of similar length"),
+        ("train_cpu_32", lambda _: trained(exact), "ours in float32"),
+    ):
+        turns = compare(setting, baseline)
+        rates = Turns(*([samples / value for value in side] for side in turns))
+        found.append(pair(name, rates, "samples/s", f"{note}; {_note(setting)}"))
+    pairs, cores = len(setting.corpus.examples("train")), len(os.sched_getaffinity(0))
+    epochs = in_turn(lambda: pairs / at_once(setting, cores), lambda: pairs / at_once(exact, cores), REPEATS)
+    note = f"ours in float32; an epoch of {setting.corpus.name} at the rate of {cores} trainings at once"
+    return [*found, pair("train_cpu_epoch", epochs, "s", note)]
 
 
 def train_cuda() -> list[Pair]:
     """Seconds of an epoch on the GPU, and samples per second of five seeds trained there at once."""
-    setting = Setting(load(), Hardware(), CUDA_BATCHES)
-    epoch = len(setting.corpus.examples("train")) / Spread(setting, CUDA_BATCHES).samples
-    epochs = Turns(*([value * epoch for value in side] for side in compare(setting)))
+    setting = Setting(load("musical_instruments"), fast(Hardware()), CUDA_BATCHES)
+    epoch = len(setting.corpus.examples("train")) / Mixed(setting, CUDA_BATCHES).samples
+    epochs = Turns(*([value * epoch for value in side] for side in compare(setting, padded)))
     together = in_turn(lambda: at_once(setting, SEEDS), lambda: at_once(setting, 1), REPEATS)
     return [
-        pair("train_cuda", epochs, "s", f"{_note(setting)}, scaled to an epoch"),
+        pair("train_cuda", epochs, "s", f"{_plain(setting)}, in bf16; {_note(setting)}, scaled to an epoch"),
         pair("train_cuda_seeds", together, "samples/s", f"one seed alone, against {SEEDS} seeds in as many processes"),
     ]
 
 
-def load() -> Corpus:
-    """Musical_Instruments where GRBENCH_DATA has it, else the planted corpus."""
+def fast(hardware: Hardware) -> Hardware:
+    """In the precision that a bench chooses there at the papers' sizes."""
+    return replace(hardware, precision=choose("auto", hardware.device, small=False))
+
+
+def load(corpus: str) -> Corpus:
+    """A corpus where GRBENCH_DATA has it, else the planted one."""
     try:
-        return data_prep.load("musical_instruments", source="local")
+        return data_prep.load(corpus, source="local")
     except FileNotFoundError:
         return data_prep.load("planted")
 
 
-def compare(setting: Setting) -> Turns:
+def compare(setting: Setting, baseline: Side) -> Turns:
     """Seconds that both sides take for the same pairs."""
+    first, second = trained(setting), baseline(setting)
+    return in_turn(partial(seconds, first), partial(seconds, second), REPEATS)
+
+
+def trained(setting: Setting) -> Callable[[], object]:
+    """Ours."""
+    module = tiger(setting)
+    ours(module, Mixed(setting, WARM_UP), setting.hardware)
+    return lambda: ours(module, Mixed(setting, setting.batches), setting.hardware)
+
+
+def padded(setting: Setting) -> Callable[[], object]:
+    """A plain loop; in bf16 on a GPU alone."""
+    return _looping(setting, [pad(tiger(setting), batch) for batch in _on_cpu(setting)], setting.hardware.device != CPU)
+
+
+def bucketed(setting: Setting) -> Callable[[], object]:
+    """The loop of somebody who knows how, but for batches at random."""
+    return _looping(setting, [pad(tiger(setting), batch).cut() for batch in _on_cpu(setting)], bf16=True)
+
+
+def _on_cpu(setting: Setting) -> Spread:
+    return Spread(replace(setting, hardware=Hardware("cpu")), setting.batches)
+
+
+def _looping(setting: Setting, batches: list[Padded], bf16: bool) -> Callable[[], object]:
     device = setting.hardware.device
-    module, chosen = tiger(setting), Spread(setting, setting.batches)
-    on_cpu = Spread(replace(setting, hardware=Hardware("cpu")), setting.batches)
-    padded = [Padded(*(tensor.to(device) for tensor in pad(module, batch))) for batch in on_cpu]
-    t5 = transformers_t5(setting.config, module.generator.end + 1).to(device)
+    t5 = transformers_t5(setting.config, tiger(setting).generator.end + 1).to(device)
     optimizer = torch.optim.AdamW(t5.parameters(), lr=setting.config.lr)
-    ours(module, Spread(setting, WARM_UP), setting.hardware)
-    plain_loop(t5, optimizer, padded[:WARM_UP])
-    return in_turn(
-        lambda: seconds(lambda: ours(module, chosen, setting.hardware)),
-        lambda: seconds(lambda: plain_loop(t5, optimizer, padded)),
-        REPEATS,
-    )
+    there = [Padded(*(tensor.to(device) for tensor in batch)) for batch in batches]
+    plain_loop(t5, optimizer, there[:WARM_UP], bf16)
+    return lambda: plain_loop(t5, optimizer, there, bf16)
 
 
 def ours(module: Tiger, batches: Batches, hardware: Hardware, watchers: Sequence[Watcher] = ()) -> None:
@@ -129,7 +186,7 @@ def ours(module: Tiger, batches: Batches, hardware: Hardware, watchers: Sequence
     trainer = pl.Trainer(
         accelerator=hardware.accelerator,
         devices=1,
-        precision=hardware.precision,
+        plugins=[Bf16(hardware.device.type)] if hardware.precision == "bf16-mixed" else [],
         max_epochs=1,
         gradient_clip_val=CLIP,
         callbacks=[*watchers],
@@ -142,12 +199,12 @@ def ours(module: Tiger, batches: Batches, hardware: Hardware, watchers: Sequence
     trainer.fit(module, batches)
 
 
-def plain_loop(t5: nn.Module, optimizer: torch.optim.Optimizer, batches: list[Padded]) -> None:
-    """One pass as the libraries' documentation has it; in bf16 where that is on a GPU."""
+def plain_loop(t5: nn.Module, optimizer: torch.optim.Optimizer, batches: list[Padded], bf16: bool) -> None:
+    """One pass as the libraries' documentation has it."""
     t5.train()
     for batch in batches:
         optimizer.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16, enabled=batch.labels.is_cuda):
+        with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=bf16):
             loss = t5(**batch._asdict()).loss
         loss.backward()
         nn.utils.clip_grad_norm_(t5.parameters(), CLIP)
@@ -211,18 +268,21 @@ def _meet_at(barrier: Any) -> None:
 
 def _train_one(setting: Setting) -> tuple[int, float, float]:
     """Samples, and when they began and ended, by the clock that all processes of a machine share."""
-    module, chosen = tiger(setting), Spread(setting, setting.batches)
-    ours(module, Spread(setting, WARM_UP), setting.hardware)
+    module, chosen = tiger(setting), Mixed(setting, setting.batches)
+    ours(module, Mixed(setting, WARM_UP), setting.hardware)
     _barrier.wait(PATIENCE_SECONDS)
     start = time.perf_counter()
     ours(module, chosen, setting.hardware)
     return chosen.samples, start, time.perf_counter()
 
 
+def _plain(setting: Setting) -> str:
+    return f"plain loop over transformers' T5 with every input padded to {setting.config.history * LEVELS + 1} tokens"
+
+
 def _note(setting: Setting) -> str:
-    config = setting.config
     return (
-        f"plain loop over transformers' T5 with every input padded to {config.history * LEVELS + 1} tokens; TIGER of "
-        f"default sizes, {setting.batches} batches of {config.batch_size} pairs of {setting.corpus.name} spread over "
-        "all lengths, random codes"
+        f"TIGER of default sizes, {setting.batches} batches of {setting.config.batch_size} pairs of "
+        f"{setting.corpus.name} spread over all lengths, random codes; ours in {setting.hardware.precision} and in "
+        "random batches"
     )

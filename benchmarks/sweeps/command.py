@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.options import add_tracking, add_training, positive
+from benchmarks.options import add_tracking, add_training, hardware_of, positive
 from leaderboards.record import BOARD
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def sweep(options: argparse.Namespace) -> int:
         options.source,
         options.accelerator,
         options.threads,
+        hardware_of(options).precision,
         options.heartbeat,
     )
     made = study.sweep(site, plan, corpus, options.jobs, options.cluster)

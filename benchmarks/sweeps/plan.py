@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from benchmarks.precision import Precision
 from leaderboards.record import canonical_json
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Plan:
     source: str = "auto"
     accelerator: str = "auto"
     threads: int = 1
+    precision: Precision = "32-true"
     heartbeat: int = 30
 
 

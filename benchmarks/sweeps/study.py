@@ -60,7 +60,7 @@ class Site:
 
     def bench(self, plan: Plan, corpus: Corpus) -> Bench:
         """For trainings; nothing is written to its board. Raises ValueError as `tracking.mode` does."""
-        hardware = Hardware(plan.accelerator, threads=plan.threads)
+        hardware = Hardware(plan.accelerator, threads=plan.threads, precision=plan.precision)
         track = tracking.mode(self.track, corpus)
         return Bench(self.work / "board", self.work, self.vectors_path, hardware, track)
 

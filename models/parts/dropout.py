@@ -5,6 +5,10 @@ torch's own generator seeds every call, so `torch.manual_seed` still decides all
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from jaxtyping import Int16
@@ -14,6 +18,32 @@ from torch import Tensor, nn
 LEVELS = 1 << 16
 
 
+class Kept(NamedTuple):
+    """Attributes: mask, 0 or false where an element is dropped, None where none is; scale, of all others."""
+
+    mask: Tensor | None
+    scale: float
+
+
+def kept(shape: Sequence[int], p: float, device: torch.device) -> Kept:
+    """Draws which elements of a tensor are left."""
+    if not p:
+        return Kept(None, 1.0)
+    if device.type != "cpu":
+        return Kept(torch.rand(shape, device=device) >= p, 1 / (1 - p))
+    dropped = min(max(1, round(p * LEVELS)), LEVELS - 1)
+    return Kept(_mask(math.prod(shape), dropped).view(shape), LEVELS / (LEVELS - dropped))
+
+
+def zero_(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeroes in place what a mask of `kept` drops."""
+    if mask is None:
+        return x
+    # An integer product of equal width reads no number and converts none.
+    (x.view(mask.dtype) if mask.dtype == torch.int16 and x.element_size() == 2 else x).mul_(mask)
+    return x
+
+
 class Dropout(nn.Dropout):
     """torch's dropout, but for masks drawn by numpy where a CPU trains."""
 
@@ -21,7 +51,7 @@ class Dropout(nn.Dropout):
         dropped = round(self.p * LEVELS)
         if not self.training or input.device.type != "cpu" or dropped in (0, LEVELS):
             return super().forward(input)
-        keep = _kept(input.numel(), dropped).view(input.shape).to(input.dtype).mul_(LEVELS / (LEVELS - dropped))
+        keep = _mask(input.numel(), dropped).view(input.shape).to(input.dtype).mul_(LEVELS / (LEVELS - dropped))
         return input.mul_(keep) if self.inplace else input * keep
 
 
@@ -32,7 +62,7 @@ def replace_dropout(module: nn.Module) -> None:
             part.__class__ = Dropout
 
 
-def _kept(count: int, dropped: int) -> Int16[Tensor, "X"]:
+def _mask(count: int, dropped: int) -> Int16[Tensor, "X"]:
     """0 with a chance of `dropped` in `LEVELS`, else 1."""
     seed = int(torch.randint(2**63 - 1, ()))
     words = np.random.SFC64(seed).random_raw(-(-count // 4))  # four elements per 64-bit word

@@ -9,12 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.parts.precision import in_float32
 from models.parts.processes import everywhere, first_own
 
 # Logits held at a time: 32 MiB in float32.
 LOGITS = 1 << 23
 
 
+@in_float32
 def catalogue_cross_entropy(
     states: Float[Tensor, "X D"], items: Float[Tensor, "N D"], target: Int[Tensor, "X"]
 ) -> Float[Tensor, ""]:
@@ -53,7 +55,6 @@ def symmetric_kl(p: Float[Tensor, "X V"], q: Float[Tensor, "X V"]) -> Float[Tens
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cuda", cast_inputs=torch.float32)  # type: ignore[untyped-decorator]
     def forward(ctx: Any, states: Tensor, items: Tensor, target: Tensor) -> Tensor:
         grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
         loss = states.new_zeros(())
@@ -71,7 +72,6 @@ class _CatalogueCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type="cuda")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None]:
         grad_states, grad_items = ctx.saved_tensors
         return grad_states * grad_loss, grad_items * grad_loss, None

@@ -14,12 +14,14 @@ Result = TypeVar("Result")
 
 
 def in_float32(method: Callable[..., Result]) -> Callable[..., Result]:
-    """A method of a module with weights that computes in float32, whatever the precision around it."""
+    """A function of tensors, or a method of a module with weights, that computes in float32, whatever the precision
+    around it."""
 
     @wraps(method)
-    def computed(module: nn.Module, *arguments: Any) -> Result:
-        with torch.autocast(next(module.parameters()).device.type, enabled=False):
-            return method(module, *map(_widened, arguments))
+    def computed(first: nn.Module | Tensor, *arguments: Any) -> Result:
+        where = first if isinstance(first, Tensor) else next(first.parameters())
+        with torch.autocast(where.device.type, enabled=False):
+            return method(_widened(first), *map(_widened, arguments))
 
     return computed
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,10 +30,87 @@ def trimmed(
     """
     if not length.is_cpu:
         return network(*inputs)
-    order, whole = length.argsort(stable=True), inputs[0].shape[1]
-    parts = []
-    for rows in order.split(ROWS):
-        width = int(length[rows[-1]])
+    whole, parts = inputs[0].shape[1], []
+    groups = by_length(torch.arange(whole) < length[:, None])
+    for rows, width in groups:
         states = network(*(each[rows, :width] for each in inputs))
         parts.append(F.pad(states, (0, 0, 0, whole - width)))
-    return torch.cat(parts)[order.argsort()]
+    return torch.cat(parts)[torch.cat([group.rows for group in groups]).argsort()]
+
+
+class Group(NamedTuple):
+    """Attributes: rows of a batch; width, beyond which all of them are padding."""
+
+    rows: Int[Tensor, "b"]
+    width: int
+
+
+def by_length(mask: Bool[Tensor, "B S"]) -> list[Group]:
+    """The rows of a batch, padded on the right, with those of similar length; on a GPU all in one, as they are."""
+    if not mask.is_cpu:
+        return [Group(torch.arange(len(mask), device=mask.device), mask.shape[1])]
+    length = mask.sum(1)
+    return [Group(rows, int(length[rows[-1]])) for rows in length.argsort(stable=True).split(ROWS)]
+
+
+class Packing(NamedTuple):
+    """Inputs side by side in rows, each whole, so that little is padding.
+
+    Attributes:
+        owner: which input, counted from 1, a place of a row belongs to; 0: none.
+        source: for every place of the rows, the place in the inputs of what is there; -1: nothing.
+        target: for every place of the inputs, the place in the rows where it is; -1: nowhere.
+    """
+
+    owner: Int[Tensor, "R W"]
+    source: Int[Tensor, "X"]
+    target: Int[Tensor, "Y"]
+
+    @property
+    def allowed(self) -> Bool[Tensor, "R W W"]:
+        """Whose token may look at whose: those of one input."""
+        return self.owner[:, :, None] == self.owner[:, None]
+
+    def pack(self, inputs: Float[Tensor, "B S D"]) -> Float[Tensor, "R W D"]:
+        return _moved(inputs.flatten(0, 1), self.source, self.target).unflatten(0, self.owner.shape)
+
+    def unpack(self, rows: Float[Tensor, "R W D"], inputs: int) -> Float[Tensor, "B S D"]:
+        """Back to so many inputs; 0 where there is padding."""
+        return _moved(rows.flatten(0, 1), self.target, self.source).unflatten(0, (inputs, -1))
+
+
+def packing(mask: Bool[Tensor, "B S"]) -> Packing:
+    """Packs inputs that are padded on the right into rows as wide as the longest, by first fit, the longest first."""
+    length, padded = mask.sum(1).numpy(), mask.shape[1]
+    order, width = np.argsort(-length, kind="stable"), int(length.max())
+    free, start = np.full(len(length), width), np.empty(len(length), np.int64)
+    for place in order:
+        row = int(np.argmax(free >= length[place]))
+        start[place] = (row + 1) * width - free[row]
+        free[row] -= length[place]
+    rows = int((free < width).sum())
+    within = np.arange(length.sum()) - np.repeat(length.cumsum() - length, length)
+    here, there = (np.repeat(first, length) + within for first in (np.arange(len(length)) * padded, start))
+    owner, source, target = np.zeros(rows * width, np.int64), np.full(rows * width, -1), np.full(mask.numel(), -1)
+    owner[there], source[there], target[here] = here // padded + 1, here, there
+    return Packing(torch.from_numpy(owner).view(rows, width), torch.from_numpy(source), torch.from_numpy(target))
+
+
+def _moved(x: Float[Tensor, "X D"], source: Int[Tensor, "Y"], target: Int[Tensor, "X"]) -> Float[Tensor, "Y D"]:
+    """Row `source[i]` of `x` at each place i, 0 where that is -1; `target` says the reverse."""
+    moved: Tensor = _Move.apply(x, source, target)  # type: ignore[no-untyped-call]
+    return moved
+
+
+class _Move(torch.autograd.Function):
+    """No row is taken twice, so that its gradient is a move as well, and adds nothing up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(source, target)
+        return x[source.clamp(min=0)].mul_((source >= 0)[:, None])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        source, target = ctx.saved_tensors
+        return _moved(grad, target, source), None, None

@@ -1,8 +1,9 @@
 """CodeTransformer: transformers' T5. It takes embeddings, so that each paper embeds as it likes.
 
-`encode` is T5's own stack, `decode` its blocks with a cheaper cross-attention. `step` goes one code further for many
-prefixes of each user at once: it reads the same weights, but computes a user's cross-attention keys once and shares
-them among the user's prefixes, which the library's decoder cannot do. Tests hold both to the library's.
+`encode` and `decode` go through its blocks by `models.parts.blocks`, with a cheaper cross-attention. `step` goes one
+code further for many prefixes of each user at once: it reads the same weights, but computes a user's cross-attention
+keys once and shares them among the user's prefixes, which the library's decoder cannot do. Tests hold all three to the
+library's.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from transformers import T5Config, T5Model
 
 from models.api import tuned
+from models.parts.blocks import feed_forward, normed, position_bias, self_attention
 from models.parts.dropout import Dropout, replace_dropout
-from models.parts.ragged import trimmed
+from models.parts.ragged import by_length, packing
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ class Encoded(NamedTuple):
     mask: Bool[Tensor, "B S"]
 
     def mean(self) -> Float[Tensor, "B D"]:
-        """Over the tokens of each input."""
+        """Over the tokens of each input, in float32."""
         mask = self.mask[..., None]
-        return (self.states * mask).sum(1) / mask.sum(1)
+        return (self.states.float() * mask).sum(1) / mask.sum(1)
 
 
 class Memory(NamedTuple):
@@ -90,8 +92,6 @@ class CodeTransformer(nn.Module):
             pad_token_id=None,
         )
         t5 = T5Model(config)
-        # On a CPU the fused kernels take no dropout, and go a detour. Inputs are short.
-        t5.set_attn_implementation("eager")
         replace_dropout(t5)
         self.encoder, self.decoder = t5.encoder, t5.decoder
         self._blocks: list[Any] = list(t5.decoder.block)  # their parts' types are the library's own
@@ -99,37 +99,64 @@ class CodeTransformer(nn.Module):
         # Embeddings come from outside; a table that gets no gradient would only trouble distributed training.
         del self.encoder.embed_tokens, self.decoder.embed_tokens
 
-    def encode(self, tokens: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Encoded:
-        def states(x: Float[Tensor, "B S D"], seen: Bool[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-            found: Tensor = self.encoder(inputs_embeds=x, attention_mask=seen).last_hidden_state
-            return found
+    @property
+    def _dropped(self) -> float:
+        """Share of the weights of attention, and of hidden layers, that is dropped now."""
+        return self.sizes.dropout if self.training else 0.0
 
-        return Encoded(trimmed(states, mask.sum(1), tokens, mask), mask)
+    def encode(self, tokens: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Encoded:
+        if not mask.is_cpu:
+            # A GPU's time goes by the number of kernels, and to ask it for a length would hold it up.
+            return Encoded(self._encode(tokens, mask[:, None].expand(-1, mask.shape[1], -1)), mask)
+        packed = packing(mask)
+        states = self._encode(packed.pack(tokens), packed.allowed)
+        return Encoded(packed.unpack(states, len(tokens)), mask)
+
+    def _stream(self, x: Float[Tensor, "R W D"]) -> Float[Tensor, "R W D"]:
+        """The residual stream has the format of weights, also where vectors were composed in another."""
+        return x.to(self.decoder.final_layer_norm.weight.dtype)
+
+    def _encode(self, x: Float[Tensor, "R W D"], allowed: Bool[Tensor, "R W W"]) -> Float[Tensor, "R W D"]:
+        stack: Any = self.encoder
+        bias = position_bias(stack.block[0].layer[0].SelfAttention, allowed)
+        x = stack.dropout(self._stream(x))
+        for block in stack.block:
+            attention, dense = block.layer
+            x = x + attention.dropout(self_attention(attention, x, bias, self._dropped))
+            x = x + dense.dropout(feed_forward(dense, x, self._dropped))
+        return stack.dropout(normed(stack.final_layer_norm, x))
 
     def decode(self, tokens: Float[Tensor, "B t D"], encoded: Encoded) -> Float[Tensor, "B t D"]:
         """Causal states of whole decoder inputs: teacher forcing."""
         length = tokens.shape[1]
-        bias = self._blocks[0].layer[0].SelfAttention.compute_bias(length, length)
-        later = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
-        bias = bias.masked_fill(later, -torch.inf)
-        x = self.decoder.dropout(tokens)
+        earlier = torch.ones(1, length, length, dtype=torch.bool, device=tokens.device).tril()
+        bias = position_bias(self._blocks[0].layer[0].SelfAttention, earlier)
+        groups = by_length(encoded.mask)
+        histories = [Encoded(encoded.states[rows, :width], encoded.mask[rows, :width]) for rows, width in groups]
+        order = torch.cat([group.rows for group in groups])
+        x = self.decoder.dropout(self._stream(tokens[order]))
         for block in self._blocks:
-            x = block.layer[0](x, position_bias=bias)[0]
-            x = x + block.layer[1].dropout(self._read(block.layer[1], x, encoded))
-            x = block.layer[2](x)
-        return self.decoder.dropout(self.decoder.final_layer_norm(x))
+            attention, history, dense = block.layer
+            x = x + attention.dropout(self_attention(attention, x, bias, self._dropped))
+            x = x + history.dropout(self._read(history, x, histories))
+            x = x + dense.dropout(feed_forward(dense, x, self._dropped))
+        return self.decoder.dropout(normed(self.decoder.final_layer_norm, x))[order.argsort()]
 
-    def _read(self, layer: Any, x: Float[Tensor, "B t D"], encoded: Encoded) -> Float[Tensor, "B t D"]:
+    def _read(self, layer: Any, x: Float[Tensor, "B t D"], histories: list[Encoded]) -> Float[Tensor, "B t D"]:
         """Cross-attention. Keys and values are linear in the states: a few queries are taken to the states' space, and
         what they read there is taken back, which costs less than keys and values of every state.
         """
         attention, length = layer.EncDecAttention, x.shape[1]
         keys, values = (part.weight.unflatten(0, (self.sizes.heads, -1)) for part in (attention.k, attention.v))
-        query = attention.q(layer.layer_norm(x)).unflatten(-1, (self.sizes.heads, -1))
+        query = attention.q(normed(layer.layer_norm, x)).unflatten(-1, (self.sizes.heads, -1))
         query = torch.einsum("bthd,hdw->bhtw", query, keys).flatten(1, 2)
-        scores = (query @ encoded.states.mT).masked_fill(~encoded.mask[:, None], -torch.inf)
-        read = (self.dropout(scores.softmax(-1)) @ encoded.states).unflatten(1, (self.sizes.heads, length))
-        return attention.o(torch.einsum("bhtw,hdw->bthd", read, values).flatten(2))
+        parts = zip(query.split([len(history.mask) for history in histories]), histories, strict=True)
+        read = torch.cat([self._look(part, history) for part, history in parts])
+        return attention.o(torch.einsum("bhtw,hdw->bthd", read.unflatten(1, (-1, length)), values).flatten(2))
+
+    def _look(self, query: Float[Tensor, "b Q D"], history: Encoded) -> Float[Tensor, "b Q D"]:
+        scores = (query @ history.states.mT).masked_fill(~history.mask[:, None], -torch.inf)
+        return self.dropout(scores.softmax(-1)) @ history.states
 
     @torch.no_grad()
     def memory(self, encoded: Encoded) -> Memory:

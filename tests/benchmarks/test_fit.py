@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from benchmarks import fit as fit_module
 from benchmarks import sources, stored
-from benchmarks.fit import Fit, Hardware
+from benchmarks.fit import Fit
 from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive
+from benchmarks.precision import Bf16
 from data_prep.corpus import Batch, Corpus
 from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
@@ -441,19 +442,19 @@ def test_only_recommenders_train_in_bf16(in_memory: Fit, monkeypatch: pytest.Mon
     trainer = pl.Trainer
 
     def noted(**options: Any) -> pl.Trainer:
-        used.append(options["precision"])
+        used.append(any(isinstance(plugin, Bf16) for plugin in options["plugins"]))
         return trainer(**options)
 
     monkeypatch.setattr(pl, "Trainer", noted)
-    monkeypatch.setattr(Hardware, "precision", "bf16-mixed")
-    config, budget = replace(SMALL, loss="bce"), Budget(1, 60, clip=0.0)
-    assert Hardware().precision_class == "bf16"
+    in_memory.hardware = replace(in_memory.hardware, precision="bf16-mixed")
+    config, budget = replace(SMALL, loss="bce"), Budget(1, 60)
+    assert in_memory.hardware.precision_class == "bf16"
     in_memory("count", Counter, Budget(1, 1000))
     sasrec(in_memory, config, budget)
-    assert used == ["32-true", "bf16-mixed"]
+    assert used == [False, True]
     # So a tokenizer is one training for both; a recommender is two.
-    monkeypatch.setattr(Hardware, "precision", "32-true")
-    assert Hardware().precision_class == "32"
+    in_memory.hardware = replace(in_memory.hardware, precision="32-true")
+    assert in_memory.hardware.precision_class == "32"
     in_memory("count", Counter, Budget(1, 1000))
     sasrec(in_memory, config, budget)
     assert [stage.reused for stage in in_memory.stages] == [False, False, True, False]

@@ -11,7 +11,19 @@ from torch import Tensor
 
 from benchmarks.fit import Hardware
 from benchmarks.perf import Turns, seconds, train
-from benchmarks.perf.train import Setting, Spread, at_once, compare, ours, pad, plain_loop, tiger, transformers_t5
+from benchmarks.perf.train import (
+    Mixed,
+    Setting,
+    Spread,
+    at_once,
+    bucketed,
+    compare,
+    ours,
+    pad,
+    plain_loop,
+    tiger,
+    transformers_t5,
+)
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.parts.seq2seq import T5Sizes
@@ -90,27 +102,54 @@ def test_both_sides_train_on_every_batch(setting: Setting, monkeypatch: pytest.M
     for _ in range(20):
         with torch.no_grad():
             losses.append(float(t5.eval()(**padded[0]._asdict()).loss))
-        plain_loop(t5, optimizer, padded)
+        plain_loop(t5, optimizer, padded, bf16=False)
     assert losses[-1] < 0.8 * losses[0]
     assert optimizer.state[t5.get_parameter("shared.weight")]["step"] == 20 * len(padded)
 
 
-def test_the_pair_of_the_cpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "load", lambda: tiny_corpus)
-    monkeypatch.setattr(train, "compare", lambda setting: Turns([2.0], [8.0]))
-    (found,) = train.train_cpu()
+def test_mixed_batches_hold_the_same_pairs_at_random(setting: Setting) -> None:
+    spread, mixed = Spread(setting, 3), Mixed(setting, 3)
+    assert torch.equal(torch.cat(spread.rows()).sort().values, torch.cat(mixed.rows()).sort().values)
+    assert [len(rows) for rows in mixed.rows()] == [len(rows) for rows in spread.rows()]
+    assert mixed.samples == spread.samples
+    widths = [[batch.history.shape[1] for batch in batches] for batches in (spread, mixed)]
+    assert sum(widths[1]) > sum(widths[0])
+
+
+def test_cut_is_as_wide_as_the_longest(setting: Setting) -> None:
+    module = tiger(setting)
+    for batch in Spread(setting, 3):
+        padded = pad(module, batch)
+        cut = padded.cut()
+        width = 4 * batch.history.shape[1] + 1
+        assert cut.input_ids.shape == cut.attention_mask.shape == (len(batch.target), width)
+        assert cut.attention_mask.sum() == padded.attention_mask.sum()
+        assert torch.equal(cut.labels, padded.labels)
+
+
+def test_the_pairs_of_the_cpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "load", lambda name: tiny_corpus)
+    monkeypatch.setattr(train, "choose", lambda *_, **__: "bf16-mixed")
+    monkeypatch.setattr(train, "compare", lambda setting, baseline: Turns([2.0], [8.0]))
+    rates = {"bf16-mixed": 30.0, "32-true": 10.0}
+    monkeypatch.setattr(train, "at_once", lambda setting, seeds: rates[setting.hardware.precision])
+    *found, epoch = train.train_cpu()
     samples = len(tiny_corpus.examples("train"))  # one batch of the default size holds them all
-    assert (found.name, found.unit, found.ratio) == ("train_cpu", "samples/s", 4.0)
-    assert (found.ours, found.baseline) == (samples / 2, samples / 8)
-    assert "of tiny " in found.note
-    assert "81 tokens" in found.note
+    assert [one.name for one in found] == ["train_cpu", "train_cpu_expert", "train_cpu_32"]
+    for one in found:
+        assert (one.unit, one.ratio) == ("samples/s", 4.0)
+        assert (one.ours, one.baseline) == (samples / 2, samples / 8)
+        assert "of tiny " in one.note
+        assert "bf16-mixed" in one.note
+    assert "81 tokens" in found[0].note
+    assert (epoch.unit, epoch.ours, epoch.baseline) == ("s", samples / 30, samples / 10)
 
 
 def test_the_pairs_of_a_gpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "load", lambda: tiny_corpus)
+    monkeypatch.setattr(train, "load", lambda name: tiny_corpus)
     monkeypatch.setattr(train, "Setting", lambda corpus, hardware, batches: Setting(corpus, Hardware("cpu"), 3, CONFIG))
     monkeypatch.setattr(train, "CUDA_BATCHES", 3)
-    monkeypatch.setattr(train, "compare", lambda setting: Turns([2.0], [6.0]))
+    monkeypatch.setattr(train, "compare", lambda setting, baseline: Turns([2.0], [6.0]))
     monkeypatch.setattr(train, "at_once", lambda setting, seeds: 10.0 * (seeds + 1))
     epoch, seeds = train.train_cuda()
     assert (epoch.name, epoch.unit) == ("train_cuda", "s")
@@ -119,8 +158,9 @@ def test_the_pairs_of_a_gpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
     assert (seeds.unit, seeds.ours, seeds.baseline, seeds.ratio) == ("samples/s", 60.0, 20.0, 3.0)
 
 
-def test_sides_take_turns(setting: Setting) -> None:
-    turns = compare(setting)
+@pytest.mark.parametrize("baseline", [train.padded, bucketed, train.trained])
+def test_sides_take_turns(setting: Setting, baseline: train.Side) -> None:
+    turns = compare(setting, baseline)
     assert len(turns.ours) == len(turns.baseline) == train.REPEATS
     assert min(turns.ours + turns.baseline) > 0
 
@@ -136,6 +176,6 @@ def test_without_real_data_the_planted_corpus_stands_in(
 ) -> None:
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("GRBENCH_DATA", str(tmp_path))
-    assert train.load().fingerprint == planted_corpus.fingerprint
+    assert train.load("musical_instruments").fingerprint == planted_corpus.fingerprint
     monkeypatch.delenv("GRBENCH_DATA")
-    assert train.load().name == "planted"
+    assert train.load("musical_instruments").name == "planted"

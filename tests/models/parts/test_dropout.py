@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5Model
 
-from models.parts.dropout import LEVELS, Dropout, replace_dropout
+from models.parts.dropout import LEVELS, Dropout, kept, replace_dropout, zero_
 
 COUNT = 1 << 20
 # Six standard deviations: one false alarm in 500 million.
 DEVIATIONS = 6
 
 
-def kept(p: float, *shape: int, seed: int = 0) -> Tensor:
+def left(p: float, *shape: int, seed: int = 0) -> Tensor:
     """`shape` of bool: which of so many ones are left."""
     torch.manual_seed(seed)
     return Dropout(p)(torch.ones(*shape)) > 0
@@ -32,13 +32,13 @@ def near(share: Tensor | float, expected: float, draws: int) -> bool:
 
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.5, 0.9, 0.999])
 def test_share_of_zeros(p: float) -> None:
-    assert near(1 - float(kept(p, COUNT).double().mean()), p, COUNT)
+    assert near(1 - float(left(p, COUNT).double().mean()), p, COUNT)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_share_is_the_same_at_every_place(p: float) -> None:
     """Places of a row, and places within the 64-bit words that four elements are drawn from."""
-    mask = kept(p, COUNT // 64, 64).double()
+    mask = left(p, COUNT // 64, 64).double()
     assert near(1 - mask.mean(0), p, len(mask))
     assert not near(1 - mask[:, 1:].mean(0) + 0.1, p, len(mask)), "the bound tells shares apart"
 
@@ -46,7 +46,7 @@ def test_share_is_the_same_at_every_place(p: float) -> None:
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_elements_of_a_word_are_independent(p: float) -> None:
     """Each of the 16 outcomes of four neighbours, and of four elements of neighbouring words, is as likely as due."""
-    mask = kept(p, COUNT // 4, 4).int()
+    mask = left(p, COUNT // 4, 4).int()
     for four in (mask, mask.T.reshape(-1, 4), mask.flatten().roll(-2).view(-1, 4)):
         found = torch.bincount(four @ torch.tensor([8, 4, 2, 1]).int(), minlength=16) / len(four)
         for outcome in range(16):
@@ -55,7 +55,7 @@ def test_elements_of_a_word_are_independent(p: float) -> None:
 
 
 def test_neighbours_do_not_correlate() -> None:
-    mask = kept(0.5, COUNT).double() * 2 - 1
+    mask = left(0.5, COUNT).double() * 2 - 1
     for lag in (1, 2, 3, 4, 5, 8, 64, 1024):
         assert abs(float((mask[lag:] * mask[:-lag]).mean())) < DEVIATIONS / math.sqrt(COUNT), lag
 
@@ -179,3 +179,32 @@ def test_transformers_t5_trains_with_it() -> None:
         outputs.append(t5.train()(input_ids=tokens, decoder_input_ids=tokens).last_hidden_state)
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_drawn_mask_zeroes_in_place(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    keep = kept((100, 1000), 0.3, torch.device("cpu"))
+    assert keep.mask is not None
+    x = torch.randn(100, 1000).to(dtype)
+    made = x.clone()
+    assert zero_(made, keep.mask) is made
+    assert torch.equal(made, x * keep.mask.to(dtype))
+    assert near(1 - float(keep.mask.double().mean()), 0.3, 100_000)
+    assert keep.scale == pytest.approx(1 / 0.7, rel=1e-4)
+
+
+def test_without_dropout_no_mask_is_drawn() -> None:
+    state = torch.get_rng_state()
+    keep, x = kept((3,), 0.0, torch.device("cpu")), torch.ones(3)
+    assert (keep.mask, keep.scale) == (None, 1.0)
+    assert torch.equal(zero_(x, keep.mask), torch.ones(3))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("p", [1e-9, 1.0])
+def test_a_mask_at_the_limits_still_has_a_scale(p: float) -> None:
+    keep = kept((1000,), p, torch.device("cpu"))
+    assert keep.mask is not None
+    assert math.isfinite(keep.scale)
+    assert abs(float(keep.mask.double().mean()) - (1 - p)) < 0.01

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.parts import ragged
-from models.parts.ragged import trimmed
+from models.parts.ragged import packing, trimmed
 
 LENGTHS = torch.tensor([5, 1, 9, 2, 2, 7, 1])
 
@@ -54,3 +54,37 @@ def test_elsewhere_all_go_at_once() -> None:
 
     trimmed(network, LENGTHS.to("meta"), torch.zeros(7, 11, 2, device="meta"))
     assert seen == [(7, 11, 2)]
+
+
+def test_packing_wastes_little_and_mixes_nothing() -> None:
+    """By hand: rows of 9 hold 9; 7 and 2; 5, 2, 1 and 1."""
+    mask = torch.arange(11) < LENGTHS[:, None]
+    packed = packing(mask)
+    assert packed.owner.tolist() == [
+        [3, 3, 3, 3, 3, 3, 3, 3, 3],
+        [6, 6, 6, 6, 6, 6, 6, 4, 4],
+        [1, 1, 1, 1, 1, 5, 5, 2, 7],
+    ]
+    allowed = packed.allowed
+    assert allowed.shape == (3, 9, 9)
+    assert allowed[2, 6].tolist() == [False] * 5 + [True] * 2 + [False] * 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_unpacked_is_what_was_packed(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    length = torch.randint(1, 12, (40,), generator=generator)
+    mask = torch.arange(14) < length[:, None]
+    x = torch.randn(40, 14, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    packed = packing(mask)
+    rows = packed.pack(x)
+    assert rows.shape[1] == length.max()
+    assert len(rows) <= -(-int(length.sum()) // int(length.max())) + 2, "two rows of waste at most"
+    assert torch.equal(packed.owner.flatten().bincount()[1:], length)
+    assert not rows[packed.owner == 0].any()
+    back = packed.unpack(rows, 40)
+    assert torch.equal(back[mask], x[mask])
+    assert not back[~mask].any()
+    upstream = torch.randn(back.shape, dtype=torch.float64, generator=generator)
+    (gradient,) = torch.autograd.grad(back, x, upstream)
+    assert torch.equal(gradient, upstream * mask[..., None])

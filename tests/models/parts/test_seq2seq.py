@@ -61,10 +61,38 @@ def test_logits_equal_the_librarys(model: CodeTransformer) -> None:
     output = library(model, embedding)(input_ids=source, attention_mask=MASK, decoder_input_ids=inputs)
     encoded = model.encode(embedding[source], MASK)
     states = model.decode(embedding[inputs], encoded)
-    torch.testing.assert_close(encoded.states, output.encoder_last_hidden_state, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoded.states[MASK], output.encoder_last_hidden_state[MASK], atol=1e-5, rtol=1e-5)
+    assert not encoded.states[~MASK].any()
     logits = states * SIZES.width**-0.5 @ embedding.T
     assert float(logits.std()) > 0.1
     torch.testing.assert_close(logits, output.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_equal_the_librarys(model: CodeTransformer) -> None:
+    embedding = torch.randn(TOKENS, SIZES.width)
+    source, target = torch.randint(1, TOKENS, MASK.shape) * MASK, torch.randint(1, TOKENS, (3, 4))
+    upstream, theirs = torch.randn(3, 4, SIZES.width), library(model, embedding)
+    states = model.decode(embedding[target], model.encode(embedding[source], MASK))
+    (states * upstream).sum().backward()
+    output = theirs(source, attention_mask=MASK, decoder_input_ids=target, output_hidden_states=True)
+    (output.decoder_hidden_states[-1] * upstream).sum().backward()
+    found = {name: weight.grad for name, weight in theirs.named_parameters()}
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.grad, found[name], atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_bf16_is_near_float32_and_only_products_are_in_it(model: CodeTransformer) -> None:
+    source, target = torch.randn(*MASK.shape, SIZES.width), torch.randn(3, 4, SIZES.width)
+    exact = model.decode(target, model.encode(source, MASK))
+    with torch.autocast("cpu", torch.bfloat16):
+        # An input in bf16 makes no residual stream in it.
+        near = model.decode(target.bfloat16(), model.encode(source.bfloat16(), MASK))
+    difference = (near.float() - exact).detach().norm() / exact.detach().norm()
+    assert 0 < float(difference) < 0.03
+    weights = [*model.parameters()]
+    for one, two in zip(*(torch.autograd.grad(states.float().sum(), weights) for states in (exact, near)), strict=True):
+        assert two.dtype == torch.float32
+        assert float((one - two).norm() / one.norm()) < 0.2
 
 
 @pytest.mark.parametrize("seed", range(4))
