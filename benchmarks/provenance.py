@@ -76,12 +76,12 @@ def collect(
 
 def of(hardware: Hardware) -> Provenance:
     """What a run of this harness on such hardware says."""
-    from benchmarks.evaluate import BATCH
+    from benchmarks.evaluate import users_at_once
 
     return collect(
         threads=hardware.threads,
         precision=hardware.precision,
-        evaluation_batch=BATCH,
+        evaluation_batch=users_at_once(hardware.device),
         device=str(hardware.device),
         processes=hardware.processes,
     )

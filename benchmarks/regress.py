@@ -19,7 +19,6 @@ from pathlib import Path
 
 from benchmarks import provenance
 from benchmarks.bench import Cell, run_all
-from benchmarks.evaluate import BATCH
 from benchmarks.experiments import Experiment, complete, flat
 from benchmarks.fit import Hardware, weights_of
 from benchmarks.keeper import BEST
@@ -191,10 +190,7 @@ def platform(origin: Provenance) -> str:
 
 
 def _here() -> Provenance:
-    hardware = Hardware()
-    return provenance.collect(
-        threads=hardware.threads, precision=hardware.precision, evaluation_batch=BATCH, device=str(hardware.device)
-    )
+    return provenance.of(Hardware())
 
 
 def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references: Path = REFERENCES) -> list[str]:

@@ -25,8 +25,10 @@ from models.parts.index import ItemIndex
 WIDTH = 16
 # Expansions per user after which a search gives up its proof. No model on the board has come near it.
 CAP = 50_000
-# Prefixes expanded at once: bounds the memory, about 30 kB each for TIGER's sizes.
-ROWS = 8192
+# Prefixes expanded at once: bounds the memory, about 30 kB each for TIGER's sizes. A GPU wants more, to be busy.
+ROWS, GPU_ROWS = 8_192, 65_536
+# As many at most are expanded at once by the first beam of all users.
+BEAM_ROWS = 1 << 19
 # What rounding may do to a log-sum-exp, in nats, many times over.
 SLACK = 1e-4
 
@@ -77,8 +79,10 @@ def exact_search(
             items with several sequences may take some more.
     """
     search = _Search(step, users, index, k, CAP if cap is None else cap)
-    # An item has at most A sequences, so that k * A sequences name k items.
-    search.run(max(WIDTH, k * index.codes.shape[1]) if width is None else width)
+    if width is None:
+        # An item has at most A sequences, so that k * A sequences name k items.
+        width = max(WIDTH, min(k * index.codes.shape[1], BEAM_ROWS // max(1, users)))
+    search.run(width)
     return search.ranking()
 
 
@@ -107,6 +111,7 @@ class _Search:
     """State of one exact search.
 
     Attributes:
+        rows: prefixes expanded at once.
         floor: `[B]` no prefix below it can become a top-K item.
         spent: `[B]` prefixes expanded.
         lost: `[B]` best score of a prefix that the cap left unexpanded.
@@ -116,6 +121,7 @@ class _Search:
     def __init__(self, step: Step, users: int, index: ItemIndex, k: int, cap: int) -> None:
         self.step, self.users, self.index, self.k, self.cap = step, users, index, k, cap
         device = index.codes.device
+        self.rows = ROWS if device.type == "cpu" else GPU_ROWS
         self.floor = torch.full((users,), -torch.inf, device=device)
         self.lost = torch.full((users,), -torch.inf, device=device)
         self.spent = torch.zeros(users, dtype=torch.long, device=device)
@@ -160,8 +166,8 @@ class _Search:
     def _descend(self, level: int, prefixes: Prefixes, cache: Any) -> None:
         """Searches below hopeful prefixes of `level` codes."""
         prefixes = self._affordable(level, prefixes)
-        for start in range(0, len(prefixes.user), ROWS):
-            some = prefixes.pick(slice(start, start + ROWS))
+        for start in range(0, len(prefixes.user), self.rows):
+            some = prefixes.pick(slice(start, start + self.rows))
             if start:  # the rows before may have raised the floor
                 some = self._hopeful(some)
             grown, longer = self._expand(level, some, cache)
@@ -210,7 +216,7 @@ class _Search:
         wanted = (user[:, None] * width + node).masked_fill(node < 0, -1)
         known = self.leaves.user * width + self.leaves.node
         missing = wanted[(node >= 0) & ~torch.isin(wanted, known)].unique()
-        chunks = [missing[start : start + ROWS] for start in range(0, len(missing), ROWS)]
+        chunks = [missing[start : start + self.rows] for start in range(0, len(missing), self.rows)]
         scores = [self._sequence_scores(chunk // width, chunk % width) for chunk in chunks]
         known, order = torch.cat([known, missing]).sort()
         score = torch.cat([self.leaves.score, *scores])[order][torch.searchsorted(known, wanted.clamp(min=0))]

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks import provenance
+from benchmarks.fit import Hardware
 from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256, source_sha256
 from leaderboards.record import Provenance
 
@@ -140,6 +141,15 @@ def test_lock_versions_and_machine(tmp_path: Path) -> None:
     assert found.python == platform.python_version()
     assert found.device
     assert (found.threads, found.precision, found.evaluation_batch) == (2, "32-true", 64)
+
+
+def test_a_record_tells_how_many_users_a_gpu_ranks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provenance.of(Hardware("cpu")).evaluation_batch == 256
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+    found = provenance.of(Hardware())
+    assert (found.device, found.evaluation_batch) == ("Some GPU", 2_048)
 
 
 @pytest.mark.parametrize("full", ["2.13.0+cpu", "2.13.0+cu130", "2.13.0"])
