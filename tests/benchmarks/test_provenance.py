@@ -97,11 +97,36 @@ def test_rows_and_ignored_files_are_no_change(tmp_path: Path, git: Git, name: st
     assert (git_dirty_sha256(tmp_path) is not None) is (counts or tracked_and_ignored)
 
 
-def test_outside_git(tmp_path: Path) -> None:
+def test_outside_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRBENCH_COMMIT", raising=False)
     found = collected(tmp_path)
     assert (found.git_commit, found.git_dirty_sha256, found.lock_sha256) == ("unknown", None, "unknown")
     with pytest.raises(ValueError, match="is no git checkout with a commit"):
         git_dirty_sha256(tmp_path)
+
+
+@pytest.mark.parametrize("told", ["0a" * 20, "0a" * 32])
+def test_outside_git_the_environment_may_tell_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setenv("GRBENCH_COMMIT", told)
+    found = collected(tmp_path)
+    assert (found.git_commit, found.git_commit_told, found.git_dirty_sha256) == (told, True, None)
+
+
+def test_a_checkout_knows_better_than_the_environment(
+    tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_COMMIT", "0a" * 20)
+    found = collected(tmp_path)
+    assert (found.git_commit, found.git_commit_told) == (git("rev-parse", "HEAD").strip(), False)
+
+
+@pytest.mark.parametrize("told", ["HEAD", "0a0a0a0", "0A" * 20, "0a" * 20 + "\n"])
+def test_what_is_no_commit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setenv("GRBENCH_COMMIT", told)
+    with pytest.raises(ValueError, match="expected a whole commit hash, as `git rev-parse HEAD` prints it"):
+        collected(tmp_path)
 
 
 def test_without_git_installed(tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
