@@ -251,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--users", type=positive, default=200, help="so many of a record's users, drawn at random")
     again.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
     again.add_argument("--work", type=Path, default=Path("runs"), help="folder of the trainings")
-    gate = commands.add_parser("regress", help="hold the quick board against its references: the gate of a change")
+    gate = commands.add_parser("regress", help="hold the quick board, on a CPU, against its references: the gate")
     gate.set_defaults(call=regress)
     gate.add_argument("--models", nargs="+", help="these models (default: every model)")
     gate.add_argument("--first-seed", type=int, default=0, help="seeds of the fresh runs count from here")

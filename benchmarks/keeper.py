@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,13 @@ from models.api import Budget
 
 # The files of a stage's folder: best weights and log when it is done, before that the trainer's last state.
 BEST, DONE, LAST = "best.safetensors", "done.json", "last.ckpt"
+# A state is as large as three sets of weights: to save one after every look costs more than a short epoch does.
+SAVE_SECONDS = 60.0
+
+
+def save_seconds() -> float:
+    """Seconds of training that a kill may cost: between two states that are saved."""
+    return float(os.environ.get("GRBENCH_SAVE_SECONDS", SAVE_SECONDS))
 
 
 def derive(seed: int, *labels: object) -> int:
@@ -53,7 +61,8 @@ class Keeper(pl.callbacks.Checkpoint):
     """Checks quality, keeps the best weights and the last state, stops early, shows progress.
 
     Lightning runs `Checkpoint` callbacks last, when the trainer's state is complete; so a run that resumes from
-    `last.ckpt` goes on exactly where an uninterrupted one would be. The best weights are part of that state.
+    `last.ckpt` goes on exactly where an uninterrupted one would be. The best weights are part of that state. It is that
+    of the first look after `save_seconds`; a kill costs what came after it.
 
     Attributes:
         done: what the stage has cost so far.
@@ -72,7 +81,7 @@ class Keeper(pl.callbacks.Checkpoint):
     ) -> None:
         self.done, self.seed, self.budget, self.quality, self.folder = done, seed, budget, quality, folder
         self.title, self.bar_position = title, bar_position
-        self.clock = time.perf_counter()
+        self.clock = self.saved = time.perf_counter()
         self.best: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,7 +93,7 @@ class Keeper(pl.callbacks.Checkpoint):
         self.best = state_dict["best"]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.clock = time.perf_counter()
+        self.clock = self.saved = time.perf_counter()
         # Killed after its last epoch, a training that lost its patience must not go on.
         trainer.should_stop = self._patience_is_lost()
         steps = int(trainer.num_training_batches)
@@ -132,7 +141,10 @@ class Keeper(pl.callbacks.Checkpoint):
         done.epochs = epoch
         self.bar.set_postfix(epoch=epoch, quality=f"{value:.4f}", best=f"{max(done.quality):.4f}", refresh=False)
         trainer.should_stop = self._patience_is_lost()
-        trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+        # All processes save together, when the first one says so: their clocks differ.
+        if trainer.strategy.broadcast(time.perf_counter() - self.saved >= save_seconds()):
+            trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+            self.saved = time.perf_counter()
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Watcher):
                 callback.checked(done, module)

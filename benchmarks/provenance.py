@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.fit import Hardware
 
 UNKNOWN = "unknown"
+# Names the commit where there is no checkout to read it from: on a machine that was given the files alone.
+TOLD = "GRBENCH_COMMIT"
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("benchmarks", "data_prep", "leaderboards", "models")
 # Packages whose version can move a number.
@@ -55,10 +59,15 @@ def collect(
         device: where the model runs, `cpu` or `cuda:<index>`.
         processes: that train together.
         root: folder of the project.
+
+    Raises:
+        ValueError: what `TOLD` names is no commit.
     """
     commit = git_commit(root)
+    told = told_commit() if commit == UNKNOWN else None
     return Provenance(
-        git_commit=commit,
+        git_commit=told or commit,
+        git_commit_told=told is not None,
         git_dirty_sha256=None if commit == UNKNOWN else git_dirty_sha256(root),
         lock_sha256=_lock_sha256(root),
         source_sha256=source_sha256(root),
@@ -76,12 +85,12 @@ def collect(
 
 def of(hardware: Hardware) -> Provenance:
     """What a run of this harness on such hardware says."""
-    from benchmarks.evaluate import BATCH
+    from benchmarks.evaluate import users_at_once
 
     return collect(
         threads=hardware.threads,
         precision=hardware.precision,
-        evaluation_batch=BATCH,
+        evaluation_batch=users_at_once(hardware.device),
         device=str(hardware.device),
         processes=hardware.processes,
     )
@@ -95,6 +104,18 @@ def git_commit(root: Path) -> str:
         return UNKNOWN
     head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     return head.decode().strip() if head else UNKNOWN
+
+
+def told_commit() -> str | None:
+    """The commit that the environment names, None where it names none.
+
+    Raises:
+        ValueError: it is no whole commit hash.
+    """
+    told = os.environ.get(TOLD)
+    if told and not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", told):
+        raise ValueError(f"{TOLD} is {told!r}; expected a whole commit hash, as `git rev-parse HEAD` prints it")
+    return told or None
 
 
 def git_dirty_sha256(root: Path) -> str | None:

@@ -1,7 +1,7 @@
 """Regress: does the code still give the numbers it gave? The check that changes are gated on.
 
 The quick board is the embedded corpus with every model at a size that trains in seconds. `references/` holds a bank of
-its runs, `BANK` seeds each, and the weights of the first. Two questions are asked of a model:
+its runs on a CPU, `BANK` seeds each, and the weights of the first. Two questions are asked of a model, on a CPU too:
 
 - Evaluation: do the committed weights rank every user as they did? To the bit on the platform of the reference; on
   another one a few users may swap neighbours whose scores are nearly equal.
@@ -19,11 +19,10 @@ from pathlib import Path
 
 from benchmarks import provenance
 from benchmarks.bench import Cell, run_all
-from benchmarks.evaluate import BATCH
 from benchmarks.experiments import Experiment, complete, flat
 from benchmarks.fit import Hardware, weights_of
 from benchmarks.keeper import BEST
-from benchmarks.rerank import recall, rerank
+from benchmarks.rerank import platform, recall, rerank
 from benchmarks.run import Bench
 from leaderboards.record import Provenance, Record
 from leaderboards.rows import RANKED_BY, Row
@@ -31,6 +30,7 @@ from leaderboards.statistics import compare, equivalence
 from leaderboards.store import Run, read_run, write, write_text
 
 CORPUS = "planted"
+HARDWARE = Hardware("cpu")
 REFERENCES = Path(__file__).with_name("references")
 WEIGHTS = "weights"
 COMPARED, BANK = 3, 6
@@ -133,7 +133,7 @@ def made(folder: Path, names: Sequence[str], seeds: Iterable[int], jobs: int) ->
         ValueError: one failed.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    setting = Bench(folder / "board", folder)
+    setting = Bench(folder / "board", folder, hardware=HARDWARE)
     cells = [Cell(experiment(name), seed) for seed in seeds for name in names]
     failed = run_all(setting, CORPUS, "auto", cells, jobs)
     if failed:
@@ -147,7 +147,7 @@ def made(folder: Path, names: Sequence[str], seeds: Iterable[int], jobs: int) ->
 def evaluation(work: Path, name: str, reference: Sequence[Run], references: Path = REFERENCES) -> Answer:
     """Ranks all users with the committed weights."""
     first = reference[0]
-    again = rerank(Bench(references, work), first, weights=references / WEIGHTS / name)
+    again = rerank(Bench(references, work, hardware=HARDWARE), first, weights=references / WEIGHTS / name)
     same = platform(first.record.provenance) == platform(_here())
     good = again.different <= (0 if same else TOLERATED * again.users)
     where = "on the reference's platform" if same else f"on another platform than {platform(first.record.provenance)}"
@@ -184,17 +184,8 @@ def training(name: str, fresh: Sequence[Run], reference: Sequence[Run]) -> Answe
 WANTED = "if this is wanted, `make regress ACCEPT=1 WHY=...` makes new references and says so in CHANGELOG.md"
 
 
-def platform(origin: Provenance) -> str:
-    """What must be equal for numbers to be equal to the bit."""
-    libraries = ", ".join(f"{name} {origin.versions.get(name)}" for name in ("torch", "numpy"))
-    return f"{origin.device}, {libraries}, {origin.threads} thread"
-
-
 def _here() -> Provenance:
-    hardware = Hardware()
-    return provenance.collect(
-        threads=hardware.threads, precision=hardware.precision, evaluation_batch=BATCH, device=str(hardware.device)
-    )
+    return provenance.of(HARDWARE)
 
 
 def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references: Path = REFERENCES) -> list[str]:
@@ -236,7 +227,7 @@ def _mean(runs: Sequence[Run]) -> str:
 
 def _keep_weights(work: Path, run: Run, folder: Path) -> None:
     """Copies the weights of each stage of a run that was just made."""
-    fit = recall(Bench(work / "board", work), run.record).fit
+    fit = recall(Bench(work / "board", work, hardware=HARDWARE), run.record).fit
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for number, (stage, place) in enumerate(zip(fit.stages, fit.folders, strict=True)):

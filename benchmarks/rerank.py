@@ -6,17 +6,19 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 import data_prep
 import models
+from benchmarks import provenance
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment, flat
-from benchmarks.fit import Fit, NotTrainedError
+from benchmarks.fit import Fit, Hardware, NotTrainedError
 from benchmarks.precision import Precision
 from benchmarks.run import Bench, split_of, with_inputs
 from data_prep.corpus import UNSEEN_USERS, Corpus
-from leaderboards.record import Record
+from leaderboards.record import Provenance, Record
 from leaderboards.store import Run, read_run
 from models.api import Recommender
 
@@ -100,8 +102,20 @@ def experiment_of(record: Record) -> Experiment:
     return Experiment(record.experiment, record.model, config, record.experiment.endswith(UNSEEN))
 
 
+def hardware_of(origin: Provenance) -> Hardware:
+    """The kind of device and the threads of a run: what it was trained on is filed under them, and ranks best there."""
+    on_gpu = torch.cuda.is_available() and torch.cuda.get_device_name() in origin.device
+    return Hardware("auto" if on_gpu else "cpu", threads=origin.threads)
+
+
+def platform(origin: Provenance) -> str:
+    """What must be equal for numbers to be equal to the bit."""
+    libraries = ", ".join(f"{name} {origin.versions.get(name)}" for name in ("torch", "numpy"))
+    return f"{origin.device}, {libraries}, {origin.threads} thread"
+
+
 def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str]]:
-    """Re-ranks a sample of users of each record whose weights are in the folder of trainings.
+    """Re-ranks a sample of users of each record whose weights are in the folder of trainings, on hardware of its kind.
 
     Args:
         row: part of a record's path; None for all records of the board.
@@ -114,13 +128,17 @@ def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str
         if row is not None and row not in str(target):
             continue
         try:
-            again = rerank(bench, read_run(bench.board, target), users=users)
+            run = read_run(bench.board, target)
+            origin, hardware = run.record.provenance, hardware_of(run.record.provenance)
+            again = rerank(dataclasses.replace(bench, hardware=hardware), run, users=users)
         except NotTrainedError as missing:
             says.append(f"{target}: not re-ranked: {missing}")
             continue
         except ValueError as error:
             problems.append(f"{target}: {error}")
             continue
-        says.append(f"{target}: {again.different} of {again.users} users come out at another rank")
+        here, there = platform(provenance.of(hardware)), platform(origin)
+        where = "" if here == there else f", on {here}, not on {there}"
+        says.append(f"{target}: {again.different} of {again.users} users come out at another rank{where}")
         problems += says[-1:] if again.different > TOLERATED * again.users else []
     return problems, says

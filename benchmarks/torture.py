@@ -213,6 +213,8 @@ def _become(job: Job, folder: Path, fresh: bool) -> NoReturn:
     os.chdir(folder)
     # Whatever a library leaves where temporary files belong is found too.
     os.environ.update(TMPDIR=str(folder.resolve() / TEMPORARY), PYTHONUNBUFFERED="1", PYTHONPATH=str(ROOT))
+    # These trainings take seconds, and are to be killed between states and while one is written.
+    os.environ["GRBENCH_SAVE_SECONDS"] = "0"
     tempfile.tempdir = None
     # A copy has its parent's lock of the bars, which would stay taken where it is killed while it draws.
     tqdm.set_lock(threading.RLock())

@@ -252,6 +252,8 @@ def notes_of(record: Record) -> list[str]:
         notes.append(f"validation during training on {record.valid_users:,} of {record.corpus.users:,} users")
     if record.provenance.git_dirty_sha256:
         notes.append("run from a checkout with uncommitted changes")
+    if record.provenance.git_commit_told:
+        notes.append("run outside a checkout; its commit was told, not read")
     return notes
 
 

@@ -206,7 +206,9 @@ class Provenance(Section):
 
     Attributes:
         git_commit: of the checkout, `unknown` outside git.
-        git_dirty_sha256: hash of what differs from that commit, None when nothing does.
+        git_commit_told: whoever started the run named the commit; there was no checkout to read it from.
+        git_dirty_sha256: hash of what differs from that commit, None when nothing does or there is no checkout;
+            `source_sha256` can be held against the commit even then.
         lock_sha256: hash of `requirements.lock`, `unknown` where the project is installed without it.
         source_sha256: hash of the packages' Python files.
         threads: CPU threads of one operation.
@@ -216,6 +218,7 @@ class Provenance(Section):
     """
 
     git_commit: str
+    git_commit_told: bool = False
     git_dirty_sha256: Sha256 | None
     lock_sha256: str
     source_sha256: Sha256

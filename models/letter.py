@@ -255,8 +255,9 @@ def diversity(codebook: Float[Tensor, "V D"], code: Int[Tensor, "B"], cluster: I
     out, and only the codebook gets a gradient.
     """
     own = code[:, None]
-    mates = (cluster[own] == cluster).scatter(1, own, False)
-    partner = mates.float().multinomial(1).squeeze(1)
+    mates = (cluster[own] == cluster).scatter(1, own, False).float()
+    # As `multinomial` draws, but for its look at the probabilities, for which a GPU would be held up.
+    partner = (mates / torch.empty_like(mates).exponential_()).argmax(1)
     logits = (codebook[code] @ codebook.T).scatter(1, own, -torch.inf)
     return F.cross_entropy(logits, partner)
 

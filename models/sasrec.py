@@ -106,8 +106,9 @@ class SasRec(Recommender):
         length = (history > 0).sum(1)
         following = torch.cat([history[:, 1:], torch.zeros_like(history[:, :1])], dim=1)
         following = following.scatter(1, length[:, None] - 1, target[:, None])
-        valid = history > 0
-        states, positives = self.states(history)[valid], following[valid]
+        # Numbers of the positions, not a mask: a GPU is held up once for them, and not by each tensor and its gradient.
+        valid = (history > 0).flatten().nonzero()[:, 0]
+        states, positives = self.states(history).flatten(0, 1)[valid], following.flatten()[valid]
         # Each process sees its share of the batch, and their gradients are averaged.
         return self._losses(states, positives) * (processes() / self.positions)
 

@@ -41,6 +41,14 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _states_after_every_look() -> Iterator[None]:
+    """Trainings of tests take seconds, and those that are killed must have something to go on from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRBENCH_SAVE_SECONDS", "0")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_winners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What sweeps have found on real corpora changes no test."""
     with pytest.MonkeyPatch.context() as patch:

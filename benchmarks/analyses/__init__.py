@@ -16,7 +16,6 @@ import pandas as pd
 import models
 from benchmarks import experiments, provenance, run
 from benchmarks.bench import Cell, run_all
-from benchmarks.evaluate import BATCH
 from benchmarks.experiments import Experiment
 from benchmarks.fit import Fit
 from data_prep.atomic import atomic_file
@@ -148,10 +147,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> Finding:
 
 
 def _origin(lab: Lab) -> str:
-    hardware = lab.bench.hardware
-    facts = provenance.collect(
-        threads=hardware.threads, precision=hardware.precision, evaluation_batch=BATCH, device=str(hardware.device)
-    )
+    facts = provenance.of(lab.bench.hardware)
     dirty = " with uncommitted changes" if facts.git_dirty_sha256 else ""
     corpus = f"{lab.corpus.users:,} users, {lab.corpus.items:,} items, fingerprint `{lab.corpus.fingerprint[:12]}`"
     return f"Made by `{facts.command}` at commit `{(facts.git_commit or 'unknown')[:12]}`{dirty}; {corpus}."

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -17,7 +16,6 @@ from tqdm import tqdm
 import data_prep
 from benchmarks import provenance, tracking, winners
 from benchmarks.bench import hush
-from benchmarks.evaluate import BATCH
 from benchmarks.experiments import Experiment, complete
 from benchmarks.fit import Hardware
 from benchmarks.run import Bench, key
@@ -29,9 +27,6 @@ from benchmarks.sweeps.objective import Objective
 from benchmarks.sweeps.plan import Plan, plan_of, study_name
 from benchmarks.sweeps.space import defaults_of, space_of
 from data_prep.corpus import Corpus
-
-if TYPE_CHECKING:
-    from leaderboards.record import Provenance
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | 
     experiment = untuned(plan)
     space, bench = space_of(experiment, plan.settings), site.bench(plan, corpus)
     name = study_name(plan, key(bench, corpus, experiment), space)
-    origin = _origin(bench)
+    origin = provenance.of(bench.hardware)
     quiet()
     tqdm.write(f"study {name}", file=sys.stderr)
     with _alone(site, name):
@@ -179,12 +174,3 @@ def _alone(site: Site, name: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _origin(bench: Bench) -> Provenance:
-    return provenance.collect(
-        threads=bench.hardware.threads,
-        precision=bench.hardware.precision,
-        evaluation_batch=BATCH,
-        device=str(bench.hardware.device),
-    )

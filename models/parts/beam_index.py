@@ -100,17 +100,15 @@ def _claims(
     ordered, link = stored.flatten().sort()
     place = torch.searchsorted(ordered, wanted).clamp(max=len(ordered) - 1)
     owned, link = ordered[place] == wanted, link[place]
-    row, column = ((wanted >= 0) & ~(owned & firm.flatten()[link])).nonzero(as_tuple=True)
+    number = wanted.masked_fill(owned & firm.flatten()[link], -1).flatten()
     # By sequence, then the largest weight first, then the smaller item: sorts are stable.
-    order = weights[row, column].argsort(descending=True, stable=True)
-    order = order[wanted[row, column][order].argsort(stable=True)]
-    number = wanted[row, column][order]
-    first = order[number.diff(prepend=number.new_full((1,), -1)) != 0]
-    won = torch.zeros_like(wanted, dtype=torch.bool)
-    won[row[first], column[first]] = True
-    lost = torch.zeros_like(stored, dtype=torch.bool).flatten()
-    lost[link[won & owned]] = True
-    return won, lost.view(stored.shape)
+    order = weights.flatten().argsort(descending=True, stable=True)
+    order = order[number[order].argsort(stable=True)]
+    first = number[order].diff(prepend=number.new_full((1,), -1)) != 0
+    won = torch.zeros_like(first).scatter(0, order, first).view(wanted.shape)
+    # A sum, as a mask would have a GPU asked for its number of rows.
+    taken = torch.zeros_like(ordered).scatter_add(0, link.flatten(), (won & owned).long().flatten())
+    return won, (taken > 0).view(stored.shape)
 
 
 def _heaviest(index: BeamIndex, kept: Bool[Tensor, "X M"], width: int) -> BeamIndex:

@@ -44,7 +44,8 @@ class ItemToToken(nn.Module):
         inputs = torch.stack([x.detach(), *read], 1)
         length = inputs.shape[1]
         later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        logits = self.head(self.decoder(inputs + self.place[:length], mask=later)).float()
+        # Unless it is told, torch compares the mask with a causal one, and holds a GPU up at every step.
+        logits = self.head(self.decoder(inputs + self.place[:length], mask=later, is_causal=True)).float()
         # A code competes with those of its level.
         levels = zip(logits.unbind(1), self.first[:length], self.sizes, strict=False)
         return [row[:, first : first + size].log_softmax(1) for row, first, size in levels]

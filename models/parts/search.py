@@ -4,7 +4,8 @@ Log-probabilities only fall along a sequence. So a prefix that scores below the 
 top-K item, and once no unexpanded prefix reaches that score, the list equals the full ranking: `certified`. At each
 level at most 1 / exp(score) prefixes reach it, whatever the size of the catalogue.
 
-Everything is flat: one row per prefix of any user, in order of user. No loop goes over users, prefixes or tokens.
+Everything is flat: one row per prefix of any user, in order of user. No loop goes over users, prefixes or tokens. Where
+a number of rows is asked for, as a mask does, a GPU is held up; what can be had without is.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from models.parts.index import ItemIndex
 WIDTH = 16
 # Expansions per user after which a search gives up its proof. No model on the board has come near it.
 CAP = 50_000
-# Prefixes expanded at once: bounds the memory, about 30 kB each for TIGER's sizes.
-ROWS = 8192
+# Prefixes expanded at once: bounds the memory, about 30 kB each for TIGER's sizes. A GPU wants more, to be busy.
+ROWS, GPU_ROWS = 8_192, 65_536
+# As many at most are expanded at once by the first beam of all users.
+BEAM_ROWS = 1 << 19
 # What rounding may do to a log-sum-exp, in nats, many times over.
 SLACK = 1e-4
 
@@ -76,8 +79,10 @@ def exact_search(
             items with several sequences may take some more.
     """
     search = _Search(step, users, index, k, CAP if cap is None else cap)
-    # An item has at most A sequences, so that k * A sequences name k items.
-    search.run(max(WIDTH, k * index.codes.shape[1]) if width is None else width)
+    if width is None:
+        # An item has at most A sequences, so that k * A sequences name k items.
+        width = max(WIDTH, min(k * index.codes.shape[1], BEAM_ROWS // max(1, users)))
+    search.run(width)
     return search.ranking()
 
 
@@ -106,6 +111,7 @@ class _Search:
     """State of one exact search.
 
     Attributes:
+        rows: prefixes expanded at once.
         floor: `[B]` no prefix below it can become a top-K item.
         spent: `[B]` prefixes expanded.
         lost: `[B]` best score of a prefix that the cap left unexpanded.
@@ -115,6 +121,7 @@ class _Search:
     def __init__(self, step: Step, users: int, index: ItemIndex, k: int, cap: int) -> None:
         self.step, self.users, self.index, self.k, self.cap = step, users, index, k, cap
         device = index.codes.device
+        self.rows = ROWS if device.type == "cpu" else GPU_ROWS
         self.floor = torch.full((users,), -torch.inf, device=device)
         self.lost = torch.full((users,), -torch.inf, device=device)
         self.spent = torch.zeros(users, dtype=torch.long, device=device)
@@ -131,32 +138,38 @@ class _Search:
             grown, cache = self._expand(level, prefixes, cache)
             if level + 1 < levels:
                 chosen = _widest(grown, self.users, width)
-                aside = torch.ones_like(grown.user, dtype=torch.bool)
-                aside[chosen] = False
-                left.append((grown.pick(aside), cache))
+                # Those chosen are done with; a score that no floor lets pass leaves them out later.
+                left.append((grown._replace(score=grown.score.index_fill(0, chosen, -torch.inf)), cache))
                 prefixes = grown.pick(chosen)
         self._finish(grown)
         for level in reversed(range(1, levels)):
-            self._descend(level, *left[level - 1])
+            aside, cache = left[level - 1]
+            self._descend(level, self._hopeful(aside), cache)
 
     def ranking(self) -> Ranking:
-        user, item, _ = self._items()
-        score = self._item_scores(user, item)
+        user, item, score = self._items()
+        if self.index.codes.shape[1] > 1:
+            score = self._item_scores(user, item)
         found = _best(user, item, score, self.users, self.k)
         certified = (self.lost < self.floor) | (self.lost == -torch.inf)
         return found._replace(certified=certified, expansions=self.spent)
 
     def _expand(self, level: int, prefixes: Prefixes, cache: Any) -> tuple[Prefixes, Any]:
-        self.spent += prefixes.user.bincount(minlength=self.users)
+        self.spent += _starts(prefixes.user, self.users).diff()
         log_probs, cache = self.step(level, prefixes.user, prefixes.code, prefixes.parent, cache)
-        return _legal(self.index, level, prefixes, log_probs), cache
+        return self._hopeful(_legal(self.index, level, prefixes, log_probs)), cache
+
+    def _hopeful(self, prefixes: Prefixes) -> Prefixes:
+        """Those that have any probability and may still become a top-K item."""
+        return prefixes.pick((prefixes.score > -torch.inf) & (prefixes.score >= self.floor[prefixes.user]))
 
     def _descend(self, level: int, prefixes: Prefixes, cache: Any) -> None:
-        """Searches below prefixes of `level` codes."""
-        prefixes = self._affordable(level, prefixes.pick(prefixes.score >= self.floor[prefixes.user]))
-        for start in range(0, len(prefixes.user), ROWS):
-            some = prefixes.pick(slice(start, start + ROWS))
-            some = some.pick(some.score >= self.floor[some.user])  # the rows before may have raised the floor
+        """Searches below hopeful prefixes of `level` codes."""
+        prefixes = self._affordable(level, prefixes)
+        for start in range(0, len(prefixes.user), self.rows):
+            some = prefixes.pick(slice(start, start + self.rows))
+            if start:  # the rows before may have raised the floor
+                some = self._hopeful(some)
             grown, longer = self._expand(level, some, cache)
             if level + 1 < self.index.levels:
                 self._descend(level + 1, grown, longer)
@@ -166,7 +179,7 @@ class _Search:
     def _affordable(self, level: int, prefixes: Prefixes) -> Prefixes:
         """The best prefixes of each user, as many as the cap allows here; the levels below get an equal share."""
         share = ((self.cap - self.spent) // (self.index.levels - level)).clamp(min=0)
-        if not (prefixes.user.bincount(minlength=self.users) > share).any():
+        if not (_starts(prefixes.user, self.users).diff() > share).any():
             return prefixes
         prefixes = prefixes.pick(prefixes.score.argsort(descending=True, stable=True))
         prefixes = prefixes.pick(prefixes.user.argsort(stable=True))
@@ -176,8 +189,7 @@ class _Search:
         return prefixes.pick(keep)
 
     def _finish(self, leaves: Prefixes) -> None:
-        """Takes complete sequences in, and raises the floor."""
-        leaves = leaves.pick(leaves.score >= self.floor[leaves.user])
+        """Takes hopeful complete sequences in, and raises the floor."""
         leaves = Prefixes(*map(torch.cat, zip(self.leaves, leaves, strict=True)))
         self.leaves = leaves.pick(leaves.user.argsort(stable=True))
         user, _, score = self._items()
@@ -185,7 +197,7 @@ class _Search:
         sequences = self.index.codes.shape[1]
         # An item none of whose sequences reaches the floor has a log-sum-exp below the K-th best item's.
         self.floor = kth if sequences == 1 else kth - math.log(sequences) - SLACK
-        self.leaves = self.leaves.pick(self.leaves.score >= self.floor[self.leaves.user])
+        self.leaves = self._hopeful(self.leaves)
 
     def _items(self) -> tuple[Int[Tensor, "F"], Int[Tensor, "F"], Float[Tensor, "F"]]:
         """User, item and best sequence's score of the items found, in order of user and item."""
@@ -204,7 +216,7 @@ class _Search:
         wanted = (user[:, None] * width + node).masked_fill(node < 0, -1)
         known = self.leaves.user * width + self.leaves.node
         missing = wanted[(node >= 0) & ~torch.isin(wanted, known)].unique()
-        chunks = [missing[start : start + ROWS] for start in range(0, len(missing), ROWS)]
+        chunks = [missing[start : start + self.rows] for start in range(0, len(missing), self.rows)]
         scores = [self._sequence_scores(chunk // width, chunk % width) for chunk in chunks]
         known, order = torch.cat([known, missing]).sort()
         score = torch.cat([self.leaves.score, *scores])[order][torch.searchsorted(known, wanted.clamp(min=0))]
@@ -222,7 +234,7 @@ class _Search:
             distinct, row = (user * self.index.leaves + path[level]).unique(return_inverse=True)
             # One of the sequences that share a prefix stands for it.
             one = torch.empty_like(distinct).scatter_(0, row, torch.arange(len(row), device=row.device))
-            self.spent += user[one].bincount(minlength=self.users)
+            self.spent += _starts(user[one], self.users).diff()
             last = codes[level - 1][one] if level else torch.zeros_like(one)
             log_probs, cache = self.step(level, user[one], last, parent[one], cache)
             score = score + log_probs[row, codes[level]]
@@ -238,24 +250,20 @@ def _root(users: int, index: ItemIndex) -> Prefixes:
 
 
 def _legal(index: ItemIndex, level: int, prefixes: Prefixes, log_probs: Float[Tensor, "P V"]) -> Prefixes:
-    """All continuations in the trie that have any probability."""
+    """All continuations in the trie."""
     parent, node, code = index.continuations(level, prefixes.node)
     score = prefixes.score[parent] + log_probs[parent, code]
-    return _possible(Prefixes(prefixes.user[parent], node, code, parent, score))
+    return Prefixes(prefixes.user[parent], node, code, parent, score)
 
 
 def _any(index: ItemIndex, level: int, prefixes: Prefixes, log_probs: Float[Tensor, "P V"]) -> Prefixes:
-    """All continuations that have any probability; node -1 where the trie has none."""
+    """All continuations; node -1 where the trie has none."""
     rows, size = log_probs.shape
-    parent = torch.arange(rows, device=log_probs.device).repeat_interleave(size)
+    parent = torch.arange(rows, device=log_probs.device).repeat_interleave(size, output_size=rows * size)
     code = torch.arange(size, device=log_probs.device).repeat(rows)
     node = index.child(level, prefixes.node[parent], code)
     score = (prefixes.score[:, None] + log_probs).flatten()
-    return _possible(Prefixes(prefixes.user[parent], node, code, parent, score))
-
-
-def _possible(prefixes: Prefixes) -> Prefixes:
-    return prefixes.pick(prefixes.score > -torch.inf)
+    return Prefixes(prefixes.user[parent], node, code, parent, score)
 
 
 def _summed(user: Int[Tensor, "F"], item: Int[Tensor, "F"], score: Float[Tensor, "F"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -264,13 +272,17 @@ def _summed(user: Int[Tensor, "F"], item: Int[Tensor, "F"], score: Float[Tensor,
     pair, found = torch.stack([user, own]).unique(dim=1, return_inverse=True)
     best = score.new_full((pair.shape[1],), -torch.inf).scatter_reduce_(0, found, score, "amax")
     total = torch.zeros_like(best).index_add_(0, found, (score - best[found]).exp())
-    return pair[0], pair[1].clamp(min=0), best + total.log()
+    return pair[0].contiguous(), pair[1].clamp(min=0), best + total.log()
+
+
+def _starts(user: Int[Tensor, "P"], users: int) -> Int[Tensor, "B1"]:
+    """Where each user's rows begin, and where the last one's end."""
+    return torch.searchsorted(user, torch.arange(users + 1, device=user.device))
 
 
 def _slots(user: Int[Tensor, "P"], users: int) -> Int[Tensor, "P"]:
     """Place of each row among its user's rows."""
-    count = user.bincount(minlength=users)
-    return torch.arange(len(user), device=user.device) - (count.cumsum(0) - count)[user]
+    return torch.arange(len(user), device=user.device) - _starts(user, users)[user]
 
 
 def _dense(user: Int[Tensor, "P"], value: Tensor, users: int, width: int, fill: float = -torch.inf) -> Tensor:
@@ -284,9 +296,8 @@ def _dense(user: Int[Tensor, "P"], value: Tensor, users: int, width: int, fill: 
 
 def _widest(prefixes: Prefixes, users: int, width: int) -> Int[Tensor, "Q"]:
     """Rows of the `width` best prefixes of each user, in order of user."""
-    count = prefixes.user.bincount(minlength=users)
     score, slot = _dense(prefixes.user, prefixes.score, users, width).topk(width, dim=1)
-    return ((count.cumsum(0) - count)[:, None] + slot)[score > -torch.inf]
+    return (_starts(prefixes.user, users)[:-1, None] + slot)[score > -torch.inf]
 
 
 def _best(user: Int[Tensor, "F"], item: Int[Tensor, "F"], score: Float[Tensor, "F"], users: int, k: int) -> Ranking:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import fit as fit_module
-from benchmarks import sources, stored
+from benchmarks import keeper, sources, stored
 from benchmarks.fit import Fit
 from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive
 from benchmarks.precision import Bf16
@@ -616,3 +617,37 @@ def test_a_killed_process_resumes_and_ends_as_any_other(
     straight = new_fit()
     assert equal(found, weights(sasrec(straight)))
     assert resumed.stages[0].quality == straight.stages[0].quality
+
+
+def test_states_are_saved_once_a_minute_and_a_kill_costs_what_came_after(
+    new_fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRBENCH_SAVE_SECONDS")
+    clock, saved = SimpleNamespace(now=0.0), list[int]()
+    monkeypatch.setattr(keeper, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    save = pl.Trainer.save_checkpoint
+
+    def noted(trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        saved.append(trainer.current_epoch + 1)
+        save(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", noted)
+
+    def half_a_minute(module: SasRec) -> float:
+        clock.now += 30
+        return float(module.item.weight.sum())
+
+    budget = replace(BUDGET, epochs=5)
+    straight = new_fit()
+    expected = weights(sasrec(straight, budget=budget, quality=half_a_minute))
+    assert saved == [2, 4]
+    with monkeypatch.context() as patched:
+        # The last step of the fourth epoch, whose state is not there yet; that of the third epoch never was.
+        interrupt(patched, SasRec, "training_step", 12)
+        with pytest.raises(StopError):
+            sasrec(new_fit(folder="broken"), budget=budget, quality=half_a_minute)
+    assert saved == [2, 4, 2]
+    resumed = new_fit(folder="broken")
+    assert equal(weights(sasrec(resumed, budget=budget, quality=half_a_minute)), expected)
+    assert saved == [2, 4, 2, 4], "a resumed training waits a minute too"
+    assert replace(resumed.stages[0], seconds=0) == replace(straight.stages[0], seconds=0)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks import provenance
+from benchmarks.fit import Hardware
 from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256, source_sha256
 from leaderboards.record import Provenance
 
@@ -96,11 +97,36 @@ def test_rows_and_ignored_files_are_no_change(tmp_path: Path, git: Git, name: st
     assert (git_dirty_sha256(tmp_path) is not None) is (counts or tracked_and_ignored)
 
 
-def test_outside_git(tmp_path: Path) -> None:
+def test_outside_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRBENCH_COMMIT", raising=False)
     found = collected(tmp_path)
     assert (found.git_commit, found.git_dirty_sha256, found.lock_sha256) == ("unknown", None, "unknown")
     with pytest.raises(ValueError, match="is no git checkout with a commit"):
         git_dirty_sha256(tmp_path)
+
+
+@pytest.mark.parametrize("told", ["0a" * 20, "0a" * 32])
+def test_outside_git_the_environment_may_tell_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setenv("GRBENCH_COMMIT", told)
+    found = collected(tmp_path)
+    assert (found.git_commit, found.git_commit_told, found.git_dirty_sha256) == (told, True, None)
+
+
+def test_a_checkout_knows_better_than_the_environment(
+    tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_COMMIT", "0a" * 20)
+    found = collected(tmp_path)
+    assert (found.git_commit, found.git_commit_told) == (git("rev-parse", "HEAD").strip(), False)
+
+
+@pytest.mark.parametrize("told", ["HEAD", "0a0a0a0", "0A" * 20, "0a" * 20 + "\n"])
+def test_what_is_no_commit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setenv("GRBENCH_COMMIT", told)
+    with pytest.raises(ValueError, match="expected a whole commit hash, as `git rev-parse HEAD` prints it"):
+        collected(tmp_path)
 
 
 def test_without_git_installed(tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +166,15 @@ def test_lock_versions_and_machine(tmp_path: Path) -> None:
     assert found.python == platform.python_version()
     assert found.device
     assert (found.threads, found.precision, found.evaluation_batch) == (2, "32-true", 64)
+
+
+def test_a_record_tells_how_many_users_a_gpu_ranks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provenance.of(Hardware("cpu")).evaluation_batch == 256
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+    found = provenance.of(Hardware())
+    assert (found.device, found.evaluation_batch) == ("Some GPU", 2_048)
 
 
 @pytest.mark.parametrize("full", ["2.13.0+cpu", "2.13.0+cu130", "2.13.0"])

@@ -16,7 +16,8 @@ import models.popularity
 import models.sasrec
 from benchmarks import regress
 from benchmarks.__main__ import main
-from benchmarks.regress import BANK, COMPARED, Answer, accept, bank, evaluation, note, platform
+from benchmarks.regress import BANK, COMPARED, Answer, accept, bank, evaluation, note
+from benchmarks.rerank import platform
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.api import Ranking
@@ -95,6 +96,14 @@ def test_another_platform_may_swap_a_few_users_only(tmp_path: Path, monkeypatch:
     ranks[:11] = (ranks[:11] + 1) % 50
     moved = moved._replace(ranks=reference[0].ranks.set_column(column, field, [ranks]))
     assert not evaluation(tmp_path, "sasrec", [moved]).good, "at most 10 of 2,000"
+
+
+def test_the_gate_is_of_a_cpu_where_there_is_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = platform(regress._here())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    assert platform(regress._here()) == here
+    assert (regress._here().precision, regress.HARDWARE.device) == ("32-true", torch.device("cpu"))
 
 
 def test_no_change_is_green(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
+from benchmarks import provenance
 from benchmarks.__main__ import main
 from benchmarks.experiments import complete
-from benchmarks.fit import NotTrainedError
-from benchmarks.rerank import deep, experiment_of, recall, rerank
+from benchmarks.fit import Hardware, NotTrainedError
+from benchmarks.rerank import deep, experiment_of, hardware_of, platform, recall, rerank
 from benchmarks.run import Bench, run
 from data_prep.corpus import Corpus
 from leaderboards.store import Run, read_run
@@ -80,6 +82,25 @@ def test_users_unseen_stay_unseen(bench: Bench, planted_corpus: Corpus) -> None:
     unseen = read_run(bench.board, path)
     assert rerank(bench, unseen) == (100, 0)
     assert isinstance(recall(bench, unseen.record).recommender, Popularity)
+
+
+def test_a_record_is_ranked_again_on_the_kind_of_device_that_it_was_made_on(
+    trained: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = trained.record.provenance.model_copy(update={"threads": 3})
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    for gpu in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        assert hardware_of(origin) == Hardware("cpu", threads=3)
+        old_gpu = origin.model_copy(update={"device": "2 x Some GPU"})
+        assert hardware_of(old_gpu) == Hardware("auto" if gpu else "cpu", threads=3)
+
+
+def test_another_platform_than_the_records_is_told(bench: Bench, trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "_device_name", lambda device: "another processor")
+    _, (line,) = deep(bench, f"sasrec/{trained.record.key}/seed-0", 200)
+    assert f"at another rank, on another processor, torch {torch.__version__}" in line
+    assert f"not on {platform(trained.record.provenance)}" in line
 
 
 def test_a_board_is_ranked_again(

@@ -165,11 +165,18 @@ def test_vectors_of_another_processor_are_told_and_trained_ones_are_not() -> Non
     assert row({"kind": "sasrec-32", "model": "sasrec"}) == []
 
 
-def test_uncommitted_changes_are_written_down() -> None:
+@pytest.mark.parametrize(
+    ("origin", "note"),
+    [
+        ({"git_dirty_sha256": "9" * 64}, "run from a checkout with uncommitted changes"),
+        ({"git_commit_told": True}, "run outside a checkout; its commit was told, not read"),
+    ],
+)
+def test_code_that_is_not_that_of_a_clean_checkout_is_written_down(origin: dict[str, Any], note: str) -> None:
     run = run_of()
-    dirty = run.record.provenance.model_copy(update={"git_dirty_sha256": "9" * 64})
-    frame = table([run._replace(record=run.record.model_copy(update={"provenance": dirty}))])
-    assert frame["notes"].item() == ["run from a checkout with uncommitted changes"]
+    changed = run.record.provenance.model_copy(update=origin)
+    frame = table([run._replace(record=run.record.model_copy(update={"provenance": changed}))])
+    assert frame["notes"].item() == [note]
 
 
 def test_all_users_is_said_of_all_users_only() -> None:

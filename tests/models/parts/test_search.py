@@ -175,6 +175,7 @@ def test_neither_the_batch_nor_its_order_matters(
     together, moved = exact(tables, items, k), exact(tables.of(order), items, k)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ROWS", rows)
+        patch.setattr(module, "BEAM_ROWS", rows)
         chunked = exact(tables, items, k)
     for user in range(5):
         alone = exact(tables.of([user]), items, k)
