@@ -49,7 +49,7 @@ codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=...
 show: $(READY) ## Print an experiment's complete config and where each value is from: MODEL=decor-base CORPUS=... SET="..." UNTUNED=1
 	$(RUN) benchmarks show $(or $(MODEL),tiger) $(CORPUS) $(if $(SET),--set $(SET)) $(if $(UNTUNED),--untuned)
 
-analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index CORPUS=... MODELS=... SET="..." OUT=docs/analyses
+analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision CORPUS=... MODELS=... SET="..." OUT=docs/analyses
 	$(RUN) benchmarks analyse $(or $(NAME),utilisation) --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(OUT),--out $(OUT)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))
 
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore"

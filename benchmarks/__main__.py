@@ -238,7 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
     looks.set_defaults(call=analyse, interrupted=GOES_ON)
     decor, etegrec = "utilisation, prefixes, sensitivity (DECOR)", "unseen, alignment, weights (ETEGRec)"
-    looks.add_argument("name", help=f"{decor}; {etegrec}; entropy, density, index (PIT)")
+    looks.add_argument("name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); batching, precision (ours)")
     add_training(looks)
     looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
     looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import provenance
 from benchmarks.bench import Cell, run_all
@@ -26,7 +27,7 @@ from benchmarks.rerank import platform, recall, rerank
 from benchmarks.run import Bench
 from leaderboards.record import Provenance, Record
 from leaderboards.rows import RANKED_BY, Row
-from leaderboards.statistics import compare, equivalence
+from leaderboards.statistics import Comparison, compare, equivalence
 from leaderboards.store import Run, read_run, write, write_text
 
 CORPUS = "planted"
@@ -165,9 +166,7 @@ def training(name: str, fresh: Sequence[Run], reference: Sequence[Run]) -> Answe
     known = {run.record.seed: run.record.ranks_sha256 for run in reference}
     if all(known.get(run.record.seed) == run.record.ranks_sha256 for run in fresh):
         return Answer(name, "training", True, f"{len(fresh)} runs equal to the bit, {RANKED_BY} {new.gains.mean():.4f}")
-    found, mean = compare(new.gains, old.gains), float(old.gains.mean())
-    margin = max(MARGIN * found.detectable, FLOOR * mean)
-    p = equivalence(found, margin)
+    (found, margin, p), mean = held(new, old), float(old.gains.mean())
     equivalent, blind = p < SIGNIFICANT, margin > BLIND * mean
     says = (
         f"{RANKED_BY} {new.gains.mean():.4f}, {len(reference)} references {mean:.4f}: {found.difference:+.4f} "
@@ -179,6 +178,21 @@ def training(name: str, fresh: Sequence[Run], reference: Sequence[Run]) -> Answe
     if not equivalent:
         says += f"; {WANTED}"
     return Answer(name, "training", equivalent and not blind, says)
+
+
+class Held(NamedTuple):
+    """Attributes: found, the comparison; margin, of equivalence; p, of a difference beyond the margin."""
+
+    found: Comparison
+    margin: float
+    p: float
+
+
+def held(new: Row, old: Row) -> Held:
+    """Whether two rows are equal within what runs of such spread can tell."""
+    found = compare(new.gains, old.gains)
+    margin = max(MARGIN * found.detectable, FLOOR * float(old.gains.mean()))
+    return Held(found, margin, equivalence(found, margin))
 
 
 WANTED = "if this is wanted, `make regress ACCEPT=1 WHY=...` makes new references and says so in CHANGELOG.md"

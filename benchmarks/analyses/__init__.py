@@ -41,6 +41,7 @@ ANALYSES = {
     "density": "codes",
     "index": "codes",
     "batching": "batching",
+    "precision": "precision",
 }
 
 

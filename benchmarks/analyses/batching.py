@@ -15,13 +15,13 @@ import data_prep.batches
 from benchmarks.analyses import Finding, Lab
 from benchmarks.bench import Cell, run_all
 from benchmarks.experiments import Experiment
-from benchmarks.regress import COMPARED, CORPUS, FLOOR, MARGIN, QUICK
+from benchmarks.regress import COMPARED, CORPUS, QUICK, held
 from benchmarks.run import target
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
 from leaderboards.plots import panels
 from leaderboards.rows import Row
-from leaderboards.statistics import Comparison, compare, equivalence
+from leaderboards.statistics import Comparison
 from leaderboards.store import read_run
 from models.parts.ragged import ROWS
 
@@ -42,11 +42,10 @@ def batching(lab: Lab) -> Finding:
     for name in lab.names or NAMES:
         experiment = sized(lab, name)
         ours, pooled = (trained(lab, experiment, pool) for pool in (data_prep.batches.POOL, POOL))
-        found, mean = compare(ours.gains, pooled.gains), float(ours.gains.mean())
-        margin = max(MARGIN * found.detectable, FLOOR * mean)
-        row = {"Experiment": name, "NDCG@10": mean, "in pools": float(pooled.gains.mean())}
+        found, margin, p = held(ours, pooled)
+        row = {"Experiment": name, "NDCG@10": float(ours.gains.mean()), "in pools": float(pooled.gains.mean())}
         row |= {"Difference": found.difference, "p": found.p}
-        row |= {"Margin": margin, "p of more than the margin": equivalence(found, margin)}
+        row |= {"Margin": margin, "p of more than the margin": p}
         row |= {"Padding": padding(lab.corpus, experiment, data_prep.batches.POOL, rows=ROWS)}
         row |= {"untrimmed": padding(lab.corpus, experiment, data_prep.batches.POOL, rows=None)}
         row |= {"in pools, untrimmed": padding(lab.corpus, experiment, POOL, rows=None)}

@@ -56,7 +56,7 @@ def test_each_side_has_its_own_batches(lab: Lab, monkeypatch: pytest.MonkeyPatch
     assert row["NDCG@10"] == pytest.approx(ours.mean())
     assert row["in pools"] == pytest.approx(pooled.mean())
     assert row["Difference"] == pytest.approx(found.difference)
-    assert row["Margin"] == pytest.approx(max(1.5 * found.detectable, 0.05 * ours.mean()))
+    assert row["Margin"] == pytest.approx(max(1.5 * found.detectable, 0.05 * pooled.mean()))
     assert row["p of more than the margin"] == equivalence(found, row["Margin"])
 
 
