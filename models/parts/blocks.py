@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.parts.dropout import kept, zero_
+from models.parts.precision import product_format
 
 
 class Bias(NamedTuple):
@@ -33,7 +34,7 @@ def position_bias(attention: Any, allowed: Bool[Tensor, "R W W"]) -> Bias:
     """That of T5's first block, which all others share."""
     width = allowed.shape[-1]
     learned = attention.compute_bias(width, width)
-    return Bias(learned, learned.to(_format(learned)).masked_fill(~allowed[:, None], -torch.inf))
+    return Bias(learned, learned.to(product_format(learned)).masked_fill(~allowed[:, None], -torch.inf))
 
 
 def self_attention(layer: Any, x: Float[Tensor, "R W D"], bias: Bias, dropout: float) -> Float[Tensor, "R W D"]:
@@ -54,14 +55,8 @@ def feed_forward(layer: Any, x: Float[Tensor, "R W D"], dropout: float) -> Float
 
 def normed(norm: Any, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
     """What a `T5LayerNorm` makes of the residual stream, in the format of the product that comes next."""
-    made: Tensor = _RmsNorm.apply(x, norm.weight, norm.variance_epsilon, _format(x))  # type: ignore[no-untyped-call]
+    made: Tensor = _RmsNorm.apply(x, norm.weight, norm.variance_epsilon, product_format(x))  # type: ignore[no-untyped-call]
     return made
-
-
-def _format(x: Tensor) -> torch.dtype:
-    """Of matrix products."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 class _Dropped(NamedTuple):

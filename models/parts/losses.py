@@ -9,24 +9,25 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.parts.precision import in_float32
+from models.parts.precision import product_format
 from models.parts.processes import everywhere, first_own
 
 # Logits held at a time: 32 MiB in float32.
 LOGITS = 1 << 23
 
 
-@in_float32
 def catalogue_cross_entropy(
     states: Float[Tensor, "X D"], items: Float[Tensor, "N D"], target: Int[Tensor, "X"]
 ) -> Float[Tensor, ""]:
     """Sum over X of -log softmax(states @ items.T)[target], without ever holding all `[X, N]` logits.
 
-    The softmax is computed once, in blocks of rows, and the gradients in the same pass; float32 throughout.
+    The softmax is computed once, in blocks of rows, and the gradients in the same pass. Products take autocast's
+    format, all between them the items'.
     `target` is 0-based. Differentiable once.
     """
-    loss: Tensor = _CatalogueCrossEntropy.apply(states, items, target)  # type: ignore[no-untyped-call]
-    return loss
+    dtype = product_format(items)
+    with torch.autocast(states.device.type, enabled=False):
+        return _CatalogueCrossEntropy.apply(states, items, target, dtype)  # type: ignore[no-untyped-call]
 
 
 def info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
@@ -55,23 +56,25 @@ def symmetric_kl(p: Float[Tensor, "X V"], q: Float[Tensor, "X V"]) -> Float[Tens
 
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, items: Tensor, target: Tensor) -> Tensor:
+    def forward(ctx: Any, states: Tensor, items: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
         grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
-        loss = states.new_zeros(())
+        loss, factor = items.new_zeros(()), items.to(dtype)
         block = max(1, LOGITS // len(items))
         for x, y, grad in zip(states.split(block), target.split(block), grad_states.split(block), strict=True):
-            logits = x @ items.T
+            x = x.to(dtype)
+            logits = (x @ factor.T).to(items.dtype)
             p = logits.softmax(1)
             # log-sum-exp by way of the largest term, whose probability cannot underflow
             total = logits.amax(1) - p.amax(1).log()
             loss += (total - logits.gather(1, y[:, None]).squeeze(1)).sum()
             p.scatter_add_(1, y[:, None], p.new_full((len(y), 1), -1.0))  # d loss / d logits = softmax - one-hot
-            torch.mm(p, items, out=grad)
-            grad_items.addmm_(p.T, x)
+            p = p.to(dtype)
+            grad.copy_(p @ factor)
+            grad_items += p.T @ x
         ctx.save_for_backward(grad_states, grad_items)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_states, grad_items = ctx.saved_tensors
-        return grad_states * grad_loss, grad_items * grad_loss, None
+        return grad_states * grad_loss, grad_items * grad_loss, None, None

@@ -1,5 +1,5 @@
-"""Float32 where the rest of a model computes in less: a code is the nearest of many, and bf16 finds another for 7% of
-the items."""
+"""Where a model computes in less than float32, and where it does not: a code is the nearest of many, and bf16 finds
+another for 7% of the items."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def in_float32(method: Callable[..., Result]) -> Callable[..., Result]:
             return method(_widened(first), *map(_widened, arguments))
 
     return computed
+
+
+def product_format(x: Tensor) -> torch.dtype:
+    """Of matrix products with `x` here and now: autocast's, or its own."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def _widened(argument: Any) -> Any:

@@ -64,6 +64,23 @@ def test_extreme_logits(scale: float) -> None:
         torch.testing.assert_close(ours_grad, torchs_grad)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_bf16_only_products_are_rounded(dtype: torch.dtype) -> None:
+    """States may come in either format; the loss and the items' gradient are float32."""
+    states, items, target = inputs()
+    exact = catalogue_cross_entropy(states, items, target)
+    given = states.detach().to(dtype).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        near = catalogue_cross_entropy(given, items, target)
+    assert near.dtype == torch.float32
+    assert float(near) == pytest.approx(float(exact), rel=0.01)
+    assert float(near) != float(exact)
+    found, expected = gradients(near, given, items), gradients(exact, states, items)
+    assert [grad.dtype for grad in found] == [dtype, torch.float32]
+    for one, two in zip(found, expected, strict=True):
+        assert float((one - two).norm() / two.norm()) < 0.02
+
+
 def test_a_certain_target_costs_nothing() -> None:
     loss = catalogue_cross_entropy(torch.tensor([[1e4]]), torch.tensor([[1.0], [0.0], [-1.0]]), torch.tensor([0]))
     assert float(loss) == 0.0
