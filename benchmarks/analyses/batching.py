@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
 import data_prep.batches
 from benchmarks.analyses import Finding, Lab
@@ -23,7 +26,7 @@ from leaderboards.plots import panels
 from leaderboards.rows import Row
 from leaderboards.statistics import Comparison
 from leaderboards.store import read_run
-from models.parts.ragged import ROWS
+from models.parts.ragged import ROWS, packing
 
 NAMES = ("sasrec", "tiger", "letter", "etegrec", "decor", "pit")
 SEEDS = 5
@@ -46,7 +49,7 @@ def batching(lab: Lab) -> Finding:
         row = {"Experiment": name, "NDCG@10": float(ours.gains.mean()), "in pools": float(pooled.gains.mean())}
         row |= {"Difference": found.difference, "p": found.p}
         row |= {"Margin": margin, "p of more than the margin": p}
-        row |= {"Padding": padding(lab.corpus, experiment, data_prep.batches.POOL, rows=ROWS)}
+        row |= {"Padding": computed(lab.corpus, experiment)}
         row |= {"untrimmed": padding(lab.corpus, experiment, data_prep.batches.POOL, rows=None)}
         row |= {"in pools, untrimmed": padding(lab.corpus, experiment, POOL, rows=None)}
         row |= {"Seconds of an epoch": pace(ours), "those in pools": pace(pooled)}
@@ -57,8 +60,9 @@ def batching(lab: Lab) -> Finding:
         f"Random batches against batches cut from pools of {POOL} that are sorted by length; NDCG@10 on the test part, "
         f"{seeds(lab)} seeds. Difference: random less pools, with the p of none, paired by user, seeds counted; margin "
         "of equivalence and its test as in the gate of changes. Padding: share of the positions of an epoch that hold "
-        f"no item; without `untrimmed`, as a CPU computes them, {ROWS} rows of similar length at a time. Seconds of an "
-        "epoch: of the last stage, with its validation, mean over seeds."
+        f"no item; without `untrimmed`, as a CPU computes them: SASRec {ROWS} rows of similar length at a time, the "
+        "others with histories side by side in full rows. Seconds of an epoch: of the last stage, with its validation, "
+        "mean over seeds."
     )
     return Finding(table, _figure(table, comparisons), says)
 
@@ -100,15 +104,28 @@ def trained(lab: Lab, experiment: Experiment, pool: int) -> Row:
     return Row([read_run(bench.board, path) for path in paths], ranked=True)
 
 
+def computed(corpus: Corpus, experiment: Experiment) -> float:
+    """Share of the positions that a CPU computes in an epoch which hold no item."""
+    pool = data_prep.batches.POOL
+    if experiment.model == "sasrec":
+        return padding(corpus, experiment, pool, rows=ROWS)
+    masks = (torch.arange(int(width.max())) < width[:, None] for width in widths(corpus, experiment, pool))
+    empty = torch.cat([packing(mask).owner.flatten() == 0 for mask in masks])
+    return float(empty.double().mean())
+
+
 def padding(corpus: Corpus, experiment: Experiment, pool: int, rows: int | None) -> float:
     """Share of the positions of an epoch that hold no item, where `rows` of a batch, or all, are computed together."""
-    with pools_of(pool):
-        batches = Batches(
-            _examples(corpus, experiment), experiment.config.batch_size, experiment.config.history, epoch=lambda: 0
-        )
-        widths = [batches.width[batch].sort().values for batch in batches.rows()]
-    parts = [part for width in widths for part in width.split(rows or len(width))]
+    parts = [part for width in widths(corpus, experiment, pool) for part in width.split(rows or len(width))]
     return 1 - sum(int(part.sum()) for part in parts) / sum(len(part) * int(part[-1]) for part in parts)
+
+
+def widths(corpus: Corpus, experiment: Experiment, pool: int) -> list[Int[Tensor, "B"]]:
+    """Lengths of the histories of each batch of an epoch, ascending."""
+    examples, config = _examples(corpus, experiment), experiment.config
+    with pools_of(pool):
+        batches = Batches(examples, config.batch_size, config.history, epoch=lambda: 0)
+        return [batches.width[batch].sort().values for batch in batches.rows()]
 
 
 def _examples(corpus: Corpus, experiment: Experiment) -> Examples:
@@ -131,7 +148,7 @@ def _figure(table: pd.DataFrame, comparisons: list[Comparison]) -> Any:
         places, table["Difference"], (table["Difference"] - low, high - table["Difference"]), fmt="o", capsize=3
     )
     quality.axhline(0, color="grey", linewidth=0.8, linestyle=":")
-    titles = {"Padding": "random, trimmed", "untrimmed": "random", "in pools, untrimmed": "pools"}
+    titles = {"Padding": "random, as computed", "untrimmed": "random", "in pools, untrimmed": "pools"}
     for place, (column, title) in enumerate(titles.items()):
         width.bar(places + (place - 1) * 0.27, table[column], 0.27, label=title)
     width.set(ylabel="share of positions", ylim=(0, 1))

@@ -73,10 +73,13 @@ def test_padding_by_hand(lab: Lab) -> None:
     assert batching.padding(corpus, experiment, 1, rows=None) == pytest.approx(1 - 24 / 36)
     assert batching.padding(corpus, experiment, 1, rows=1) == 0
     assert batching.padding(corpus, experiment, 2, rows=None) == 0
+    assert batching.computed(corpus, experiment) == pytest.approx(1 - 24 / 36)
     # TIGER has an example of each prefix: 12 of one item, 6 of two, 6 of three.
     assert batching.padding(corpus, lab.experiment("tiger", "batch_size=24"), 1, rows=None) == pytest.approx(
         1 - 42 / 72
     )
+    # Side by side they fill rows of three: 6 whole, 6 of 2 + 1, 2 of 1 + 1 + 1.
+    assert batching.computed(corpus, lab.experiment("tiger", "batch_size=24")) == 0
 
 
 def test_the_embedded_corpus_has_the_gates_sizes(lab: Lab) -> None:
