@@ -2,7 +2,7 @@
 
 Beside matrix products a step spends its time on what lies between them. So the functions here have their gradients
 written out: RMS norm in half the passes, attention with one copy of queries, keys and values, dropout without a tensor
-of factors. Products take autocast's format, the residual stream stays float32.
+of factors. Products take autocast's format, the residual stream stays float32. Tests hold them to the library's blocks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def position_bias(attention: Any, allowed: Bool[Tensor, "R W W"]) -> Bias:
 
 
 def self_attention(layer: Any, x: Float[Tensor, "R W D"], bias: Bias, dropout: float) -> Float[Tensor, "R W D"]:
-    """What a `T5LayerSelfAttention` adds to the residual stream, dropped from it no yet. `dropout`: of its weights."""
+    """What a `T5LayerSelfAttention` adds to the residual stream, before dropout. `dropout`: of attention's weights."""
     attention = layer.SelfAttention
     # One product instead of three.
     weight = torch.cat([attention.q.weight, attention.k.weight, attention.v.weight])
@@ -47,7 +47,7 @@ def self_attention(layer: Any, x: Float[Tensor, "R W D"], bias: Bias, dropout: f
 
 
 def feed_forward(layer: Any, x: Float[Tensor, "R W D"], dropout: float) -> Float[Tensor, "R W D"]:
-    """What a `T5LayerFF` adds to the residual stream, dropped from it no yet. `dropout`: of its hidden layer."""
+    """What a `T5LayerFF` adds to the residual stream, before dropout. `dropout`: of its hidden layer."""
     dense = layer.DenseReluDense
     hidden = _relu_dropout(dense.wi(normed(layer.layer_norm, x)), dropout)
     return F.linear(hidden.values, dense.wo.weight * hidden.scale)
