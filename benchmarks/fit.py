@@ -301,7 +301,8 @@ class Fit:
             "corpus": self.corpus.fingerprint,
             "seed": seed,
             "precision": self._precision(module),
-            "device": self.hardware.device.type,
+            # What trains in float32 everywhere is found everywhere.
+            "device": self.hardware.device.type if isinstance(module, Recommender) else None,
             "processes": self.hardware.processes,
             "threads": self.hardware.threads,
         }

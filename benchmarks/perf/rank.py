@@ -167,18 +167,18 @@ class Sides(Exact):
         super().__init__(corpus, hardware, trained(corpus, hardware).to(hardware.device), users, batch)
         self.library, self.trie = library_model(self.model), Trie(self.model)
         self.norms.append(self.library.decoder.final_layer_norm)
-        # A plain loop takes users as they come, and all threads for one batch.
-        self.as_they_come = list(torch.arange(len(self.batches.length)).split(GENERATE_BATCH))
+        # In order of length as well; a plain loop has all threads for one batch.
+        self.looped = list(self.batches.length.argsort(stable=True).split(GENERATE_BATCH))
 
     def beam(self) -> float:
         beam = self.model.generator.beam
         return self._rank(self.by_length, self.jobs, lambda batch: beam(batch.history, K, WIDTH).items)
 
     def generate(self) -> float:
-        return self._rank(self.as_they_come, 1, lambda batch: generate(self.library, self.model, batch, self.trie))
+        return self._rank(self.looped, 1, lambda batch: generate(self.library, self.model, batch, self.trie))
 
     def generate_free(self) -> float:
-        return self._rank(self.as_they_come, 1, lambda batch: generate(self.library, self.model, batch, None))
+        return self._rank(self.looped, 1, lambda batch: generate(self.library, self.model, batch, None))
 
     def note(self, what: str) -> str:
         """About the last two that ran: an exact search and a baseline."""

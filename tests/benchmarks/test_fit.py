@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from benchmarks import fit as fit_module
 from benchmarks import keeper, sources, stored
-from benchmarks.fit import Fit
+from benchmarks.fit import Fit, Hardware, NotTrainedError
 from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive
 from benchmarks.precision import Bf16
 from data_prep.corpus import Batch, Corpus
@@ -461,6 +461,17 @@ def test_only_recommenders_train_in_bf16(in_memory: Fit, monkeypatch: pytest.Mon
     assert [stage.reused for stage in in_memory.stages] == [False, False, True, False]
 
 
+def test_a_tokenizer_of_another_device_is_found(in_memory: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, budget = replace(SMALL, loss="bce"), Budget(1, 60)
+    in_memory("count", Counter, Budget(1, 1000))
+    sasrec(in_memory, config, budget)
+    in_memory.trains = False
+    monkeypatch.setattr(Hardware, "device", torch.device("cuda"))
+    in_memory("count", Counter, Budget(1, 1000))
+    with pytest.raises(NotTrainedError):
+        sasrec(in_memory, config, budget)
+
+
 def test_another_quality_keeps_another_epoch(in_memory: Fit) -> None:
     def rising(module: Counter) -> float:
         return steps_taken(module)
@@ -568,7 +579,7 @@ CHILD = """
 import os, pickle, signal, sys
 from pathlib import Path, PurePosixPath
 import torch
-from benchmarks.fit import Fit
+from benchmarks.fit import Fit, Hardware, NotTrainedError
 from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
 from tests.test_floors import imported
