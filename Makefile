@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench sweep sweep-worker codes show analyse perf board paper verify regress torture dashboards clean
+.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse perf board paper verify regress torture dashboards clean
 
 PYTHON ?= python3
 # The boards are of all corpora, unless one is named.
@@ -36,6 +36,9 @@ data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=
 
 bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n THREADS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... UNTUNED=1 TRACK=offline|online|off CLUSTER=auto|host:port DEVICES=n NODES=n
 	$(RUN) benchmarks bench --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(UNTUNED),--untuned) $(if $(TRACK),--track $(TRACK)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(DEVICES),--devices $(DEVICES)) $(if $(NODES),--nodes $(NODES))
+
+plan: $(READY) ## Make the rows of a plan, or say how far it is: PLAN=benchmarks/plans/smoke.toml HOURS=h JOBS=n STATE=1 VECTORS=path PRECISION=... BOARD=dir CLUSTER=...
+	$(RUN) benchmarks plan $(or $(PLAN),benchmarks/plans/smoke.toml) $(if $(STATE),--state) $(if $(HOURS),--hours $(HOURS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(VECTORS),--vectors-path $(VECTORS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours CLUSTER=address SET="..." TRACK=offline|online|off
 	$(RUN) benchmarks sweep --model $(MODEL) --corpus $(CORPUS) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STORAGE),--storage $(STORAGE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SET),--set $(SET)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(TRACK),--track $(TRACK))

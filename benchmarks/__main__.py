@@ -10,11 +10,22 @@ import dataclasses
 import os
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.errors import sentence
-from benchmarks.options import add_common, add_tracking, add_training, default_jobs, hardware_of, jobs_of, positive
+from benchmarks.options import (
+    add_common,
+    add_machine,
+    add_tracking,
+    add_training,
+    default_jobs,
+    hardware_of,
+    hours,
+    jobs_of,
+    positive,
+)
 from benchmarks.sweeps import command
 from leaderboards.record import BOARD
 
@@ -80,6 +91,25 @@ def bench(options: argparse.Namespace) -> int:
             title = f"{name}\n" if len(boards) > 1 else ""
             print(f"\n{title}{board.console(board.table(read_board(setting.board, name)))}")
             print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name)))
+    return 1 if failed else 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Carries out a plan, or says how far it is."""
+    from benchmarks import plan as plans
+    from benchmarks.run import Bench
+
+    end = time.time() + options.hours * 3600 if options.hours else None
+
+    def bench(corpus: str, precision: str | None) -> Bench:
+        own = {"corpus": corpus, "precision": precision or options.precision}
+        hardware = hardware_of(argparse.Namespace(**vars(options) | own))
+        return Bench(options.board, options.work, options.vectors_path, hardware, until=end)
+
+    rows = plans.load(options.plan, bench, options.source)
+    print(plans.states(rows), flush=True)
+    failed = [] if options.state else plans.carry_out(rows, options.source, options.jobs or 1, options.cluster)
+    print(f"\n{plans.results(rows)}")
     return 1 if failed else 0
 
 
@@ -231,6 +261,15 @@ def _parser() -> argparse.ArgumentParser:
     job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
     add_tracking(job)
     command.add(commands)
+    queue = commands.add_parser("plan", help="make the rows of a plan, for days if need be, or say how far it is")
+    queue.set_defaults(call=plan, interrupted=GOES_ON)
+    queue.add_argument("plan", type=Path, metavar="FILE", help="as benchmarks/plans/smoke.toml")
+    queue.add_argument("--state", action="store_true", help="only say how far it is")
+    queue.add_argument("--hours", type=hours, help="stop after so many hours, at the next look of a training")
+    queue.add_argument("--jobs", type=positive, help="runs at a time (default: one)")
+    queue.add_argument("--cluster", metavar="ADDRESS", help="run the cells on Ray, as bench does")
+    queue.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
+    add_machine(queue)
     cards = commands.add_parser("codes", help="train tokenizers alone and print what their codes look like")
     cards.set_defaults(call=codes, interrupted=GOES_ON)
     add_common(cards)

@@ -25,8 +25,13 @@ def add_common(command: argparse.ArgumentParser) -> None:
 def add_training(command: argparse.ArgumentParser) -> None:
     """What every command that trains is told."""
     command.add_argument("--corpus", default="planted")
-    command.add_argument("--source", default="auto", help="where its files come from: auto, local, official, hub")
     command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the models' configs")
+    add_machine(command)
+
+
+def add_machine(command: argparse.ArgumentParser) -> None:
+    """Where the inputs of trainings are, and where and how they compute."""
+    command.add_argument("--source", default="auto", help="where corpora come from: auto, local, official, hub")
     command.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
     command.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
     command.add_argument("--threads", type=positive, default=1, help="CPU threads; the last digits depend on it")
@@ -64,6 +69,21 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def hours(text: str) -> float:
+    """A number of hours above 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
+    return found
 
 
 def jobs_of(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment, small
 from benchmarks.fit import Fit, Hardware, alone, process_rank
 from benchmarks.keeper import Watcher
+from benchmarks.progress import Place, Reporter, in_time
 from data_prep.codes_file import find_codes, read_codes
 from data_prep.corpus import UNSEEN_USERS, Corpus, ItemCodes, ItemVectors
 from data_prep.embed import item_vectors
@@ -47,6 +48,8 @@ class Bench:
         work: folder for trainings in progress and finished ones that another cell can share.
         vectors_path: a `.npz` file or a sentence-transformers folder, for those kinds of item vectors.
         track: how runs are followed, one of `benchmarks.tracking.MODES`.
+        until: seconds since the epoch, after which no training begins, and those that are at work end at their next
+            look; they can be gone on with.
     """
 
     board: Path
@@ -54,6 +57,7 @@ class Bench:
     vectors_path: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
     track: str = "off"
+    until: float | None = None
 
 
 def target(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:
@@ -81,12 +85,21 @@ def run(
 
     Raises:
         ValueError: the config asks for what the corpus does not have, or a record with another result exists.
+        TimeoutError: `bench.until` has come.
     """
     path = target(bench, corpus, experiment, seed)
-    with alone(bench.work / "cells" / f"{path.parent.name}-{seed}", f"{experiment.name} seed {seed}"):
+    place = place_of(bench, path)
+    with alone(place.lock, f"{experiment.name} seed {seed}"):
         if not path.exists():
+            in_time(bench.until)
             _run(bench, corpus, experiment, seed, path, bar_position, watch)
+        place.file.unlink(missing_ok=True)
     return path
+
+
+def place_of(bench: Bench, record: Path) -> Place:
+    """The files of the cell whose record is to be written there."""
+    return Place(bench.work / "cells" / f"{record.parent.name}-{record.stem.removeprefix('seed-')}")
 
 
 def _run(
@@ -95,7 +108,12 @@ def _run(
     known, graded = split_of(corpus, experiment)
     bench.hardware.take_threads()
     label, device = f"{experiment.name} seed {seed}", str(bench.hardware.device)
-    fit = Fit(known, seed, bench.work / "fits", label, bench.hardware, bar_position, watch=watch)
+    place = place_of(bench, path)
+
+    def watched(stage: str) -> list[Watcher]:
+        return [*watch(stage), Reporter(place, bench.until)]
+
+    fit = Fit(known, seed, bench.work / "fits", label, bench.hardware, bar_position, watch=watched)
     provenance.reset_peak_memory(device)
     origin = provenance.of(bench.hardware)
     known = with_inputs(bench, known, experiment, fit)

@@ -77,7 +77,7 @@ class Config:
     """Instead of `epochs`, rounded up to whole ones: for corpora whose epochs are short."""
     patience: int = 20
     """Epochs. The paper has 10 on Video_Games."""
-    valid_users: int | None = 2_500
+    valid_users: int | None = 5_000
     """Users that grade an epoch, so that it takes less than a tenth of the time; None: all."""
 
 

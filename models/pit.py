@@ -125,7 +125,7 @@ class Config:
     steps: int | None = None
     patience: int = 20
     """Epochs, of either stage."""
-    valid_users: int | None = 2_500
+    valid_users: int | None = 5_000
     """Users that grade an epoch, so that it takes less than a tenth of the time; None: all."""
 
 

@@ -66,7 +66,7 @@ class Config:
     """Rounded up to whole epochs."""
     patience: int = 20
     """Epochs."""
-    valid_users: int | None = 2_500
+    valid_users: int | None = 5_000
     """Users that grade an epoch, so that it takes less than a tenth of the time; None: all."""
 
 

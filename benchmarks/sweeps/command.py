@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.options import add_tracking, add_training, hardware_of, positive
+from benchmarks.options import add_tracking, add_training, hardware_of, hours, positive
 from leaderboards.record import BOARD
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def add(commands: Any) -> None:
     add_tracking(search)
     search.add_argument("--model", required=True, help="a model or named experiment")
     search.add_argument("--trials", type=positive, default=30, help="trials that are to end (default: 30)")
-    search.add_argument("--budget", type=_hours, metavar="HOURS", help="begin no trial after so many hours of trials")
+    search.add_argument("--budget", type=hours, metavar="HOURS", help="begin no trial after so many hours of trials")
     search.add_argument("--jobs", type=positive, default=1, help="trials at a time on this machine (default: 1)")
     search.add_argument("--seed", type=int, default=0, help="of the trainings and of the sampler")
     search.add_argument("--devices", type=positive, default=1, help="1: trials train on one device")
@@ -111,13 +111,3 @@ def _site(options: argparse.Namespace) -> tuple[Site, Any]:
     except ImportError as error:
         raise ValueError(MISSING.format(error.name)) from None
     return study.Site(options.work, options.storage, options.vectors_path, options.track), study
-
-
-def _hours(text: str) -> float:
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = 0.0
-    if not 0 < hours < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours above 0")
-    return hours

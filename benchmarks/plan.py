@@ -1,0 +1,211 @@
+"""A plan: the rows of a board that are wanted, in order, with the published numbers they aim at; `make plan PLAN=FILE`.
+
+It runs for days, over many starts of the same command: what has a record is left out, what was interrupted goes on.
+
+    corpus = "beauty_2014"
+
+    [[rows]]
+    experiment = "letter-authors-codes"
+    seeds = 3
+    aim = {"recall@10" = 0.0672, "ndcg@10" = 0.0364, of = "LETTER, table 2"}
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from tabulate import tabulate
+
+import data_prep
+from benchmarks import experiments
+from benchmarks.bench import Cell, run_all
+from benchmarks.experiments import Experiment
+from benchmarks.run import Bench, board_name, place_of, target
+from data_prep.corpus import Corpus
+from leaderboards.metrics import NAMES, UNSEEN_NAMES
+from leaderboards.rows import RANKED_BY, Row
+from leaderboards.statistics import interval
+from leaderboards.store import Run, read, read_run
+
+State = Literal["done", "running", "begun", "to do"]
+STRICT = ConfigDict(extra="forbid")
+METRICS = (*NAMES, *UNSEEN_NAMES)
+# Kinds of item vectors that are read from the path that the command names.
+WITH_PATH = ("npz", "folder")
+# Key of an aim that names whose numbers it holds.
+OF = "of"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Wanted:
+    """A row of a plan.
+
+    Attributes:
+        experiment: its name.
+        corpus: the plan's, unless it has its own.
+        seeds: 0..n-1.
+        settings: `key=value`, as `make bench SET=...` takes them.
+        precision: auto, 32 or bf16, of this row whatever the command says.
+        aim: the published numbers by metric, and in `of` whose they are.
+    """
+
+    experiment: str
+    corpus: str | None = None
+    seeds: int = 1
+    settings: tuple[str, ...] = ()
+    precision: Literal["auto", "32", "bf16"] | None = None
+    aim: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Plan:
+    """Attributes: rows, in the order in which they are to be made; corpus, of rows that name none."""
+
+    rows: tuple[Wanted, ...]
+    corpus: str | None = None
+
+
+class Planned(NamedTuple):
+    """A row of a plan, with what its trainings need at hand."""
+
+    wanted: Wanted
+    bench: Bench
+    corpus: Corpus
+    experiment: Experiment
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [Cell(self.experiment, seed) for seed in range(self.wanted.seeds)]
+
+    def target(self, cell: Cell) -> Path:
+        return target(self.bench, self.corpus, *cell)
+
+    def finished(self) -> list[Path]:
+        """Records that are there."""
+        return [path for path in map(self.target, self.cells) if path.exists()]
+
+
+class Standing(NamedTuple):
+    """Attributes: state of a cell; says, what it took, or how far it is and how long it may take."""
+
+    state: State
+    says: str
+
+
+def load(file: Path, bench: Callable[[str, str | None], Bench], source: str) -> list[Planned]:
+    """The rows of a plan, each checked against models, corpora and item vectors before any is trained.
+
+    Args:
+        bench: what the trainings on a corpus share, in a precision or that of the command.
+
+    Raises:
+        ValueError, OSError: the plan cannot be read or carried out; names the file and the row.
+    """
+    plan, corpora, benches, found = _parsed(file), cache(data_prep.load), cache(bench), []
+    for number, wanted in enumerate(plan.rows, 1):
+        where = f"{file}, row {number} ({wanted.experiment})"
+        name = wanted.corpus or plan.corpus
+        if name is None:
+            raise ValueError(f"{where}: no corpus; expected one in the row or in the plan")
+        if unknown := set(wanted.aim) - {*METRICS, OF}:
+            raise ValueError(f"{where}: aim names {min(unknown)!r}; possible: {', '.join(METRICS)}, {OF}")
+        try:
+            experiment = experiments.complete(wanted.experiment, name, wanted.settings, tuned=False)
+            setting = benches(name, wanted.precision)
+            if getattr(experiment.config, "vectors", None) not in WITH_PATH:
+                setting = replace(setting, vectors_path=None)
+            row = Planned(wanted, setting, corpora(name, source=source), experiment)
+            row.target(row.cells[0])
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{where}: {error}") from error
+        found.append(row)
+    return found
+
+
+def _parsed(file: Path) -> Plan:
+    try:
+        plan: Plan = TypeAdapter(Plan).validate_python(tomllib.loads(file.read_text()))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file} is no TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
+        raise ValueError(f"{file}: {where}: {first['msg']}") from error
+    if not plan.rows:
+        raise ValueError(f"{file} has no rows; expected at least one [[rows]]")
+    return plan
+
+
+def carry_out(plan: Sequence[Planned], source: str, jobs: int, cluster: str | None = None) -> list[Cell]:
+    """Runs what is missing, in the order of the plan; returns the cells that failed or ran out of time."""
+    failed: list[Cell] = []
+    for _, rows in groupby(plan, key=lambda row: row.corpus.name):
+        # Neighbouring rows on one corpus share the jobs.
+        some = list(rows)
+        cells = [cell for row in some for cell in row.cells if not row.target(cell).exists()]
+        failed += run_all(some[0].bench, some[0].corpus.name, source, cells, jobs, cluster)
+    return failed
+
+
+def standing(row: Planned, cell: Cell) -> Standing:
+    """How far a cell has come."""
+    path = row.target(cell)
+    if path.exists():
+        return Standing("done", _hours(read(path).cost.train_seconds))
+    place = place_of(row.bench, path)
+    told, running = place.read(), place.running()
+    if told is None:
+        spent = [read(path).cost.train_seconds for path in row.finished()]
+        other = f"about {_hours(sum(spent) / len(spent))}, as other seeds" if spent else ""
+        return Standing("running" if running else "to do", other)
+    says = f"{told.stage}, {told.epochs} of {told.of} epochs, at most {_hours(told.left)} more"
+    return Standing("running" if running else "begun", says)
+
+
+def states(plan: Sequence[Planned]) -> str:
+    """A line per cell: the plan against what there is."""
+    lines = [
+        [row.corpus.name, row.experiment.name, cell.seed, *standing(row, cell)] for row in plan for cell in row.cells
+    ]
+    return tabulate(lines, ["Corpus", "Experiment", "Seed", "State", "Hours, or how far"], disable_numparse=True)
+
+
+def results(plan: Sequence[Planned]) -> str:
+    """A line per number that is aimed at, and one for a row that aims at none."""
+    head = ["Corpus", "Experiment", "Seeds", "Metric", "Aimed at", "Of", "Ours", "95% interval", "Aim is", "Hours"]
+    return tabulate([line for row in plan for line in _lines(row)], head, disable_numparse=True)
+
+
+def _lines(planned: Planned) -> list[list[str]]:
+    runs = [read_run(planned.bench.board, path) for path in planned.finished()]
+    board = board_name(planned.corpus.name, planned.experiment)
+    begin = [board, planned.experiment.name, f"{len(runs)} of {planned.wanted.seeds}"]
+    hours = _hours(sum(run.record.cost.train_seconds for run in runs)) if runs else ""
+    aims: dict[str, float | str | None] = {**planned.wanted.aim}
+    of = str(aims.pop(OF, ""))
+    return [
+        [*begin, metric, "" if aim is None else f"{aim:.4f}", of, *_ours(runs, metric, aim), hours]
+        for metric, aim in (aims or {RANKED_BY: None}).items()
+    ]
+
+
+def _ours(runs: list[Run], metric: str, aim: object) -> list[str]:
+    """Our value, its interval, and where the aim lies to it."""
+    if not runs:
+        return ["", "", ""]
+    values = Row(runs, ranked=True).values(metric)
+    low, high = interval(values)
+    says = "" if not isinstance(aim, float) else "above it" if aim > high else "below it" if aim < low else "within"
+    return [f"{values.mean():.4f}", f"{low:.4f} to {high:.4f}", says]
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h"

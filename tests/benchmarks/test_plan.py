@@ -1,0 +1,222 @@
+"""Plans: read with care, carried out in order, told from another process, killed and gone on with."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import data_prep
+from benchmarks import plan as plans
+from benchmarks.__main__ import main
+from benchmarks.experiments import complete
+from benchmarks.plan import Planned, carry_out, load, results, standing, states
+from benchmarks.progress import Place, Progress, in_time
+from benchmarks.run import Bench, place_of
+from data_prep.corpus import Corpus
+from leaderboards.store import read_board
+
+ROOT = Path(__file__).resolve().parents[2]
+SASREC = 'settings = ["epochs=3", "width=8", "inner=8", "layers=1", "batch_size=16"]'
+PLAN = f"""
+corpus = "all_beauty"
+
+[[rows]]
+experiment = "popularity"
+aim = {{ "recall@10" = 0.9, "ndcg@10_unseen" = 0.0, of = "nobody" }}
+
+[[rows]]
+experiment = "sasrec"
+seeds = 2
+{SASREC}
+"""
+
+
+@pytest.fixture
+def corpus(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    named = replace(tiny_corpus, name="all_beauty")
+    monkeypatch.setattr(data_prep, "load", lambda name, source: named)
+    return named
+
+
+def planned(folder: Path, text: str = PLAN, until: float | None = None) -> list[Planned]:
+    file = folder / "plan.toml"
+    file.write_text(text)
+    return load(file, lambda corpus, precision: Bench(folder / "board", folder / "work", until=until), "auto")
+
+
+def test_a_plan_is_carried_out_once(corpus: Corpus, tmp_path: Path) -> None:
+    rows = planned(tmp_path)
+    assert [standing(row, cell).state for row in rows for cell in row.cells] == ["to do"] * 3
+    assert carry_out(rows, "auto", jobs=1) == []
+    runs = read_board(tmp_path / "board", "all_beauty")
+    assert sorted((run.record.experiment, run.record.seed) for run in runs) == [
+        ("popularity", 0),
+        ("sasrec", 0),
+        ("sasrec", 1),
+    ]
+    assert [standing(row, cell).state for row in rows for cell in row.cells] == ["done"] * 3
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "board").rglob("*.json")}
+    assert carry_out(rows, "auto", jobs=1) == []
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "board").rglob("*.json")}
+    start = time.perf_counter()
+    assert "done" in states(rows)
+    assert time.perf_counter() - start < 1
+    assert not list((tmp_path / "work" / "cells").glob("*.json")), "nothing is told of what is done"
+
+
+def test_results_stand_beside_what_they_aim_at(corpus: Corpus, tmp_path: Path) -> None:
+    rows = planned(tmp_path)
+    assert results(rows).splitlines()[2].split() == [
+        "all_beauty",
+        "popularity",
+        "0",
+        "of",
+        "1",
+        "recall@10",
+        "0.9000",
+        "nobody",
+    ]
+    carry_out(rows[:1], "auto", jobs=1)
+    (run,) = read_board(tmp_path / "board", "all_beauty")
+    recall, ndcg, sasrec = results(rows).splitlines()[2:]
+    assert f"{run.record.test['recall@10']:.4f}" in recall
+    assert "above it" in recall
+    assert f"{run.record.test['ndcg@10_unseen']:.4f}" in ndcg
+    assert "below it" in ndcg
+    assert "0 of 2" in sasrec
+
+
+def test_after_its_hours_it_stops_and_goes_on_later(corpus: Corpus, tmp_path: Path) -> None:
+    now = time.time()
+    rows = planned(tmp_path, until=now - 1)
+    assert [str(cell) for cell in carry_out(rows, "auto", jobs=1)] == [
+        "popularity seed 0",
+        "sasrec seed 0",
+        "sasrec seed 1",
+    ]
+    assert not list((tmp_path / "board").rglob("*.json"))
+    with pytest.raises(TimeoutError, match="its hours are over"):
+        in_time(now)
+    in_time(now + 100)
+    in_time(None)
+    assert carry_out(planned(tmp_path), "auto", jobs=1) == []
+
+
+def test_a_training_that_stops_tells_how_far_it_is(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = planned(tmp_path)
+    looks: list[float | None] = []
+
+    def second_look(until: float | None) -> None:
+        looks.append(until)
+        if len(looks) == 2:
+            raise TimeoutError("its hours are over")
+
+    monkeypatch.setattr("benchmarks.progress.in_time", second_look)
+    assert len(carry_out(rows[1:], "auto", jobs=1)) == 1
+    (begun, done) = [standing(rows[1], cell) for cell in rows[1].cells]
+    assert (begun.state, done.state) == ("begun", "done")
+    assert begun.says.startswith("recommender, 2 of 3 epochs, at most 0.00 h more")
+
+
+def test_a_cell_at_work_is_told_from_one_left_behind(corpus: Corpus, tmp_path: Path) -> None:
+    (row, _) = planned(tmp_path)
+    place = place_of(row.bench, row.target(row.cells[0]))
+    place.file.parent.mkdir(parents=True)
+    place.file.write_text('{"stage": "s", "epochs": 5, "of": 20, "seconds": 10.0}')
+    assert place.read() == Progress("s", 5, 20, 10.0)
+    assert standing(row, row.cells[0]) == ("begun", "s, 5 of 20 epochs, at most 0.01 h more")
+    lock = f"{place.lock}-0"
+    script = (
+        "import sys, filelock; held = filelock.FileLock(sys.argv[1]); held.acquire(); print(1, flush=True); input()"
+    )
+    command = [sys.executable, "-c", script, lock]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert standing(row, row.cells[0]).state == "running"
+        holder.kill()
+    assert standing(row, row.cells[0]).state == "begun"
+    place.file.write_text("{")
+    assert place.read() is None
+    assert Place(tmp_path / "none").read() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows = [", "is no TOML"),
+        ("rows = []", "has no rows"),
+        ('[[rows]]\nexperiment = "sasrec"', r"row 1 \(sasrec\): no corpus"),
+        ('corpus = "c"\n[[rows]]\nexperiment = "nothing"', r"row 1 \(nothing\): .*nothing"),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nsettings = ["lr=x"]', r"row 1 \(sasrec\): .*lr"),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseed = 1', r"rows.1.seed: "),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "mrr" = 0.1 }', "aim names 'mrr'; possible: recall@5"),
+        ('corpus = "c"\n[[rows]]\nexperiment = "tiger"\nsettings = ["vectors=npz"]', r"row 1 \(tiger\): .*npz"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_told(corpus: Corpus, tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        planned(tmp_path, text)
+    assert "plan.toml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "file", sorted(Path(plans.__file__).with_name("plans").glob("*.toml")), ids=lambda file: file.stem
+)
+def test_the_committed_plans_are_sound(file: Path, corpus: Corpus, tmp_path: Path) -> None:
+    """Of experiments that exist; item vectors and codes come with the machine."""
+    for wanted in plans._parsed(file).rows:
+        complete(wanted.experiment, "beauty_2014", wanted.settings, tuned=False)
+        assert set(wanted.aim) <= {*plans.METRICS, "of"}
+
+
+def test_a_killed_plan_ends_as_an_undisturbed_one(tiny_data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text(PLAN.replace("epochs=3", "epochs=40"))
+
+    def command(name: str) -> subprocess.Popen[bytes]:
+        places = ["--board", str(tmp_path / name), "--work", str(tmp_path / "work" / name)]
+        return subprocess.Popen(
+            [sys.executable, "-m", "benchmarks", "plan", str(file), *places, "--source", "local"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    draw = random.Random(0)
+    assert command("calm").wait() == 0
+    for _ in range(3):
+        process = command("killed")
+        time.sleep(draw.uniform(2, 8))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert command("killed").wait() == 0
+    ranks = [
+        [
+            (run.record.experiment, run.record.seed, run.record.ranks_sha256)
+            for run in read_board(tmp_path / name, "all_beauty")
+        ]
+        for name in ("calm", "killed")
+    ]
+    assert ranks[0] == ranks[1]
+    assert len(ranks[0]) == 3
+
+
+def test_the_command_says_how_far_it_is(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    places = ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
+    assert main(["plan", str(tmp_path / "plan.toml"), "--state", *places]) == 0
+    assert capsys.readouterr().out.count("to do") == 3
+    assert main(["plan", str(tmp_path / "plan.toml"), "--hours", "0.000001", *places]) == 1
+    assert "its hours are over" in capsys.readouterr().err
