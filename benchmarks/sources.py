@@ -17,6 +17,7 @@ HARNESS = (
     "benchmarks/evaluate.py",
     "benchmarks/fit.py",
     "benchmarks/keeper.py",
+    "benchmarks/precision.py",
     "benchmarks/sources.py",
     "benchmarks/stored.py",
     "leaderboards/metrics.py",
