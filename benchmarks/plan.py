@@ -18,9 +18,9 @@ from dataclasses import field, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from tabulate import tabulate
 
@@ -59,7 +59,7 @@ class Wanted:
 
     experiment: str
     corpus: str | None = None
-    seeds: int = 1
+    seeds: Annotated[int, Field(ge=1)] = 1
     settings: tuple[str, ...] = ()
     precision: Literal["auto", "32", "bf16"] | None = None
     aim: Mapping[str, float | str] = field(default_factory=dict)
@@ -147,11 +147,10 @@ def _parsed(file: Path) -> Plan:
 def carry_out(plan: Sequence[Planned], source: str, jobs: int, cluster: str | None = None) -> list[Cell]:
     """Runs what is missing, in the order of the plan; returns the cells that failed or ran out of time."""
     failed: list[Cell] = []
-    for _, rows in groupby(plan, key=lambda row: row.corpus.name):
-        # Neighbouring rows on one corpus share the jobs.
-        some = list(rows)
-        cells = [cell for row in some for cell in row.cells if not row.target(cell).exists()]
-        failed += run_all(some[0].bench, some[0].corpus.name, source, cells, jobs, cluster)
+    # Neighbouring rows that have these in common share the jobs.
+    for (bench, corpus), rows in groupby(plan, key=lambda row: (row.bench, row.corpus.name)):
+        cells = [cell for row in rows for cell in row.cells if not row.target(cell).exists()]
+        failed += run_all(bench, corpus, source, cells, jobs, cluster)
     return failed
 
 

@@ -17,6 +17,7 @@ import data_prep
 from benchmarks import plan as plans
 from benchmarks.__main__ import main
 from benchmarks.experiments import complete
+from benchmarks.fit import Hardware
 from benchmarks.plan import Planned, carry_out, load, results, standing, states
 from benchmarks.progress import Place, Progress, in_time
 from benchmarks.run import Bench, place_of
@@ -94,6 +95,30 @@ def test_results_stand_beside_what_they_aim_at(corpus: Corpus, tmp_path: Path) -
     assert "0 of 2" in sasrec
 
 
+def test_a_row_may_have_a_precision_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
+    text = f"""
+corpus = "all_beauty"
+[[rows]]
+experiment = "sasrec"
+{SASREC}
+[[rows]]
+experiment = "sasrec"
+precision = "bf16"
+{SASREC}
+"""
+    (tmp_path / "plan.toml").write_text(text)
+
+    def bench(name: str, precision: str | None) -> Bench:
+        hardware = Hardware("cpu", precision="bf16-mixed" if precision == "bf16" else "32-true")
+        return Bench(tmp_path / "board", tmp_path / "work", hardware=hardware)
+
+    rows = load(tmp_path / "plan.toml", bench, "auto")
+    assert carry_out(rows, "auto", jobs=1) == []
+    found = {run.record.key: run.record.precision for run in read_board(tmp_path / "board", "all_beauty")}
+    assert sorted(str(precision) for precision in found.values()) == ["32", "bf16"]
+    assert states(rows).count("done") == 2
+
+
 def test_after_its_hours_it_stops_and_goes_on_later(corpus: Corpus, tmp_path: Path) -> None:
     now = time.time()
     rows = planned(tmp_path, until=now - 1)
@@ -159,6 +184,7 @@ def test_a_cell_at_work_is_told_from_one_left_behind(corpus: Corpus, tmp_path: P
         ('[[rows]]\nexperiment = "sasrec"', r"row 1 \(sasrec\): no corpus"),
         ('corpus = "c"\n[[rows]]\nexperiment = "nothing"', r"row 1 \(nothing\): .*nothing"),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nsettings = ["lr=x"]', r"row 1 \(sasrec\): .*lr"),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseeds = 0', r"rows.1.seeds: .*greater than or equal to 1"),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseed = 1', r"rows.1.seed: "),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "mrr" = 0.1 }', "aim names 'mrr'; possible: recall@5"),
         ('corpus = "c"\n[[rows]]\nexperiment = "tiger"\nsettings = ["vectors=npz"]', r"row 1 \(tiger\): .*npz"),
