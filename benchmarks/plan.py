@@ -80,13 +80,15 @@ class Planned(NamedTuple):
     bench: Bench
     corpus: Corpus
     experiment: Experiment
+    first: Path
+    """Record of seed 0; found once, for a key hashes the items' text."""
 
     @property
     def cells(self) -> list[Cell]:
         return [Cell(self.experiment, seed) for seed in range(self.wanted.seeds)]
 
     def target(self, cell: Cell) -> Path:
-        return target(self.bench, self.corpus, *cell)
+        return self.first.with_name(f"seed-{cell.seed}.json")
 
     def finished(self) -> list[Path]:
         """Records that are there."""
@@ -122,8 +124,8 @@ def load(file: Path, bench: Callable[[str, str | None], Bench], source: str) -> 
             setting = benches(name, wanted.precision)
             if getattr(experiment.config, "vectors", None) not in WITH_PATH:
                 setting = replace(setting, vectors_path=None)
-            row = Planned(wanted, setting, corpora(name, source=source), experiment)
-            row.target(row.cells[0])
+            corpus = corpora(name, source=source)
+            row = Planned(wanted, setting, corpus, experiment, target(setting, corpus, experiment, seed=0))
         except (ValueError, OSError) as error:
             raise ValueError(f"{where}: {error}") from error
         found.append(row)

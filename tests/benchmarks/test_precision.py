@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from benchmarks import precision
 from benchmarks.precision import Bf16, choose
 
 CPU = torch.device("cpu")
@@ -21,24 +20,24 @@ def test_a_choice_is_obeyed(choice: str, found: str, small: bool) -> None:
     assert choose(choice, CPU, small) == found
 
 
-@pytest.mark.parametrize(("gain", "found"), [(1.2, "32-true"), (2.4, "bf16-mixed")])
-def test_auto_takes_what_is_fast_and_says_why(
-    gain: float, found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("avx512", "amx", "found", "says"),
+    [
+        (False, False, "32-true", "has no instructions"),
+        (True, False, "bf16-mixed", "has instructions"),
+        (False, True, "bf16-mixed", "has instructions"),
+    ],
+)
+def test_auto_goes_by_the_processor_and_says_so(
+    avx512: bool, amx: bool, found: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(precision, "_seconds", {torch.float32: gain, torch.bfloat16: 1.0}.__getitem__)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert choose("auto", CPU, small=False) == found
     said = capsys.readouterr().err
-    assert found in said
-    assert f"{gain} times" in said
-
-
-def test_small_corpora_have_the_same_rows_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_seconds", {torch.float32: 9.0, torch.bfloat16: 1.0}.__getitem__)
-    assert choose("auto", CPU, small=True) == "32-true"
-
-
-def test_a_product_takes_time() -> None:
-    assert 0 < precision._seconds(torch.float32) < 1
+    assert f"precision {found}: this processor {says}" in said
+    assert choose("auto", CPU, small=True) == "32-true", "small corpora have the same rows anywhere"
+    assert not capsys.readouterr().err
 
 
 class Slope(pl.LightningModule):
