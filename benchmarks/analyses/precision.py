@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analyses import Finding, Lab
-from benchmarks.analyses.batching import NAMES, pace
+from benchmarks.analyses.batching import NAMES
 from benchmarks.bench import Cell, run_all
 from benchmarks.regress import BANK, CORPUS, bank, experiment, held
 from benchmarks.run import target
@@ -34,14 +34,14 @@ def precision(lab: Lab) -> Finding:
         found, margin, p = held(near, exact)
         row = {"Model": name, "NDCG@10 in float32": float(exact.gains.mean()), "in bf16": float(near.gains.mean())}
         row |= {"Difference": found.difference, "p of none": found.p, "Margin": margin, "p of more than that": p}
-        rows.append(row | {"Seconds of an epoch in float32": pace(exact), "those in bf16": pace(near)})
+        rows.append(row)
         intervals.append(found.interval)
     table = pd.DataFrame(rows)
     says = (
         f"bf16 against float32 on the gate's board, {BANK} runs of each; NDCG@10 on the test part. Difference: bf16 "
         "less float32, with the p of none, paired by user, seeds counted; margin of equivalence and its test as in the "
         "gate of changes: where its p is below .05, the two are shown to be equal within the margin. The runs in "
-        "float32 are the gate's references. Models of this size gain no time by bf16."
+        "float32 are the gate's references."
     )
     return Finding(table, _figure(table, intervals), says)
 

@@ -28,7 +28,6 @@ def test_popularity_trains_nothing_and_is_equal(
         return []
 
     monkeypatch.setattr(precision, "run_all", in_turn)
-    monkeypatch.setattr(precision, "pace", lambda row: 1.0)
     ((row,),) = [precision.precision(lab).table.to_dict("records")]
     runs = read_board(tmp_path / "board", "planted")
     assert [run.record.precision for run in runs] == ["bf16"] * BANK
