@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
 import data_prep
+from benchmarks.bench import hush
 from benchmarks.fit import Hardware
 from benchmarks.keeper import Watcher
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
@@ -264,10 +265,12 @@ _barrier: Any = None
 def _meet_at(barrier: Any) -> None:
     global _barrier
     _barrier = barrier
+    hush()
 
 
 def _train_one(setting: Setting) -> tuple[int, float, float]:
     """Samples, and when they began and ended, by the clock that all processes of a machine share."""
+    setting.hardware.take_threads()
     module, chosen = tiger(setting), Mixed(setting, setting.batches)
     ours(module, Mixed(setting, WARM_UP), setting.hardware)
     _barrier.wait(PATIENCE_SECONDS)
