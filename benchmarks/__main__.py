@@ -1,6 +1,6 @@
-"""`python -m benchmarks COMMAND`: the main job (bench), configs searched (sweep), tokenizers alone (codes), the papers'
-analyses (analyse), rows ranked again (rerank), changes gated (regress), kills (torture), dashboards, speed (perf), and
-what can be run (list, show)."""
+"""`python -m benchmarks COMMAND`: the main job (bench), a board over days (plan), configs searched (sweep), tokenizers
+alone (codes), the papers' analyses (analyse), rows ranked again (rerank), changes gated (regress), kills (torture),
+dashboards, speed (perf), and what can be run (list, show)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.errors import sentence
 from benchmarks.options import (
@@ -32,6 +32,7 @@ from leaderboards.record import BOARD
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
     from benchmarks.bench import Cell
+    from benchmarks.precision import Choice
     from benchmarks.run import Bench
     from data_prep.corpus import Corpus
 
@@ -101,7 +102,7 @@ def plan(options: argparse.Namespace) -> int:
 
     end = time.time() + options.hours * 3600 if options.hours else None
 
-    def bench(corpus: str, precision: str | None) -> Bench:
+    def bench(corpus: str, precision: Choice | None) -> Bench:
         own = {"corpus": corpus, "precision": precision or options.precision}
         hardware = hardware_of(argparse.Namespace(**vars(options) | own))
         return Bench(options.board, options.work, options.vectors_path, hardware, until=end)
@@ -248,6 +249,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     parser.set_defaults(interrupted="")
+    _add_trainings(commands)
+    command.add(commands)
+    _add_checks(commands)
+    _add_listings(commands)
+    return parser
+
+
+def _add_trainings(commands: Any) -> None:
+    """What makes rows, cards and analyses."""
     job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
     job.set_defaults(call=bench, interrupted=GOES_ON)
     add_common(job)
@@ -260,7 +270,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
     add_tracking(job)
-    command.add(commands)
     queue = commands.add_parser("plan", help="make the rows of a plan, for days if need be, or say how far it is")
     queue.set_defaults(call=plan, interrupted=GOES_ON)
     queue.add_argument("plan", type=Path, metavar="FILE", help="as benchmarks/plans/smoke.toml")
@@ -284,6 +293,10 @@ def _parser() -> argparse.ArgumentParser:
     looks.add_argument("--jobs", type=positive, help="trainings at a time, where several are needed")
     looks.add_argument("--board", type=Path, default=Path("runs/board"), help="folder of the records it makes")
     looks.add_argument("--out", type=Path, default=Path("docs/analyses"), help="folder of table and picture")
+
+
+def _add_checks(commands: Any) -> None:
+    """What holds rows, code and speed to account."""
     again = commands.add_parser("rerank", help="rank users again with the weights of finished trainings")
     again.set_defaults(call=rerank)
     again.add_argument("--row", help="records whose path holds this (default: all)")
@@ -304,15 +317,19 @@ def _parser() -> argparse.ArgumentParser:
     kills.add_argument("--kills", type=positive, default=100, help="so many in all")
     kills.add_argument("--seed", type=int, default=0, help="of the moments")
     kills.add_argument("--work", type=Path, help="an empty folder, which stays (default: a temporary one)")
+    timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
+    timing.set_defaults(call=perf)
+    timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
+
+
+def _add_listings(commands: Any) -> None:
+    """What is defined, and shown."""
     boards = commands.add_parser("dashboards", help="define the workspace and the report of the W&B project")
     boards.set_defaults(call=dashboards)
     boards.add_argument("--entity", default="", help="user or team of W&B")
     boards.add_argument("--project", default="grbench", help="project of W&B")
     boards.add_argument("--corpora", nargs="+", default=["all_beauty", "musical_instruments"], help="with own panels")
     boards.add_argument("--dry-run", action="store_true", help="print the definition; needs no server and no login")
-    timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
-    timing.set_defaults(call=perf)
-    timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
     listing = commands.add_parser("list", help="models, experiments and corpora")
     listing.set_defaults(call=list_all)
     config = commands.add_parser("show", help="an experiment's complete config, and where each value is from")
@@ -321,7 +338,6 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("corpus", nargs="?", default="planted")
     config.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the config")
     config.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")
-    return parser
 
 
 if __name__ == "__main__":

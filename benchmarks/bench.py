@@ -21,6 +21,7 @@ from benchmarks import terminal, tracking
 from benchmarks.errors import sentence
 from benchmarks.experiments import Experiment
 from benchmarks.fit import process_rank
+from benchmarks.progress import OutOfTimeError
 from benchmarks.run import Bench, run
 
 
@@ -40,12 +41,13 @@ Ended = tuple[Cell, BaseException | None]
 def run_all(
     setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int, cluster: str | None = None
 ) -> list[Cell]:
-    """Runs cells in `jobs` processes; returns those that failed, after saying why. One job runs in this process.
+    """Runs cells in `jobs` processes; returns those that failed, after saying why. One job runs in this process. How
+    many are left when `setting.until` has come, is said in one line.
 
     Args:
         cluster: address of a Ray cluster to run them on instead, as `benchmarks.cluster.tasks` has it.
     """
-    failed, quiet = [], not cells or process_rank() > 0
+    failed, left, quiet = [], 0, not cells or process_rank() > 0
     jobs = min(jobs, len(cells))
     if cluster and cells:
         from benchmarks.cluster import cells_in_cluster
@@ -56,10 +58,14 @@ def run_all(
     else:
         ended = _in_pool(setting, corpus, source, cells, jobs)
     for cell, error in tqdm(ended, total=len(cells), desc="bench", unit="run", position=0, disable=quiet):
-        if error is not None:
+        if isinstance(error, OutOfTimeError):
+            left += 1
+        elif error is not None:
             failed.append(cell)
             text = sentence(error) or "".join(traceback.format_exception(error))
             tqdm.write(f"error: {cell}: {text}", file=sys.stderr)
+    if left:
+        tqdm.write(f"the hours are over: {left} runs are left, with which the same command goes on", file=sys.stderr)
     return failed
 
 

@@ -7,7 +7,7 @@ It runs for days, over many starts of the same command: what has a record is lef
     [[rows]]
     experiment = "letter-authors-codes"
     seeds = 3
-    aim = {"recall@10" = 0.0672, "ndcg@10" = 0.0364, of = "LETTER, table 2"}
+    aim = {"recall@10" = 0.0672, "ndcg@10" = 0.0364, of = "LETTER, by a third party"}
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import data_prep
 from benchmarks import experiments
 from benchmarks.bench import Cell, run_all
 from benchmarks.experiments import Experiment
+from benchmarks.precision import Choice
 from benchmarks.run import Bench, board_name, place_of, target
 from data_prep.corpus import Corpus
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
@@ -61,7 +62,7 @@ class Wanted:
     corpus: str | None = None
     seeds: Annotated[int, Field(ge=1)] = 1
     settings: tuple[str, ...] = ()
-    precision: Literal["auto", "32", "bf16"] | None = None
+    precision: Choice | None = None
     aim: Mapping[str, float | str] = field(default_factory=dict)
 
 
@@ -102,7 +103,7 @@ class Standing(NamedTuple):
     says: str
 
 
-def load(file: Path, bench: Callable[[str, str | None], Bench], source: str) -> list[Planned]:
+def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) -> list[Planned]:
     """The rows of a plan, each checked against models, corpora and item vectors before any is trained.
 
     Args:
@@ -147,7 +148,8 @@ def _parsed(file: Path) -> Plan:
 
 
 def carry_out(plan: Sequence[Planned], source: str, jobs: int, cluster: str | None = None) -> list[Cell]:
-    """Runs what is missing, in the order of the plan; returns the cells that failed or ran out of time."""
+    """Runs what is missing, in the order of the plan; returns the cells that failed. What is left when `Bench.until` has
+    come is none of them."""
     failed: list[Cell] = []
     # Neighbouring rows that have these in common share the jobs.
     for (bench, corpus), rows in groupby(plan, key=lambda row: (row.bench, row.corpus.name)):

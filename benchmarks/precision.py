@@ -1,7 +1,7 @@
 """Number format in which a recommender trains: a user's choice, and a part of its row's identity.
 
-`32` or `bf16`: matrix products take bfloat16; weights, the residual stream, losses and all ranking stay float32.
-Tokenizers and quantisers train in float32 on every device.
+In `bf16` matrix products take bfloat16; weights, the residual stream, losses and all ranking stay float32, and so do
+tokenizers and quantisers. In `32` everything is float32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pytorch_lightning.plugins.precision import Precision as Plugin
 from typing_extensions import override
 
 Precision = Literal["bf16-mixed", "32-true"]
-CHOICES = ("auto", "32", "bf16")
+Choice = Literal["auto", "32", "bf16"]
 
 
 class Bf16(MixedPrecision):
@@ -30,7 +30,7 @@ class Bf16(MixedPrecision):
         Plugin.clip_gradients(self, *arguments, **named)
 
 
-def choose(choice: str, device: torch.device, small: bool) -> Precision:
+def choose(choice: Choice, device: torch.device, small: bool) -> Precision:
     """What `auto`, `32` or `bf16` stands for on a device; why, is printed.
 
     `auto` is bf16 where that is fast: products take a fifth to a half of float32's time on a processor with

@@ -87,10 +87,14 @@ class Reporter(Watcher):
         in_time(self.until)
 
 
+class OutOfTimeError(TimeoutError):
+    """A cell has been ended, or not begun, because its hours are over."""
+
+
 def in_time(until: float | None) -> None:
     """
     Raises:
-        TimeoutError: the time is over.
+        OutOfTimeError: the time is over.
     """
     if until is not None and time.time() >= until:
-        raise TimeoutError("its hours are over; the same command goes on from the last epochs")
+        raise OutOfTimeError("its hours are over")

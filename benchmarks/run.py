@@ -85,7 +85,7 @@ def run(
 
     Raises:
         ValueError: the config asks for what the corpus does not have, or a record with another result exists.
-        TimeoutError: `bench.until` has come.
+        OutOfTimeError: `bench.until` has come.
     """
     path = target(bench, corpus, experiment, seed)
     place = place_of(bench, path)

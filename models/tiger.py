@@ -67,7 +67,7 @@ class Config:
     patience: int = 20
     """Epochs."""
     valid_users: int | None = 5_000
-    """Users that grade an epoch, so that it takes less than a tenth of the time; None: all."""
+    """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
 
 SMALL = Config(

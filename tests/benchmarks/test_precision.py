@@ -9,14 +9,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from benchmarks.precision import Bf16, choose
+from benchmarks.precision import Bf16, Choice, choose
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("choice", "found"), [("32", "32-true"), ("bf16", "bf16-mixed")])
 @pytest.mark.parametrize("small", [False, True])
-def test_a_choice_is_obeyed(choice: str, found: str, small: bool) -> None:
+def test_a_choice_is_obeyed(choice: Choice, found: str, small: bool) -> None:
     assert choose(choice, CPU, small) == found
 
 
