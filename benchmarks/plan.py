@@ -148,8 +148,8 @@ def _parsed(file: Path) -> Plan:
 
 
 def carry_out(plan: Sequence[Planned], source: str, jobs: int, cluster: str | None = None) -> list[Cell]:
-    """Runs what is missing, in the order of the plan; returns the cells that failed. What is left when `Bench.until` has
-    come is none of them."""
+    """Runs what is missing, in the order of the plan; returns the cells that failed. What is left when
+    `Bench.until` has come is none of them."""
     failed: list[Cell] = []
     # Neighbouring rows that have these in common share the jobs.
     for (bench, corpus), rows in groupby(plan, key=lambda row: (row.bench, row.corpus.name)):
