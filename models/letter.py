@@ -162,8 +162,8 @@ class LetterTokenizer(pl.LightningModule):
                 "expected equal ones (options tokenizer.width and collaborative)"
             )
         self.config = config
-        self.register_buffer("vectors", vectors)
-        self.register_buffer("collaborative", collaborative)
+        self.register_buffer("vectors", vectors, persistent=False)
+        self.register_buffer("collaborative", collaborative, persistent=False)
         widths = (vectors.shape[1], *config.hidden, config.width)
         self.encoder, self.decoder = mlp(widths, "xavier"), mlp(widths[::-1], "xavier")
         self.quantizer = ResidualQuantizer(

@@ -17,7 +17,7 @@ class ItemVectors(nn.Module):
 
     def __init__(self, content: Float[Tensor, "I F"], width: int) -> None:
         super().__init__()
-        self.register_buffer("content", content)
+        self.register_buffer("content", content, persistent=False)
         self.project = nn.Linear(content.shape[1], width, bias=False)
         self.own = nn.Embedding(len(content), width)
         nn.init.normal_(self.own.weight, std=0.02)

@@ -45,7 +45,7 @@ class ItemToItem(pl.LightningModule):
         super().__init__()
         self.config = config
         self.history_length = config.window
-        self.register_buffer("vectors", vectors)
+        self.register_buffer("vectors", vectors, persistent=False)
         # Of what is clustered with these vectors: the harness seeds stages.
         self.register_buffer("seed", torch.randint(2**31 - 1, ()))
         self.encoder = mlp((vectors.shape[1], *config.hidden, config.width))

@@ -59,7 +59,7 @@ class RqVae(pl.LightningModule):
         """`items`: those among which k-means draws its sample; all unless given."""
         super().__init__()
         self.config = config
-        self.register_buffer("vectors", vectors)
+        self.register_buffer("vectors", vectors, persistent=False)
         items = torch.arange(1, len(vectors)) if items is None else items
         widths = (vectors.shape[1], *config.hidden, config.width)
         self.encoder = mlp(widths, config.start, config.dropout)
