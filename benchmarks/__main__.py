@@ -108,8 +108,11 @@ def plan(options: argparse.Namespace) -> int:
         return Bench(options.board, options.work, options.vectors_path, hardware, until=end)
 
     rows = plans.load(options.plan, bench, options.source)
+    jobs = options.jobs or 1
+    if not options.state:
+        plans.check_space(options.work, jobs)
     print(plans.states(rows), flush=True)
-    failed = [] if options.state else plans.carry_out(rows, options.source, options.jobs or 1, options.cluster)
+    failed = [] if options.state else plans.carry_out(rows, options.source, jobs, options.cluster)
     print(f"\n{plans.results(rows)}")
     return 1 if failed else 0
 

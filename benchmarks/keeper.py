@@ -40,7 +40,7 @@ def derive(seed: int, *labels: object) -> int:
 
 @dataclass
 class Stage:
-    """What one stage cost and how its quality went; copied to the record."""
+    """What one stage cost and how its loss and quality went; copied to the record."""
 
     name: str
     epochs: int = 0
@@ -48,6 +48,8 @@ class Stage:
     seconds: float = 0.0
     quality: list[float] = field(default_factory=list)
     reused: bool = False
+    losses: list[float] = field(default_factory=list)
+    checked: list[int] = field(default_factory=list)
 
 
 class Watcher(pl.Callback):
@@ -125,6 +127,7 @@ class Keeper(pl.callbacks.Checkpoint):
         # Of all processes, each of which has seen its share of the batches: they stop together.
         loss = self._mean(trainer, self.loss.double() / int(trainer.num_training_batches))
         self._finite("loss", loss, epoch)
+        self.done.losses.append(loss)
         if epoch % self.budget.check_every and epoch < self.budget.epochs:
             return
         # What the epoch's last step did no loss has seen yet.
@@ -138,6 +141,7 @@ class Keeper(pl.callbacks.Checkpoint):
             done.best_epoch = epoch
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
         done.quality.append(value)
+        done.checked.append(epoch)
         done.epochs = epoch
         self.bar.set_postfix(epoch=epoch, quality=f"{value:.4f}", best=f"{max(done.quality):.4f}", refresh=False)
         trainer.should_stop = self._patience_is_lost()

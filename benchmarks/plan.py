@@ -12,6 +12,7 @@ It runs for days, over many starts of the same command: what has a record is lef
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
@@ -35,12 +36,15 @@ from leaderboards.metrics import NAMES, UNSEEN_NAMES
 from leaderboards.rows import RANKED_BY, Row
 from leaderboards.statistics import interval
 from leaderboards.store import Run, read, read_run
+from leaderboards.verdicts import judged
 
 State = Literal["done", "running", "begun", "to do"]
 STRICT = ConfigDict(extra="forbid")
 METRICS = (*NAMES, *UNSEEN_NAMES)
 # Kinds of item vectors that are read from the path that the command names.
 WITH_PATH = ("npz", "folder")
+# A training keeps two states of 200 MB at most and its stages' weights; what is written is whole before it replaces.
+SPACE_OF_A_JOB = 1 << 30
 # Key of an aim that names whose numbers it holds.
 OF = "of"
 
@@ -147,6 +151,20 @@ def _parsed(file: Path) -> Plan:
     return plan
 
 
+def check_space(work: Path, jobs: int) -> None:
+    """
+    Raises:
+        OSError: the disk of the folder of trainings has no room for as many at a time.
+    """
+    there = next(folder for folder in (work, *work.absolute().parents) if folder.exists())
+    free, needed = shutil.disk_usage(there).free, jobs * SPACE_OF_A_JOB
+    if free < needed:
+        raise OSError(
+            f"{work} has {free / 2**30:.1f} GiB of free space; expected at least {needed / 2**30:.0f} GiB for {jobs} "
+            "trainings at a time"
+        )
+
+
 def carry_out(plan: Sequence[Planned], source: str, jobs: int, cluster: str | None = None) -> list[Cell]:
     """Runs what is missing, in the order of the plan; returns the cells that failed. What is left when
     `Bench.until` has come is none of them."""
@@ -183,7 +201,7 @@ def states(plan: Sequence[Planned]) -> str:
 
 def results(plan: Sequence[Planned]) -> str:
     """A line per number that is aimed at, and one for a row that aims at none."""
-    head = ["Corpus", "Experiment", "Seeds", "Metric", "Aimed at", "Of", "Ours", "95% interval", "Aim is", "Hours"]
+    head = ["Corpus", "Experiment", "Seeds", "Metric", "Aimed at", "Of", "Ours", "95% interval", "Verdict", "Hours"]
     return tabulate([line for row in plan for line in _lines(row)], head, disable_numparse=True)
 
 
@@ -201,12 +219,12 @@ def _lines(planned: Planned) -> list[list[str]]:
 
 
 def _ours(runs: list[Run], metric: str, aim: object) -> list[str]:
-    """Our value, its interval, and where the aim lies to it."""
+    """Our value, its interval, and the verdict on the aim by the rule of the board's pages."""
     if not runs:
         return ["", "", ""]
     values = Row(runs, ranked=True).values(metric)
     low, high = interval(values)
-    says = "" if not isinstance(aim, float) else "above it" if aim > high else "below it" if aim < low else "within"
+    says = judged(values, aim)[1] if isinstance(aim, float) else ""
     return [f"{values.mean():.4f}", f"{low:.4f} to {high:.4f}", says]
 
 

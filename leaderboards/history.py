@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PROTOCOL = "protocol.toml"
-EVIDENCE = (".json", ".parquet", PROTOCOL)
+EVIDENCE = (".json", ".parquet", ".curves.csv", PROTOCOL)
 
 
 def problems(board: Path, base: str) -> Iterator[str]:

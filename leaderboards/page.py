@@ -73,6 +73,7 @@ def _details(row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
         "vectors": [info for info in (first.vectors, first.collaborative) if info],
         "provenance": _provenance(row),
         "costs": _costs(row),
+        "curves": _curves(row),
         "beams": _beams(row),
         "codes": _codes(first),
         "index": _index(first),
@@ -122,6 +123,15 @@ def _costs(row: Row) -> list[dict[str, str]]:
             }
         )
     return lines
+
+
+def _curves(row: Row) -> Markup | None:
+    """The learning curves of the first seed, None where its record holds none."""
+    stages = [stage for stage in row.record.cost.stages if stage.losses]
+    if not stages:
+        return None
+    says = f"{row.title}: training loss and validation by epoch"
+    return Markup(plots.inlined(plots.curves(stages), f"{_id(row)}-curves", says))
 
 
 def _beams(row: Row) -> list[dict[str, str]]:

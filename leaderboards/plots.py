@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from leaderboards.record import Stage
     from leaderboards.slices import Slice
 
 # Drawn in this colour, what is ink takes the colour of the text around the picture, light or dark.
 INK = "#010203"
 BAR = "#3b7dd8"
+# Of a learning curve: a page holds many.
+POINTS = 50
 STYLE: Any = {
     "text.color": INK,
     "axes.edgecolor": INK,
@@ -115,6 +118,27 @@ def ranks(row: Row) -> Figure:
         axis.set_xlabel("rank")
         axis.set_ylabel("% of users")
     return figure
+
+
+def curves(stages: Sequence[Stage]) -> Figure:
+    """Loss and selection value of stages over their epochs, at most `POINTS` of each; a dotted line: the epoch kept."""
+    with rc_context(STYLE):
+        figure, axes = panels(*(stage.name for stage in stages), width=3.4, height=2.6)
+        for axis, stage in zip(axes, stages, strict=True):
+            _thinned(axis, range(1, stage.epochs + 1), stage.losses, color=INK, linewidth=0.8)
+            axis.axvline(stage.best_epoch, color=INK, linewidth=0.8, linestyle=":")
+            axis.set_xlabel("epoch")
+            axis.set_ylabel("training loss")
+            quality = axis.twinx()
+            _thinned(quality, stage.checked, stage.quality, color=BAR)
+            quality.set_ylabel("selected by", color=BAR)
+            quality.spines[["top"]].set_visible(False)
+    return figure
+
+
+def _thinned(axis: Axes, x: Sequence[int], y: Sequence[float], **style: Any) -> None:
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int))
+    axis.plot(np.asarray(x)[kept], np.asarray(y)[kept], **style)
 
 
 def slices(row: Row, parts: Sequence[Slice]) -> Figure:

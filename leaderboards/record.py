@@ -180,7 +180,14 @@ class Search(Section):
 
 
 class Stage(Section):
-    """One training stage: `quality` is the value it selects by, one per epoch; `reused`: trained by an earlier run."""
+    """One training stage.
+
+    Attributes:
+        quality: the value it selects by, after each epoch in `checked`.
+        reused: trained by an earlier run.
+        losses: mean training loss of each epoch, from the first; none in records from before they were kept.
+        checked: epochs, from 1, after which `quality` was asked for; none in the same records.
+    """
 
     name: str
     epochs: NonNegativeInt
@@ -188,6 +195,17 @@ class Stage(Section):
     seconds: NonNegativeFloat
     quality: list[float]
     reused: bool
+    losses: list[float] = []
+    checked: list[PositiveInt] = []
+
+    @model_validator(mode="after")
+    def _curve_fits(self) -> Stage:
+        if self.losses and (len(self.losses) != self.epochs or len(self.checked) != len(self.quality)):
+            raise ValueError(
+                f"stage {self.name} has {len(self.losses)} losses of {self.epochs} epochs and {len(self.quality)} "
+                f"qualities of {len(self.checked)} checked epochs; expected one of each"
+            )
+        return self
 
 
 class Cost(Section):

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from leaderboards import curves
 from leaderboards.metrics import UNSEEN, metrics
 from leaderboards.record import Record, Section
 
@@ -116,6 +117,8 @@ def write(board: Path, record: Record, ranks: pa.Table) -> Path:
     if stored is None or not _ranks_path(target).exists():
         write_atomically(_ranks_path(target), lambda temporary: _write_parquet(ranks, temporary))
     if stored is None:
+        if (learned := curves.table(record)) is not None:
+            write_text(curves.path(target), learned)
         write_text(target, record.model_dump_json(indent=2) + "\n")
     return target
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from tabulate import tabulate
 
 from leaderboards.published import Paper, papers, stated
@@ -102,17 +103,21 @@ def _of_row(row: Row) -> list[Verdict]:
 def _verdict(row: Row, paper: Paper, metric: str, published: float) -> Verdict:
     masked = paper.seen_masked == "yes" and metric + UNSEEN in row.record.test
     values, reasons = row.values(metric + UNSEEN * masked), reasons_against(row.record, paper)
-    ours, error = float(values.mean()), standard_error(values)
-    z = (ours - published) / error if error else math.copysign(math.inf, ours - published)
+    z, verdict = judged(values, published)
     if reasons:
         verdict = f"{NOT_COMPARABLE}: {'; '.join(reasons)}"
-    elif abs(ours - published) + 1.645 * error <= REPRODUCED_WITHIN * published:
-        verdict = REPRODUCED
-    elif abs(z) < SIGNIFICANT:
-        verdict = WITHIN_NOISE
-    else:
-        verdict = BELOW if z < 0 else ABOVE
-    return Verdict(row, paper, metric, published, ours, float(np.clip(z, -999, 999)), verdict)
+    return Verdict(row, paper, metric, published, float(values.mean()), float(np.clip(z, -999, 999)), verdict)
+
+
+def judged(values: NDArray[np.floating[Any]], published: float) -> tuple[float, str]:
+    """z and verdict of `[S, U]` values of a metric beside a published number, as `Verdict` has them."""
+    ours, error = float(values.mean()), standard_error(values)
+    z = (ours - published) / error if error else math.copysign(math.inf, ours - published)
+    if abs(ours - published) + 1.645 * error <= REPRODUCED_WITHIN * published:
+        return z, REPRODUCED
+    if abs(z) < SIGNIFICANT:
+        return z, WITHIN_NOISE
+    return z, BELOW if z < 0 else ABOVE
 
 
 def reasons_against(record: Record, paper: Paper) -> list[str]:

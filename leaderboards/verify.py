@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from leaderboards import codes, history, ledger, tables
+from leaderboards import codes, curves, history, ledger, tables
 from leaderboards.metrics import CUTOFFS, UNSEEN
 from leaderboards.record import RANKS_SCHEMA, Record
 from leaderboards.store import Run, read_run
@@ -38,6 +38,7 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
         try:
             runs.append(read_run(board, target))
             found += [f"{target}: {problem}" for problem in _of_record(runs[-1].record)]
+            found += _of_curves(runs[-1].record, target)
         except (ValueError, OSError) as error:
             found.append(str(error))
     found += _among(board, runs)
@@ -55,6 +56,15 @@ def _of_record(record: Record) -> Iterator[str]:
     parts = {"valid": record.valid, "test": record.test, **record.diagnostics}
     for part, values in parts.items():
         yield from (f"{part}: {problem}" for problem in _out_of_order(values))
+
+
+def _of_curves(record: Record, target: Path) -> Iterator[str]:
+    """Whether the learning curves beside a record are those in it."""
+    file, expected = curves.path(target), curves.table(record)
+    if expected is not None and not file.is_file():
+        yield f"{file} is missing; {target.name} holds the curves"
+    elif file.is_file() and file.read_bytes() != (expected or "").encode():
+        yield f"{file} does not hold the curves of {target.name}"
 
 
 def _out_of_order(values: dict[str, float]) -> Iterator[str]:

@@ -25,6 +25,7 @@ PAIRS = {
     "catalogue": "catalogue",
     "train_cpu": "train",
     "step_cpu": "step",
+    "stage_overhead": "find",
     "track_cpu": "track",
     "grade": "grade",
     "kcore": "kcore",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -89,9 +91,9 @@ def test_results_stand_beside_what_they_aim_at(corpus: Corpus, tmp_path: Path) -
     (run,) = read_board(tmp_path / "board", "all_beauty")
     recall, ndcg, sasrec = results(rows).splitlines()[2:]
     assert f"{run.record.test['recall@10']:.4f}" in recall
-    assert "above it" in recall
+    assert "below" in recall
     assert f"{run.record.test['ndcg@10_unseen']:.4f}" in ndcg
-    assert "below it" in ndcg
+    assert "above" in ndcg
     assert "0 of 2" in sasrec
 
 
@@ -203,6 +205,19 @@ def test_the_committed_plans_are_sound(file: Path, corpus: Corpus, tmp_path: Pat
     for wanted in plans._parsed(file).rows:
         complete(wanted.experiment, "beauty_2014", wanted.settings, tuned=False)
         assert set(wanted.aim) <= {*plans.METRICS, "of"}
+
+
+def test_a_full_disk_is_told_before_anything_is_trained(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=3 << 29))
+    work = tmp_path / "not" / "there"
+    plans.check_space(work, jobs=1)
+    command = ["plan", str(tmp_path / "plan.toml"), "--board", str(tmp_path / "board"), "--work", str(work)]
+    assert main([*command, "--jobs", "2"]) == 2
+    assert f"{work} has 1.5 GiB of free space; expected at least 2 GiB for 2 trainings" in capsys.readouterr().err
+    assert not work.exists()
 
 
 def test_a_killed_plan_ends_as_an_undisturbed_one(tiny_data: Path, tmp_path: Path) -> None:

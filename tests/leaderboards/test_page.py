@@ -123,7 +123,7 @@ def test_slices_have_the_intervals_of_their_users(page: Page, runs: list[Run]) -
 
 def test_a_screen_reader_has_names_for_all(page: Page) -> None:
     pictures = page.of("svg")
-    assert len(pictures) == 1 + 2 * 2
+    assert len(pictures) == 1 + 2 * 3
     assert all(found.get("role") == "img" and found.get("aria-label") for found in pictures)
     regions = page.of("div", role="region")
     assert regions

@@ -64,7 +64,16 @@ def run_of(seed: int = 0, ranks: pa.Table | None = None, **changes: Any) -> Run:
         "cost": {
             "train_seconds": 30.0,
             "stages": [
-                {"name": "fit", "epochs": 2, "best_epoch": 1, "seconds": 30, "quality": [0.1, 0.2], "reused": False}
+                {
+                    "name": "fit",
+                    "epochs": 2,
+                    "best_epoch": 2,
+                    "seconds": 30,
+                    "quality": [0.1, 0.2],
+                    "reused": False,
+                    "losses": [5.5, 4.25],
+                    "checked": [1, 2],
+                }
             ],
             "evaluate_users_per_second": 20.0,
             "peak_memory_bytes": 10**9,
@@ -137,7 +146,8 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     [again] = read_board(tmp_path, "toys")
     assert again.record == run.record
     assert again.ranks.equals(run.ranks)
-    assert sorted(file.name for file in target.parent.iterdir()) == ["seed-3.json", "seed-3.ranks.parquet"]
+    files = [f"seed-3.{kind}" for kind in ("curves.csv", "json", "ranks.parquet")]
+    assert sorted(file.name for file in target.parent.iterdir()) == files
 
 
 def test_ranks_of_a_large_corpus_are_small(tmp_path: Path) -> None:

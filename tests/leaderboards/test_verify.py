@@ -143,7 +143,7 @@ def test_a_table_edited_by_hand_is_found(board: Path) -> None:
 def test_a_file_that_is_not_listed_is_found(board: Path) -> None:
     write(board, *run_of(2, ranks=with_facts(2)))
     problems = verify(board)[0]
-    assert sum("is not listed in toys.sha256" in problem for problem in problems) == 2
+    assert sum("is not listed in toys.sha256" in problem for problem in problems) == 3
     render(board, "toys")
     assert verify(board)[0] == []
 
@@ -239,6 +239,7 @@ class TestHistory:
         assert verify(released)[0] == []
         problems = verify(released, base="main")[0]
         assert [problem.split(" since")[0].rsplit("/", 1)[1] for problem in problems] == [
+            "seed-1.curves.csv was removed",
             "seed-1.json was removed",
             "seed-1.ranks.parquet was removed",
         ]

@@ -1,0 +1,24 @@
+"""What the pair times is finding: it trains once and never again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.perf.find import Setting, found, stage_overhead
+from data_prep.corpus import Corpus
+from models.sasrec import Config
+
+SMALL = Config(width=8, inner=8, layers=1, batch_size=16, epochs=1)
+
+
+def test_it_is_trained_once(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    setting = Setting(tiny_corpus, SMALL)
+    assert [found(setting, tmp_path).stages[0].reused for _ in range(3)] == [False, True, True]
+
+
+def test_both_sides_take_time(tiny_corpus: Corpus) -> None:
+    (made,) = stage_overhead(Setting(tiny_corpus, SMALL))
+    assert (made.name, made.unit) == ("stage_overhead", "s")
+    assert made.ours > 0
+    assert made.baseline > 0
+    assert "tiny, 40 items" in made.note
