@@ -28,9 +28,10 @@ from torch import nn
 from tqdm import tqdm
 
 from benchmarks import stored
+from benchmarks.bf16 import Bf16
 from benchmarks.evaluate import Grader, NanScoreError
 from benchmarks.keeper import BEST, Keeper, Stage, Watcher, derive
-from benchmarks.precision import Bf16, Precision
+from benchmarks.precision import Precision
 from benchmarks.provenance import peak_memory_bytes
 from benchmarks.sources import sources_sha256
 from data_prep.batches import Batches

@@ -7,27 +7,14 @@ tokenizers and quantisers. In `32` everything is float32.
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from pytorch_lightning.plugins.precision import MixedPrecision
-from pytorch_lightning.plugins.precision import Precision as Plugin
-from typing_extensions import override
+# Who only names a precision does not wait for torch.
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["bf16-mixed", "32-true"]
 Choice = Literal["auto", "32", "bf16"]
-
-
-class Bf16(MixedPrecision):
-    """Lightning's bf16, but for fused optimizers: it will not clip their gradients, for they could be scaled. In bf16
-    none are."""
-
-    def __init__(self, device: str) -> None:
-        super().__init__("bf16-mixed", device)
-
-    @override
-    def clip_gradients(self, *arguments: Any, **named: Any) -> None:
-        Plugin.clip_gradients(self, *arguments, **named)
 
 
 def choose(choice: Choice, device: torch.device, small: bool) -> Precision:
@@ -39,6 +26,8 @@ def choose(choice: Choice, device: torch.device, small: bool) -> Precision:
     Args:
         small: the models are of the sizes for small corpora, which gain nothing; and their rows are the same anywhere.
     """
+    import torch
+
     if choice != "auto":
         return "bf16-mixed" if choice == "bf16" else "32-true"
     if small:

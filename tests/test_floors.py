@@ -156,3 +156,8 @@ def test_leaderboards_run_without_torch() -> None:
         "assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+def test_help_and_the_study_of_a_sweep_do_not_wait_for_torch() -> None:
+    slow = "import sys, benchmarks.__main__, benchmarks.sweeps.workers; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", slow], cwd=ROOT, check=True)

@@ -23,10 +23,11 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 import data_prep
 from benchmarks.bench import hush
+from benchmarks.bf16 import Bf16
 from benchmarks.fit import Hardware
 from benchmarks.keeper import Watcher
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
-from benchmarks.precision import Bf16, choose
+from benchmarks.precision import choose
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.parts.index import ItemIndex, with_suffix

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from benchmarks import fit as fit_module
 from benchmarks import keeper, sources, stored
+from benchmarks.bf16 import Bf16
 from benchmarks.fit import Fit, Hardware, NotTrainedError
 from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive
-from benchmarks.precision import Bf16
 from data_prep.corpus import Batch, Corpus
 from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec

@@ -9,7 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from benchmarks.precision import Bf16, Choice, choose
+from benchmarks.bf16 import Bf16
+from benchmarks.precision import Choice, choose
 
 CPU = torch.device("cpu")
 
