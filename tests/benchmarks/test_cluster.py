@@ -26,7 +26,7 @@ from leaderboards.verify import verify
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 ray = pytest.importorskip("ray", reason="the package ray is not installed")
 
-SASREC = ("epochs=6", "width=16", "inner=16", "layers=1")
+SASREC = ("epochs=4", "width=16", "inner=16", "layers=1", "batch_size=256")
 LOOPBACK = "127.0.0.1"
 
 

@@ -10,45 +10,40 @@ import numpy as np
 import pytest
 
 import models
+from benchmarks import regress
 from benchmarks.evaluate import Grader
 from benchmarks.fit import Fit
 from data_prep import planted
 from data_prep.corpus import Corpus
 from leaderboards.metrics import ndcg
 from leaderboards.statistics import interval
-from models import decor, etegrec, letter, pit, sasrec, tiger
+from models import sasrec
 from tests.models.test_contract import with_vectors
 
-# A few epochs of the small configs, picked by a sample of users: enough to see the structure, not to exhaust it.
+
+def quick(name: str, **changes: Any) -> Any:
+    """The gate's sizes, for fewer steps, picked by a sample of users."""
+    return dataclasses.replace(regress.experiment(name).config, **changes)
+
+
+# Enough to see the structure, not to exhaust it.
 LONG = {
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=15, valid_users=500),
-    "tiger": dataclasses.replace(tiger.SMALL, tokenizer_epochs=60, steps=270, warmup=50, valid_users=100),
-    "letter": dataclasses.replace(letter.SMALL, tokenizer_epochs=60, steps=90, valid_users=50),
-    # More epochs of the recommender than turns of two would give it in that time.
-    "etegrec": dataclasses.replace(
-        etegrec.SMALL,
-        tokenizer_epochs=60,
-        steps=360,
-        cycle=4,
-        warmup=50,
-        warm_epochs=2,
-        check_every=4,
-        finish_epochs=2,
-        finish_lr=3e-3,
-        valid_users=50,
-    ),
-    "decor": dataclasses.replace(decor.SMALL, tokenizer_epochs=60, steps=270, warmup=50, valid_users=100),
-    "pit": dataclasses.replace(pit.SMALL, tokenizer_epochs=60, warm_steps=180, steps=90, valid_users=50),
+    "tiger": quick("tiger", steps=450, warmup=50, valid_users=100),
+    "letter": quick("letter", tokenizer_epochs=20, steps=360, valid_users=50),
+    "etegrec": quick("etegrec", steps=270, warmup=50, valid_users=100),
+    "decor": quick("decor", steps=450, warmup=50, valid_users=100),
+    "pit": quick("pit", warm_steps=270, steps=90, valid_users=100),
 }
 SHORT = {
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=4, valid_users=200),
-    "tiger": dataclasses.replace(tiger.SMALL, tokenizer_epochs=20, steps=90, warmup=20, valid_users=100),
-    "letter": dataclasses.replace(letter.SMALL, tokenizer_epochs=20, steps=90, valid_users=50),
-    "etegrec": dataclasses.replace(
-        etegrec.SMALL, tokenizer_epochs=20, steps=180, warmup=20, warm_epochs=1, finish_epochs=1, valid_users=50
+    "tiger": quick("tiger", tokenizer_epochs=20, steps=180, warmup=20, valid_users=50),
+    "letter": quick("letter", tokenizer_epochs=10, steps=180, valid_users=50),
+    "etegrec": quick(
+        "etegrec", tokenizer_epochs=20, steps=180, warmup=20, warm_epochs=1, finish_epochs=1, valid_users=50
     ),
-    "decor": dataclasses.replace(decor.SMALL, tokenizer_epochs=20, steps=90, warmup=20, valid_users=50),
-    "pit": dataclasses.replace(pit.SMALL, tokenizer_epochs=20, warm_steps=45, steps=45, valid_users=20),
+    "decor": quick("decor", tokenizer_epochs=20, steps=180, warmup=20, valid_users=50),
+    "pit": quick("pit", tokenizer_epochs=20, warm_steps=90, steps=45, valid_users=20),
 }
 # Of the users without a law: what no one knows is slow to rank.
 NOISY = 0.3
