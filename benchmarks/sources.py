@@ -14,6 +14,7 @@ from benchmarks.provenance import torch_version
 ROOT = Path(__file__).resolve().parent.parent
 # The harness's part: what trains, keeps, grades and chooses an epoch.
 HARNESS = (
+    "benchmarks/bf16.py",
     "benchmarks/evaluate.py",
     "benchmarks/fit.py",
     "benchmarks/keeper.py",

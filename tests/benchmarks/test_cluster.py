@@ -27,7 +27,13 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 ray = pytest.importorskip("ray", reason="the package ray is not installed")
 
 SASREC = ("epochs=4", "width=16", "inner=16", "layers=1", "batch_size=256")
-LOOPBACK = "127.0.0.1"
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    # A worker that starts slowly on a busy machine is not given up.
+    "RAY_worker_register_timeout_seconds": "600",
+}
+SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
 
 
 @pytest.fixture(autouse=True)
@@ -35,22 +41,22 @@ def _in_the_workplace(workplace: Path, planted_corpus: Corpus, monkeypatch: pyte
     monkeypatch.chdir(workplace)
 
 
-@pytest.fixture
-def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Any]:
     """Two simulated machines with a core each, and a head that takes no work; all on loopback."""
     from ray.cluster_utils import Cluster
 
-    for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}.items():
-        monkeypatch.setenv(name, value)
-    small = {"object_store_memory": 80 << 20, "include_dashboard": False, "node_ip_address": LOOPBACK}
-    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-    try:
-        made.nodes = [made.add_node(num_cpus=1, **{**small, "include_dashboard": False}) for _ in range(2)]
-        made.wait_for_nodes()
-        yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SETTINGS.items():
+            patch.setenv(name, value)
+        made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
+        try:
+            made.nodes = [made.add_node(num_cpus=1, **SMALL) for _ in range(2)]
+            made.wait_for_nodes()
+            yield made
+        finally:
+            ray.shutdown()
+            made.shutdown()
 
 
 def cells(seeds: int) -> list[Cell]:
@@ -68,7 +74,7 @@ def test_a_machine_dies_in_the_middle(machines: Any, tmp_path: Path) -> None:
     first, error = next(ended)
     assert error is None
     # The others are being trained, or wait: one machine goes with all that runs on it.
-    machines.remove_node(machines.nodes[1], allow_graceful=False)
+    machines.remove_node(machines.nodes.pop(), allow_graceful=False)
     rest = list(ended)
     assert [error for _, error in rest] == [None] * 3
     assert {first, *(cell for cell, _ in rest)} == set(cells(4)), "each cell once"
@@ -78,6 +84,7 @@ def test_a_machine_dies_in_the_middle(machines: Any, tmp_path: Path) -> None:
     left = [path for path in tmp_path.rglob(".*") if path.is_file() and "lock" not in path.name]
     assert left == [], "nothing half-written"
 
+    machines.nodes.append(machines.add_node(num_cpus=1, **SMALL))
     began = {path: path.stat().st_mtime_ns for path in setting.board.rglob("seed-*.json")}
     assert run_all(setting, "planted", "auto", cells(4), 1, machines.address) == []
     assert {path: path.stat().st_mtime_ns for path in setting.board.rglob("seed-*.json")} == began

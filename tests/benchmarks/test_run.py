@@ -470,7 +470,7 @@ def test_a_record_that_exists_is_left_alone(
     experiment = complete("sasrec", corpus.name, SASREC)
     path = target(bench, corpus, experiment, 0)
     before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.parent.iterdir()}
-    assert len(before) == 2
+    assert len(before) == 3
     monkeypatch.setattr(run_module, "Fit", None)
     assert run(bench, corpus, experiment, 0) == path
     assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.parent.iterdir()} == before
