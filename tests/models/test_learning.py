@@ -30,7 +30,7 @@ def quick(name: str, **changes: Any) -> Any:
 LONG = {
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=15, valid_users=500),
     "tiger": quick("tiger", steps=450, warmup=50, valid_users=100),
-    "letter": quick("letter", tokenizer_epochs=60, steps=360, valid_users=50),
+    "letter": quick("letter", tokenizer_epochs=60, steps=450, valid_users=50),
     "etegrec": quick("etegrec", steps=270, warmup=50, valid_users=100),
     "decor": quick("decor", steps=450, warmup=50, valid_users=100),
     "pit": quick("pit", warm_steps=270, steps=90, valid_users=100),
@@ -48,7 +48,7 @@ SHORT = {
 # Of the users without a law: what no one knows is slow to rank.
 NOISY = 0.3
 # Of the SASRec whose item vectors a model asks for.
-VECTOR_STEPS = 240
+VECTOR_STEPS = 480
 
 
 def per_user_ndcg(name: str, config: Any, corpus: Corpus, folder: Path) -> np.ndarray:
