@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pydantic
+from pydantic_core import ErrorDetails
 
 import models
 from benchmarks import winners
@@ -175,6 +176,13 @@ FEWEST_VALID_USERS = 5_000
 
 # Too small for the papers' sizes: a paper-size model has more weights than they have interactions.
 SMALL_CORPORA = ("all_beauty", "planted", "planted_noise")
+# Kinds of pydantic's errors, as a user reads them.
+OUT_OF_RANGE = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than": "less than {lt:g}",
+    "finite_number": "a finite number",
+}
 
 
 @dataclass(frozen=True)
@@ -244,10 +252,6 @@ def complete(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool =
     named = changed(made_of.base, made_of.named(), model)
     config = changed(made_of.base, {**made_of.named(), **made_of.settings}, model)
     overrides = _overrides(named, config, made_of.settings)
-    for key, value in flat(dataclasses.asdict(config)):
-        # Said before a tokenizer is trained for nothing.
-        if "batch" in key and isinstance(value, int) and value < 1:
-            raise ValueError(f"{name} option {key} is {value}; expected at least 1")
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
@@ -337,9 +341,18 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
     try:
         return pydantic.TypeAdapter(type(base)).validate_python(values)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{owner} option {where:.200} is {first['input']!r:.200}: {first['msg']}") from None
+        raise ValueError(f"{owner} {_refused(error.errors()[0])}") from None
+
+
+def _refused(error: ErrorDetails) -> str:
+    """What is wrong with a value, or with values together."""
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error":
+        return f"options {where + ': ' if where else ''}{error['msg'].removeprefix('Value error, ')}"
+    given = f"option {where:.200} is {error['input']!r:.200}"
+    if error["type"] in OUT_OF_RANGE:
+        return f"{given}; expected {OUT_OF_RANGE[error['type']].format(**error.get('ctx', {}))}"
+    return f"{given}: {error['msg']}"
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

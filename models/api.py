@@ -6,7 +6,8 @@ Shape letters, used in every signature: `B` users in a batch, `T` history length
 
 A model file `models/<name>.py` defines
 
-* `Config`: a frozen dataclass whose defaults are the paper's; every field that a sweep may move is `tuned`;
+* `Config`: a frozen dataclass whose defaults are the paper's; every field that a sweep may move is `tuned`,
+  and the type of each says what it can be (`Count`, `Several`, `Whole`, `Rate`, `Weight`, `Share`);
 * `SMALL`: a `Config` for corpora of a few thousand users on two CPU cores (embedded corpus, contract tests);
 * `train(config, corpus, fit) -> Recommender`: straight-line Python that reads like the paper's method section;
 * one `@final` subclass of `Recommender`;
@@ -20,10 +21,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import pytorch_lightning as pl
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from data_prep.corpus import Batch, Corpus, Examples
@@ -32,6 +34,29 @@ if TYPE_CHECKING:
     from models.parts.index import ItemIndex
 
 SEARCH_RANGE = "search"
+
+# What an option can be; the harness holds every value against it before anything is trained.
+Count = Annotated[int, Field(ge=1)]
+"""Sizes, epochs, batches: 1 at least."""
+Several = Annotated[int, Field(ge=2)]
+"""As `Count`, where one would leave nothing to choose from."""
+Whole = Annotated[int, Field(ge=0)]
+"""As `Count`, where 0 means none."""
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Learning rates, temperatures: above 0."""
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""Of a term of a loss, or of decay; 0 switches it off."""
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""Dropout, momentum, parts of a whole: less than 1."""
+
+
+def divisible(width: int, heads: int) -> None:
+    """
+    Raises:
+        ValueError: attention cannot share out a width among its heads.
+    """
+    if width % heads:
+        raise ValueError(f"width {width} is no multiple of heads {heads}")
 
 
 def tuned(default: Any, **search: Any) -> Any:

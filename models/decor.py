@@ -30,7 +30,21 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from data_prep.corpus import VectorKind
-from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
+from models.api import (
+    Batch,
+    Budget,
+    Corpus,
+    Count,
+    Fit,
+    Ranking,
+    Rate,
+    Recommender,
+    Share,
+    Weight,
+    Whole,
+    tuned,
+    whole_epochs,
+)
 from models.parts.generator import CodeGenerator, Composition
 from models.parts.index import ItemIndex
 from models.parts.optim import adamw
@@ -44,22 +58,22 @@ class Config:
     """Item vectors of `data_prep.embed` (the paper: sentence-t5-base)."""
     tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig(hidden=(512, 256), width=128))
     """Its code vectors are as wide as the recommender."""
-    tokenizer_epochs: int = 500
+    tokenizer_epochs: Count = 500
     """Of an RQ-VAE. TIGER's paper: 20,000."""
-    tokenizer_batch: int = 1024
-    tokenizer_check: int = 50
+    tokenizer_batch: Count = 1024
+    tokenizer_check: Count = 50
     """Epochs between two looks at what the codes reconstruct; the best look is kept."""
     t5: T5Sizes = field(default_factory=T5Sizes)
-    history: int = 20
+    history: Count = 20
     """Longest history, in items."""
     fusion: bool = True
     """False: learned token vectors alone, as TIGER's."""
     projection: Literal["before-norm", "after-norm"] = "before-norm"
     """Of both halves. `before-norm`: the paper, LN(W e). `after-norm`: the re-implementation, LN of the code vector as
     it is, and an MLP of two layers behind the collaborative half's LN."""
-    alpha: float = tuned(0.55, choices=[0.1, 0.25, 0.4, 0.55, 0.7])
+    alpha: Share = tuned(0.55, choices=[0.1, 0.25, 0.4, 0.55, 0.7])
     """Part of the composed vector in a decoder input (Eq. 18); 0: no composition. The paper has .25 on Scientific."""
-    bos_queries: int = tuned(64, choices=[8, 16, 32, 64, 128])
+    bos_queries: Whole = tuned(64, choices=[8, 16, 32, 64, 128])
     """Queries of which the start token is composed; 0: a learned start token. The paper has 32 on Scientific."""
     context_mlp: bool = True
     """An MLP of two layers on the pooled history: the paper. The re-implementation has none."""
@@ -67,17 +81,17 @@ class Config:
     """No gradient from a composition to the vectors it is composed of: the re-implementation."""
     tied_head: bool = True
     """Token vectors are output weights too: the paper. The re-implementation learns others."""
-    lr: float = tuned(3e-3, low=3e-4, high=1e-2, log=True)
-    warmup: int = 10_000
+    lr: Rate = tuned(3e-3, low=3e-4, high=1e-2, log=True)
+    warmup: Whole = 10_000
     """Steps, then cosine."""
-    weight_decay: float = 0.05
-    batch_size: int = 256
-    epochs: int = 200
-    steps: int | None = None
+    weight_decay: Weight = 0.05
+    batch_size: Count = 256
+    epochs: Count = 200
+    steps: Count | None = None
     """Instead of `epochs`, rounded up to whole ones: for corpora whose epochs are short."""
-    patience: int = 20
+    patience: Count = 20
     """Epochs. The paper has 10 on Video_Games."""
-    valid_users: int | None = 5_000
+    valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
 

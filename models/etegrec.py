@@ -28,7 +28,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from data_prep.corpus import TrainedKind, VectorKind
-from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
+from models.api import (
+    Batch,
+    Budget,
+    Corpus,
+    Count,
+    Fit,
+    Ranking,
+    Rate,
+    Recommender,
+    Several,
+    Weight,
+    Whole,
+    tuned,
+    whole_epochs,
+)
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.losses import symmetric_info_nce, symmetric_kl
@@ -56,51 +70,51 @@ class Config:
     vectors: Literal[VectorKind, TrainedKind] = "sasrec-256"
     """Item vectors, frozen. The paper: a SASRec's; the width is the official code's."""
     tokenizer: RqVaeConfig = PRETRAINED
-    tokenizer_epochs: int = 10_000
-    tokenizer_batch: int = 1024
-    tokenizer_check: int = 50
+    tokenizer_epochs: Count = 10_000
+    tokenizer_batch: Count = 1024
+    tokenizer_check: Count = 50
     """Epochs between two looks at how many items have codes of their own; the best look is kept."""
     t5: T5Sizes = field(default_factory=lambda: T5Sizes(inner=512, heads=4, encoder_layers=6, decoder_layers=6))
-    history: int = 50
+    history: Count = 50
     """Longest history, in items."""
     training: Literal["alternating", "joint", "retrained"] = "alternating"
     """`joint`: no turns, all weights learn in every step. `retrained`: after the alternation a fresh recommender learns
     the final codes by cross-entropy alone (the ablation without end-to-end learning)."""
-    cycle: int = tuned(2, choices=[2, 4])
+    cycle: Several = tuned(2, choices=[2, 4])
     """Epochs C of a cycle, the first of which is the tokenizer's."""
-    sia_weight: float = tuned(3e-4, choices=[5e-3, 1e-3, 5e-4, 3e-4, 1e-4])
+    sia_weight: Weight = tuned(3e-4, choices=[5e-3, 1e-3, 5e-4, 3e-4, 1e-4])
     """mu, of sequence-item alignment: the paper's best; the released configuration has it and the next one swapped."""
-    psa_weight: float = tuned(1e-4, choices=[5e-3, 1e-3, 5e-4, 3e-4, 1e-4])
+    psa_weight: Weight = tuned(1e-4, choices=[5e-3, 1e-3, 5e-4, 3e-4, 1e-4])
     """lambda, of preference-semantic alignment."""
     sia_sign: Literal["nearest", "farthest"] = "farthest"
     """Which code of a level is the most probable. `nearest`: the paper, softmax of minus the distance. `farthest`: the
     official code, from which the published numbers come, has no minus."""
     sia_levels: Literal["mean", "sum"] = "mean"
     """`sum` over levels: the paper. `mean`: the official code."""
-    psa_temperature: float = 0.07
-    warm_epochs: int = 10
+    psa_temperature: Rate = 0.07
+    warm_epochs: Whole = 10
     """Epochs of either kind before the alignments begin."""
-    lr: float = tuned(5e-3, choices=[5e-3, 3e-3, 1e-3])
-    tokenizer_lr: float = tuned(1e-4, choices=[5e-4, 1e-4, 5e-5])
-    warmup: int = 2_000
+    lr: Rate = tuned(5e-3, choices=[5e-3, 3e-3, 1e-3])
+    tokenizer_lr: Rate = tuned(1e-4, choices=[5e-4, 1e-4, 5e-5])
+    warmup: Whole = 2_000
     """Steps of the recommender, then cosine; the tokenizer has a C-th. The released 8,000 count those of four GPUs."""
-    weight_decay: float = 0.05
-    batch_size: int = 512
+    weight_decay: Weight = 0.05
+    batch_size: Count = 512
     """Its targets are one another's negatives."""
-    accumulate: int = 4
+    accumulate: Count = 4
     """Batches to a step: one for each of the official run's four GPUs."""
-    epochs: int = 400
-    steps: int | None = None
+    epochs: Count = 400
+    steps: Count | None = None
     """Instead of `epochs`, rounded up to whole ones: for corpora whose epochs are short."""
-    check_every: int = 2
+    check_every: Count = 2
     """Epochs between two validations."""
-    patience: int = 15
+    patience: Count = 15
     """Validations."""
-    finish_lr: float = 5e-4
-    finish_epochs: int = 100
-    finish_patience: int = 10
+    finish_lr: Rate = 5e-4
+    finish_epochs: Count = 100
+    finish_patience: Count = 10
     """Epochs."""
-    valid_users: int | None = 5_000
+    valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
 

@@ -31,7 +31,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_prep.corpus import TrainedKind, VectorKind
-from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
+from models.api import (
+    Batch,
+    Budget,
+    Corpus,
+    Count,
+    Fit,
+    Ranking,
+    Rate,
+    Recommender,
+    Several,
+    Share,
+    Weight,
+    tuned,
+    whole_epochs,
+)
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from models.parts.losses import info_nce
@@ -48,28 +62,28 @@ AT_ONCE = 16_384
 class TokenizerConfig:
     """Defaults are those of the official code; its paper finds 4 levels of 256 codes best."""
 
-    hidden: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64)
-    width: int = 32
+    hidden: tuple[Count, ...] = (2048, 1024, 512, 256, 128, 64)
+    width: Count = 32
     """Also the width of the collaborative vectors: nothing projects them."""
-    levels: int = 4
-    codes: int = 256
-    commitment: float = 0.25
+    levels: Count = 4
+    codes: Several = 256
+    commitment: Weight = 0.25
     residual_gradient: ResidualGradient = "first"
     """Levels whose commitment moves the encoder; `all` is the paper's formula."""
-    alignment: float = tuned(0.02, choices=[0.1, 0.02, 0.01, 0.001])
+    alignment: Weight = tuned(0.02, choices=[0.1, 0.02, 0.01, 0.001])
     """Weight alpha of collaborative alignment: the paper's best; the released scripts have .01 and .1."""
-    diversity: float = tuned(1e-4, choices=[1e-2, 1e-3, 1e-4, 1e-5])
+    diversity: Weight = tuned(1e-4, choices=[1e-2, 1e-3, 1e-4, 1e-5])
     """Weight beta of diversity."""
-    clusters: int = 10
+    clusters: Count = 10
     """Clusters K of each codebook, grouped anew before each epoch."""
-    epsilon: float = 0.003
+    epsilon: Weight = 0.003
     """Entropy of the Sinkhorn assignment at the last level; 0: the nearest code."""
-    cluster_restarts: int = 1
+    cluster_restarts: Count = 1
     """Of the constrained k-means that groups them. The official code has 10: a second more for every epoch."""
-    restarts: int = 10
+    restarts: Count = 10
     """Of the constrained k-means from which the codebooks start."""
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
+    lr: Rate = 1e-3
+    weight_decay: Weight = 1e-4
 
 
 @dataclass(frozen=True)
@@ -81,26 +95,26 @@ class Config:
     codes: str | None = None
     """Codes from a file instead of a tokenizer: the table or JSON index that another training has published."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    tokenizer_epochs: int = 20_000
-    tokenizer_batch: int = 1024
-    tokenizer_check: int = 2_000
+    tokenizer_epochs: Count = 20_000
+    tokenizer_batch: Count = 1024
+    tokenizer_check: Count = 2_000
     """Epochs between two looks at how many items have codes of their own; the best look is kept."""
     t5: T5Sizes = field(default_factory=T5Sizes)
-    history: int = 20
+    history: Count = 20
     """Longest history, in items."""
-    temperature: float = tuned(0.7, low=0.5, high=1.2)
+    temperature: Rate = tuned(0.7, low=0.5, high=1.2)
     """Of the ranking-guided loss: about the paper's best; the released script has 1, which is plain cross-entropy."""
-    lr: float = tuned(5e-4, low=1e-4, high=1e-2, log=True)
-    warmup: float = 0.01
+    lr: Rate = tuned(5e-4, low=1e-4, high=1e-2, log=True)
+    warmup: Share = 0.01
     """Share of all steps; cosine after it."""
-    weight_decay: float = 0.01
-    batch_size: int = 1024
-    epochs: int = 200
-    steps: int | None = None
+    weight_decay: Weight = 0.01
+    batch_size: Count = 1024
+    epochs: Count = 200
+    steps: Count | None = None
     """Instead of `epochs`, rounded up to whole ones: for corpora whose epochs are short."""
-    patience: int = 20
+    patience: Count = 20
     """Epochs."""
-    valid_users: int | None = 5_000
+    valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
 

@@ -39,7 +39,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_prep.corpus import VectorKind
-from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
+from models.api import (
+    Batch,
+    Budget,
+    Corpus,
+    Count,
+    Fit,
+    Ranking,
+    Rate,
+    Recommender,
+    Share,
+    Weight,
+    Whole,
+    tuned,
+    whole_epochs,
+)
 from models.parts.beam_index import BeamIndex, Proposals, one_to_one, updated
 from models.parts.din import Din, ItemVectors, alignment
 from models.parts.generator import CodeGenerator, Read
@@ -71,21 +85,21 @@ class Config:
         )
     )
     """4 x 256 codes of width 32; the rest is LETTER's code base. RQ-k-means takes levels and codes from it."""
-    tokenizer_epochs: int = 20_000
-    tokenizer_batch: int = 1024
-    tokenizer_check: int = 500
+    tokenizer_epochs: Count = 20_000
+    tokenizer_batch: Count = 1024
+    tokenizer_check: Count = 500
     """Epochs between two looks at what the codes reconstruct; the best look is kept."""
     i2i: ItemToItemConfig = field(default_factory=ItemToItemConfig)
-    pretraining_epochs: int = 30
-    pretraining_batch: int = 2_048
+    pretraining_epochs: Count = 30
+    pretraining_batch: Count = 2_048
     balanced: bool = False
     """Clusters of equal sizes in RQ-k-means."""
     t5: T5Sizes = field(default_factory=T5Sizes)
     """U2T; the paper's sizes are TIGER's."""
     i2t: ItemToTokenConfig = field(default_factory=ItemToTokenConfig)
-    history: int = 50
+    history: Count = 50
     """Longest history, in items."""
-    beam: int = tuned(4, choices=[2, 4, 8])
+    beam: Count = tuned(4, choices=[2, 4, 8])
     """B: sequences that I2T proposes for an item, and that an item may have. Online 8."""
     selection: Literal["minimum-loss", "random"] = "minimum-loss"
     """Of the sequence that a target is learned by."""
@@ -97,35 +111,35 @@ class Config:
     """Sequences by which an item can be found (`best`: A.2.2, index reuse)."""
     coevolving: bool = False
     """Whether I2T learns on after the warm-up, under the reference regulariser."""
-    momentum: float = 0.9
+    momentum: Share = 0.9
     """gamma of eq. 13."""
-    lease: int = 1
+    lease: Whole = 1
     """Delta t, in epochs: how long a sequence stays with an item that no longer proposes it."""
-    i2t_weight: float = 1.0
+    i2t_weight: Weight = 1.0
     """lambda 1, and alpha where I2T learns on."""
-    csa_weight: float = tuned(0.1, choices=[0.01, 0.1, 1.0])
+    csa_weight: Weight = tuned(0.1, choices=[0.01, 0.1, 1.0])
     """lambda 2 and beta; 0: no collaborative signal alignment."""
-    kl_weight: float = 0.1
+    kl_weight: Weight = 0.1
     """eta of eq. 14."""
-    sure: float = 90.0
+    sure: Weight = 90.0
     """W above which a selected sequence teaches I2T (A.2)."""
-    negatives: int = 4
+    negatives: Count = 4
     """Uniform ones of a target in collaborative signal alignment."""
-    lr: float = tuned(5e-4, choices=[5e-4, 3e-4, 1e-4])
-    i2t_lr: float = tuned(1e-3, choices=[1e-3, 5e-4, 1e-4])
+    lr: Rate = tuned(5e-4, choices=[5e-4, 3e-4, 1e-4])
+    i2t_lr: Rate = tuned(1e-3, choices=[1e-3, 5e-4, 1e-4])
     """Of I2T, and of item vectors and DIN."""
-    weight_decay: float = 0.01
-    warmup: float = 0.05
+    weight_decay: Weight = 0.01
+    warmup: Share = 0.05
     """Share of a stage's steps in which the rates rise; constant after it in the warm-up, a cosine in the second."""
-    batch_size: int = 256
-    warm_epochs: int = 50
-    epochs: int = 200
-    warm_steps: int | None = None
+    batch_size: Count = 256
+    warm_epochs: Count = 50
+    epochs: Count = 200
+    warm_steps: Count | None = None
     """Instead of `warm_epochs`, as `steps` instead of `epochs`, rounded up to whole ones: where epochs are short."""
-    steps: int | None = None
-    patience: int = 20
+    steps: Count | None = None
+    patience: Count = 20
     """Epochs, of either stage."""
-    valid_users: int | None = 5_000
+    valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
 

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned
+from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
 from models.parts.losses import catalogue_cross_entropy
 from models.parts.optim import adamw
 from models.parts.processes import processes
@@ -33,26 +33,29 @@ from models.parts.ranking import rank_scores
 
 @dataclass(frozen=True)
 class Config:
-    width: int = tuned(128, choices=[64, 128, 256])
+    width: Count = tuned(128, choices=[64, 128, 256])
     """Item embedding and hidden size D. ETEGRec, whose row is the published one, has 128 for all models; RecBole 64."""
-    inner: int = 256
+    inner: Count = 256
     """Feed-forward size."""
-    layers: int = tuned(2, low=1, high=4)
-    heads: int = 2
-    dropout: float = tuned(0.5, low=0.1, high=0.7)
+    layers: Count = tuned(2, low=1, high=4)
+    heads: Count = 2
+    dropout: Share = tuned(0.5, low=0.1, high=0.7)
     """On embeddings, attention weights and the output of each half of a block."""
-    history: int = 50
+    history: Count = 50
     """Longest history, in items; longer ones keep their last items."""
     loss: Literal["ce", "bce"] = "ce"
     """`ce`: softmax over all items. `bce`: the paper's loss, one uniform negative per position."""
-    lr: float = tuned(1e-3, low=1e-4, high=1e-2, log=True)
-    weight_decay: float = 0.0
-    batch_size: int = 256
+    lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
+    weight_decay: Weight = 0.0
+    batch_size: Count = 256
     """Users; about 1,500 training positions on Amazon corpora (RecBole: 2,048 prefixes)."""
-    epochs: int = 200
-    patience: int = 10
-    valid_users: int | None = None
+    epochs: Count = 200
+    patience: Count = 10
+    valid_users: Count | None = None
     """Users that grade an epoch; None: all."""
+
+    def __post_init__(self) -> None:
+        divisible(self.width, self.heads)
 
 
 # Learning rate and patience: by validation on planted and All_Beauty.

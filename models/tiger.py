@@ -27,7 +27,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from data_prep.corpus import TrainedKind, VectorKind
-from models.api import Batch, Budget, Corpus, Fit, Ranking, Recommender, tuned, whole_epochs
+from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Weight, Whole, tuned, whole_epochs
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from models.parts.optim import Schedule, adamw
@@ -42,31 +42,31 @@ class Config:
     codes: str | None = None
     """A file of codes in place of a tokenizer, as `data_prep.codes_file` reads it: its path, or its name there."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    tokenizer_epochs: int = 500
+    tokenizer_epochs: Count = 500
     """Of an RQ-VAE. The paper: 20,000."""
-    tokenizer_batch: int = 1024
-    tokenizer_check: int = 50
+    tokenizer_batch: Count = 1024
+    tokenizer_check: Count = 50
     """Epochs between two looks at what the codes reconstruct; the best look is kept."""
     t5: T5Sizes = field(default_factory=T5Sizes)
     tied_head: bool = True
     """Token vectors are output weights too, as in T5."""
-    history: int = 20
+    history: Count = 20
     """Longest history, in items."""
-    lr: float = tuned(1e-3, low=3e-4, high=3e-2, log=True)
+    lr: Rate = tuned(1e-3, low=3e-4, high=3e-2, log=True)
     """The paper: .01."""
     schedule: Schedule = "inverse-sqrt"
     """The paper: `hold`."""
-    warmup: int = 10_000
+    warmup: Whole = 10_000
     """Steps."""
-    clip: float = 1.0
+    clip: Weight = 1.0
     """Largest gradient norm; 0: no clipping."""
-    weight_decay: float = tuned(0.0, choices=[0.0, 0.01, 0.05, 0.1])
-    batch_size: int = 256
-    steps: int = 200_000
+    weight_decay: Weight = tuned(0.0, choices=[0.0, 0.01, 0.05, 0.1])
+    batch_size: Count = 256
+    steps: Count = 200_000
     """Rounded up to whole epochs."""
-    patience: int = 20
+    patience: Count = 20
     """Epochs."""
-    valid_users: int | None = 5_000
+    valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
 

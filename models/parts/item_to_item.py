@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.api import Batch
+from models.api import Batch, Count, Rate, Weight
 from models.parts.optim import adamw
 from models.parts.quantize import constrained_kmeans, kmeans, squared_distance
 from models.parts.rqvae import mlp
@@ -24,13 +24,13 @@ from models.parts.rqvae import mlp
 class ItemToItemConfig:
     """Item-to-item contrastive pre-training."""
 
-    hidden: tuple[int, ...] = (512, 256)
-    width: int = 128
-    window: int = 3
+    hidden: tuple[Count, ...] = (512, 256)
+    width: Count = 128
+    window: Count = 3
     """A positive pair is a training target and one of so many items before it."""
-    temperature: float = 0.07
-    lr: float = 1e-3
-    weight_decay: float = 0.0
+    temperature: Rate = 0.07
+    lr: Rate = 1e-3
+    weight_decay: Weight = 0.0
 
 
 class ItemToItem(pl.LightningModule):

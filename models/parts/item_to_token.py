@@ -8,18 +8,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from models.api import Count, Share, divisible
+
 
 @dataclass(frozen=True)
 class ItemToTokenConfig:
     """Sizes are the paper's (4.1.4)."""
 
-    width: int = 64
+    width: Count = 64
     """Of item vectors, too: an item's vector is the first input as it is."""
-    layers: int = 4
-    heads: int = 4
-    inner: int = 256
-    dropout: float = 0.1
+    layers: Count = 4
+    heads: Count = 4
+    inner: Count = 256
+    dropout: Share = 0.1
     """Not stated: T5's."""
+
+    def __post_init__(self) -> None:
+        divisible(self.width, self.heads)
 
 
 class ItemToToken(nn.Module):

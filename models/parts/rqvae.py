@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.api import Batch, tuned
+from models.api import Batch, Count, Rate, Several, Share, Weight, Whole, tuned
 from models.parts.dropout import Dropout
 from models.parts.index import shared
 from models.parts.optim import Schedule, adamw
@@ -23,28 +23,28 @@ from models.parts.quantize import Quantized, ResidualGradient, ResidualQuantizer
 class RqVaeConfig:
     """Sizes are TIGER's. So is its optimiser, Adagrad at .4, but it gives thousands of items one code (see `tiger`)."""
 
-    hidden: tuple[int, ...] = (512, 256, 128)
+    hidden: tuple[Count, ...] = (512, 256, 128)
     """Widths between the item vector and the latent; the decoder mirrors them."""
-    width: int = 32
-    levels: int = 3
-    codes: int = 256
-    commitment: float = tuned(0.25, choices=[0.1, 0.25, 0.5, 1.0])
+    width: Count = 32
+    levels: Count = 3
+    codes: Several = 256
+    commitment: Weight = tuned(0.25, choices=[0.1, 0.25, 0.5, 1.0])
     reduction: Literal["sum", "mean"] = "sum"
     """Of the loss over dimensions and levels. TIGER's paper sums; ETEGRec's code takes means."""
     residual_gradient: ResidualGradient = "all"
     """Levels whose commitment moves the encoder: all in TIGER's formula, the first in ETEGRec's code."""
     start: Literal["torch", "xavier"] = "torch"
     """Initial weights of encoder and decoder: torch's own, or Xavier's normal ones."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """After each ReLU of encoder and decoder."""
     optimizer: Literal["adagrad", "adamw"] = "adamw"
-    lr: float = 1e-3
+    lr: Rate = 1e-3
     """The paper: Adagrad at .4."""
-    weight_decay: float = 0.0
+    weight_decay: Weight = 0.0
     schedule: Schedule = "constant"
-    warmup: int = 0
+    warmup: Whole = 0
     """Steps. Schedule and warm-up are AdamW's."""
-    kmeans_items: int = 1024
+    kmeans_items: Count = 1024
     """k-means starts from the latents of so many random items: the paper's first training batch."""
 
 

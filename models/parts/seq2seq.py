@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import T5Config, T5Model
 
-from models.api import tuned
+from models.api import Count, Share, tuned
 from models.parts.blocks import feed_forward, normed, position_bias, self_attention
 from models.parts.dropout import Dropout, replace_dropout
 from models.parts.ragged import by_length, packing
@@ -26,13 +26,13 @@ from models.parts.ragged import by_length, packing
 class T5Sizes:
     """T5 sizes; the defaults are TIGER's."""
 
-    width: int = 128
-    inner: int = 1024
-    heads: int = 6
-    head_width: int = 64
-    encoder_layers: int = 4
-    decoder_layers: int = 4
-    dropout: float = tuned(0.1, low=0.0, high=0.4)
+    width: Count = 128
+    inner: Count = 1024
+    heads: Count = 6
+    head_width: Count = 64
+    encoder_layers: Count = 4
+    decoder_layers: Count = 4
+    dropout: Share = tuned(0.1, low=0.0, high=0.4)
     """GRID takes .15, LIGER .2."""
 
 

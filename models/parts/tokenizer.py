@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.api import Budget, Corpus, Fit
+from models.api import Budget, Corpus, Count, Fit
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.quantize import kmeans, squared_distance
 from models.parts.rqvae import RqVae, RqVaeConfig
@@ -29,7 +29,7 @@ class TokenizerConfig(RqVaeConfig):
     inputs: Literal["as-given", "standardised", "whitened"] = "as-given"
     """`standardised`: item vectors with mean 0 and variance 1 in every dimension. `whitened`: in every one of their
     first principal components."""
-    components: int = 128
+    components: Count = 128
     """Principal components of `whitened`."""
     fitted_on: Literal["items", "training-items"] = "items"
     """What the tokenizer learns from: all items (the paper), or those that occur in training (genrec)."""

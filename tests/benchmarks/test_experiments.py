@@ -237,6 +237,14 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
         ("sasrec", ["valid_users=4999"], "sasrec option valid_users is 4999; expected null or at least 5000"),
         ("tiger", ["batch_size=0"], "tiger option batch_size is 0; expected at least 1"),
         ("letter", ["tokenizer_batch=-1"], "letter option tokenizer_batch is -1; expected at least 1"),
+        ("sasrec", ["heads=3"], "sasrec options width 128 is no multiple of heads 3"),
+        ("sasrec", ["layers=0"], "sasrec option layers is 0; expected at least 1"),
+        ("sasrec", ["lr=NaN"], "sasrec option lr is nan; expected a finite number"),
+        ("sasrec", ["lr=0"], "sasrec option lr is 0; expected more than 0"),
+        ("tiger", ["t5.dropout=1"], "tiger option t5.dropout is 1; expected less than 1"),
+        ("letter", ["tokenizer.codes=1"], "letter option tokenizer.codes is 1; expected at least 2"),
+        ("etegrec", ["cycle=1"], "etegrec option cycle is 1; expected at least 2"),
+        ("pit", ["i2t.heads=3"], "pit options i2t: width 64 is no multiple of heads 3"),
         ("sasrec", ["width"], "setting 'width' is not of the form key=value"),
     ],
 )
@@ -244,6 +252,21 @@ def test_what_cannot_be_is_said_in_one_sentence(name: str, settings: list[str], 
     with pytest.raises(ValueError, match=said.replace("?", r"\?")) as error:
         complete(name, "musical_instruments", settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_number_has_a_range(name: str) -> None:
+    """A new field of a model has one, too."""
+    numbers = [(key, value) for key, value in leaves(dataclasses.asdict(models.load(name).Config())) if number(value)]
+    for key, value in numbers:
+        for wrong in ("-1", *(["NaN"] if isinstance(value, float) else [])):
+            with pytest.raises(ValueError, match=f"{name} option {key} is {wrong.lower()}; expected ") as error:
+                complete(name, "planted", [f"{key}={wrong}"])
+            assert "\n" not in str(error.value)
+
+
+def number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @pytest.mark.parametrize("name", experiments.names())
