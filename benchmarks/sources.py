@@ -25,7 +25,7 @@ HARNESS = (
 )
 # Files beside those of the models that all of them may use.
 SHARED = ("models/__init__.py", "models/api.py")
-LIBRARIES = ("k-means-constrained", "numpy", "pytorch-lightning", "scikit-learn", "transformers")
+LIBRARIES = ("numpy", "pytorch-lightning", "scikit-learn", "transformers")
 
 
 def sources_sha256(owner: type, root: Path = ROOT) -> str:

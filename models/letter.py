@@ -46,11 +46,12 @@ from models.api import (
     tuned,
     whole_epochs,
 )
+from models.parts.constrained import constrained_kmeans
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from models.parts.losses import info_nce
 from models.parts.optim import adamw
-from models.parts.quantize import ResidualGradient, ResidualQuantizer, constrained_kmeans, sinkhorn
+from models.parts.quantize import ResidualGradient, ResidualQuantizer, sinkhorn
 from models.parts.rqvae import distinctness, mlp
 from models.parts.seq2seq import T5Sizes
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.api import Batch, Count, Rate, Weight
+from models.parts.constrained import constrained_kmeans
 from models.parts.optim import adamw
-from models.parts.quantize import constrained_kmeans, kmeans, squared_distance
+from models.parts.quantize import kmeans, squared_distance
 from models.parts.rqvae import mlp
 
 

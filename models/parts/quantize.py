@@ -116,43 +116,6 @@ def kmeans(x: Float[Tensor, "B D"], clusters: int) -> Float[Tensor, "V D"]:
     return torch.from_numpy(fitted.cluster_centers_).to(x)
 
 
-class Clusters(NamedTuple):
-    """Attributes: centres `[V, D]`; labels `[B]`, the cluster of each vector."""
-
-    centres: Float[Tensor, "V D"]
-    labels: Int[Tensor, "B"]
-
-
-def constrained_kmeans(
-    x: Float[Tensor, "B D"], clusters: int, smallest: int, largest: int, restarts: int = 1
-) -> Clusters:
-    """k-means whose clusters all have `smallest` to `largest` members: each assignment is a flow of least cost.
-
-    At most 10 iterations, as LETTER has them; the best of `restarts`; seeded from torch's generator.
-
-    Raises:
-        ValueError: no clustering has such sizes.
-    """
-    from k_means_constrained import KMeansConstrained
-
-    if not clusters * smallest <= len(x) <= clusters * largest:
-        raise ValueError(f"{len(x)} vectors make no {clusters} clusters of {smallest} to {largest} members")
-    method = KMeansConstrained(
-        clusters,
-        size_min=smallest,
-        size_max=min(largest, len(x)),
-        n_init=restarts,
-        max_iter=10,
-        random_state=_seed(),
-    )
-    # The library rounds distances to thousandths, which small vectors would not survive.
-    points = _points(x)
-    scale = 1_000 / max(np.abs(points - points.mean(0)).max(), 1e-30)
-    fitted = method.fit(points * scale)
-    centres, labels = torch.from_numpy(fitted.cluster_centers_ / scale), torch.from_numpy(fitted.labels_)
-    return Clusters(centres.to(x), labels.long().to(x.device))
-
-
 @torch.no_grad()
 def sinkhorn(distance: Float[Tensor, "B V"], epsilon: float, iterations: int = 50) -> Int[Tensor, "B"]:
     """Codes of a batch by optimal transport with entropy: all codes are given about the same mass (LETTER's code).

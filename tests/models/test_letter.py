@@ -20,6 +20,7 @@ from models import letter
 from models.api import Batch, Budget, Corpus, Examples, Fit
 from models.letter import Config, Letter, LetterTokenizer, TokenizerConfig, diversity, tokenize, train
 from models.parts import quantize
+from models.parts.constrained import constrained_kmeans
 from models.parts.index import ItemIndex, shared
 from models.parts.rqvae import distinctness
 from models.parts.seq2seq import T5Sizes
@@ -300,7 +301,7 @@ class TestStart:
         sizes = tokenizer.item_codes()[:, 0].bincount(minlength=4)
         assert sizes.min() >= 1
         torch.manual_seed(tokenizer.start_seed)
-        centres, labels = quantize.constrained_kmeans(latents, 4, 5, 20)
+        centres, labels = constrained_kmeans(latents, 4, 5, 20)
         assert torch.equal(tokenizer.quantizer.codebooks[0].detach(), centres)
         for cluster in range(4):
             torch.testing.assert_close(centres[cluster], latents[labels == cluster].mean(0))

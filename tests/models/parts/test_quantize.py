@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 from torch import Tensor
 
-from models.parts.quantize import ResidualQuantizer, constrained_kmeans, kmeans, sinkhorn, squared_distance
+from models.parts.quantize import ResidualQuantizer, kmeans, sinkhorn, squared_distance
 
 
 @pytest.fixture
@@ -202,84 +202,6 @@ def test_each_level_starts_from_what_the_levels_before_leave() -> None:
     # (9, 1) is nearest to (8, 0), and (-1, 0) to (0, 0).
     assert given[1] == [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [-1.0, 0.0]]
     assert quantizer.codebooks.tolist() == [[[0.0, 0.0], [8.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]
-
-
-def cost(x: Tensor, centres: Tensor) -> np.ndarray:
-    """Plain distances, not squared: of these the library's flow is the minimum."""
-    return torch.cdist(x.double(), centres.double()).numpy()
-
-
-def cheapest(distance: np.ndarray, smallest: int, largest: int) -> float:
-    """Total cost of the best assignment: a cluster is `smallest` places that must be taken and others that may be."""
-    must, may = np.repeat(distance, smallest, 1), np.repeat(distance, largest - smallest, 1)
-    large = 1e4
-    rows, columns = linear_sum_assignment(np.hstack([must - large, may]))
-    assert (columns < must.shape[1]).sum() == must.shape[1]
-    return float(np.hstack([must, may])[rows, columns].sum())
-
-
-@pytest.mark.parametrize(
-    ("count", "clusters", "smallest", "largest"),
-    [(30, 4, 5, 10), (30, 3, 10, 10), (31, 4, 7, 8), (24, 5, 0, 6), (25, 2, 1, 24), (40, 8, 3, 40)],
-)
-def test_sizes_are_in_bounds_and_the_assignment_is_the_cheapest(
-    count: int, clusters: int, smallest: int, largest: int
-) -> None:
-    for seed in range(5):
-        torch.manual_seed(seed)
-        x = torch.randn(count, 3) * torch.tensor([3.0, 1.0, 1.0])
-        x[: count // 2] *= 0.1  # a crowd, which plain k-means would leave together
-        centres, labels = constrained_kmeans(x, clusters, smallest, largest)
-        sizes = labels.bincount(minlength=clusters)
-        assert labels.shape == (count,)
-        assert labels.dtype == torch.long
-        assert sizes.shape == centres.shape[:1] == (clusters,)
-        assert smallest <= int(sizes.min()) <= int(sizes.max()) <= largest
-        distance = cost(x, centres)
-        found, best = distance[np.arange(count), labels].sum(), cheapest(distance, smallest, largest)
-        # The library rounds distances to thousandths.
-        assert best - 1e-6 <= found <= best + count * 1e-3
-        assert found < 0.9 * distance.mean() * count
-
-
-def test_constrained_clusters_that_leave_no_doubt() -> None:
-    """Crowds of 6 and 5 and a pair: at least 3 to a cluster, so that the nearest of a crowd joins the pair."""
-    square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, 0.5]])
-    crowd = torch.cat([square, torch.tensor([[3.0, 0.5]])])
-    x = torch.cat([crowd, square - 100, torch.tensor([[20.0, 0.0], [20.0, 1.0]])])
-    torch.manual_seed(0)
-    centres, labels = constrained_kmeans(x, 3, 3, 10, restarts=5)
-    groups = {tuple((labels == cluster).nonzero().flatten().tolist()) for cluster in range(3)}
-    assert groups == {(0, 1, 2, 3, 4), (5, 11, 12), (6, 7, 8, 9, 10)}
-    for cluster in range(3):
-        torch.testing.assert_close(centres[cluster], x[labels == cluster].mean(0))
-
-
-def test_constrained_kmeans_follows_the_seed() -> None:
-    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(1))
-    found: list[Tensor] = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        np.random.seed(len(found))  # numpy's own state has no say
-        found.append(constrained_kmeans(x, 6, 5, 15).centres)
-    assert torch.equal(found[0], found[1])
-    assert not torch.allclose(found[0], found[2])
-
-
-def test_more_restarts_cluster_no_worse() -> None:
-    x = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))
-    totals = []
-    for restarts in (1, 8):
-        torch.manual_seed(5)
-        centres, labels = constrained_kmeans(x, 6, 3, 12, restarts)
-        totals.append(float((x - centres[labels]).square().sum()))
-    assert totals[1] < 0.99 * totals[0]
-
-
-@pytest.mark.parametrize(("smallest", "largest"), [(4, 9), (0, 2), (5, 4)])
-def test_sizes_that_no_clustering_has(smallest: int, largest: int) -> None:
-    with pytest.raises(ValueError, match=f"10 vectors make no 3 clusters of {smallest} to {largest} members"):
-        constrained_kmeans(torch.randn(10, 2), 3, smallest, largest)
 
 
 def log_plan(distance: Tensor, epsilon: float, iterations: int = 50) -> np.ndarray:
