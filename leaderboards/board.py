@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from leaderboards import escape, verdicts
 from leaderboards.record import Record
-from leaderboards.rows import Pair, Row, latest_of, pairs, rows_of, titled
+from leaderboards.rows import Pair, Row, pairs, rows_of, subject, titled
 from leaderboards.statistics import SEEDS_FOR_NOISE, interval
 from leaderboards.statistics import SIGNIFICANT as SIGNIFICANT  # also for whoever prints a pair
 from leaderboards.store import Run
@@ -60,6 +60,10 @@ PUBLISHED = (
 )
 
 
+# Of rows that are on a board and not ranked.
+SET_APART = "Set apart, for most rows are of another content of the corpus, or of another protocol"
+
+
 def table(runs: Sequence[Run]) -> pd.DataFrame:
     """One line per row in the order of `rows_of`, unformatted; above them the corpus's ceiling, if it has one.
 
@@ -77,7 +81,7 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
     Raises:
         ValueError: there is no run.
     """
-    ceiling = latest_of(runs).corpus.ceiling if runs else None
+    ceiling = subject(runs).corpus.ceiling if runs else None
     lines = [_line(row) for row in rows_of(runs)]
     first = [_ceiling_line(ceiling)] if ceiling else []
     frame = pd.DataFrame(first + lines, columns=list(lines[0])).astype({"seeds": "Int64"})
@@ -86,9 +90,12 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def console(frame: pd.DataFrame) -> str:
-    """The `table` for a terminal: what was measured, without interval, vectors and notes."""
-    rows = [_texts(row) for row in frame.to_dict("records") if row["standing"] != APART]
-    return _grid([{title: text for title, text in row.items() if title not in BOARD_ONLY} for row in rows], "simple")
+    """The `table` for a terminal: what was measured, without interval, vectors and notes; which rows are set apart."""
+    rows = frame.to_dict("records")
+    ranked = [_texts(row) for row in rows if row["standing"] != APART]
+    grid = _grid([{title: text for title, text in row.items() if title not in BOARD_ONLY} for row in ranked], "simple")
+    apart = [f"{row['experiment']} {row['key']} ({_graded_on(row)})" for row in rows if row["standing"] == APART]
+    return grid + (f"\n\n{SET_APART}: {', '.join(apart)}" if apart else "")
 
 
 class Column(NamedTuple):
@@ -132,7 +139,7 @@ def lines(frame: pd.DataFrame) -> list[Line]:
 
 def markdown(runs: Sequence[Run]) -> str:
     """The `table` for the repository: what was ranked, the rows and their footnotes, differences, published numbers."""
-    frame, rows, corpus = table(runs), rows_of(runs), latest_of(runs).corpus
+    frame, rows, corpus = table(runs), rows_of(runs), subject(runs).corpus
     notes = list(dict.fromkeys(note for row_notes in frame["notes"] for note in row_notes))
     ranked, apart = (
         [line for line in frame.to_dict("records") if (line["standing"] == APART) is far] for far in (False, True)

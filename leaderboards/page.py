@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from leaderboards import board, plots, verdicts
 from leaderboards.record import Record
-from leaderboards.rows import Pair, Row, latest_of, pairs, rows_of
+from leaderboards.rows import Pair, Row, pairs, rows_of, subject
 from leaderboards.slices import Slice, slices
 from leaderboards.statistics import SEEDS_FOR_NOISE, compare, interval
 from leaderboards.store import Run
@@ -39,8 +39,8 @@ def html(runs: Sequence[Run]) -> str:
     parts = slices(ranked[0].runs[0].ranks)
     said = verdicts.verdicts(rows)
     return environment.get_template("page.html.j2").render(
-        corpus=latest_of(runs).corpus,
-        protocol=latest_of(runs).protocol,
+        corpus=subject(runs).corpus,
+        protocol=subject(runs).protocol,
         columns=board.columns(frame),
         lines=board.lines(frame),
         details=[_details(row, parts) for row in rows],

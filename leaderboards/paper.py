@@ -9,7 +9,7 @@ import pandas as pd
 
 from leaderboards import escape
 from leaderboards.board import SHOWN, SIGNIFICANT
-from leaderboards.rows import Row, latest_of, pairs, rows_of, titles
+from leaderboards.rows import Row, pairs, rows_of, subject, titles
 from leaderboards.statistics import SEEDS_FOR_NOISE
 from leaderboards.store import Run
 
@@ -30,7 +30,7 @@ def latex(runs: Sequence[Run]) -> str:
         for title, row in zip(called, rows, strict=True)
     ]
     frame = pd.DataFrame({"Model": names, **columns, "Seeds": [len(row.runs) for row in rows]})
-    corpus = latest_of(runs).corpus
+    corpus = subject(runs).corpus
     marks = (
         f"; {MARK}: differs from the first row ($p<{SIGNIFICANT}$, Holm over all pairs, NDCG@10)" if differing else ""
     )

@@ -27,7 +27,7 @@ class Row:
 
     Attributes:
         runs: of one experiment, model and key, by seed.
-        ranked: comparable with the latest run of the board: the same protocol and content of the corpus.
+        ranked: of the protocol and the content of the corpus that the board is about (`subject`).
     """
 
     runs: list[Run]
@@ -99,24 +99,31 @@ class Pair(NamedTuple):
 def rows_of(runs: Sequence[Run]) -> list[Row]:
     """The rows of a board, the best first, then those that cannot be ranked with them.
 
-    Rows are ranked together that share protocol and corpus fingerprint with the latest run.
+    Rows are ranked together that share protocol and corpus fingerprint with `subject`.
 
     Raises:
         ValueError: there is no run.
     """
     if not runs:
         raise ValueError("there are no runs to make a table of; expected at least one")
-    latest = latest_of(runs)
+    ground = _ground(subject(runs))
     cells: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.record.seed):
         cells[*_ground(run.record), run.record.experiment, run.record.model, run.record.key].append(run)
-    rows = [Row(cell, ranked=_ground(cell[0].record) == _ground(latest)) for cell in cells.values()]
+    rows = [Row(cell, ranked=_ground(cell[0].record) == ground) for cell in cells.values()]
     return sorted(rows, key=lambda row: (not row.ranked, -float(row.gains.mean()), row.name, row.record.key))
 
 
-def latest_of(runs: Sequence[Run]) -> Record:
-    """The record of the run that started last."""
-    return max((run.record for run in runs), key=lambda record: record.provenance.started_at)
+def subject(runs: Sequence[Run]) -> Record:
+    """The latest record of what a board is about: protocol and content of the corpus that most of its rows share; of
+    two that as many share, the one that was there first. A newcomer, whatever its clock says, moves no other row.
+    """
+    rows = {(_ground(run.record), run.record.model, run.record.key) for run in runs}
+    shared = Counter(ground for ground, _, _ in rows)
+    by_start = sorted((run.record for run in runs), key=lambda record: record.provenance.started_at)
+    first = dict.fromkeys(map(_ground, by_start))
+    ground = max(first, key=shared.__getitem__)
+    return next(record for record in reversed(by_start) if _ground(record) == ground)
 
 
 def pairs(rows: Sequence[Row], draws: int = 10_000, seed: int = 0) -> list[Pair]:

@@ -103,14 +103,19 @@ def test_configs_of_one_experiment_are_rows_of_their_own() -> None:
 
 @pytest.mark.parametrize("other", [{"corpus": {"fingerprint": "e" * 64}}, {"protocol": "v0"}])
 def test_rows_of_another_corpus_or_protocol_are_listed_apart(other: dict[str, Any]) -> None:
-    # The foreign run scores best, yet comes last; the latest run says what the board is about.
-    foreign = run_of(0, experiment="foreign", ranks=ranks_of(200, 1, hit_share=0.9), **other)
-    ours = [run_of(1, experiment="ours", ranks=ranks_of(200, 1, hit_share=0.1))]
-    frame = table([foreign, *ours])
-    assert frame["experiment"].tolist() == ["ours", "foreign"]
-    assert frame["standing"].tolist() == ["ranked", "not comparable"]
-    assert "foreign" not in console(frame)
-    above, beneath = markdown([foreign, *ours]).split("Not comparable")
+    # The foreign row scores best and is the latest, of more seeds than ours; ours are more, or were there first.
+    strong = ranks_of(200, 1, hit_share=0.9)
+    foreign = [run_of(seed, experiment="foreign", ranks=strong, **other) for seed in (1, 2, 3)]
+    ours = run_of(0, experiment="ours", ranks=ranks_of(200, 1, hit_share=0.1))
+    more = run_of(0, experiment="more", ranks=ranks_of(200, 1, hit_share=0.05), config={"width": 128})
+    for known in ([ours], [ours, more]):
+        frame = table([*foreign, *known])
+        assert frame["experiment"].tolist()[-2:] == [known[-1].record.experiment, "foreign"]
+        assert frame["standing"].tolist() == ["ranked"] * len(known) + ["not comparable"]
+    ranked, apart = console(frame).split("Set apart")
+    assert "foreign" not in ranked
+    assert f"foreign {foreign[0].record.key} ({foreign[0].record.protocol}, " in apart
+    above, beneath = markdown([*foreign, ours]).split("Not comparable")
     assert ("foreign" in above, "foreign" in beneath) == (False, True)
 
 
