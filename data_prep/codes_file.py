@@ -10,7 +10,6 @@ files tell: these are refused, not guessed at. Codes count from 0; all levels ha
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_prep.corpus import Corpus, ItemCodes
+from data_prep.data_folder import beside_sequences, data_folder
 from data_prep.files import content_sha256, decoded, lines, stream
 
 ENDING = ".tsv.gz"
@@ -47,24 +47,20 @@ def find_codes(corpus: Corpus, name_or_path: str) -> Path:
 
     Raises:
         ValueError: a bare name, but GRBENCH_DATA is not set.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file or folder.
     """
     if not NAME.fullmatch(name_or_path):
         path = Path(name_or_path)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; expected a file of item codes (option codes)")
         return path
-    data = os.environ.get("GRBENCH_DATA")
-    if not data:
+    data = data_folder()
+    if data is None:
         raise ValueError(
             f"option codes is {name_or_path!r}, a file in GRBENCH_DATA, but that is not set; expected a path, or "
             "GRBENCH_DATA to name a folder that has such a file"
         )
-    wanted = f"{corpus.name}.codes.{name_or_path}{ENDING}".lower()
-    for file in sorted(Path(data, "sequences").glob(f"*{ENDING}")):
-        if file.name.lower() == wanted:
-            return file
-    raise FileNotFoundError(f"{data}/sequences has no {wanted} in any case of letters; expected one, or a path")
+    return beside_sequences(data, f"{corpus.name}.codes.{name_or_path}{ENDING}")
 
 
 def read_codes(corpus: Corpus, file: Path) -> ItemCodes:

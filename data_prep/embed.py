@@ -11,7 +11,6 @@ import importlib
 import io
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,6 +21,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from data_prep.corpus import Corpus, ItemVectors, VectorKind
+from data_prep.data_folder import beside_sequences, data_folder
 from data_prep.sealed import read_sealed, write_sealed
 from data_prep.vector_file import read_arrays
 
@@ -263,14 +263,11 @@ def _file_sha256(file: Path) -> str:
 
 def _default_npz(corpus: Corpus) -> tuple[Path, str]:
     """The file that lies beside the corpus's sequences in the user's data folder, and how to name it."""
-    data = os.environ.get("GRBENCH_DATA")
-    if not data:
+    data = data_folder()
+    if data is None:
         raise ValueError("kind 'npz' needs a path; expected one, or GRBENCH_DATA to name a folder that has such a file")
-    wanted = f"{corpus.name}{NPZ_ENDING}".lower()
-    for file in sorted(Path(data, "sequences").glob(f"*{NPZ_ENDING}")):
-        if file.name.lower() == wanted:
-            return file, f"{file.name} of GRBENCH_DATA"
-    raise FileNotFoundError(f"{data}/sequences has no {wanted} in any case of letters; expected one, or a path")
+    file = beside_sequences(data, f"{corpus.name}{NPZ_ENDING}")
+    return file, f"{file.name} of GRBENCH_DATA"
 
 
 def _read_npz(corpus: Corpus, path: Path) -> Rows:

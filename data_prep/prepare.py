@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import json
 import logging
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from data_prep import amazon2023, store
 from data_prep.amazon2023 import GENERATED, OFFICIAL_K, Origin, Source
 from data_prep.atomic import atomic_folder
 from data_prep.corpus import HELD_OUT, Corpus
+from data_prep.data_folder import VARIABLE, data_folder
 from data_prep.download import fetch, fetch_hub, pinned
 from data_prep.files import sha256_of
 from data_prep.filtering import Sequences, k_core_sequences
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 # Part of every prepared corpus's key: raise it with any change to what the preparation makes of the same files.
 PREPARATION_VERSION = 2
 CARDS = Path(__file__).with_name("cards")
-DATA_VARIABLE = "GRBENCH_DATA"
 
 
 def load(
@@ -84,12 +83,12 @@ def find_source(category: str, origin: str, cache: Path, data: Path | None, k: i
         if origin != "auto":
             raise ValueError(f"{category.lower()} is generated, not {origin}; expected source 'auto'")
         return _generated(category, cache, k)
-    folder = data or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
-    local = amazon2023.find_local(category, folder, k) if folder and origin in ("auto", "local") else None
+    folder = (data or data_folder()) if origin in ("auto", "local") else None
+    local = amazon2023.find_local(category, folder, k) if folder else None
     if local:
         return local
     if origin == "local":
-        where = f"{folder} has no files of {category} for a {k}-core" if folder else f"{DATA_VARIABLE} is not set"
+        where = f"{folder} has no files of {category} for a {k}-core" if folder else f"{VARIABLE} is not set"
         raise FileNotFoundError(f"{where}; expected a folder laid out as the official downloads are")
     return _downloaded(category, "hub" if origin == "hub" else "official", cache / "downloads", k)
 

@@ -36,6 +36,9 @@ settings.load_profile("unhurried")
 def pytest_configure() -> None:
     # One thread: sums then come out the same in every process, and the tests leave the other cores alone.
     torch.set_num_threads(1)
+    if os.environ.get("GRBENCH_DATA"):
+        # Tests change the folder that they work in.
+        os.environ["GRBENCH_DATA"] = str(Path(os.environ["GRBENCH_DATA"]).resolve())
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
 

@@ -251,6 +251,7 @@ def test_a_download_that_changed_afterwards(data: Path, cache: Path, monkeypatch
 def test_auto_takes_the_local_folder_when_it_has_the_corpus(
     data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    data.mkdir()
     monkeypatch.setenv("GRBENCH_DATA", str(data))
     monkeypatch.setattr("data_prep.amazon2023.OFFICIAL", (data / "nowhere").as_uri())
     with pytest.raises(ValueError, match=r"nowhere/benchmark/5core/rating_only/Software\.csv\.gz cannot be reached"):
