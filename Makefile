@@ -40,8 +40,8 @@ bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec 
 plan: $(READY) ## Make the rows of a plan, or say how far it is: PLAN=benchmarks/plans/smoke.toml HOURS=h JOBS=n STATE=1 VECTORS=path PRECISION=... BOARD=dir CLUSTER=...
 	$(RUN) benchmarks plan $(or $(PLAN),benchmarks/plans/smoke.toml) $(if $(STATE),--state) $(if $(HOURS),--hours $(HOURS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(VECTORS),--vectors-path $(VECTORS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(CLUSTER),--cluster $(CLUSTER))
 
-sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours CLUSTER=address SET="..." TRACK=offline|online|off
-	$(RUN) benchmarks sweep --model $(MODEL) --corpus $(CORPUS) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STORAGE),--storage $(STORAGE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SET),--set $(SET)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(TRACK),--track $(TRACK))
+sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours CLUSTER=address SET="..." REPLACE=1 TRACK=offline|online|off
+	$(RUN) benchmarks sweep --model $(MODEL) --corpus $(CORPUS) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STORAGE),--storage $(STORAGE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(REPLACE),--replace) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SET),--set $(SET)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(TRACK),--track $(TRACK))
 
 sweep-worker: $(READY) ## Work on a study on PostgreSQL, from any machine: STORAGE=url STUDY=name TRACK=offline|online|off
 	$(RUN) benchmarks sweep-worker --storage $(STORAGE) --study $(STUDY) $(if $(TRACK),--track $(TRACK))

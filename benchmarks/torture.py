@@ -136,7 +136,7 @@ def _phase_of_sweep(folder: Path) -> str:
 
 def _straight(job: Job, folder: Path) -> dict[str, float]:
     """Runs a job without a kill; seconds of each phase."""
-    child, since = _start(job, folder, fresh=False), time.perf_counter()
+    child, since = start(job, folder, fresh=False), time.perf_counter()
     durations = dict.fromkeys(job.phases, 0.0)
     while (ended := _ended(child)) is None:
         now = time.perf_counter()
@@ -174,7 +174,7 @@ def _round(
 
 def _killed(job: Job, folder: Path, fresh: bool, wanted: str, delay: float) -> int | None:
     """Begins a job and kills all its processes `delay` seconds into a phase; the exit status where it ended before."""
-    child, latest = _start(job, folder, fresh), time.perf_counter() + LONGEST_SECONDS
+    child, latest = start(job, folder, fresh), time.perf_counter() + LONGEST_SECONDS
     while not _reached(job, folder, wanted) and time.perf_counter() < latest:
         if (ended := _ended(child)) is not None:
             return ended
@@ -195,7 +195,7 @@ def _reached(job: Job, folder: Path, wanted: str) -> bool:
     return at_work and (folder / "runs").is_dir() and job.phases.index(job.phase(folder)) >= job.phases.index(wanted)
 
 
-def _start(job: Job, folder: Path, fresh: bool) -> int:
+def start(job: Job, folder: Path, fresh: bool) -> int:
     """Begins a job in a session of its own; its process id."""
     (folder / TEMPORARY).mkdir(parents=True, exist_ok=True)
     (folder / LOG).write_bytes(b"")

@@ -36,6 +36,16 @@ class Winner(BaseModel):
     settings: list[str] = []
     params: dict[str, bool | int | float | str]
 
+    def replaces(self, earlier: Winner) -> bool:
+        """Whether it is of the same study as an earlier one, or better under the same settings from as many trials."""
+        if self.study == earlier.study:
+            return True
+        return self.settings == earlier.settings and self.value > earlier.value and self.trials >= earlier.trials
+
+    def __str__(self) -> str:
+        fixed = f" under {' '.join(self.settings)}" if self.settings else ""
+        return f"{self.value:.4f} of {self.trials} trials{fixed} (study {self.study})"
+
     def note(self) -> str:
         """What rows say that are made with it."""
         return f"{TUNED} {self.trials} trials (study {self.study})"

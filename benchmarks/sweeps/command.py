@@ -47,7 +47,7 @@ def sweep(options: argparse.Namespace) -> int:
         options.heartbeat,
     )
     made = study.sweep(site, plan, corpus, options.jobs, options.cluster)
-    written = study.conclude(made, options.board, options.best)
+    written = study.conclude(made, options.board, options.best, options.replace)
     print(f"\n{summary(made)}\n\nwritten: {' '.join(str(path) for path in written)}")
     return 0
 
@@ -90,6 +90,7 @@ def add(commands: Any) -> None:
     search.add_argument("--storage", metavar="URL", help="postgresql://user@host/database (default: a file in --work)")
     search.add_argument("--cluster", metavar="ADDRESS", help="work on --jobs trials at a time on Ray; needs --storage")
     search.add_argument("--board", type=Path, default=BOARD, help="folder of ledger and page")
+    search.add_argument("--replace", action="store_true", help="an earlier winner that is better founded, too")
     search.add_argument("--best", type=Path, help="folder of winners (default: benchmarks/best)")
     hand = commands.add_parser("sweep-worker", help="work on the trials of a study on PostgreSQL")
     hand.set_defaults(call=sweep_worker, interrupted="; another worker takes its trial")

@@ -89,9 +89,9 @@ class Ledger(Section):
         return sum(self.states.get(state, 0) for state in ("complete", "pruned", "failed"))
 
 
-def path(board: Path, corpus: str, experiment: str, ending: str = "json") -> Path:
-    """Where the ledger of an experiment lies, and its page with the ending `html`."""
-    return board / f"{corpus}.sweeps" / f"{experiment}.{ending}"
+def path(board: Path, corpus: str, study: str, ending: str = "json") -> Path:
+    """Where the ledger of a study lies, and its page with the ending `html`."""
+    return board / f"{corpus}.sweeps" / f"{study}.{ending}"
 
 
 def ledger(desk: Desk, experiment: Experiment, provenance: Provenance) -> Ledger:
@@ -163,8 +163,8 @@ def winner(ledger: Ledger) -> Winner:
 
 
 def write(board: Path, ledger: Ledger) -> Path:
-    """Writes the ledger, in place of an earlier one of the same experiment."""
-    target = path(board, ledger.corpus, ledger.experiment)
+    """Writes the ledger, in place of an earlier one of the same study."""
+    target = path(board, ledger.corpus, ledger.study)
     write_text(target, ledger.model_dump_json(indent=2) + "\n")
     return target
 

@@ -31,7 +31,7 @@ WORSE_TO_BETTER = LinearSegmentedColormap.from_list("worse to better", ["#8d97a5
 
 def write(board: Path, ledger: Ledger) -> Path:
     """Writes the page beside the ledger."""
-    target = path(board, ledger.corpus, ledger.experiment, "html")
+    target = path(board, ledger.corpus, ledger.study, "html")
     write_text(target, html(ledger))
     return target
 

@@ -58,7 +58,7 @@ class Plan:
 
 
 def study_name(plan: Plan, key: str, space: Space) -> str:
-    """A study's name: another space, config, corpus, budget or seed is another study.
+    """A study's name: another space, config, corpus or seed is another study; more trials go on with it.
 
     Args:
         key: of the untuned config on the corpus, as a row has it.
@@ -66,7 +66,7 @@ def study_name(plan: Plan, key: str, space: Space) -> str:
     from optuna.distributions import distribution_to_json
 
     ranges = {name: distribution_to_json(distribution) for name, distribution in space.items()}
-    content = [key, plan.experiment, ranges, plan.trials, plan.seed, plan.threads, SAMPLER, PRUNER]
+    content = [key, plan.experiment, ranges, plan.seed, plan.threads, SAMPLER, PRUNER]
     return f"{plan.experiment}-{plan.corpus}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]}"
 
 

@@ -116,18 +116,23 @@ def assist(site: Site, name: str, place: int = 0) -> None:
     _work(site, found, experiment, corpus, place)
 
 
-def conclude(made: Ledger, board: Path, best: Path | None = None) -> list[Path]:
-    """Writes ledger, page and winner; returns their paths.
+def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool = False) -> list[Path]:
+    """Writes ledger and page, and the winner unless a better-founded one is there, which is told; returns their paths.
 
     Args:
         best: folder of winners, if not the usual one.
+        replace: an earlier winner, whatever it is.
 
     Raises:
         ValueError: no trial completed; ledger and page are written none the less.
     """
     written = [ledger.write(board, made), page.write(board, made)]
-    target = winners.path(made.corpus, made.experiment, best)
-    winners.write(target, ledger.winner(made))
+    target, winner = winners.path(made.corpus, made.experiment, best), ledger.winner(made)
+    earlier = winners.read(target) if target.exists() and not replace else None
+    if earlier and not winner.replaces(earlier):
+        tqdm.write(f"{target} keeps {earlier}, not {winner}; REPLACE=1 (--replace) takes the new one", file=sys.stderr)
+        return written
+    winners.write(target, winner)
     return [*written, target]
 
 

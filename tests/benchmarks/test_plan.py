@@ -23,6 +23,7 @@ from benchmarks.fit import Hardware
 from benchmarks.plan import Planned, carry_out, load, results, standing, states
 from benchmarks.progress import OutOfTimeError, Place, Progress, in_time
 from benchmarks.run import Bench, place_of
+from benchmarks.torture import PLACES, Job, start
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
 
@@ -220,37 +221,33 @@ def test_a_full_disk_is_told_before_anything_is_trained(
     assert not work.exists()
 
 
-def test_a_killed_plan_ends_as_an_undisturbed_one(tiny_data: Path, tmp_path: Path) -> None:
-    file = tmp_path / "plan.toml"
-    file.write_text(PLAN.replace("epochs=3", "epochs=40"))
+def test_a_killed_plan_ends_as_an_undisturbed_one(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_DATA", str(tiny_data))
+    (tmp_path / "plan.toml").write_text(PLAN.replace("epochs=3", "epochs=60"))
+    command = ("plan", str(tmp_path / "plan.toml"), "--source", "local", *PLACES)
+    job, draw = Job("plan", command, (), 0, lambda folder: "", lambda one, other: iter(())), random.Random(0)
 
-    def command(name: str) -> subprocess.Popen[bytes]:
-        places = ["--board", str(tmp_path / name), "--work", str(tmp_path / "work" / name)]
-        return subprocess.Popen(
-            [sys.executable, "-m", "benchmarks", "plan", str(file), *places, "--source", "local"],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    def ended(name: str, kill: bool = False) -> int:
+        """How a start of the plan ends in a folder, left alone or killed at a random moment."""
+        process = start(job, tmp_path / name, fresh=False)
+        if kill:
+            time.sleep(draw.uniform(0, 2))
+            os.kill(process, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
-    draw = random.Random(0)
-    assert command("calm").wait() == 0
-    for _ in range(3):
-        process = command("killed")
-        time.sleep(draw.uniform(2, 8))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert command("killed").wait() == 0
-    ranks = [
-        [
-            (run.record.experiment, run.record.seed, run.record.ranks_sha256)
-            for run in read_board(tmp_path / name, "all_beauty")
-        ]
-        for name in ("calm", "killed")
-    ]
-    assert ranks[0] == ranks[1]
-    assert len(ranks[0]) == 3
+    assert ended("calm") == 0
+    killed = [ended("killed", kill=True) for _ in range(10)]
+    assert ended("killed") == 0
+    assert killed.count(-signal.SIGKILL) > 3
+    assert made(tmp_path / "killed") == made(tmp_path / "calm")
+    assert len(made(tmp_path / "calm")) == 3
+
+
+def made(folder: Path) -> list[tuple[str, int, str]]:
+    records = [run.record for run in read_board(folder / "board", "all_beauty")]
+    return [(record.experiment, record.seed, record.ranks_sha256) for record in records]
 
 
 def test_the_command_says_how_far_it_is(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

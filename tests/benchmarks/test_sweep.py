@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,14 +130,13 @@ def test_another_plan_is_another_study(corpus: Corpus) -> None:
     first = study_name(plan(corpus), "key", space)
     assert first.startswith("sasrec-all_beauty-")
     others = [
-        study_name(plan(corpus, trials=4), "key", space),
         study_name(plan(corpus, seed=1), "key", space),
         study_name(plan(corpus), "other", space),
         study_name(plan(corpus), "key", {"lr": FloatDistribution(0.1, 2.0)}),
     ]
-    assert len({first, *others}) == 5
+    assert len({first, *others}) == 4
     # Neither the host's ways nor a stop by hours make it another one.
-    assert study_name(plan(corpus, hours=2.0, source="local", heartbeat=5), "key", space) == first
+    assert study_name(plan(corpus, trials=40, hours=2.0, source="local", heartbeat=5), "key", space) == first
 
 
 # What a trial is worth
@@ -227,7 +227,8 @@ def test_a_study_whose_trainings_all_diverge_has_no_winner(
     diverged = r"the training of sasrec trial \d recommender has diverged: its (?:loss|quality) is nan in epoch \d"
     assert len(re.findall(rf"trial \d: failed: {diverged}", said)) == 2
     assert re.search(rf"error: no trial of study \S+ completed, so there is no winner: {diverged}$", said.strip())
-    made = Ledger.model_validate_json(path(tmp_path / "board", "all_beauty", "sasrec").read_text())
+    (written,) = tmp_path.glob("board/all_beauty.sweeps/*.json")
+    made = Ledger.model_validate_json(written.read_text())
     assert (made.states, made.best) == ({"failed": 2}, None)
     assert not (tmp_path / "best").exists()
 
@@ -548,7 +549,7 @@ def test_a_study_without_a_complete_trial_has_no_winner(swept: tuple[Site, Ledge
     )
     with pytest.raises(ValueError, match=r"no trial of study .* completed, so there is no winner: no vectors there$"):
         conclude(failed, tmp_path, tmp_path / "best")
-    assert path(tmp_path, "all_beauty", "sasrec").exists()
+    assert path(tmp_path, "all_beauty", ledger.study).exists()
     assert not (tmp_path / "best").exists()
 
 
@@ -559,13 +560,52 @@ def test_the_board_is_not_disturbed(swept: tuple[Site, Ledger], corpus: Corpus, 
     before = verify(tmp_path / "board")
     written = conclude(ledger, tmp_path / "board", tmp_path / "best")
     assert written == [
-        tmp_path / "board/all_beauty.sweeps/sasrec.json",
-        tmp_path / "board/all_beauty.sweeps/sasrec.html",
+        tmp_path / f"board/all_beauty.sweeps/{ledger.study}.json",
+        tmp_path / f"board/all_beauty.sweeps/{ledger.study}.html",
         tmp_path / "best/all_beauty/sasrec.toml",
     ]
     assert before == verify(tmp_path / "board") == ([], 1)
     assert board.corpora(tmp_path / "board") == tables.corpora(tmp_path / "board") == ["all_beauty"]
     assert store.parse(Ledger, written[0]) == ledger
+
+
+def test_more_trials_go_on_with_a_study(swept: tuple[Site, Ledger], corpus: Corpus, tmp_path: Path) -> None:
+    site, before = swept
+    shutil.copytree(site.work, tmp_path / "work")
+    after = sweep(Site(tmp_path / "work"), plan(corpus, trials=before.asked + 1), corpus)
+    assert (after.study, after.asked, after.ended) == (before.study, before.asked + 1, before.asked + 1)
+    assert [found.params for found in after.trials[: before.asked]] == [found.params for found in before.trials]
+
+
+def test_a_sweep_of_one_trial_takes_no_winners_place(
+    swept: tuple[Site, Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, ledger = swept
+    known = winners.Winner(study="thirty", trial=3, trials=30, value=0.07, settings=[], params={"lr": 0.002})
+    target = winners.path("all_beauty", "sasrec", tmp_path / "best")
+    winners.write(target, known)
+    smoke = ledger.model_copy(update={"settings": ["epochs=1"]})
+    assert target not in conclude(smoke, tmp_path / "board", tmp_path / "best")
+    assert winners.read(target) == known
+    assert f"{target} keeps 0.0700 of 30 trials (study thirty), not " in capsys.readouterr().err
+    assert target in conclude(smoke, tmp_path / "board", tmp_path / "best", replace=True)
+    assert winners.read(target).study == ledger.study
+    assert target in conclude(ledger, tmp_path / "board", tmp_path / "best"), "it is of the same study"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"study": "s-1", "value": 0.0, "trials": 1}, True),
+        ({"study": "s-2", "value": 0.2}, True),
+        ({"study": "s-2", "value": 0.125}, False),
+        ({"study": "s-2", "value": 0.2, "trials": 29}, False),
+        ({"study": "s-2", "value": 0.2, "settings": []}, False),
+    ],
+)
+def test_which_winner_gives_way(changes: dict[str, Any], expected: bool) -> None:
+    known = winners.Winner(study="s-1", trial=3, trials=30, value=0.125, settings=["epochs=7"], params={})
+    assert known.model_copy(update=changes).replaces(known) == expected
 
 
 def test_no_password_is_written(swept: tuple[Site, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def drawing(arguments):
 __main__.main = drawing
 folder = Path(sys.argv[1])
 with tqdm(total=1) as bar:
-    copy = torture._start(torture.JOBS[0], folder, fresh=False)
+    copy = torture.start(torture.JOBS[0], folder, fresh=False)
     while not (folder / torture.LOG).stat().st_size:
         time.sleep(0.01)
     os.kill(copy, signal.SIGKILL)
