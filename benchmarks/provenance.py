@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -15,12 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leaderboards.record import Provenance
+from leaderboards.record import UNKNOWN, Provenance
 
 if TYPE_CHECKING:
     from benchmarks.fit import Hardware
 
-UNKNOWN = "unknown"
 # Names the commit where there is no checkout to read it from: on a machine that was given the files alone.
 TOLD = "GRBENCH_COMMIT"
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +65,8 @@ def collect(
     """
     commit = git_commit(root)
     told = told_commit() if commit == UNKNOWN else None
+    if commit == UNKNOWN and told is None:
+        tell_unknown_commit(root)
     return Provenance(
         git_commit=told or commit,
         git_commit_told=told is not None,
@@ -104,6 +106,17 @@ def git_commit(root: Path) -> str:
         return UNKNOWN
     head = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     return head.decode().strip() if head else UNKNOWN
+
+
+@functools.cache
+def tell_unknown_commit(root: Path) -> None:
+    """A line why the commit is unknown, once in a process."""
+    try:
+        asked = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True)
+        reason = (asked.stderr.strip().splitlines() or [f"{root} is no git checkout"])[0]
+    except FileNotFoundError:
+        reason = "git is not installed"
+    print(f"the commit is unknown ({reason}), which its rows say; {TOLD} names it", file=sys.stderr)
 
 
 def told_commit() -> str | None:

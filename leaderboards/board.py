@@ -11,7 +11,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from leaderboards import escape, verdicts
-from leaderboards.record import Record
+from leaderboards.record import UNKNOWN, Record
 from leaderboards.rows import Pair, Row, pairs, rows_of, subject, titled
 from leaderboards.statistics import SEEDS_FOR_NOISE, interval
 from leaderboards.statistics import SIGNIFICANT as SIGNIFICANT  # also for whoever prints a pair
@@ -259,6 +259,8 @@ def notes_of(record: Record) -> list[str]:
         notes.append(f"validation during training on {record.valid_users:,} of {record.corpus.users:,} users")
     if record.provenance.git_dirty_sha256:
         notes.append("run from a checkout with uncommitted changes")
+    if record.provenance.git_commit == UNKNOWN:
+        notes.append("made outside a git checkout: commit unknown")
     if record.provenance.git_commit_told:
         notes.append("run outside a checkout; its commit was told, not read")
     return notes

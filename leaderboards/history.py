@@ -11,6 +11,13 @@ PROTOCOL = "protocol.toml"
 EVIDENCE = (".json", ".parquet", ".curves.csv", PROTOCOL)
 
 
+def released(board: Path) -> str | None:
+    """Version of the protocol of a released board; None of one that is not released, or has no `protocol.toml`."""
+    file = board / PROTOCOL
+    rules = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return str(rules["version"]) if rules.get("released") else None
+
+
 def problems(board: Path, base: str) -> Iterator[str]:
     """Evidence of a released board that was changed or removed since the merge-base with `base`.
 

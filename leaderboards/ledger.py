@@ -10,14 +10,38 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+IRREGULAR = "is a link, or no regular file; evidence lies on the board itself"
+
 
 def path(board: Path, corpus: str) -> Path:
     """Where the ledger lies."""
     return board / f"{corpus}.sha256"
 
 
+def irregular(board: Path) -> Iterator[Path]:
+    """What lies beneath a board and is neither a file nor a folder itself: a link to evidence elsewhere could be turned
+    to another file, and no hash here would change."""
+    for path in sorted(board.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            yield path
+
+
+def check_regular(folder: Path) -> None:
+    """
+    Raises:
+        ValueError: something beneath a folder of a board is a link, or no regular file.
+    """
+    for path in irregular(folder):
+        raise ValueError(f"{path} {IRREGULAR}")
+
+
 def evidence(board: Path, corpus: str) -> dict[str, str]:
-    """Hash of each file beneath the corpus's folder, by its path in the board."""
+    """Hash of each file beneath the corpus's folder, by its path in the board.
+
+    Raises:
+        ValueError: something there is a link, or no regular file.
+    """
+    check_regular(board / corpus)
     # A hidden file is one that is being written.
     files = sorted(file for file in (board / corpus).rglob("[!.]*") if file.is_file())
     return {file.relative_to(board).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

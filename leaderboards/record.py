@@ -30,6 +30,8 @@ PROTOCOL = "v2"
 BOARD = Path("leaderboards") / PROTOCOL
 
 KEY_LENGTH = 12
+# The commit where none is known.
+UNKNOWN = "unknown"
 # How the note of a row begins whose config a sweep has found.
 TUNED = "tuned with"
 # Per user: rank of the test and of the validation target (1..50, 0 beyond), both again among the items that are not in

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from leaderboards import curves
+from leaderboards import curves, ledger
 from leaderboards.metrics import UNSEEN, metrics
 from leaderboards.record import Record, Section
 
@@ -155,8 +155,9 @@ def read_board(board: Path, corpus: str) -> list[Run]:
 
     Raises:
         FileNotFoundError: the board has no record on that corpus, or a record has no ranks beside it.
-        ValueError: a record or its ranks are damaged, or do not fit each other or their place.
+        ValueError: a record or its ranks are damaged, do not fit each other or their place, or are links.
     """
+    ledger.check_regular(board / corpus)
     targets = sorted((board / corpus).glob("*/*/seed-*.json"))
     if not targets:
         raise FileNotFoundError(f"no record of a run on {corpus!r} in {board}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from leaderboards import codes, curves, history, ledger, tables
 from leaderboards.metrics import CUTOFFS, UNSEEN
-from leaderboards.record import RANKS_SCHEMA, Record
+from leaderboards.record import RANKS_SCHEMA, UNKNOWN, Record
 from leaderboards.store import Run, read_run
 
 # Columns of a rank file that tell of users and targets, not of a model.
@@ -29,15 +30,17 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
     Raises:
         FileNotFoundError: no record fits.
     """
-    runs, found = list[Run](), list[str]()
-    targets = [file for file in sorted(board.glob("*/*/*/seed-*.json")) if row is None or row in str(file)]
-    cards = codes.corpora(board) if row is None else []
+    elsewhere = list(ledger.irregular(board))
+    runs, found = list[Run](), [f"{path} {ledger.IRREGULAR}" for path in elsewhere]
+    every = (file for file in sorted(board.glob("*/*/*/seed-*.json")) if row is None or row in str(file))
+    targets = [file for file in every if not any(map(file.is_relative_to, elsewhere))]
+    cards, version = codes.corpora(board) if row is None else [], history.released(board)
     if not targets and not cards:
         raise FileNotFoundError(f"no record in {board}" + (f" whose path holds {row!r}" if row else ""))
     for target in targets:
         try:
             runs.append(read_run(board, target))
-            found += [f"{target}: {problem}" for problem in _of_record(runs[-1].record)]
+            found += [f"{target}: {problem}" for problem in _of_record(runs[-1].record, version)]
             found += _of_curves(runs[-1].record, target)
         except (ValueError, OSError) as error:
             found.append(str(error))
@@ -49,8 +52,18 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
     return list(dict.fromkeys(found)), len(targets)
 
 
-def _of_record(record: Record) -> Iterator[str]:
-    """Laws within one record; that its metrics are those of its ranks was checked when it was read."""
+def _of_record(record: Record, version: str | None) -> Iterator[str]:
+    """Laws within one record; that its metrics are those of its ranks was checked when it was read.
+
+    Args:
+        version: of the protocol of a released board, None of others.
+    """
+    if version is not None and record.protocol != version:
+        yield f"protocol is {record.protocol}; this board is that of {version}"
+    if version is not None and record.provenance.git_commit == UNKNOWN:
+        yield "its commit is unknown; a row of a released board names the code that made it"
+    if record.provenance.started_at > datetime.now(UTC) + timedelta(days=1):
+        yield f"it was started at {record.provenance.started_at:%Y-%m-%d}, which has not come yet"
     if record.search.certified_share < 1:
         yield f"certified_share is {record.search.certified_share}; the protocol asks for an exact list for every user"
     parts = {"valid": record.valid, "test": record.test, **record.diagnostics}
@@ -84,9 +97,13 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
     """What several records must agree on."""
     places: dict[tuple[str, str, int], str] = {}
     first: dict[str, Run] = {}
+    ranked: dict[tuple[str, str], Run] = {}
     for run in runs:
         record = run.record
-        name = f"{record.model}/{record.key}/seed-{record.seed}"
+        name = _name(record)
+        same_ranks = ranked.setdefault((record.corpus.name, record.ranks_sha256), run).record
+        if same_ranks is not record and record.cost.stages:
+            yield f"{board}: {record.corpus.name}/{name} has the ranks of {_name(same_ranks)}; a training has its own"
         other = places.setdefault((record.corpus.name, record.key, record.seed), name)
         if other != name:
             yield f"{board}: {record.corpus.name}/{name} has the key of {other}"
@@ -94,8 +111,12 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
         if not run.ranks.select(FACTS).equals(same.ranks.select(FACTS)):
             yield (
                 f"{board}: ranks of {record.corpus.name}/{name} tell other facts of users and targets than those of "
-                f"{same.record.model}/{same.record.key}/seed-{same.record.seed}, on the same corpus"
+                f"{_name(same.record)}, on the same corpus"
             )
+
+
+def _name(record: Record) -> str:
+    return f"{record.model}/{record.key}/seed-{record.seed}"
 
 
 def _of_corpus(board: Path, corpus: str, row: str | None) -> Iterator[str]:

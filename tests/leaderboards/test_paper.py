@@ -50,8 +50,8 @@ def test_equal_rows_are_marked_alike_and_few_seeds_have_no_deviation() -> None:
 
 
 def test_rows_of_another_corpus_are_left_out() -> None:
-    foreign = run("foreign", 0.9, 0, corpus={"fingerprint": "e" * 64})
-    assert "foreign" not in latex([foreign, run("ours", 0.1, 1)])
+    foreign = run("foreign", 0.9, 1, corpus={"fingerprint": "e" * 64})
+    assert "foreign" not in latex([foreign, run("ours", 0.1, 0)])
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

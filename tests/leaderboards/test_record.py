@@ -81,7 +81,7 @@ def run_of(seed: int = 0, ranks: pa.Table | None = None, **changes: Any) -> Run:
             "energy_joules": None,
         },
         "provenance": {
-            "git_commit": "unknown",
+            "git_commit": "d" * 40,
             "git_dirty_sha256": None,
             "lock_sha256": "b" * 64,
             "source_sha256": "c" * 64,

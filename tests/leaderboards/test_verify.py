@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from leaderboards import codes, ledger
 from leaderboards.__main__ import main
 from leaderboards.record import RANKS_SCHEMA
-from leaderboards.store import write
+from leaderboards.store import Run, write
 from leaderboards.tables import render
 from leaderboards.verify import verify
 from tests.leaderboards.test_codes import card_of
@@ -213,7 +215,7 @@ class TestHistory:
 
     @pytest.fixture
     def released(self, board: Path) -> Path:
-        (board / "protocol.toml").write_text('version = "v1"\nreleased = true\n')
+        (board / "protocol.toml").write_text('version = "v2"\nreleased = true\n')
         self.git(board.parent, "init", "-b", "main")
         self.commit(board)
         self.git(board.parent, "checkout", "-b", "change")
@@ -245,12 +247,12 @@ class TestHistory:
         ]
 
     def test_a_changed_protocol_is_found_and_so_is_an_uncommitted_change(self, released: Path) -> None:
-        (released / "protocol.toml").write_text('version = "v1"\nreleased = false\n')
+        (released / "protocol.toml").write_text('version = "v2"\nreleased = false\n')
         (problem,) = verify(released, base="main")[0]
         assert "protocol.toml was changed since" in problem
 
     def test_before_its_release_a_board_may_be_made_again(self, released: Path) -> None:
-        (released / "protocol.toml").write_text('version = "v1"\nreleased = false\n')
+        (released / "protocol.toml").write_text('version = "v2"\nreleased = false\n')
         self.commit(released)
         self.git(released.parent, "checkout", "-b", "later")
         shutil.rmtree(released / "toys/codes")
@@ -262,3 +264,60 @@ class TestHistory:
     def test_what_is_no_revision(self, released: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["verify", "--board", str(released), "--base", "nowhere"]) == 2
         assert "git merge-base in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["record", "ranks", "folder", "pipe", "table"])
+def test_evidence_lies_on_the_board_itself(board: Path, tmp_path: Path, what: str) -> None:
+    """A link's target can be exchanged, and no file of the board would change."""
+    record = next(board.glob("toys/sasrec/*/seed-0.json"))
+    named = {
+        "record": record,
+        "ranks": record.with_suffix(".ranks.parquet"),
+        "folder": record.parent,
+        "pipe": record.with_name("seed-7.json"),
+        "table": board / "toys.md",
+    }[what]
+    if what == "pipe":
+        os.mkfifo(named)
+    else:
+        shutil.move(named, tmp_path / "elsewhere")
+        named.symlink_to(tmp_path / "elsewhere")
+    problems = verify(board)[0]
+    assert f"{named} is a link, or no regular file; evidence lies on the board itself" in problems
+    if what != "table":
+        with pytest.raises(ValueError, match="is a link, or no regular file"):
+            render(board, "toys")
+
+
+def provenance_of(run: Run, **changes: Any) -> Run:
+    provenance = run.record.provenance.model_copy(update=changes)
+    return Run(run.record.model_copy(update={"provenance": provenance}), run.ranks)
+
+
+def test_a_date_that_has_not_come(board: Path) -> None:
+    later = provenance_of(run_of(5, ranks=with_facts(8)), started_at=datetime(9999, 1, 1, tzinfo=UTC))
+    target = write(board, *later)
+    render(board, "toys")
+    assert verify(board)[0] == [f"{target}: it was started at 9999-01-01, which has not come yet"]
+
+
+def test_ranks_of_another_training(board: Path) -> None:
+    first = run_of(0, ranks=with_facts(0))
+    write(board, *run_of(6, ranks=first.ranks))
+    render(board, "toys")
+    (problem,) = verify(board)[0]
+    assert "/seed-6 has the ranks of sasrec/" in problem
+    assert "seed-0; a training has its own" in problem
+
+
+def test_what_a_released_board_asks_for(board: Path) -> None:
+    unknown = write(board, *provenance_of(run_of(5, ranks=with_facts(8)), git_commit="unknown"))
+    render(board, "toys")
+    assert verify(board)[0] == []
+    assert "made outside a git checkout: commit unknown" in (board / "toys.md").read_text()
+    (board / "protocol.toml").write_text('version = "v2"\nreleased = true\n')
+    assert verify(board)[0] == [
+        f"{unknown}: its commit is unknown; a row of a released board names the code that made it"
+    ]
+    (board / "protocol.toml").write_text('version = "v3"\nreleased = true\n')
+    assert sum("protocol is v2; this board is that of v3" in problem for problem in verify(board)[0]) == 3
