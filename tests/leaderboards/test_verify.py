@@ -320,4 +320,4 @@ def test_what_a_released_board_asks_for(board: Path) -> None:
         f"{unknown}: its commit is unknown; a row of a released board names the code that made it"
     ]
     (board / "protocol.toml").write_text('version = "v3"\nreleased = true\n')
-    assert sum("protocol is v2; this board is that of v3" in problem for problem in verify(board)[0]) == 3
+    assert sum("protocol is v2; this board is that of v3" in problem for problem in verify(board)[0]) == 4
