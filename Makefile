@@ -3,9 +3,22 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse perf board paper verify regress torture dashboards clean
 
+# A value as it was given, one word of the shell whatever it holds; an option with such a value, or with one for each
+# word of it, where the variable is set.
+quoted = '$(subst ','\'',$(1))'
+one = $(if $(value $(2)),$(1) $(call quoted,$(value $(2))))
+each = $(if $(value $(2)),$(1) $(foreach word,$(value $(2)),$(call quoted,$(word))))
+
+# A mistyped variable would be ignored, and everything trained in place of what was meant. What a target knows stands in
+# its help.
+KNOWN := $(foreach goal,$(MAKECMDGOALS),$(shell sed -n 's/^$(goal):.*## //p' Makefile | grep -oE '[A-Z]{2,}=' | tr -d =))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+UNKNOWN := $(filter-out PYTHON GRBENCH_% $(KNOWN),$(filter-out -% MAKE%,$(GIVEN)))
+$(if $(and $(MAKECMDGOALS),$(UNKNOWN)),$(error make $(MAKECMDGOALS) knows no $(firstword $(UNKNOWN)); expected any of: $(sort $(KNOWN))))
+
 PYTHON ?= python3
 # The boards are of all corpora, unless one is named.
-ONE := $(if $(CORPUS),--corpus $(CORPUS))
+ONE := $(call one,--corpus,CORPUS)
 CORPUS ?= planted
 VENV := .venv
 RUN := $(VENV)/bin/python -m
@@ -32,50 +45,50 @@ lint: $(READY) ## Check style and types
 	$(RUN) mypy
 
 data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub
-	$(RUN) data_prep $(CORPUS) $(if $(SOURCE),--source $(SOURCE))
+	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(call one,--source,SOURCE)
 
 bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n THREADS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... UNTUNED=1 TRACK=offline|online|off CLUSTER=auto|host:port DEVICES=n NODES=n
-	$(RUN) benchmarks bench --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(UNTUNED),--untuned) $(if $(TRACK),--track $(TRACK)) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(DEVICES),--devices $(DEVICES)) $(if $(NODES),--nodes $(NODES))
+	$(RUN) benchmarks bench $(call one,--corpus,CORPUS) $(call each,--models,MODELS) $(call one,--seeds,SEEDS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--threads,THREADS) $(call one,--precision,PRECISION) $(if $(value UNTUNED),--untuned) $(call one,--track,TRACK) $(call one,--cluster,CLUSTER) $(call one,--devices,DEVICES) $(call one,--nodes,NODES)
 
-plan: $(READY) ## Make the rows of a plan, or say how far it is: PLAN=benchmarks/plans/smoke.toml HOURS=h JOBS=n STATE=1 VECTORS=path PRECISION=... BOARD=dir CLUSTER=...
-	$(RUN) benchmarks plan $(or $(PLAN),benchmarks/plans/smoke.toml) $(if $(STATE),--state) $(if $(HOURS),--hours $(HOURS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(VECTORS),--vectors-path $(VECTORS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(CLUSTER),--cluster $(CLUSTER))
+plan: $(READY) ## Make the rows of a plan, or say how far it is: PLAN=benchmarks/plans/smoke.toml HOURS=h JOBS=n STATE=1 VECTORS=path PRECISION=... BOARD=dir SOURCE=... THREADS=n CLUSTER=...
+	$(RUN) benchmarks plan $(call quoted,$(or $(value PLAN),benchmarks/plans/smoke.toml)) $(if $(value STATE),--state) $(call one,--hours,HOURS) $(call one,--jobs,JOBS) $(call one,--vectors-path,VECTORS) $(call one,--precision,PRECISION) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--threads,THREADS) $(call one,--cluster,CLUSTER)
 
-sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours CLUSTER=address SET="..." REPLACE=1 TRACK=offline|online|off
-	$(RUN) benchmarks sweep --model $(MODEL) --corpus $(CORPUS) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(STORAGE),--storage $(STORAGE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(REPLACE),--replace) $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SET),--set $(SET)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(TRACK),--track $(TRACK))
+sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours CLUSTER=address SET="..." REPLACE=1 SOURCE=... THREADS=n PRECISION=... TRACK=offline|online|off
+	@$(RUN) benchmarks sweep --model $(call quoted,$(value MODEL)) $(call one,--corpus,CORPUS) $(call one,--trials,TRIALS) $(call one,--jobs,JOBS) $(call one,--storage,STORAGE) $(call one,--budget,BUDGET) $(if $(value REPLACE),--replace) $(call one,--cluster,CLUSTER) $(call each,--set,SET) $(call one,--source,SOURCE) $(call one,--threads,THREADS) $(call one,--precision,PRECISION) $(call one,--track,TRACK)
 
 sweep-worker: $(READY) ## Work on a study on PostgreSQL, from any machine: STORAGE=url STUDY=name TRACK=offline|online|off
-	$(RUN) benchmarks sweep-worker --storage $(STORAGE) --study $(STUDY) $(if $(TRACK),--track $(TRACK))
+	@$(RUN) benchmarks sweep-worker --storage $(call quoted,$(value STORAGE)) --study $(call quoted,$(value STUDY)) $(call one,--track,TRACK)
 
-codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=... MODELS="tiger letter" SEEDS=n SET="..." BOARD=dir
-	$(RUN) benchmarks codes --corpus $(CORPUS) --models $(or $(MODELS),tiger letter) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SET),--set $(SET)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))
+codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=... MODELS="tiger letter" SEEDS=n SET="..." BOARD=dir SOURCE=... THREADS=n
+	$(RUN) benchmarks codes $(call one,--corpus,CORPUS) $(or $(call each,--models,MODELS),--models tiger letter) $(call one,--seeds,SEEDS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--threads,THREADS)
 
 show: $(READY) ## Print an experiment's complete config and where each value is from: MODEL=decor-base CORPUS=... SET="..." UNTUNED=1
-	$(RUN) benchmarks show $(or $(MODEL),tiger) $(CORPUS) $(if $(SET),--set $(SET)) $(if $(UNTUNED),--untuned)
+	$(RUN) benchmarks show $(call quoted,$(or $(value MODEL),tiger)) $(call quoted,$(value CORPUS)) $(call each,--set,SET) $(if $(value UNTUNED),--untuned)
 
-analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision CORPUS=... MODELS=... SET="..." OUT=docs/analyses
-	$(RUN) benchmarks analyse $(or $(NAME),utilisation) --corpus $(CORPUS) $(if $(MODELS),--models $(MODELS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(SET),--set $(SET)) $(if $(OUT),--out $(OUT)) $(if $(BOARD),--board $(BOARD)) $(if $(SOURCE),--source $(SOURCE)) $(if $(THREADS),--threads $(THREADS))
+analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision CORPUS=... MODELS=... JOBS=n SET="..." OUT=docs/analyses BOARD=dir SOURCE=... THREADS=n
+	$(RUN) benchmarks analyse $(call quoted,$(or $(value NAME),utilisation)) $(call one,--corpus,CORPUS) $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--out,OUT) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--threads,THREADS)
 
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore"
-	$(RUN) benchmarks perf $(if $(ONLY),--only $(ONLY))
+	$(RUN) benchmarks perf $(call each,--only,ONLY)
 
 board: $(READY) ## Render tables and HTML pages from the records, print the papers' numbers beside ours: BOARD=dir CORPUS=...
-	$(RUN) leaderboards board $(if $(BOARD),--board $(BOARD)) $(ONE)
+	$(RUN) leaderboards board $(call one,--board,BOARD) $(ONE)
 
 paper: $(READY) ## Print the boards as LaTeX tables: BOARD=dir CORPUS=...
-	$(RUN) leaderboards paper $(if $(BOARD),--board $(BOARD)) $(ONE)
+	$(RUN) leaderboards paper $(call one,--board,BOARD) $(ONE)
 
-verify: $(READY) ## Recompute every number of every record, check hashes and tables: ROW=part of a path DEEP=1 (rank again) BASE=revision
-	$(RUN) leaderboards verify $(if $(BOARD),--board $(BOARD)) $(if $(ROW),--row $(ROW)) $(if $(BASE),--base $(BASE))
-	$(if $(DEEP),$(RUN) benchmarks rerank $(if $(BOARD),--board $(BOARD)) $(if $(ROW),--row $(ROW)))
+verify: $(READY) ## Recompute every number of every record, check hashes and tables: BOARD=dir ROW=part of a path DEEP=1 (rank again) BASE=revision
+	$(RUN) leaderboards verify $(call one,--board,BOARD) $(call one,--row,ROW) $(call one,--base,BASE)
+	$(if $(value DEEP),$(RUN) benchmarks rerank $(call one,--board,BOARD) $(call one,--row,ROW))
 
 regress: $(READY) ## Hold the quick board against its references: MODELS=... JOBS=n ACCEPT=1 WHY="..." (new references)
-	$(RUN) benchmarks regress $(if $(MODELS),--models $(MODELS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(ACCEPT),--accept $(if $(WHY),--why "$(WHY)"))
+	$(RUN) benchmarks regress $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(if $(value ACCEPT),--accept $(call one,--why,WHY))
 
 torture: $(READY) ## Kill a bench and a sweep at random moments, nothing may be lost or change: KILLS=100 SEED=0 WORK=dir
-	$(RUN) benchmarks torture $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(WORK),--work $(WORK))
+	$(RUN) benchmarks torture $(call one,--kills,KILLS) $(call one,--seed,SEED) $(call one,--work,WORK)
 
 dashboards: $(READY) ## Define the workspace and the report of the W&B project: ENTITY=... PROJECT=... DRY=1 (print them)
-	$(RUN) benchmarks dashboards $(if $(ENTITY),--entity $(ENTITY)) $(if $(PROJECT),--project $(PROJECT)) $(if $(DRY),--dry-run)
+	$(RUN) benchmarks dashboards $(call one,--entity,ENTITY) $(call one,--project,PROJECT) $(if $(value DRY),--dry-run)
 
 clean: ## Remove .venv and caches; records, tables and runs/ (downloads, trainings) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis grbench.egg-info

@@ -27,6 +27,7 @@ from benchmarks.options import (
     positive,
 )
 from benchmarks.sweeps import command
+from leaderboards import escape
 from leaderboards.record import BOARD
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
@@ -42,6 +43,7 @@ GOES_ON = "; the same command goes on from the last epochs"
 
 
 def main(arguments: list[str] | None = None) -> int:
+    escape.for_any_terminal()
     options = _parser().parse_args(arguments)
     try:
         return int(options.call(options))

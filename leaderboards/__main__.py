@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from leaderboards import board, page, paper, tables, verdicts
+from leaderboards import board, escape, page, paper, tables, verdicts
 from leaderboards.record import BOARD
 from leaderboards.rows import rows_of
 from leaderboards.store import read_board, write_text
@@ -15,6 +15,7 @@ from leaderboards.verify import verify
 
 def main(arguments: list[str] | None = None) -> int:
     """A user's error is one sentence and exit status 2; a board that is not true is exit status 1."""
+    escape.for_any_terminal()
     options = _parser().parse_args(arguments)
     try:
         return int(options.call(options))

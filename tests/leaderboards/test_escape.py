@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from leaderboards import board, codes, escape, ledger, paper
 from leaderboards.record import CorpusInfo
+from leaderboards.store import write
 from tests.leaderboards.test_codes import card_of
 from tests.leaderboards.test_record import ranks_of, run_of
+
+ROOT = Path(__file__).resolve().parents[2]
 
 EVIL = "<img src=x onerror=alert(1)> | [x](javascript:alert(2))\n\n# \\input{/etc/passwd} $x^2$ ~`a`"
 
@@ -67,3 +73,19 @@ def test_a_ledger_is_not_followed_out_of_its_board(tmp_path: Path) -> None:
     ledger.path(tmp_path / "board", "toys").write_text(f"{'0' * 64}  ../secret\n{'0' * 64}  /etc/hostname\n")
     said = list(ledger.problems(tmp_path / "board", "toys"))
     assert [line.split(" is ")[1].split(";")[0] for line in said] == ["missing", "missing"]
+
+
+def test_a_terminal_without_a_sign_ends_no_command(tmp_path: Path) -> None:
+    write(tmp_path, *run_of(0))
+    for seed in (1, 2):
+        write(tmp_path, *run_of(seed))
+    done = subprocess.run(
+        [sys.executable, "-m", "leaderboards", "board", "--board", str(tmp_path)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"0\.\d{4} \+- 0\.\d{4}", done.stdout)
+    assert "\u00b1" in (tmp_path / "toys.md").read_text()
