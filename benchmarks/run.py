@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,15 +87,28 @@ def run(
     Raises:
         ValueError: the config asks for what the corpus does not have, or a record with another result exists.
         OutOfTimeError: `bench.until` has come.
+        OSError: the board cannot be written.
     """
     path = target(bench, corpus, experiment, seed)
     place = place_of(bench, path)
     with alone(place.lock, f"{experiment.name} seed {seed}"):
         if not path.exists():
             in_time(bench.until)
+            _check_writable(path)
             _run(bench, corpus, experiment, seed, path, bar_position, watch)
         place.file.unlink(missing_ok=True)
     return path
+
+
+def _check_writable(record: Path) -> None:
+    """Said before hours of training, not after them.
+
+    Raises:
+        OSError: the folder where a record is to lie cannot be written.
+    """
+    there = next(folder for folder in record.absolute().parents if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OSError(f"{there} cannot be written; expected a folder for records (BOARD=, --board)")
 
 
 def place_of(bench: Bench, record: Path) -> Place:

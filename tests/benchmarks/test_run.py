@@ -463,6 +463,16 @@ def test_unseen_users_are_a_row_of_another_board(bench: Bench, corpus: Corpus) -
     assert whole.parts[-2] != unseen.parts[-2]
 
 
+def test_a_board_that_cannot_be_written_is_told_before_the_training(
+    bench: Bench, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "Fit", None)
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)
+    with pytest.raises(OSError, match=r"cannot be written; expected a folder for records \(BOARD=, --board\)"):
+        run(bench, corpus, complete("sasrec", corpus.name, SASREC), 0)
+    assert not bench.board.exists()
+
+
 def test_a_record_that_exists_is_left_alone(
     bench: Bench, ran: Callable[..., Run], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
