@@ -30,7 +30,7 @@ from benchmarks import experiments
 from benchmarks.bench import Cell, run_all
 from benchmarks.experiments import Experiment
 from benchmarks.precision import Choice
-from benchmarks.run import Bench, board_name, place_of, target
+from benchmarks.run import Bench, board_name, nearest_folder, place_of, target
 from data_prep.corpus import Corpus
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
 from leaderboards.rows import RANKED_BY, Row
@@ -156,8 +156,7 @@ def check_space(work: Path, jobs: int) -> None:
     Raises:
         OSError: the disk of the folder of trainings has no room for as many at a time.
     """
-    there = next(folder for folder in (work, *work.absolute().parents) if folder.exists())
-    free, needed = shutil.disk_usage(there).free, jobs * SPACE_OF_A_JOB
+    free, needed = shutil.disk_usage(nearest_folder(work)).free, jobs * SPACE_OF_A_JOB
     if free < needed:
         raise OSError(
             f"{work} has {free / 2**30:.1f} GiB of free space; expected at least {needed / 2**30:.0f} GiB for {jobs} "

@@ -100,13 +100,18 @@ def run(
     return path
 
 
+def nearest_folder(folder: Path) -> Path:
+    """A folder, or the first above it that is there."""
+    return next(found for found in (folder, *folder.absolute().parents) if found.exists())
+
+
 def _check_writable(record: Path) -> None:
     """Said before hours of training, not after them.
 
     Raises:
         OSError: the folder where a record is to lie cannot be written.
     """
-    there = next(folder for folder in record.absolute().parents if folder.exists())
+    there = nearest_folder(record.parent)
     if not os.access(there, os.W_OK | os.X_OK):
         raise OSError(f"{there} cannot be written; expected a folder for records (BOARD=, --board)")
 

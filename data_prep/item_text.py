@@ -51,12 +51,43 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
         ValueError: none of the items is in the file; an item's line has no `parent_asin`; and what `files.records`
             raises for a damaged file.
     """
-    malformed = Malformed(path)
-    wanted = set(item_ids)
-    sentences: dict[str, str] = {}
-    repeated: list[str] = []
-    halved: list[str] = []
-    conflicting = 0
+    malformed, wanted = Malformed(path), set(item_ids)
+    found = _sentences(path, wanted, malformed)
+    if not found.by_item:
+        raise ValueError(f"{path} names none of the corpus's {len(wanted):,} items; expected their metadata")
+    missing = len(wanted) - len(found.by_item)
+    _warn(path, malformed, found, missing, len(wanted))
+    card = {
+        "template": TEMPLATE_VERSION,
+        "template_sha256": TEMPLATE_SHA256,
+        "duplicate_lines": len(found.repeated),
+        "conflicting_lines": found.conflicting,
+        "malformed_lines": malformed.bad,
+        "items_with_half_characters": len(found.halved),
+        "items_without_text": missing,
+    }
+    return ItemText([found.by_item.get(item, "") for item in item_ids], card)
+
+
+class _Sentences(NamedTuple):
+    """What a metadata file says of the items that are wanted.
+
+    Attributes:
+        by_item: the first sentence of each.
+        repeated: items of further lines.
+        conflicting: how many of those lines say something else.
+        halved: items whose text held half a character.
+    """
+
+    by_item: dict[str, str]
+    repeated: list[str]
+    conflicting: int
+    halved: list[str]
+
+
+def _sentences(path: Path, wanted: set[str], malformed: Malformed) -> _Sentences:
+    by_item: dict[str, str] = {}
+    repeated, halved, conflicting = list[str](), list[str](), 0
     for record in records(path, malformed):
         item = record.get("parent_asin")
         if not isinstance(item, str):
@@ -65,21 +96,24 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
             continue
         said = sentence(record)
         text = HALF_CHARACTER.sub(REPLACEMENT, said)
-        if item in sentences:
+        if item in by_item:
             repeated.append(item)
-            conflicting += text != sentences[item]
+            conflicting += text != by_item[item]
         else:
-            sentences[item] = text
+            by_item[item] = text
             halved += [item] if text != said else []
-    if not sentences:
-        raise ValueError(f"{path} names none of the corpus's {len(wanted):,} items; expected their metadata")
-    missing = len(wanted) - len(sentences)
+    return _Sentences(by_item, repeated, conflicting, halved)
+
+
+def _warn(path: Path, malformed: Malformed, found: _Sentences, missing: int, wanted: int) -> None:
+    """Of everything in the file, and of what it lacks, that costs an item its sentence or changes it."""
+    repeated, halved = found.repeated, found.halved
     if malformed.bad:
         logger.warning("%s; they are left out", malformed)
     if repeated:
         logger.warning(
             "%s: %d duplicate lines for items (first %s), %d with another sentence; the first line of an item is kept",
-            path, len(repeated), repeated[0], conflicting,
+            path, len(repeated), repeated[0], found.conflicting,
         )  # fmt: skip
     if halved:
         logger.warning(
@@ -87,17 +121,7 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
             path, len(halved), ", ".join(halved[:SHOWN]) + ", ..." * (len(halved) > SHOWN),
         )  # fmt: skip
     if missing:
-        logger.warning("%s: %d of %d items are not in the metadata and have no sentence", path, missing, len(wanted))
-    card = {
-        "template": TEMPLATE_VERSION,
-        "template_sha256": TEMPLATE_SHA256,
-        "duplicate_lines": len(repeated),
-        "conflicting_lines": conflicting,
-        "malformed_lines": malformed.bad,
-        "items_with_half_characters": len(halved),
-        "items_without_text": missing,
-    }
-    return ItemText([sentences.get(item, "") for item in item_ids], card)
+        logger.warning("%s: %d of %d items are not in the metadata and have no sentence", path, missing, wanted)
 
 
 def sentence(record: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from tabulate import tabulate
 
-from leaderboards import escape
+from leaderboards import escape, ledger
 from leaderboards.record import CorpusInfo, Json, Name, Provenance, Section, Share, Stage, VectorsInfo
 from leaderboards.rows import titled
 from leaderboards.store import parse, write_text
@@ -92,8 +92,9 @@ def read_all(board: Path, corpus: str) -> list[CodeCard]:
     """All cards of a corpus, in order of experiment.
 
     Raises:
-        ValueError: a card does not fit the schema.
+        ValueError: a card does not fit the schema, or is a link.
     """
+    ledger.check_regular(board / corpus / FOLDER)
     return [parse(CodeCard, file) for file in sorted((board / corpus / FOLDER).glob("*.json"))]
 
 

@@ -464,8 +464,9 @@ def test_unseen_users_are_a_row_of_another_board(bench: Bench, corpus: Corpus) -
 
 
 def test_a_board_that_cannot_be_written_is_told_before_the_training(
-    bench: Bench, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bench = Bench(tmp_path / "board", tmp_path / "work")
     monkeypatch.setattr(run_module, "Fit", None)
     monkeypatch.setattr(os, "access", lambda folder, mode: False)
     with pytest.raises(OSError, match=r"cannot be written; expected a folder for records \(BOARD=, --board\)"):
