@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -14,9 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
+# What a make that runs these tests hands to the makes it starts.
+FROM_A_MAKE_ABOVE = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS"}
+
+
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     """What make would run; it runs nothing."""
-    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True)
+    own = {name: value for name, value in os.environ.items() if name not in FROM_A_MAKE_ABOVE}
+    return subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, env=own)
 
 
 def words(*arguments: str) -> list[str]:
