@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse perf board paper verify regress torture dashboards clean
+.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse perf board paper verify reproduce regress torture dashboards clean
 
 # A value as it was given, one word of the shell whatever it holds; an option with such a value, or with one for each
 # word of it, where the variable is set.
@@ -80,6 +80,9 @@ paper: $(READY) ## Print the boards as LaTeX tables: BOARD=dir CORPUS=...
 verify: $(READY) ## Recompute every number of every record, check hashes and tables: BOARD=dir ROW=part of a path DEEP=1 (rank again) BASE=revision
 	$(RUN) leaderboards verify $(call one,--board,BOARD) $(call one,--row,ROW) $(call one,--base,BASE)
 	$(if $(value DEEP),$(RUN) benchmarks rerank $(call one,--board,BOARD) $(call one,--row,ROW))
+
+reproduce: $(READY) ## Train rows again from their records alone and compare: ROW=part of a path SAMPLE=n (drawn) MINUTES=n (at most) BASE=revision (new ones first) BOARD=dir WORK=dir SOURCE=... VECTORS=path
+	$(RUN) benchmarks reproduce $(call one,--row,ROW) $(call one,--sample,SAMPLE) $(call one,--minutes,MINUTES) $(call one,--base,BASE) $(call one,--board,BOARD) $(call one,--work,WORK) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS)
 
 regress: $(READY) ## Hold the quick board against its references: MODELS=... JOBS=n ACCEPT=1 WHY="..." (new references)
 	$(RUN) benchmarks regress $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(if $(value ACCEPT),--accept $(call one,--why,WHY))

@@ -1,6 +1,6 @@
 """`python -m benchmarks COMMAND`: the main job (bench), a board over days (plan), configs searched (sweep), tokenizers
-alone (codes), the papers' analyses (analyse), rows ranked again (rerank), changes gated (regress), kills (torture),
-dashboards, speed (perf), and what can be run (list, show)."""
+alone (codes), the papers' analyses (analyse), rows ranked again (rerank) or trained again (reproduce), changes gated
+(regress), kills (torture), dashboards, speed (perf), and what can be run (list, show)."""
 
 from __future__ import annotations
 
@@ -175,6 +175,22 @@ def rerank(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def reproduce(options: argparse.Namespace) -> int:
+    """Trains rows again from their records alone."""
+    from benchmarks import reproduce as again
+    from benchmarks.run import Bench
+
+    if options.row is None and options.sample is None:
+        raise ValueError("neither --row nor --sample is given; expected one, for a whole board is days of training")
+    bench, said = Bench(options.board, options.work, options.vectors_path), list[bool]()
+    for target in again.drawn(options.board, options.row, options.sample, options.minutes, options.base):
+        print(f"{target}: trained again", flush=True)
+        verdict = again.reproduce(bench, target, options.source)
+        print(f"{'' if verdict.good else 'wrong: '}{target}: {verdict.says}", flush=True)
+        said.append(verdict.good)
+    return 0 if all(said) else 1
+
+
 def regress(options: argparse.Namespace) -> int:
     """Asks whether the code still gives the numbers it gave, or makes new references."""
     import models
@@ -308,6 +324,7 @@ def _add_checks(commands: Any) -> None:
     again.add_argument("--users", type=positive, default=200, help="so many of a record's users, drawn at random")
     again.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
     again.add_argument("--work", type=Path, default=Path("runs"), help="folder of the trainings")
+    _add_reproduce(commands)
     gate = commands.add_parser("regress", help="hold the quick board, on a CPU, against its references: the gate")
     gate.set_defaults(call=regress)
     gate.add_argument("--models", nargs="+", help="these models (default: every model)")
@@ -325,6 +342,19 @@ def _add_checks(commands: Any) -> None:
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
     timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
+
+
+def _add_reproduce(commands: Any) -> None:
+    proof = commands.add_parser("reproduce", help="train rows again from their records alone, with their commit's code")
+    proof.set_defaults(call=reproduce, interrupted="; the same command goes on")
+    proof.add_argument("--row", help="records whose path holds this")
+    proof.add_argument("--sample", type=positive, help="so many of them, drawn by the hash of the checkout's commit")
+    proof.add_argument("--minutes", type=positive, help="of those that were trained in so many")
+    proof.add_argument("--base", help="git revision: draw records that came since before all others")
+    proof.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
+    proof.add_argument("--work", type=Path, default=Path("runs"), help="folder of the trainings")
+    proof.add_argument("--source", default="auto", help="where data comes from, as bench has it")
+    proof.add_argument("--vectors-path", type=Path, help="item vectors that the record was given, as bench has it")
 
 
 def _add_listings(commands: Any) -> None:

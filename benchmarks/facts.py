@@ -13,7 +13,7 @@ from benchmarks.experiments import Experiment, small
 from data_prep import planted
 from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
 from leaderboards.metrics import metrics
-from leaderboards.record import RANKS_SCHEMA, CodesInfo, CorpusInfo, Search, VectorsInfo
+from leaderboards.record import OPEN, RANKS_SCHEMA, STAND_IN, CodesInfo, CorpusInfo, Search, VectorsInfo
 from leaderboards.rows import OVERRIDDEN
 from models.api import Recommender, generator_of
 
@@ -111,7 +111,7 @@ def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -
     """What a reader of the row must know: what its paper leaves open, small sizes, overrides, a sweep, a stand-in."""
     model = models.load(experiment.model)
     left_open = getattr(model, "OPEN", None)
-    notes = [f"open in the paper: {left_open}"] if left_open else []
+    notes = [f"{OPEN} {left_open}"] if left_open else []
     if small(corpus.name) and experiment.config != model.Config():
         notes.append("small sizes")
     if experiment.overrides:
@@ -119,7 +119,7 @@ def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -
     if experiment.winner:
         notes.append(experiment.winner.note())
     if vectors is not None and vectors.stand_in:
-        notes.append(f"item vectors are a stand-in for sentence-t5: {vectors.name}")
+        notes.append(f"{STAND_IN} {vectors.name}")
     return notes
 
 

@@ -167,8 +167,9 @@ class Fit:
         torch.manual_seed(seed)
         module = build()
         if self.weights:
-            self.stages.append(Stage(stage, reused=True))
-            return _with_weights(module, weights_of(self.weights, len(self.stages) - 1, stage))
+            file = weights_of(self.weights, len(self.stages), stage)
+            self.stages.append(Stage(stage, reused=True, weights_sha256=stored.sha256(file)))
+            return _with_weights(module, file)
         examples = self.corpus.examples("train") if examples is None else examples
         if not len(examples):
             raise ValueError(f"stage {stage} on corpus {self.corpus.name} has no examples; expected at least one")
@@ -311,7 +312,14 @@ class Fit:
 
 
 def _with_weights(module: M, file: Path) -> M:
-    module.load_state_dict(stored.weights(file))
+    """
+    Raises:
+        ValueError: the file holds weights of something else.
+    """
+    try:
+        module.load_state_dict(stored.weights(file))
+    except RuntimeError as error:
+        raise ValueError(f"{file} does not hold weights of this stage: {' '.join(str(error).split())}") from None
     return module.eval()
 
 

@@ -50,6 +50,7 @@ class Stage:
     reused: bool = False
     losses: list[float] = field(default_factory=list)
     checked: list[int] = field(default_factory=list)
+    weights_sha256: str | None = None
 
 
 class Watcher(pl.Callback):

@@ -10,12 +10,12 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leaderboards import source
 from leaderboards.record import UNKNOWN, Provenance
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 # Names the commit where there is no checkout to read it from: on a machine that was given the files alone.
 TOLD = "GRBENCH_COMMIT"
 ROOT = Path(__file__).resolve().parent.parent
-OURS = ("benchmarks", "data_prep", "leaderboards", "models")
 # Packages whose version can move a number.
 LIBRARIES = (
     "numpy",
@@ -72,7 +71,7 @@ def collect(
         git_commit_told=told is not None,
         git_dirty_sha256=None if commit == UNKNOWN else git_dirty_sha256(root),
         lock_sha256=_lock_sha256(root),
-        source_sha256=source_sha256(root),
+        source_sha256=source.of_folder(root),
         versions=_versions(),
         python=platform.python_version(),
         platform=platform.platform(),
@@ -146,13 +145,7 @@ def git_dirty_sha256(root: Path) -> str | None:
     files = [root / name.decode(errors="surrogateescape") for name in untracked.split(b"\0") if name]
     if not changes and not files:
         return None
-    return _sha256([changes, *_named_contents(root, files)])
-
-
-def source_sha256(root: Path) -> str:
-    """Hash of the four packages' Python files, names and contents."""
-    files = [file for package in OURS for file in (root / package).rglob("*.py")]
-    return _sha256(_named_contents(root, files))
+    return source.of_parts([changes, *source.parts(source.named(root, files))])
 
 
 def command(arguments: list[str]) -> str:
@@ -193,24 +186,6 @@ def _git(root: Path, *arguments: str) -> bytes | None:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True).stdout
     except (subprocess.CalledProcessError, FileNotFoundError):
         return None
-
-
-def _named_contents(root: Path, files: Iterable[Path]) -> list[bytes]:
-    pairs = [(str(file.relative_to(root)).encode(errors="surrogateescape"), file) for file in files]
-    return [part for name, file in sorted(pairs) for part in (name, _content(file))]
-
-
-def _content(file: Path) -> bytes:
-    """A link counts as the path it holds, as it does for git; it may lead to a folder or nowhere."""
-    return str(file.readlink()).encode() if file.is_symlink() else file.read_bytes()
-
-
-def _sha256(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        # The length in front keeps two parts from reading as two others.
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
 
 
 def _lock_sha256(root: Path) -> str:

@@ -69,7 +69,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
 
     Raises:
         NotTrainedError: the weights are not there.
-        ValueError: the record's config is no longer one of the model's.
+        ValueError: they are not those that the record names, or its config is no longer one of the model's.
     """
     experiment = experiment_of(record)
     corpus = data_prep.load(record.corpus.name.removesuffix(UNSEEN_USERS), source=source)
@@ -81,7 +81,22 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
     bench.hardware.take_threads()
     known = with_inputs(bench, known, experiment, fit)
     recommender = models.load(record.model).train(experiment.config, known, fit)
+    _check_weights(record, fit)
     return Recalled(recommender.to(bench.hardware.device), graded, fit)
+
+
+def _check_weights(record: Record, fit: Fit) -> None:
+    """
+    Raises:
+        ValueError: weights of a stage are not those that the record names; older records name none.
+    """
+    named = {stage.name: stage.weights_sha256 for stage in record.cost.stages if stage.weights_sha256}
+    for stage in fit.stages:
+        if stage.weights_sha256 != named.get(stage.name, stage.weights_sha256):
+            raise ValueError(
+                f"weights of stage {stage.name} of {record.model}/{record.key} have the hash {stage.weights_sha256}; "
+                f"the record names {named[stage.name]}"
+            )
 
 
 def experiment_of(record: Record) -> Experiment:
@@ -121,9 +136,9 @@ def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str
         row: part of a record's path; None for all records of the board.
 
     Returns:
-        What is wrong, and what was done, a sentence per record each.
+        What is wrong, and what was done, a sentence per record each. That no record was ranked again, is wrong.
     """
-    problems, says = [], []
+    problems, says, ranked = list[str](), list[str](), 0
     for target in sorted(bench.board.glob("*/*/*/seed-*.json")):
         if row is not None and row not in str(target):
             continue
@@ -141,4 +156,8 @@ def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str
         where = "" if here == there else f", on {here}, not on {there}"
         says.append(f"{target}: {again.different} of {again.users} users come out at another rank{where}")
         problems += says[-1:] if again.different > TOLERATED * again.users else []
+        ranked += 1
+    if not ranked:
+        fits = f" whose path holds {row!r}" if row else ""
+        problems.append(f"no record of {bench.board}{fits} was ranked again; expected weights of one in {bench.work}")
     return problems, says

@@ -78,7 +78,8 @@ def finish(folder: Path, done: Stage, weights: Mapping[str, Tensor]) -> None:
     """Writes weights and log of a stage that is done, and removes the states of its training."""
     with atomic_file(folder / BEST) as file:
         file.write(safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))
-    log = {"stage": dataclasses.asdict(done), "weights_sha256": _sha256(folder / BEST)}
+    done.weights_sha256 = sha256(folder / BEST)
+    log = {"stage": dataclasses.asdict(done)}
     write_json(folder / DONE, {**log, "sha256": _seal(log)})
     for name in (LAST, BEFORE):
         (folder / name).unlink(missing_ok=True)
@@ -89,7 +90,7 @@ def finished(folder: Path, say: Say) -> Stage | None:
     path = folder / DONE
     try:
         log = json.loads(path.read_bytes())
-        if log.pop("sha256") == _seal(log) and log["weights_sha256"] == _sha256(folder / BEST):
+        if log.pop("sha256") == _seal(log) and log["stage"]["weights_sha256"] == sha256(folder / BEST):
             return Stage(**log["stage"])
     except FileNotFoundError:
         if not path.exists():
@@ -113,7 +114,8 @@ def weights(file: Path) -> dict[str, Tensor]:
         raise ValueError(f"{file} is damaged, or no safetensors file: {error}") from error
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Hash of a file's content."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

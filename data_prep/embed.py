@@ -145,7 +145,7 @@ def _cached(encoder: _Encoder, sentences: list[str], cache: Path) -> Rows:
     said = json.dumps([encoder.identity, encoder.versions, sentences], sort_keys=True)
     path = cache / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.sealed"
     try:
-        return _unsealed(path)
+        return _unsealed(path, len(sentences))
     except FileNotFoundError:
         pass
     except ValueError as error:
@@ -156,11 +156,18 @@ def _cached(encoder: _Encoder, sentences: list[str], cache: Path) -> Rows:
     np.save(content, encoded, allow_pickle=False)
     write_sealed(path, content.getbuffer())
     # Read back even when just written: a miss and a hit cannot differ.
-    return _unsealed(path)
+    return _unsealed(path, len(sentences))
 
 
-def _unsealed(path: Path) -> Rows:
+def _unsealed(path: Path, count: int) -> Rows:
+    """
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or holds something else than `count` vectors.
+    """
     rows: Rows = np.load(io.BytesIO(read_sealed(path)), allow_pickle=False)
+    if rows.dtype != np.float32 or rows.ndim != 2 or len(rows) != count or not np.isfinite(rows).all():
+        raise ValueError(f"{path} holds {rows.dtype} of the shape {rows.shape}; expected {count} finite vectors")
     return rows
 
 

@@ -233,8 +233,8 @@ def _number(value: float | None) -> float:
 
 
 def _beam_gap(record: Record) -> float:
-    beam = record.diagnostics.get("beam20/trie")
-    return beam["ndcg@10"] - record.test["ndcg@10"] if beam else np.nan
+    beam = record.diagnostics.get("beam20/trie", {})
+    return _number(beam.get("ndcg@10")) - record.test["ndcg@10"]
 
 
 def row_notes(row: Row) -> list[str]:

@@ -1,21 +1,32 @@
-"""History: what a released board said at the merge-base must still stand. One of the two readers of git."""
+"""History: what a released board said at the merge-base must still stand."""
 
 from __future__ import annotations
 
-import subprocess
+import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from leaderboards import ledger
+from leaderboards.git import git, root_of
 
 PROTOCOL = "protocol.toml"
 EVIDENCE = (".json", ".parquet", ".curves.csv", PROTOCOL)
 
 
 def released(board: Path) -> str | None:
-    """Version of the protocol of a released board; None of one that is not released, or has no `protocol.toml`."""
+    """Version of the protocol of a released board; None of one that is not released, or has no `protocol.toml`.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     file = board / PROTOCOL
-    rules = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return str(rules["version"]) if rules.get("released") else None
+    try:
+        rules = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return str(rules["version"]) if rules.get("released") else None
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{file} does not tell a protocol: {error}; expected TOML with a version") from None
 
 
 def problems(board: Path, base: str) -> Iterator[str]:
@@ -27,27 +38,27 @@ def problems(board: Path, base: str) -> Iterator[str]:
         ValueError: `board` is in no git checkout, or `base` is no revision that shares a commit with it.
     """
     folder = board.resolve()
-    root = Path(_git(folder, "rev-parse", "--show-toplevel").strip())
-    common = _git(folder, "merge-base", "HEAD", base).strip()
+    common = git(folder, "merge-base", "HEAD", base).decode().strip()
+    root = root_of(folder)
     place = folder.relative_to(root).as_posix()
-    names = _git(folder, "ls-tree", "-r", "--name-only", "--full-tree", common, "--", f"{place}/").splitlines()
+    names = git(folder, "ls-tree", "-r", "--name-only", "--full-tree", common, "--", f"{place}/").decode().splitlines()
     if f"{place}/{PROTOCOL}" not in names:
         return
-    if not tomllib.loads(_git(folder, "show", f"{common}:{place}/{PROTOCOL}")).get("released", False):
+    if not tomllib.loads(git(folder, "show", f"{common}:{place}/{PROTOCOL}").decode()).get("released", False):
         return
-    lines = _git(folder, "diff", "--no-renames", "--name-status", common, "--", str(folder)).splitlines()
+    lines = git(folder, "diff", "--no-renames", "--name-status", common, "--", str(folder)).decode().splitlines()
     for line in lines:
         status, name = line.split("\t")
-        if status != "A" and name.endswith(EVIDENCE):
+        if status == "M" and f"{ledger.SWEEPS}/" in name and name.endswith(".json"):
+            then = json.loads(git(folder, "show", f"{common}:{name}"))
+            yield from _of_study(name, then, json.loads((root / name).read_bytes()), common)
+        elif status != "A" and name.endswith(EVIDENCE):
             what = "removed" if status == "D" else "changed"
             yield f"{name} was {what} since {common[:12]}; evidence of a released board stays as it is"
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    except FileNotFoundError:
-        raise ValueError("git is not installed; a board cannot be held against its history") from None
-    except subprocess.CalledProcessError as error:
-        raise ValueError(f"git {arguments[0]} in {folder} failed: {error.stderr.strip()}") from None
+def _of_study(name: str, then: Any, now: Any, common: str) -> Iterator[str]:
+    """What a sweep says no longer: more trials may have come, none that had ended may have gone or changed."""
+    for trial in then["trials"]:
+        if trial["state"] not in ("running", "waiting") and trial not in now["trials"]:
+            yield f"{name} no longer has trial {trial['number']} as it was in {common[:12]}; a study only goes on"

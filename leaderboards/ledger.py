@@ -1,7 +1,8 @@
 """Ledger: the SHA-256 of every evidence file of a corpus, so that no digit of it changes unseen.
 
 `<corpus>.sha256` is in the format of sha256sum; `sha256sum --check all_beauty.sha256` in the board's folder checks it
-without any code of ours. It only grows: a file that it lists is never changed or removed.
+without any code of ours. It only grows: a file that it lists is never changed or removed, but for what a sweep wrote,
+which goes on when more trials are asked for.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+# Beside a corpus's folder, `<corpus>.sweeps`: what sweeps wrote.
+SWEEPS = ".sweeps"
 IRREGULAR = "is a link, or no regular file; evidence lies on the board itself"
 
 
 def path(board: Path, corpus: str) -> Path:
     """Where the ledger lies."""
     return board / f"{corpus}.sha256"
+
+
+def swept(board: Path) -> list[str]:
+    """Names of the corpora that sweeps were made on."""
+    return sorted(folder.name.removesuffix(SWEEPS) for folder in board.glob(f"*{SWEEPS}"))
 
 
 def irregular(board: Path) -> Iterator[Path]:
@@ -36,14 +44,16 @@ def check_regular(folder: Path) -> None:
 
 
 def evidence(board: Path, corpus: str) -> dict[str, str]:
-    """Hash of each file beneath the corpus's folder, by its path in the board.
+    """Hash of each file beneath the corpus's folder and that of its sweeps, by its path in the board.
 
     Raises:
         ValueError: something there is a link, or no regular file.
     """
-    check_regular(board / corpus)
+    folders = (board / corpus, board / f"{corpus}{SWEEPS}")
+    for folder in folders:
+        check_regular(folder)
     # A hidden file is one that is being written.
-    files = sorted(file for file in (board / corpus).rglob("[!.]*") if file.is_file())
+    files = sorted(file for folder in folders for file in folder.rglob("[!.]*") if file.is_file())
     return {file.relative_to(board).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
@@ -54,7 +64,8 @@ def listed(board: Path, corpus: str) -> dict[str, str]:
         ValueError: a line of it is no hash and path.
     """
     file, found = path(board, corpus), {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.exists() else [], 1):
+    content = file.read_bytes().decode(errors="replace") if file.exists() else ""
+    for number, line in enumerate(content.splitlines(), 1):
         digest, gap, name = line.partition("  ")
         if len(digest) != 64 or not gap or not name:
             raise ValueError(f"{file} line {number} is {line[:100]!r}; expected a SHA-256, two spaces and a path")
@@ -81,7 +92,12 @@ def extended(board: Path, corpus: str) -> str:
         ValueError: a listed file has changed or vanished; evidence is never edited or deleted.
     """
     there, known = evidence(board, corpus), listed(board, corpus)
-    lost = [name for name, digest in known.items() if there.get(name) != digest]
+    goes_on = f"{corpus}{SWEEPS}/"
+    lost = [
+        name
+        for name, digest in known.items()
+        if there.get(name) != digest and not (name in there and name.startswith(goes_on))
+    ]
     if lost:
         raise ValueError(
             f"{board / lost[0]} has changed or vanished since {path(board, corpus).name} listed it; restore it, or "

@@ -139,7 +139,8 @@ def _beams(row: Row) -> list[dict[str, str]]:
     lines = []
     for name in row.record.diagnostics:
         known = [run.record.diagnostics[name] for run in row.runs if name in run.record.diagnostics]
-        mean = {key: float(np.mean([values[key] for values in known])) for key in known[0]}
+        shared = [key for key in known[0] if all(key in values for values in known)]
+        mean = {key: float(np.mean([values[key] for values in known])) for key in shared}
         invalid = mean.get("invalid", mean.get("invalid_share"))
         line = {"Ranked by": name} | {key: f"{mean[key]:.4f}" for key in ("recall@10", "ndcg@10") if key in mean}
         lines.append(line | {"Names no item": "" if invalid is None else f"{invalid:.2%}"})

@@ -17,9 +17,7 @@ from pydantic import (
     Field,
     JsonValue,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 
@@ -34,6 +32,9 @@ KEY_LENGTH = 12
 UNKNOWN = "unknown"
 # How the note of a row begins whose config a sweep has found.
 TUNED = "tuned with"
+# How the notes begin on what a paper leaves open, and on item vectors that are not the paper's.
+OPEN = "open in the paper:"
+STAND_IN = "item vectors are a stand-in for sentence-t5:"
 # Per user: rank of the test and of the validation target (1..50, 0 beyond), both again among the items that are not in
 # the history (1..10, 0 beyond), how often the test target occurs in training, length of the test history, and whether
 # some user's training part goes from its last item to the target.
@@ -116,6 +117,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = dict[str, Share]
+# Bounds that no run reaches, and that all arithmetic here can bear.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Several = Annotated[int, Field(ge=1, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, lt=1e12)]
 Json = Annotated[dict[str, JsonValue], BeforeValidator(_plain_json)]
 
 
@@ -134,9 +139,9 @@ class CorpusInfo(Section):
 
     name: Name
     fingerprint: Sha256
-    users: PositiveInt
-    items: PositiveInt
-    interactions: PositiveInt
+    users: Several
+    items: Several
+    interactions: Several
     source: str
     ceiling: dict[str, Share] | None = None
 
@@ -178,7 +183,7 @@ class Search(Section):
 
     certified_share: Share
     mean_expansions: NonNegativeFloat | None
-    max_expansions: NonNegativeInt | None
+    max_expansions: Count | None
 
 
 class Stage(Section):
@@ -189,16 +194,18 @@ class Stage(Section):
         reused: trained by an earlier run.
         losses: mean training loss of each epoch, from the first; none in records from before they were kept.
         checked: epochs, from 1, after which `quality` was asked for; none in the same records.
+        weights_sha256: hash of the file of its best weights; None in records from before it was kept.
     """
 
     name: str
-    epochs: NonNegativeInt
-    best_epoch: NonNegativeInt
-    seconds: NonNegativeFloat
+    epochs: Count
+    best_epoch: Count
+    seconds: Seconds
     quality: list[float]
     reused: bool
     losses: list[float] = []
-    checked: list[PositiveInt] = []
+    checked: list[Several] = []
+    weights_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
     def _curve_fits(self) -> Stage:
@@ -213,11 +220,11 @@ class Stage(Section):
 class Cost(Section):
     """What the run took. `energy_joules` is None where no counter was read, never 0."""
 
-    train_seconds: NonNegativeFloat
+    train_seconds: Seconds
     stages: list[Stage]
-    evaluate_users_per_second: PositiveFloat
-    peak_memory_bytes: PositiveInt
-    parameters: NonNegativeInt
+    evaluate_users_per_second: Annotated[float, Field(gt=1e-6, lt=1e12)]
+    peak_memory_bytes: Several
+    parameters: Count
     energy_joules: PositiveFloat | None
 
 
@@ -246,9 +253,9 @@ class Provenance(Section):
     python: str
     platform: str
     device: str
-    threads: PositiveInt
+    threads: Several
     precision: str
-    evaluation_batch: PositiveInt
+    evaluation_batch: Several
     started_at: AwareDatetime
     command: str
 
@@ -281,7 +288,7 @@ class Record(Section):
     corpus: CorpusInfo
     model: Name
     experiment: str
-    seed: NonNegativeInt
+    seed: Count
     key: str
     precision: Literal["32", "bf16"] | None = None
     config: Json
@@ -291,8 +298,8 @@ class Record(Section):
     notes: list[str]
     valid: Metrics
     test: Metrics
-    valid_users: PositiveInt
-    diagnostics: dict[str, dict[str, float]]
+    valid_users: Several
+    diagnostics: dict[str, Metrics]
     search: Search
     code_card: Json | None
     cost: Cost

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from leaderboards import cards
 from leaderboards.metrics import UNSEEN, per_user
 from leaderboards.record import TUNED, Record
 from leaderboards.statistics import SIGNIFICANT, Comparison, Values, compare, holm
@@ -115,14 +116,17 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
 
 
 def subject(runs: Sequence[Run]) -> Record:
-    """The latest record of what a board is about: protocol and content of the corpus that most of its rows share; of
-    two that as many share, the one that was there first. A newcomer, whatever its clock says, moves no other row.
+    """The latest record of what a board is about: the protocol that most of its rows share, and of the contents of the
+    corpus the one that its committed card tells of, else the one that most rows share; of two that as many share, the
+    one that was there first. A newcomer, whatever its clock says, moves no other row.
     """
     rows = {(_ground(run.record), run.record.model, run.record.key) for run in runs}
     shared = Counter(ground for ground, _, _ in rows)
+    protocols = Counter(protocol for (protocol, _), _, _ in rows)
+    carded = set[str]().union(*(cards.fingerprints(name) for name in {run.record.corpus.name for run in runs}))
     by_start = sorted((run.record for run in runs), key=lambda record: record.provenance.started_at)
     first = dict.fromkeys(map(_ground, by_start))
-    ground = max(first, key=shared.__getitem__)
+    ground = max(first, key=lambda ground: (protocols[ground[0]], ground[1] in carded, shared[ground]))
     return next(record for record in reversed(by_start) if _ground(record) == ground)
 
 

@@ -111,9 +111,9 @@ def write(board: Path, record: Record, ranks: pa.Table) -> Path:
     target = path(board, record.corpus.name, record.model, record.key, record.seed)
     check(Run(record, ranks), target)
     stored = read(target) if target.exists() else None
-    differences = list(_differences(stored.result(), record.result())) if stored else []
-    if differences:
-        raise ValueError(f"record {target} already exists with another result: {'; '.join(differences[:4])}")
+    other = list(differences(stored.result(), record.result())) if stored else []
+    if other:
+        raise ValueError(f"record {target} already exists with another result: {'; '.join(other[:4])}")
     if stored is None or not _ranks_path(target).exists():
         write_atomically(_ranks_path(target), lambda temporary: _write_parquet(ranks, temporary))
     if stored is None:
@@ -174,7 +174,7 @@ def check(run: Run, target: Path) -> None:
     if not ranks.schema.equals(record.ranks_schema):
         expected = _columns(record.ranks_schema)
         raise ValueError(f"ranks of {target} have the columns {_columns(ranks.schema)}; expected {expected}")
-    if not np.array_equal(ranks["user"].to_numpy(), np.arange(record.corpus.users)):
+    if len(ranks) != record.corpus.users or (ranks["user"].to_numpy() != np.arange(len(ranks))).any():
         raise ValueError(f"ranks of {target} are not those of users 0..{record.corpus.users - 1} in order")
     if content_sha256(ranks) != record.ranks_sha256:
         raise ValueError(
@@ -183,9 +183,9 @@ def check(run: Run, target: Path) -> None:
     for part, column, stated in (("test", "rank", record.test), ("valid", "valid_rank", record.valid)):
         every = ranks[column].to_numpy()
         unseen = ranks[f"{column}{UNSEEN}"].to_numpy() if f"{column}{UNSEEN}" in ranks.column_names else None
-        differences = list(_differences(stated, metrics(every, unseen), part))
-        if differences:
-            raise ValueError(f"metrics of {target} are not those of its ranks: {'; '.join(differences[:4])}")
+        other = list(differences(stated, metrics(every, unseen), part))
+        if other:
+            raise ValueError(f"metrics of {target} are not those of its ranks: {'; '.join(other[:4])}")
         if unseen is not None and ((unseen > every) & (every > 0)).any():
             raise ValueError(f"ranks of {target}: a target has a lower place among unseen items than among all, {part}")
 
@@ -229,11 +229,11 @@ def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name}: {field.type}{'?' if field.nullable else ''}" for field in schema)
 
 
-def _differences(stored: object, given: object, where: str = "") -> Iterator[str]:
+def differences(stored: object, given: object, where: str = "") -> Iterator[str]:
     """Where two JSON values differ; floats may differ by rounding, since another processor sums in another order."""
     if isinstance(stored, dict) and isinstance(given, dict):
         for name in sorted(stored.keys() | given.keys()):
-            yield from _differences(stored.get(name), given.get(name), f"{where}.{name}".lstrip("."))
+            yield from differences(stored.get(name), given.get(name), f"{where}.{name}".lstrip("."))
     elif isinstance(stored, float) and isinstance(given, float):
         if not math.isclose(stored, given, rel_tol=1e-6, abs_tol=1e-9):
             yield f"{where} is {stored} stored, {given} given"

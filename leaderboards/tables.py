@@ -10,15 +10,15 @@ from leaderboards.store import read_board, write_text
 
 
 def corpora(board: Path) -> list[str]:
-    """Names of the corpora that the board has records or code cards of."""
-    return sorted({*rows.corpora(board), *codes.corpora(board)})
+    """Names of the corpora that the board has records, code cards or sweeps of."""
+    return sorted({*rows.corpora(board), *codes.corpora(board), *ledger.swept(board)})
 
 
 def rendered(board: Path, corpus: str) -> dict[Path, str]:
     """The tables: file -> content; the same records give the same bytes.
 
     Raises:
-        FileNotFoundError: there is neither a record nor a code card of that corpus.
+        FileNotFoundError: there is nothing of that corpus.
         ValueError: one is damaged.
     """
     if corpus not in corpora(board):
@@ -43,7 +43,18 @@ def render(board: Path, corpus: str) -> list[Path]:
         FileNotFoundError, ValueError: as `rendered`.
         ValueError: evidence that the ledger lists has changed or vanished.
     """
-    contents = rendered(board, corpus) | {ledger.path(board, corpus): ledger.extended(board, corpus)}
+    contents = rendered(board, corpus)
     for target, content in contents.items():
         write_text(target, content)
-    return list(contents)
+    return [*contents, list_evidence(board, corpus)]
+
+
+def list_evidence(board: Path, corpus: str) -> Path:
+    """Lists what came since in the ledger, and returns it.
+
+    Raises:
+        ValueError: evidence that it lists has changed or vanished.
+    """
+    content = ledger.extended(board, corpus)
+    write_text(ledger.path(board, corpus), content)
+    return ledger.path(board, corpus)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from leaderboards import codes, curves, history, ledger, tables
+from leaderboards import claims, curves, history, ledger, tables
 from leaderboards.metrics import CUTOFFS, UNSEEN
 from leaderboards.record import RANKS_SCHEMA, UNKNOWN, Record
 from leaderboards.store import Run, read_run
@@ -33,9 +33,11 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
     elsewhere = list(ledger.irregular(board))
     runs, found = list[Run](), [f"{path} {ledger.IRREGULAR}" for path in elsewhere]
     every = (file for file in sorted(board.glob("*/*/*/seed-*.json")) if row is None or row in str(file))
-    targets = [file for file in every if not any(map(file.is_relative_to, elsewhere))]
-    cards, version = codes.corpora(board) if row is None else [], history.released(board)
-    if not targets and not cards:
+    # What lies beside a link may be a link to it.
+    around = {path.parent for path in elsewhere} - {board}
+    targets = [file for file in every if not any(map(file.is_relative_to, around))]
+    named, version = tables.corpora(board) if row is None else [], history.released(board)
+    if not targets and not named:
         raise FileNotFoundError(f"no record in {board}" + (f" whose path holds {row!r}" if row else ""))
     for target in targets:
         try:
@@ -45,11 +47,21 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
         except (ValueError, OSError) as error:
             found.append(str(error))
     found += _among(board, runs)
-    for corpus in sorted({target.relative_to(board).parts[0] for target in targets} | set(cards)):
+    if version is not None:
+        found += _told(claims.problems(board, runs, whole=row is None))
+    for corpus in sorted({target.relative_to(board).parts[0] for target in targets} | set(named)):
         found += _of_corpus(board, corpus, row)
     if base is not None:
         found += history.problems(board, base)
     return list(dict.fromkeys(found)), len(targets)
+
+
+def _told(problems: Iterator[str]) -> Iterator[str]:
+    """Problems, and what kept the rest from being looked for."""
+    try:
+        yield from problems
+    except ValueError as error:
+        yield str(error)
 
 
 def _of_record(record: Record, version: str | None) -> Iterator[str]:
@@ -98,6 +110,7 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
     places: dict[tuple[str, str, int], str] = {}
     first: dict[str, Run] = {}
     ranked: dict[tuple[str, str], Run] = {}
+    alike: dict[tuple[str, str, str], Run] = {}
     for run in runs:
         record = run.record
         name = _name(record)
@@ -107,12 +120,20 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
         other = places.setdefault((record.corpus.name, record.key, record.seed), name)
         if other != name:
             yield f"{board}: {record.corpus.name}/{name} has the key of {other}"
+        row = alike.setdefault((record.corpus.name, record.model, record.key), run).record
+        if _measured(record) != _measured(row):
+            has, others = _measured(record), _measured(row)
+            yield f"{board}: {record.corpus.name}/{name} has the diagnostics {has}; seed {row.seed} has {others}"
         same = first.setdefault(record.corpus.fingerprint, run)
         if not run.ranks.select(FACTS).equals(same.ranks.select(FACTS)):
             yield (
                 f"{board}: ranks of {record.corpus.name}/{name} tell other facts of users and targets than those of "
                 f"{_name(same.record)}, on the same corpus"
             )
+
+
+def _measured(record: Record) -> str:
+    return ", ".join(f"{name} {key}" for name, values in sorted(record.diagnostics.items()) for key in sorted(values))
 
 
 def _name(record: Record) -> str:

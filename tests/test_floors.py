@@ -22,7 +22,7 @@ ARROWS = {
 HEAVY = {"torch", "lightning", "pytorch_lightning", "transformers"}
 SHARED_BY_MODELS = {"api", "parts"}
 GIT_LIBRARIES = {"git", "pygit2", "dulwich"}
-GIT_READERS = {"benchmarks/provenance.py", "leaderboards/history.py"}
+GIT_READERS = {"benchmarks/provenance.py", "leaderboards/git.py"}
 # W&B's libraries -> the one file that knows each.
 TRACKERS = {"wandb": "benchmarks/tracking.py", "wandb_workspaces": "benchmarks/dashboards.py"}
 

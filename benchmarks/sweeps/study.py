@@ -27,6 +27,7 @@ from benchmarks.sweeps.objective import Objective
 from benchmarks.sweeps.plan import Plan, plan_of, study_name
 from benchmarks.sweeps.space import defaults_of, space_of
 from data_prep.corpus import Corpus
+from leaderboards import source, tables
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,14 @@ def assist(site: Site, name: str, place: int = 0) -> None:
             f"{plan.fingerprint[:12]}"
         )
     keeping = site.keeping(name, plan.heartbeat)
-    source = provenance.source_sha256(provenance.ROOT)
-    found = Desk(desk.find(keeping, name), keeping, space_of(experiment, plan.settings), source)
+    code = source.of_folder(provenance.ROOT)
+    found = Desk(desk.find(keeping, name), keeping, space_of(experiment, plan.settings), code)
     _work(site, found, experiment, corpus, place)
 
 
 def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool = False) -> list[Path]:
-    """Writes ledger and page, and the winner unless a better-founded one is there, which is told; returns their paths.
+    """Writes ledger and page and lists them; writes the winner unless a better-founded one is there, which is told.
+    Returns their paths.
 
     Args:
         best: folder of winners, if not the usual one.
@@ -127,6 +129,7 @@ def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool 
         ValueError: no trial completed; ledger and page are written none the less.
     """
     written = [ledger.write(board, made), page.write(board, made)]
+    written.append(tables.list_evidence(board, made.corpus))
     target, winner = winners.path(made.corpus, made.experiment, best), ledger.winner(made)
     earlier = winners.read(target) if target.exists() and not replace else None
     if earlier and not winner.replaces(earlier):

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import provenance
 from benchmarks.fit import Hardware
-from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256, source_sha256
+from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256
 from leaderboards.record import Provenance
 
 Git = Callable[..., str]
@@ -145,19 +145,6 @@ def test_a_checkout_before_its_first_commit(tmp_path: Path) -> None:
     assert collected(tmp_path).git_commit == "unknown"
 
 
-def test_source_hash_sees_python_files_of_the_packages(tmp_path: Path) -> None:
-    (tmp_path / "models" / "parts").mkdir(parents=True)
-    (tmp_path / "tests").mkdir()
-    before = source_sha256(tmp_path)
-    (tmp_path / "tests" / "test_x.py").write_text("x")
-    (tmp_path / "models" / "notes.txt").write_text("x")
-    assert source_sha256(tmp_path) == before
-    (tmp_path / "models" / "parts" / "a.py").write_text("x")
-    after = source_sha256(tmp_path)
-    (tmp_path / "models" / "parts" / "a.py").rename(tmp_path / "models" / "parts" / "b.py")
-    assert len({before, after, source_sha256(tmp_path)}) == 3
-
-
 def test_lock_versions_and_machine(tmp_path: Path) -> None:
     (tmp_path / "requirements.lock").write_text("numpy==2\n")
     found = collected(tmp_path)
@@ -189,7 +176,6 @@ def test_the_build_of_torch_is_told_though_its_metadata_may_not(
 
 def test_the_project_itself_is_read() -> None:
     assert (provenance.ROOT / "pyproject.toml").exists()
-    assert source_sha256(provenance.ROOT) != source_sha256(provenance.ROOT / "tests")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import provenance
+from benchmarks import provenance, stored
 from benchmarks.__main__ import main
 from benchmarks.experiments import complete
 from benchmarks.fit import Hardware, NotTrainedError
@@ -59,14 +59,21 @@ def test_nothing_is_trained(bench: Bench, trained: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "fits").exists()
 
 
-def test_weights_of_another_seed_rank_otherwise(
+def test_only_the_weights_that_the_record_names_count(
     bench: Bench, trained: Run, planted_corpus: Corpus, tmp_path: Path
 ) -> None:
+    """Those of another seed rank otherwise, too; a record from before weights were named tells by that alone."""
     other = read_run(bench.board, run(bench, planted_corpus, complete("sasrec", "planted", SASREC), 1))
     (folder,) = recall(bench, other.record).fit.folders
     weights = tmp_path / "0-recommender.safetensors"
     weights.write_bytes((folder / "best.safetensors").read_bytes())
-    assert rerank(bench, trained, weights=tmp_path).different > 100
+    (stage,) = trained.record.cost.stages
+    with pytest.raises(ValueError, match=f"hash {stored.sha256(weights)}; the record names {stage.weights_sha256}"):
+        rerank(bench, trained, weights=tmp_path)
+    unnamed = stage.model_copy(update={"weights_sha256": None})
+    cost = trained.record.cost.model_copy(update={"stages": [unnamed]})
+    older = trained._replace(record=trained.record.model_copy(update={"cost": cost}))
+    assert rerank(bench, older, weights=tmp_path).different > 100
 
 
 def test_a_record_gives_its_experiment_back(trained: Run) -> None:
@@ -112,8 +119,12 @@ def test_a_board_is_ranked_again(
     assert line.endswith("of 200 users come out at another rank")
     options = ["--board", str(bench.board), "--row", "seed-0", "--users", "50"]
     assert main(["rerank", *options, "--work", str(bench.work)]) == 0
-    assert main(["rerank", *options, "--work", str(tmp_path)]) == 0
-    assert "not re-ranked: stage recommender of sasrec seed 0 has not been trained" in capsys.readouterr().out
+    capsys.readouterr()
+    assert main(["rerank", *options, "--row", "sasrec", "--work", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "not re-ranked: stage recommender of sasrec seed 0 has not been trained" in said
+    assert "wrong: no record of" in said
+    assert f"whose path holds 'sasrec' was ranked again; expected weights of one in {tmp_path}" in said
 
 
 def test_a_model_that_ranks_otherwise_is_told(

@@ -562,6 +562,7 @@ def test_the_board_is_not_disturbed(swept: tuple[Site, Ledger], corpus: Corpus, 
     assert written == [
         tmp_path / f"board/all_beauty.sweeps/{ledger.study}.json",
         tmp_path / f"board/all_beauty.sweeps/{ledger.study}.html",
+        tmp_path / "board/all_beauty.sha256",
         tmp_path / "best/all_beauty/sasrec.toml",
     ]
     assert before == verify(tmp_path / "board") == ([], 1)

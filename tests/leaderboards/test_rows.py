@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from leaderboards import cards
 from leaderboards import rows as rows_module
 from leaderboards.board import markdown
 from leaderboards.page import html
 from leaderboards.paper import latex
-from leaderboards.rows import Pair, pairs, rows_of
+from leaderboards.rows import Pair, pairs, rows_of, subject
 from leaderboards.statistics import SIGNIFICANT, Comparison, compare, holm
 from leaderboards.store import Run, read_board
-from tests.leaderboards.test_record import ranks_of, run_of
+from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
 
 BOARD = Path(__file__).resolve().parents[2] / "leaderboards/v1"
 
@@ -80,3 +81,18 @@ def test_the_verdicts_of_a_real_board_are_those_of_any_draws() -> None:
 
 def is_close(pair: Pair) -> bool:
     return (pair.better.title, pair.worse.title) == ("sasrec", "letter")
+
+
+def test_the_committed_card_says_what_a_board_is_about() -> None:
+    """However many rows a corpus has that was prepared otherwise under its name; of an earlier protocol none is carded."""
+    (carded,) = cards.fingerprints("all_beauty")
+    true = run_of(corpus={"name": "all_beauty", "fingerprint": carded})
+    others = [
+        run_of(corpus={"name": "all_beauty", "fingerprint": "b" * 64}, config={"width": width}) for width in range(3)
+    ]
+    assert [row.ranked for row in rows_of([true, *others])] == [True, False, False, False]
+    assert subject([true, *others]) == true.record
+    assert [row.ranked for row in rows_of(others)] == [True] * 3
+    # Rows of the board's own protocol decide, a newer one's do not.
+    older = [run_of_v1(config={"width": width}) for width in range(2)]
+    assert subject([*older, true]).protocol == "v1"

@@ -21,6 +21,7 @@ from leaderboards.record import RANKS_SCHEMA
 from leaderboards.store import Run, write
 from leaderboards.tables import render
 from leaderboards.verify import verify
+from tests.leaderboards.project import Project, git, project, with_facts
 from tests.leaderboards.test_codes import card_of
 from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
 
@@ -30,17 +31,11 @@ def board(tmp_path: Path) -> Path:
     """Two seeds of a row, another row, and a code card, all rendered."""
     folder = tmp_path / "board"
     for seed in range(2):
-        write(folder, *run_of(seed, ranks=with_facts(seed)))
-    write(folder, *run_of(0, experiment="wide", config={"width": 128}, ranks=with_facts(5)))
+        write(folder, *run_of(seed, ranks=with_facts(200, seed)))
+    write(folder, *run_of(0, experiment="wide", config={"width": 128}, ranks=with_facts(200, 5)))
     codes.write(folder, card_of("tiger"))
     render(folder, "toys")
     return folder
-
-
-def with_facts(seed: int) -> Any:
-    """Ranks of a seed; facts of users and targets are those of seed 0, as on one corpus."""
-    facts, own = ranks_of(200, 0), ranks_of(200, seed)
-    return pa.table([(own if "rank" in name else facts)[name] for name in facts.column_names], schema=facts.schema)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -143,7 +138,7 @@ def test_a_table_edited_by_hand_is_found(board: Path) -> None:
 
 
 def test_a_file_that_is_not_listed_is_found(board: Path) -> None:
-    write(board, *run_of(2, ranks=with_facts(2)))
+    write(board, *run_of(2, ranks=with_facts(200, 2)))
     problems = verify(board)[0]
     assert sum("is not listed in toys.sha256" in problem for problem in problems) == 3
     render(board, "toys")
@@ -164,7 +159,7 @@ def test_a_record_in_a_wrong_place_and_a_second_one_of_a_key(board: Path) -> Non
 def test_laws_of_metrics(board: Path) -> None:
     beams = {"beam20/free": {"recall@10": 0.1, "ndcg@10": 0.2}, "beam50/free": {"recall@5": 0.3, "recall@10": 0.2}}
     search = {"certified_share": 0.995, "mean_expansions": 3.0, "max_expansions": 9}
-    write(board, *run_of(7, diagnostics=beams, search=search, ranks=with_facts(7)))
+    write(board, *run_of(7, diagnostics=beams, search=search, ranks=with_facts(200, 7)))
     render(board, "toys")
     text = "\n".join(verify(board)[0])
     assert "beam20/free: ndcg@10 is 0.2, above recall@10, 0.1" in text
@@ -206,63 +201,44 @@ def test_command_line(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class TestHistory:
-    """A released board may grow; nothing of it may change."""
-
-    @staticmethod
-    def git(folder: Path, *arguments: str) -> None:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
-        subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+    """A released board may grow; nothing of it may change. `test_forgeries.py` has more."""
 
     @pytest.fixture
-    def released(self, board: Path) -> Path:
-        (board / "protocol.toml").write_text('version = "v2"\nreleased = true\n')
-        self.git(board.parent, "init", "-b", "main")
-        self.commit(board)
-        self.git(board.parent, "checkout", "-b", "change")
-        return board
+    def made(self, tmp_path: Path) -> Project:
+        return project(tmp_path / "project")
 
-    def commit(self, board: Path) -> None:
-        self.git(board.parent, "add", ".")
-        self.git(board.parent, "commit", "-m", "board")
+    def test_new_rows_are_welcome(self, made: Project) -> None:
+        made.add(made.run(3, draw=60))
+        assert verify(made.board, base="main")[0] == []
 
-    def test_new_rows_are_welcome(self, released: Path) -> None:
-        write(released, *run_of(3, ranks=with_facts(3)))
-        render(released, "toys")
-        self.commit(released)
-        assert verify(released, base="main")[0] == []
-
-    def test_a_removed_record_is_found(self, released: Path) -> None:
+    def test_a_removed_record_is_found(self, made: Project) -> None:
         """With tables and ledger made anew, so that nothing else can tell."""
-        for file in released.glob("toys/sasrec/*/seed-1.*"):
+        for file in made.board.glob("all_beauty/sasrec/*/seed-2.*"):
             file.unlink()
-        ledger.path(released, "toys").unlink()
-        render(released, "toys")
-        self.commit(released)
-        assert verify(released)[0] == []
-        problems = verify(released, base="main")[0]
+        made.seal()
+        assert verify(made.board)[0] == []
+        problems = verify(made.board, base="main")[0]
         assert [problem.split(" since")[0].rsplit("/", 1)[1] for problem in problems] == [
-            "seed-1.curves.csv was removed",
-            "seed-1.json was removed",
-            "seed-1.ranks.parquet was removed",
+            "seed-2.curves.csv was removed",
+            "seed-2.json was removed",
+            "seed-2.ranks.parquet was removed",
         ]
 
-    def test_a_changed_protocol_is_found_and_so_is_an_uncommitted_change(self, released: Path) -> None:
-        (released / "protocol.toml").write_text('version = "v2"\nreleased = false\n')
-        (problem,) = verify(released, base="main")[0]
+    def test_a_change_that_is_not_committed_is_found(self, made: Project) -> None:
+        (made.board / "protocol.toml").write_text('version = "v2"\nreleased = false\n')
+        (problem,) = verify(made.board, base="main")[0]
         assert "protocol.toml was changed since" in problem
 
-    def test_before_its_release_a_board_may_be_made_again(self, released: Path) -> None:
-        (released / "protocol.toml").write_text('version = "v2"\nreleased = false\n')
-        self.commit(released)
-        self.git(released.parent, "checkout", "-b", "later")
-        shutil.rmtree(released / "toys/codes")
-        ledger.path(released, "toys").unlink()
-        (released / "toys.codes.md").unlink()
-        render(released, "toys")
-        assert verify(released, base="change")[0] == []
+    def test_before_its_release_a_board_may_be_made_again(self, made: Project) -> None:
+        (made.board / "protocol.toml").write_text('version = "v2"\nreleased = false\n')
+        made.commit_all()
+        git(made.root, "checkout", "--quiet", "-b", "later")
+        shutil.rmtree(made.board / "all_beauty/tiger")
+        made.seal()
+        assert verify(made.board, base="change")[0] == []
 
-    def test_what_is_no_revision(self, released: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["verify", "--board", str(released), "--base", "nowhere"]) == 2
+    def test_what_is_no_revision(self, made: Project, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["verify", "--board", str(made.board), "--base", "nowhere"]) == 2
         assert "git merge-base in" in capsys.readouterr().err
 
 
@@ -295,14 +271,14 @@ def provenance_of(run: Run, **changes: Any) -> Run:
 
 
 def test_a_date_that_has_not_come(board: Path) -> None:
-    later = provenance_of(run_of(5, ranks=with_facts(8)), started_at=datetime(9999, 1, 1, tzinfo=UTC))
+    later = provenance_of(run_of(5, ranks=with_facts(200, 8)), started_at=datetime(9999, 1, 1, tzinfo=UTC))
     target = write(board, *later)
     render(board, "toys")
     assert verify(board)[0] == [f"{target}: it was started at 9999-01-01, which has not come yet"]
 
 
 def test_ranks_of_another_training(board: Path) -> None:
-    first = run_of(0, ranks=with_facts(0))
+    first = run_of(0, ranks=with_facts(200, 0))
     write(board, *run_of(6, ranks=first.ranks))
     render(board, "toys")
     (problem,) = verify(board)[0]
@@ -311,7 +287,7 @@ def test_ranks_of_another_training(board: Path) -> None:
 
 
 def test_what_a_released_board_asks_for(board: Path) -> None:
-    unknown = write(board, *provenance_of(run_of(5, ranks=with_facts(8)), git_commit="unknown"))
+    unknown = write(board, *provenance_of(run_of(2, ranks=with_facts(200, 8)), git_commit="unknown"))
     render(board, "toys")
     assert verify(board)[0] == []
     assert "made outside a git checkout: commit unknown" in (board / "toys.md").read_text()
@@ -321,3 +297,47 @@ def test_what_a_released_board_asks_for(board: Path) -> None:
     ]
     (board / "protocol.toml").write_text('version = "v3"\nreleased = true\n')
     assert sum("protocol is v2; this board is that of v3" in problem for problem in verify(board)[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"corpus": {"users": 10**12}}, "are not those of users 0..999999999999 in order"),
+        ({"corpus": {"items": 10**30}}, "does not fit the schema at corpus.items"),
+        ({"cost": {"parameters": 10**400}}, "does not fit the schema at cost.parameters"),
+        ({"cost": {"train_seconds": 1e308}}, "does not fit the schema at cost.train_seconds"),
+        ({"diagnostics": {"beam20/free": {"recall@10": 1e308}}}, "does not fit the schema at diagnostics.beam20/free"),
+        (
+            {"diagnostics": {"beam20/free": None, "beam50/free": {"recall@10": 0.2}}},
+            "has the diagnostics beam50/free recall@10; seed 0 has beam20/free invalid_share, beam20/free recall@10",
+        ),
+    ],
+)
+def test_a_hostile_record_is_told(board: Path, changes: dict[str, dict[str, Any]], said: str) -> None:
+    """No count is so large, and no name so odd, that verify ends without a word on it."""
+    target = sorted(board.glob("toys/sasrec/*/seed-1.json"))[0]
+    content = json.loads(target.read_text())
+    for part, values in changes.items():
+        content[part] = {name: value for name, value in (content[part] | values).items() if value is not None}
+    target.write_text(json.dumps(content))
+    assert any(said in problem for problem in verify(board)[0])
+
+
+def test_a_link_is_not_read(board: Path) -> None:
+    """Behind one may be a file without an end."""
+    ranks = sorted(board.glob("toys/sasrec/*/seed-1.ranks.parquet"))[0]
+    ranks.unlink()
+    ranks.symlink_to("/dev/zero")
+    assert f"{ranks} is a link, or no regular file; evidence lies on the board itself" in verify(board)[0]
+
+
+def test_rules_that_cannot_be_read(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for content in (b"\xff\x00", b"released = true"):
+        (board / "protocol.toml").write_bytes(content)
+        assert main(["verify", "--board", str(board)]) == 2
+        assert "protocol.toml does not tell a protocol: " in capsys.readouterr().err
+
+
+def test_a_ledger_that_is_no_text(board: Path) -> None:
+    ledger.path(board, "toys").write_bytes(b"\xff" * 80)
+    assert any("toys.sha256 line 1 is '" in problem for problem in verify(board)[0])

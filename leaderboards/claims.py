@@ -1,0 +1,177 @@
+"""Claims: what records of a released board say of the code that made them, of their seeds, of stand-ins and of sweeps,
+held against the repository, against each other and against the sweeps on the board."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from leaderboards import cards, ledger, source
+from leaderboards.git import files_at, git, root_of
+from leaderboards.record import OPEN, STAND_IN, TUNED, UNKNOWN, Record
+from leaderboards.store import Run, path
+
+# Kinds of item vectors that stand in for nothing: the papers' text embeddings, and what SASRec learned.
+TRUE_VECTORS = re.compile(r"sentence-t5-base|sasrec-\d+")
+
+
+class Code(NamedTuple):
+    """Attributes: sha256, of the packages' Python files at a commit; models, text of each file in `models/`."""
+
+    sha256: str
+    models: Mapping[str, bytes]
+
+
+class Trial(BaseModel):
+    """What is held against rows, of a trial of a sweep."""
+
+    number: int
+    value: float | None = None
+    params: dict[str, Any]
+
+
+class Study(BaseModel):
+    """The same of a sweep; `benchmarks.sweeps.ledger` has the whole."""
+
+    study: str
+    trials: list[Trial]
+
+
+def unchecked(board: Path) -> str | None:
+    """Why the commits that a board quotes cannot be looked up; None where they can."""
+    try:
+        shallow = git(board, "rev-parse", "--is-shallow-repository").strip() == b"true"
+    except ValueError as error:
+        return str(error)
+    return "this checkout is shallow; `git fetch --unshallow` brings its history" if shallow else None
+
+
+def problems(board: Path, runs: Sequence[Run], whole: bool) -> Iterator[str]:
+    """What does not hold of a released board's records.
+
+    Args:
+        whole: `runs` are all of the board, so that a row's seeds can be counted.
+    """
+    root = root_of(board.resolve()) if unchecked(board) is None else None
+    for record in (run.record for run in runs):
+        said = [*cards.problems(record), *_of_vectors(record), *_of_sweep(board, record)]
+        if root is not None and record.provenance.git_commit != UNKNOWN:
+            said += _of_code(root, record)
+        yield from (f"{_place(board, record)}: {problem}" for problem in said)
+    if whole:
+        yield from _of_seeds(board, runs)
+        yield from _of_winners(board.resolve().parents[1])
+
+
+def _place(board: Path, record: Record) -> Path:
+    return path(board, record.corpus.name, record.model, record.key, record.seed)
+
+
+@cache
+def code_at(root: Path, commit: str) -> Code | None:
+    """The code of a commit; None where the repository does not have it."""
+    try:
+        models = files_at(root, commit, "models")
+        return Code(source.of_commit(root, commit), models)
+    except ValueError:
+        return None
+
+
+def _of_code(root: Path, record: Record) -> Iterator[str]:
+    origin, name = record.provenance, f"models/{record.model}.py"
+    code = code_at(root, origin.git_commit)
+    if code is None:
+        yield f"its commit {origin.git_commit} is not in this repository"
+        return
+    if origin.source_sha256 != code.sha256:
+        yield f"the code that ran has the hash {origin.source_sha256}; that of its commit has {code.sha256}"
+    if name not in code.models:
+        yield f"its commit has no {name}"
+        return
+    left_open = _constant(code.models[name], "OPEN")
+    if left_open is not None and f"{OPEN} {left_open}" not in record.notes:
+        yield f"no note says what {name} says is open in its paper"
+
+
+def _constant(code: bytes, name: str) -> str | None:
+    """The text that a module binds to a name."""
+    for line in ast.parse(code).body:
+        match line:
+            case ast.Assign(targets=[ast.Name(id=found)], value=ast.expr() as value) if found == name:
+                return str(ast.literal_eval(value))
+    return None
+
+
+def _of_vectors(record: Record) -> Iterator[str]:
+    """Item vectors that are not the paper's say so."""
+    vectors = record.vectors
+    if vectors is None or TRUE_VECTORS.fullmatch(vectors.kind):
+        return
+    if not vectors.stand_in or f"{STAND_IN} {vectors.name}" not in record.notes:
+        yield f"no note says that its item vectors, {vectors.kind}, are a stand-in"
+
+
+def _of_sweep(board: Path, record: Record) -> Iterator[str]:
+    """What is called tuned has the settings of a trial of that sweep."""
+    for note in record.notes:
+        if not note.startswith(TUNED):
+            continue
+        studies = [study for study in _studies(board) if f"(study {study.study})" in note]
+        if not studies:
+            yield f"its note says {note!r}, and no such study lies on the board"
+        elif not any(_within(trial.params, record.config) for trial in studies[0].trials):
+            yield f"its note says {note!r}, and no trial of that study has its settings"
+
+
+def _of_winners(root: Path) -> Iterator[str]:
+    """Whether what benches call tuned by now, `benchmarks/best/`, is what a trial on one of the boards had."""
+    for file in sorted((root / "benchmarks/best").glob("*/*.toml")):
+        winner = tomllib.loads(file.read_text(encoding="utf-8"))
+        name, said = winner.get("study"), (winner.get("trial"), winner.get("value"), winner.get("params"))
+        studies = [study for board in sorted((root / "leaderboards").glob("v*")) for study in _studies(board)]
+        trials = [trial for study in studies if study.study == name for trial in study.trials]
+        if said not in [(trial.number, trial.value, trial.params) for trial in trials]:
+            yield f"{file} is of trial {said[0]} of study {name}; no board has such a trial"
+
+
+def _studies(board: Path) -> list[Study]:
+    """
+    Raises:
+        ValueError: what lies there is no ledger of a sweep.
+    """
+    found = []
+    for file in sorted(board.glob(f"*{ledger.SWEEPS}/*.json")):
+        try:
+            found.append(Study.model_validate_json(file.read_bytes()))
+        except ValidationError as error:
+            raise ValueError(f"{file} is no ledger of a sweep: {error.errors()[0]['msg']}") from None
+    return found
+
+
+def _within(params: Mapping[str, Any], config: Any) -> bool:
+    """Whether a config has these values at dotted options."""
+    for name, value in params.items():
+        found = config
+        for step in name.split("."):
+            found = found.get(step) if isinstance(found, dict) else None
+        if found != value:
+            return False
+    return True
+
+
+def _of_seeds(board: Path, runs: Sequence[Run]) -> Iterator[str]:
+    """Seeds are 0, 1, 2, ...: who leaves some out, or takes others, may have chosen them by their result."""
+    seeds = defaultdict[Path, list[int]](list)
+    for run in runs:
+        seeds[_place(board, run.record).parent].append(run.record.seed)
+    for folder, found in seeds.items():
+        if sorted(found) != list(range(len(found))):
+            yield f"{folder} has the seeds {', '.join(map(str, sorted(found)))}; expected 0 to {len(found) - 1}"

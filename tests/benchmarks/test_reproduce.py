@@ -1,0 +1,201 @@
+"""Reproduced: a true row comes out again, and what only a training can tell of a false one is told.
+
+The rows here agree with themselves in every number, so that `verify` finds nothing; those that it finds are in
+tests/leaderboards/test_forgeries.py.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from benchmarks import provenance
+from benchmarks.__main__ import main
+from benchmarks.experiments import complete
+from benchmarks.reproduce import drawn, expected, held
+from benchmarks.run import Bench, run
+from data_prep.corpus import Corpus
+from leaderboards import store
+from leaderboards.record import Record
+from leaderboards.rows import Row, rows_of
+from leaderboards.store import Run, read_run
+from tests.leaderboards.test_forgeries import rewritten
+from tests.leaderboards.test_record import run_of
+
+SASREC = ("width=16", "inner=16", "layers=1")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("reproduce")
+    return Bench(folder / "board", folder / "work")
+
+
+@pytest.fixture(scope="module")
+def true(bench: Bench, workplace: Path, planted_corpus: Corpus) -> Run:
+    return read_run(bench.board, run(bench, planted_corpus, complete("sasrec", "planted", [*SASREC, "epochs=1"]), 0))
+
+
+def changed(made: Run, **changes: Any) -> Run:
+    """The same run, with another word on it."""
+    return Run(Record.model_validate(made.record.model_dump(mode="json") | changes), made.ranks)
+
+
+def better(made: Run, users: int) -> Run:
+    """The same run with the targets of some users at the first place."""
+    ranks = made.ranks
+    for name in ("rank", "rank_unseen"):
+        place, values = ranks.schema.get_field_index(name), ranks[name].to_numpy().copy()
+        values[:users] = 1
+        ranks = ranks.set_column(place, ranks.schema.field(place), pa.array(values))
+    return rewritten(made.record, ranks)
+
+
+def elsewhere(made: Run) -> Run:
+    """The same run, made on another platform."""
+    origin = made.record.provenance.model_dump(mode="json") | {"device": "another processor"}
+    return changed(made, provenance=origin)
+
+
+def test_a_true_row(true: Run) -> None:
+    good, says = held(true, true, rows_of([true]))
+    assert (good, says.startswith("equal to the bit, on ")) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("forge", "said"),
+    [
+        (lambda true: better(true, 1), "ranks_sha256 is"),
+        (lambda true: changed(true, valid_users=2_001), "valid_users is 2001 stored, 2000 given"),
+        (lambda true: changed(true, diagnostics={"beam20/free": {"recall@10": 0.5}}), "diagnostics.beam20/free is"),
+        (lambda true: changed(true, code_card={"levels": 3}), "code_card is"),
+        (lambda true: changed(true, experiment="wonder"), "experiment is 'wonder' stored, 'sasrec' given"),
+        (lambda true: changed(true, notes=true.record.notes[:1]), "it lacks the note 'overridden: epochs=1"),
+        (lambda true: changed(true, notes=[]), "it lacks the note 'small sizes'"),
+    ],
+)
+def test_a_false_row(true: Run, forge: Any, said: str) -> None:
+    """Each agrees with itself in all that `verify` sees."""
+    false = forge(true)
+    good, says = held(false, true, rows_of([false]))
+    assert (good, said in says) == (False, True), says
+
+
+def test_a_row_of_another_config(bench: Bench, true: Run, planted_corpus: Corpus) -> None:
+    """Ranks of a longer training under the name and key of a shorter one."""
+    longer = complete("sasrec", "planted", [*SASREC, "epochs=2"])
+    other = read_run(bench.board, run(bench, planted_corpus, longer, 0))
+    false = rewritten(true.record, other.ranks)
+    good, says = held(false, true, rows_of([false]))
+    assert (good, "it comes out otherwise on its own platform" in says) == (False, True)
+    good, says = held(other, true, rows_of([other]))
+    assert (good, f"gives its config the key {true.record.key}, not {other.record.key}" in says) == (False, True)
+
+
+def simulated(*recalls: float) -> Row:
+    """A row of runs that hit the first place for such shares of 200 users."""
+    runs = []
+    for seed, share in enumerate(recalls):
+        base = run_of(seed)
+        hits = (np.arange(200) < round(share * 200)).astype(np.uint8)
+        ranks = base.ranks
+        for name in ("rank", "rank_unseen"):
+            place = ranks.schema.get_field_index(name)
+            ranks = ranks.set_column(place, ranks.schema.field(place), pa.array(hits))
+        runs.append(rewritten(base.record, ranks))
+    return Row(runs, ranked=True)
+
+
+def test_where_a_new_run_is_expected() -> None:
+    """t of two degrees of freedom at .995 is 9.925; the deviation of .1, .2, .3 is .1."""
+    low, high = expected(simulated(0.1, 0.2, 0.3), [])
+    assert (low, high) == pytest.approx(
+        (0.2 - 9.925 * 0.1 * (4 / 3) ** 0.5, 0.2 + 9.925 * 0.1 * (4 / 3) ** 0.5), rel=1e-4
+    )
+    # One seed: deviations of the others' shares of their means, .5 with two degrees of freedom.
+    low, high = expected(simulated(0.4), [simulated(0.4), simulated(0.1, 0.2, 0.3)])
+    assert high - 0.4 == pytest.approx(9.925 * 0.5 * 0.4 * 2**0.5, rel=1e-4)
+    with pytest.raises(ValueError, match="has two seeds; nothing tells what noise is"):
+        expected(simulated(0.4), [simulated(0.4)])
+
+
+def test_elsewhere_the_rows_own_noise_is_allowed() -> None:
+    row = simulated(0.20, 0.21, 0.22)
+    for value, good in ((0.23, True), (0.40, False)):
+        again = elsewhere(simulated(value).runs[0])
+        found, says = held(row.runs[0], again, [row])
+        assert (found, f"ndcg@10 {value:.4f} again, 0.2000 stated" in says) == (good, True)
+
+
+def test_what_is_not_trained_has_no_noise() -> None:
+    row = simulated(0.20, 0.21, 0.22)
+    cost = row.record.cost.model_dump(mode="json") | {"stages": []}
+    stated, other = (changed(run, cost=cost) for run in row.runs[:2])
+    assert held(stated, elsewhere(stated), [Row([stated], ranked=True)])[0]
+    assert not held(stated, elsewhere(other), [Row([stated], ranked=True)])[0]
+
+
+def test_what_no_commit_holds_cannot_be_made_again(
+    true: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for lack in ({"git_commit": "unknown"}, {"git_dirty_sha256": "a" * 64}):
+        origin = true.record.provenance.model_dump(mode="json") | {"git_commit": "a" * 40, **lack}
+        target = store.write(tmp_path / str(len(lack)) / next(iter(lack)), *changed(true, provenance=origin))
+        assert main(["reproduce", "--row", "seed-0", "--board", str(target.parents[3])]) == 1
+        assert "cannot be made again: it" in capsys.readouterr().out.splitlines()[-1]
+
+
+class TestFromTheCommit:
+    """With this checkout's commit, in a work tree."""
+
+    @pytest.fixture
+    def claimed(self, tmp_path: Path, planted_corpus: Corpus, workplace: Path, monkeypatch: Any) -> Iterator[Run]:
+        """A row of Popularity that says that this checkout's commit made it."""
+        commit = provenance.git_commit(provenance.ROOT)
+        if commit == "unknown":
+            pytest.skip("this is no git checkout, so there is no commit to make a row again from")
+        monkeypatch.chdir(workplace)
+        made = Bench(tmp_path / "made", tmp_path / "work")
+        record, ranks = read_run(made.board, run(made, planted_corpus, complete("popularity", "planted"), 0))
+        origin = record.provenance.model_dump(mode="json") | {"git_commit": commit, "git_dirty_sha256": None}
+        yield changed(Run(record, ranks), provenance=origin)
+        assert str(tmp_path) not in trees()
+
+    def test_it_comes_out_again(self, claimed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        store.write(tmp_path / "board", *claimed)
+        options = ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "again")]
+        assert main(["reproduce", "--row", "popularity", *options]) == 0
+        assert "equal to the bit" in capsys.readouterr().out.splitlines()[-1]
+
+
+def trees() -> str:
+    found = subprocess.run(["git", "worktree", "list"], cwd=provenance.ROOT, capture_output=True, text=True)
+    return found.stdout
+
+
+def test_which_rows_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.leaderboards.project import project
+
+    made = project(tmp_path)
+    every = drawn(made.board, None, None, None, None)
+    assert len(every) == 5
+    assert len(drawn(made.board, "seed-1", None, None, None)) == 2
+    three = drawn(made.board, None, 3, None, None)
+    assert (len(set(three)), three) == (3, drawn(made.board, None, 3, None, None))
+    new = made.run(0, draw=60, config={"width": 32})
+    made.add(new)
+    assert new.record.key in str(drawn(made.board, None, 1, None, "main")[0])
+    # They say that they were trained in half a minute.
+    assert len(drawn(made.board, None, None, 0.5, None)) == 6
+    with pytest.raises(
+        FileNotFoundError, match=r"no record in .* whose path holds 'seed' that was trained in 0.4 minutes"
+    ):
+        drawn(made.board, "seed", None, 0.4, None)
+    assert main(["reproduce", "--board", str(made.board)]) == 2
+    assert "neither --row nor --sample is given" in capsys.readouterr().err

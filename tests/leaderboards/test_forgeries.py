@@ -1,0 +1,281 @@
+"""The forging kit: false rows that agree with themselves in every number and hash, and what finds them.
+
+Here are those that `make verify BASE=...` finds; those that only a training can tell are in
+tests/benchmarks/test_reproduce.py.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from leaderboards import store
+from leaderboards.metrics import metrics
+from leaderboards.record import Record
+from leaderboards.store import Run
+from leaderboards.verify import verify
+from tests.leaderboards.project import CORPUS, OPEN_NOTE, STAND_IN_NOTE, VECTORS, Project, git, project, with_facts
+
+STUDY = "sasrec-all_beauty-0123456789ab"
+TUNED_NOTE = f"tuned with 2 trials (study {STUDY})"
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = project(tmp_path_factory.mktemp("honest"))
+    study = {"study": STUDY, "trials": [trial(0, {"width": 64}), trial(1, {"width": 128})]}
+    sweeps = made.board / f"{CORPUS}.sweeps"
+    sweeps.mkdir()
+    (sweeps / f"{STUDY}.json").write_text(json.dumps(study))
+    git(made.root, "checkout", "--quiet", "main")
+    made.add(made.run(0, draw=50, config={"width": 128}, notes=[TUNED_NOTE]))
+    git(made.root, "checkout", "--quiet", "-B", "change")
+    return made
+
+
+@pytest.fixture
+def forger(honest: Project, tmp_path: Path) -> Project:
+    """A copy to work on."""
+    shutil.copytree(honest.root, tmp_path / "copy", symlinks=True)
+    return honest._replace(root=tmp_path / "copy")
+
+
+def trial(number: int, params: dict[str, Any]) -> dict[str, Any]:
+    return {"number": number, "state": "complete", "value": 0.1, "params": params}
+
+
+def test_an_honest_board(honest: Project) -> None:
+    assert verify(honest.board, base="main") == ([], 6)
+    assert verify(honest.board, row="seed-1")[0] == []
+
+
+# What a new row is made with, beside what is honest.
+OTHER: dict[str, Any] = {"config": {"width": 32}}
+
+
+def a_better_rank(forger: Project) -> None:
+    """In a row that was released; metrics, hashes and tables follow."""
+    target = first(forger, "sasrec", "seed-0")
+    record, ranks = store.read_run(forger.board, target)
+    for file in target.parent.glob("seed-0.*"):
+        file.unlink()
+    better = pa.array((ranks["rank"].to_numpy() > 0).astype(np.uint8))
+    for name in ("rank", "rank_unseen"):
+        place = ranks.schema.get_field_index(name)
+        ranks = ranks.set_column(place, ranks.schema.field(place), better)
+    forger.add(rewritten(record, ranks))
+
+
+def rewritten(record: Record, ranks: pa.Table) -> Run:
+    """The record of these ranks."""
+    content = record.model_dump(mode="json")
+    content["test"] = metrics(ranks["rank"].to_numpy(), ranks["rank_unseen"].to_numpy())
+    return Run(Record.model_validate(content | {"ranks_sha256": store.content_sha256(ranks)}), ranks)
+
+
+def first(forger: Project, model: str, name: str) -> Path:
+    return next(forger.board.glob(f"{CORPUS}/{model}/*/{name}.json"))
+
+
+def a_bad_seed_removed(forger: Project) -> None:
+    for file in first(forger, "tiger", "seed-1").parent.glob("seed-1.*"):
+        file.unlink()
+    forger.seal()
+
+
+def chosen_seeds(forger: Project) -> None:
+    forger.add(*(forger.run(seed, draw=60 + seed, **OTHER) for seed in (1, 4)))
+
+
+def ranks_of_another_row(forger: Project) -> None:
+    forger.add(forger.run(0, draw=1, **OTHER))
+
+
+def a_date_to_come(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER, provenance={"started_at": "9999-01-01T00:00:00Z"}))
+
+
+def another_protocol(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER, protocol="v3"))
+
+
+def no_commit(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER, provenance={"git_commit": "unknown"}))
+
+
+def a_commit_that_is_not_there(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER, provenance={"git_commit": "d" * 40}))
+
+
+def changed_code_that_git_was_told_to_overlook(forger: Project) -> None:
+    git(forger.root, "update-index", "--assume-unchanged", "models/sasrec.py")
+    (forger.root / "models/sasrec.py").write_text("cheat = True\n")
+    forger.add(forger.run(0, draw=60, **OTHER))
+
+
+def a_model_that_the_commit_does_not_have(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, model="wonder", experiment="wonder"))
+
+
+def an_easier_corpus(forger: Project) -> None:
+    """Prepared in another way, under the same name."""
+    forger.add(forger.run(0, draw=60, corpus={"fingerprint": "b" * 64}))
+
+
+def fewer_items_than_the_card_has(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER, corpus={"items": 100}))
+
+
+def stand_in_vectors_without_a_note(forger: Project) -> None:
+    forger.add(forger.tiger(0, notes=[OPEN_NOTE], config={"width": 32}))
+
+
+def stand_in_vectors_called_the_papers(forger: Project) -> None:
+    vectors = VECTORS | {"stand_in": False}
+    forger.add(forger.tiger(0, notes=[OPEN_NOTE], vectors=vectors, config={"width": 32}))
+
+
+def what_the_paper_leaves_open_not_told(forger: Project) -> None:
+    forger.add(forger.tiger(0, notes=[STAND_IN_NOTE], config={"width": 32}))
+
+
+def tuned_by_a_sweep_that_never_was(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER, notes=["tuned with 30 trials (study sasrec-all_beauty-none)"]))
+
+
+def tuned_with_settings_that_no_trial_had(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER, notes=[TUNED_NOTE]))
+
+
+def a_trial_of_a_sweep_taken_away(forger: Project) -> None:
+    file = forger.board / f"{CORPUS}.sweeps/{STUDY}.json"
+    study = json.loads(file.read_text())
+    file.write_text(json.dumps(study | {"trials": study["trials"][1:]}))
+    forger.seal()
+
+
+def lists_that_are_not_exact(forger: Project) -> None:
+    search = {"certified_share": 0.98, "mean_expansions": 3.0, "max_expansions": 9}
+    forger.add(forger.run(0, draw=60, **OTHER, search=search))
+
+
+def easier_targets(forger: Project) -> None:
+    """Ranks of other users and targets than the board's."""
+    users = with_facts(253, 0).num_rows
+    facts = with_facts(users, 60)
+    place = facts.schema.get_field_index("history_length")
+    longer = pa.array(facts["history_length"].to_numpy() + 1)
+    forger.add(forger.run(0, ranks=facts.set_column(place, facts.schema.field(place), longer), **OTHER))
+
+
+def a_table_edited_by_hand(forger: Project) -> None:
+    table = forger.board / f"{CORPUS}.md"
+    table.write_text(table.read_text().replace("sasrec", "wonder", 1))
+    forger.commit_all()
+
+
+def a_link_to_ranks_elsewhere(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER))
+    file = first(forger, "sasrec", "seed-0").parent.parent / store_key(forger) / "seed-0.ranks.parquet"
+    shutil.move(file, forger.root / "elsewhere")
+    file.symlink_to(forger.root / "elsewhere")
+    forger.commit_all()
+
+
+def store_key(forger: Project) -> str:
+    return forger.run(0, draw=60, **OTHER).record.key
+
+
+def curves_of_another_training(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER))
+    file = forger.board / CORPUS / "sasrec" / store_key(forger) / "seed-0.curves.csv"
+    file.write_text(file.read_text().replace("5.5", "3.5"))
+    forger.seal()
+
+
+def a_winner_that_no_trial_was(forger: Project) -> None:
+    file = forger.root / f"benchmarks/best/{CORPUS}/sasrec.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'study = "{STUDY}"\ntrial = 1\nvalue = 0.9\n[params]\nwidth = 128\n')
+    forger.commit_all()
+
+
+def rules_changed(forger: Project) -> None:
+    (forger.board / "protocol.toml").write_text('version = "v2"\nreleased = false\n')
+    forger.add(forger.run(0, draw=60, **OTHER, provenance={"git_commit": "unknown"}))
+
+
+KIT: dict[Callable[[Project], None], str] = {
+    a_better_rank: "seed-0.ranks.parquet was changed since",
+    a_bad_seed_removed: "seed-1.json was removed since",
+    chosen_seeds: "has the seeds 1, 4; expected 0 to 1",
+    ranks_of_another_row: "a training has its own",
+    a_date_to_come: "which has not come yet",
+    another_protocol: "protocol is v3; this board is that of v2",
+    no_commit: "its commit is unknown",
+    a_commit_that_is_not_there: "dddd is not in this repository",
+    changed_code_that_git_was_told_to_overlook: "the code that ran has the hash",
+    a_model_that_the_commit_does_not_have: "its commit has no models/wonder.py",
+    an_easier_corpus: "its corpus has the fingerprint bbbb",
+    fewer_items_than_the_card_has: "its corpus has 253 users, 100 items, 2,535 interactions; the card of all_beauty",
+    stand_in_vectors_without_a_note: "no note says that its item vectors, tfidf-256, are a stand-in",
+    stand_in_vectors_called_the_papers: "no note says that its item vectors, tfidf-256, are a stand-in",
+    what_the_paper_leaves_open_not_told: "no note says what models/tiger.py says is open in its paper",
+    tuned_by_a_sweep_that_never_was: "and no such study lies on the board",
+    tuned_with_settings_that_no_trial_had: "and no trial of that study has its settings",
+    a_trial_of_a_sweep_taken_away: "no longer has trial 0 as it was in",
+    lists_that_are_not_exact: "certified_share is 0.98",
+    easier_targets: "tell other facts of users and targets",
+    a_table_edited_by_hand: "is not what the records give",
+    a_link_to_ranks_elsewhere: "is a link, or no regular file",
+    curves_of_another_training: "does not hold the curves of",
+    a_winner_that_no_trial_was: f"sasrec.toml is of trial 1 of study {STUDY}; no board has such a trial",
+    rules_changed: "protocol.toml was changed since",
+}
+
+
+@pytest.mark.parametrize(("forge", "said"), KIT.items(), ids=[forge.__name__ for forge in KIT])
+def test_verify_finds_it(forge: Callable[[Project], None], said: str, forger: Project) -> None:
+    forge(forger)
+    problems, _ = verify(forger.board, base="main")
+    assert any(said in problem for problem in problems), problems
+
+
+def test_a_sweep_that_goes_on_is_no_forgery(forger: Project) -> None:
+    file = forger.board / f"{CORPUS}.sweeps/{STUDY}.json"
+    study = json.loads(file.read_text())
+    file.write_text(json.dumps(study | {"trials": [*study["trials"], trial(2, {"width": 32})]}))
+    changed = verify(forger.board, base="main")[0]
+    assert any(f"{STUDY}.json has changed: its SHA-256" in problem for problem in changed)
+    forger.seal()
+    assert verify(forger.board, base="main")[0] == []
+
+
+def test_a_winner_of_a_trial_is_no_forgery(forger: Project) -> None:
+    a_winner_that_no_trial_was(forger)
+    file = forger.root / f"benchmarks/best/{CORPUS}/sasrec.toml"
+    file.write_text(file.read_text().replace("0.9", "0.1"))
+    assert verify(forger.board)[0] == []
+
+
+def test_what_is_no_ledger_of_a_sweep(forger: Project) -> None:
+    (forger.board / f"{CORPUS}.sweeps/{STUDY}.json").write_text('{"study": 1}')
+    forger.seal()
+    assert any("is no ledger of a sweep" in problem for problem in verify(forger.board)[0])
+
+
+def test_a_shallow_checkout_says_that_commits_are_not_looked_up(honest: Project, tmp_path: Path) -> None:
+    from leaderboards.claims import unchecked
+
+    git(honest.root, "clone", "--quiet", "--depth", "1", f"file://{honest.root}", str(tmp_path / "shallow"))
+    board = honest._replace(root=tmp_path / "shallow").board
+    assert verify(board)[0] == []
+    assert "git fetch --unshallow" in (unchecked(board) or "")
+    assert unchecked(honest.board) is None
