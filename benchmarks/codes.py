@@ -36,8 +36,8 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
     bench.hardware.take_threads()
     origin = provenance.of(bench.hardware)
     fit = Fit(corpus, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware)
-    seen = run.with_inputs(bench, corpus, experiment, fit)
-    index = model.tokenize(experiment.config, seen, fit)
+    given = run.with_inputs(bench, experiment, fit)
+    index = model.tokenize(experiment.config, given, fit)
     made = codes.CodeCard(
         corpus=facts.corpus_info(corpus),
         model=experiment.model,
@@ -45,9 +45,9 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
         seed=seed,
         key=key,
         config=run.published_config(experiment),
-        vectors=facts.vectors_info(seen.vectors),
-        collaborative=facts.vectors_info(seen.collaborative),
-        notes=facts.notes(experiment, corpus, seen.vectors),
+        vectors=facts.vectors_info(given.vectors),
+        collaborative=facts.vectors_info(given.collaborative),
+        notes=facts.notes(experiment, corpus, given.vectors),
         card=codes.Facts(**index.card()),
         stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
         provenance=origin,

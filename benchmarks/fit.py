@@ -125,6 +125,7 @@ class Fit:
     A module with a true attribute `batch_wide_loss` is not trained by several processes.
 
     Attributes:
+        corpus: kept without its test part, which nothing that trains can reach.
         blind: never look at validation: a recommender too is chosen by its training loss. So are trained item vectors,
             which must know nothing of what they are later graded on.
         weights: folder of finished weights, as `weights_of` names them, that are loaded in place of training.
@@ -147,6 +148,9 @@ class Fit:
     watch: Callable[[str], Sequence[Watcher]] = lambda stage: ()
     stages: list[Stage] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.corpus = self.corpus.without_test()
 
     def __call__(
         self,

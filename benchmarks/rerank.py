@@ -79,8 +79,8 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
     hardware = dataclasses.replace(bench.hardware, precision=precision)
     fit = Fit(known, record.seed, bench.work / "fits", label, hardware, weights=weights, trains=False)
     bench.hardware.take_threads()
-    known = with_inputs(bench, known, experiment, fit)
-    recommender = models.load(record.model).train(experiment.config, known, fit)
+    given = with_inputs(bench, experiment, fit)
+    recommender = models.load(record.model).train(experiment.config, given, fit)
     _check_weights(record, fit)
     return Recalled(recommender.to(bench.hardware.device), graded, fit)
 

@@ -135,8 +135,8 @@ def _run(
     fit = Fit(known, seed, bench.work / "fits", label, bench.hardware, bar_position, watch=watched)
     provenance.reset_peak_memory(device)
     origin = provenance.of(bench.hardware)
-    known = with_inputs(bench, known, experiment, fit)
-    recommender = models.load(experiment.model).train(experiment.config, known, fit).to(bench.hardware.device)
+    given = with_inputs(bench, experiment, fit)
+    recommender = models.load(experiment.model).train(experiment.config, given, fit).to(bench.hardware.device)
     generator = generator_of(recommender)
     valid, test = (Grader(graded, part, unseen=True)(recommender) for part in ("valid", "test"))
     ranks = facts.rank_table(known, graded, valid, test)
@@ -149,10 +149,10 @@ def _run(
         key=path.parent.name,
         precision=bench.hardware.precision_class,
         config=published_config(experiment),
-        vectors=facts.vectors_info(known.vectors),
-        collaborative=facts.vectors_info(known.collaborative),
-        codes=facts.codes_info(known.codes),
-        notes=facts.notes(experiment, known, known.vectors) + facts.unseen_notes(experiment, known, graded),
+        vectors=facts.vectors_info(given.vectors),
+        collaborative=facts.vectors_info(given.collaborative),
+        codes=facts.codes_info(given.codes),
+        notes=facts.notes(experiment, given, given.vectors) + facts.unseen_notes(experiment, known, graded),
         valid=metrics(valid.ranks, valid.unseen_ranks),
         test=metrics(test.ranks, test.unseen_ranks),
         valid_users=facts.valid_users(experiment, known),
@@ -175,7 +175,8 @@ def _run(
 
 
 class Split(NamedTuple):
-    """What the model, its vectors and its selection may know, and whom it is graded on: most often the same users."""
+    """Whom the model, its vectors and its selection may know, up to their test targets, and whom it is graded on: most
+    often the same users."""
 
     known: Corpus
     graded: Corpus
@@ -218,11 +219,12 @@ def _recipe(bench: Bench, corpus: Corpus, experiment: Experiment, field: str) ->
     return vectors_recipe(corpus, kind, bench.vectors_path)
 
 
-def with_inputs(bench: Bench, corpus: Corpus, experiment: Experiment, fit: Fit) -> Corpus:
-    """The corpus with the item vectors and the file of codes that the experiment's config names."""
-    vectors, collaborative = (_vectors(bench, corpus, experiment, field, fit) for field in VECTORS)
-    codes = _codes(corpus, experiment)
-    return dataclasses.replace(corpus, vectors=vectors, collaborative=collaborative, codes=codes)
+def with_inputs(bench: Bench, experiment: Experiment, fit: Fit) -> Corpus:
+    """What a model is given: the corpus of its `fit`, which has no test part, with the item vectors and the file of
+    codes that the experiment's config names."""
+    vectors, collaborative = (_vectors(bench, experiment, field, fit) for field in VECTORS)
+    codes = _codes(fit.corpus, experiment)
+    return dataclasses.replace(fit.corpus, vectors=vectors, collaborative=collaborative, codes=codes)
 
 
 def _codes(corpus: Corpus, experiment: Experiment) -> ItemCodes | None:
@@ -230,8 +232,9 @@ def _codes(corpus: Corpus, experiment: Experiment) -> ItemCodes | None:
     return read_codes(corpus, find_codes(corpus, named)) if named else None
 
 
-def _vectors(bench: Bench, corpus: Corpus, experiment: Experiment, field: str, fit: Fit) -> ItemVectors | None:
-    kind, made = _kind(experiment, field), _recipe(bench, corpus, experiment, field)
+def _vectors(bench: Bench, experiment: Experiment, field: str, fit: Fit) -> ItemVectors | None:
+    corpus, kind = fit.corpus, _kind(experiment, field)
+    made = _recipe(bench, corpus, experiment, field)
     if kind is None or made is None:
         return None
     if not kind.startswith(TRAINED):

@@ -20,10 +20,10 @@ VectorKind = Literal["sentence-t5-base", "tfidf", "npz", "folder"]
 # Item vectors that the harness trains on the training part: a SASRec's, with their width.
 TrainedKind = Literal["sasrec-32", "sasrec-64", "sasrec-128", "sasrec-256"]
 
-# Interactions that the later parts take from the end of a user's sequence: last = test, second last = validation.
+# Interactions that the later parts take from the end of a user's whole sequence: last = test, second last = validation.
 HELD_OUT = 2
 # The shortest sequence that can be split: one to train on, one to validate, one to test.
-SHORTEST = 3
+SHORTEST = HELD_OUT + 1
 # Ends the name of a corpus whose users were split off, see `Corpus.split_users`.
 UNSEEN_USERS = "_unseen_users"
 
@@ -139,6 +139,7 @@ class Corpus:
         collaborative: item vectors trained on the training part, for a model that has both; None likewise.
         codes: item codes from a file; None likewise.
         seen_users: fingerprint of the corpus that these users were split off from, what is left of it; else None.
+        whole: fingerprint of the corpus that this one is without the test part, see `without_test`; else None.
     """
 
     name: str
@@ -152,13 +153,14 @@ class Corpus:
     collaborative: ItemVectors | None = None
     codes: ItemCodes | None = None
     seen_users: str | None = None
+    whole: str | None = None
 
     def __post_init__(self) -> None:
-        lengths = np.diff(self.offsets)
-        if len(lengths) == 0 or lengths.min() < SHORTEST:
+        lengths, needed = np.diff(self.offsets), self.held_out + 1
+        if len(lengths) == 0 or lengths.min() < needed:
             shortest = int(lengths.min()) if len(lengths) else 0
             raise ValueError(
-                f"corpus {self.name}: a user has {shortest} interactions; leave-one-out needs at least {SHORTEST}"
+                f"corpus {self.name}: a user has {shortest} interactions; leave-one-out needs at least {needed}"
             )
 
     def __repr__(self) -> str:
@@ -176,12 +178,20 @@ class Corpus:
     def interactions(self) -> int:
         return len(self.flat)
 
+    @property
+    def held_out(self) -> int:
+        """Interactions that the parts after training take from the end of a user's sequence here."""
+        return HELD_OUT if self.whole is None else HELD_OUT - 1
+
     @cached_property
     def fingerprint(self) -> str:
         """Content hash of sequences, ids and item text; every record quotes it.
 
         Of users who were split off also of those who were not: a row on them says what the others taught a model.
+        Without the test part it is that of the whole corpus.
         """
+        if self.whole is not None:
+            return self.whole
         others = [[self.seen_users]] if self.seen_users else []
         return self._digest(self.user_ids, self.item_ids, self.item_text or (), *others)
 
@@ -206,18 +216,26 @@ class Corpus:
         `train`: every prefix of a user's training part with a non-empty history. `valid`: the second last item.
         `test`: the last item; its history holds the validation item. `items`: one example per item, with no history,
         whose target is the item (what a tokenizer trains on).
+
+        Raises:
+            ValueError: there is no such part, or this corpus is without its test part.
         """
         if part == "items":
             rows = np.arange(self.items, dtype=np.int64)
             return Examples(np.arange(1, self.items + 1, dtype=np.int32), rows, rows, rows)
         first, end = self.offsets[:-1], self.offsets[1:]
         if part == "test":
+            if self.whole is not None:
+                raise ValueError(
+                    f"corpus {self.name} is here without its test part, which the harness keeps; "
+                    "possible: train, valid, items"
+                )
             return Examples(self.flat, np.arange(self.users), first, end - 1)
         if part == "valid":
-            return Examples(self.flat, np.arange(self.users), first, end - 2)
+            return Examples(self.flat, np.arange(self.users), first, end - self.held_out)
         if part != "train":
             raise ValueError(f"no part {part!r} in a corpus; possible: train, valid, test, items")
-        pairs = end - first - HELD_OUT - 1
+        pairs = end - first - self.held_out - 1
         user = np.repeat(np.arange(self.users), pairs)
         within = np.arange(pairs.sum()) - np.repeat(np.cumsum(pairs) - pairs, pairs)
         return Examples(self.flat, user, first[user], first[user] + 1 + within)
@@ -226,7 +244,20 @@ class Corpus:
         """How often each item occurs in the users' training parts; row 0 is 0."""
         positions = np.arange(self.interactions) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
         from_end = np.repeat(np.diff(self.offsets), np.diff(self.offsets)) - positions
-        return np.bincount(self.flat[from_end > HELD_OUT], minlength=self.items + 1)
+        return np.bincount(self.flat[from_end > self.held_out], minlength=self.items + 1)
+
+    def without_test(self) -> Corpus:
+        """What a model may train on and be chosen by: this corpus without the last item of each user, the test target.
+
+        Items, their ids and text, users and fingerprint stay. The sequences are a copy, which holds no test target. A
+        corpus without its test part gives itself.
+        """
+        if self.whole is not None:
+            return self
+        kept = np.ones(self.interactions, dtype=bool)
+        kept[self.offsets[1:] - 1] = False
+        offsets = self.offsets - np.arange(self.users + 1)
+        return replace(self, flat=self.flat[kept], offsets=offsets, whole=self.fingerprint)
 
     def split_users(self, share: float) -> tuple[Corpus, Corpus]:
         """Two corpora over the same items: most users, and those with the least history, new to whoever saw the others.
@@ -238,8 +269,12 @@ class Corpus:
             The seen users under this corpus's name, the unseen ones under the name with `_unseen_users`.
 
         Raises:
-            ValueError: the share is not between 0 and 1, or there is one user only.
+            ValueError: the share is not between 0 and 1, there is one user only, or the test part is not here.
         """
+        if self.whole is not None:
+            raise ValueError(
+                f"corpus {self.name} is here without its test part; users are split off the whole corpus alone"
+            )
         if not 0 < share < 1:
             raise ValueError(f"corpus {self.name} cannot be split at a share of {share}; expected more than 0, below 1")
         if self.users < 2:

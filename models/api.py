@@ -9,7 +9,8 @@ A model file `models/<name>.py` defines
 * `Config`: a frozen dataclass whose defaults are the paper's; every field that a sweep may move is `tuned`,
   and the type of each says what it can be (`Count`, `Several`, `Whole`, `Rate`, `Weight`, `Share`);
 * `SMALL`: a `Config` for corpora of a few thousand users on two CPU cores (embedded corpus, contract tests);
-* `train(config, corpus, fit) -> Recommender`: straight-line Python that reads like the paper's method section;
+* `train(config, corpus, fit) -> Recommender`: straight-line Python that reads like the paper's method section; the
+  corpus is without its test part, see `Corpus.without_test`;
 * one `@final` subclass of `Recommender`;
 * `OPEN`, a sentence for its rows, where the paper leaves open what decides a number.
 """

@@ -120,7 +120,7 @@ class Lab:
         self.bench.hardware.take_threads()
         label = f"{experiment.name} seed {self.seed}"
         fit = Fit(self.corpus, self.seed, self.bench.work / "fits", label, self.bench.hardware)
-        return run.with_inputs(self.bench, self.corpus, experiment, fit), fit
+        return run.with_inputs(self.bench, experiment, fit), fit
 
 
 def analyse(name: str, lab: Lab, folder: Path) -> Finding:

@@ -44,7 +44,7 @@ def stage_overhead(setting: Setting | None = None) -> list[Pair]:
 def found(setting: Setting, folder: Path) -> Fit:
     """Trains it in a folder, or finds it there."""
     fit = Fit(setting.corpus, 0, folder, "find", Hardware("cpu"))
-    sasrec.train(setting.config, setting.corpus, fit)
+    sasrec.train(setting.config, fit.corpus, fit)
     return fit
 
 

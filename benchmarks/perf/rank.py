@@ -200,9 +200,9 @@ def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     quantizer.start_from(rows, kmeans)
     codes = with_suffix(quantizer(rows).codes, tokenizer.codes)
     index = ItemIndex(codes, (*quantizer.sizes, tokenizer.codes))
-    examples = corpus.examples("train")
-    chosen = np.random.default_rng(0).permutation(len(examples))[:SAMPLES]
     fit = Fit(corpus, 0, Path("runs/fits"), "perf", hardware)
+    examples = fit.corpus.examples("train")
+    chosen = np.random.default_rng(0).permutation(len(examples))[:SAMPLES]
     epochs = math.ceil(SAMPLES / len(chosen))
     budget = Budget(epochs, CONFIG.batch_size, check_every=epochs)
     return fit("recommender", lambda: Tiger(CONFIG, index), budget, examples.take(np.sort(chosen)), lambda _: 0.0)

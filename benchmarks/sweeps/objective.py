@@ -64,7 +64,7 @@ class Objective:
         return value
 
     def _worth(self, trial: Trial, experiment: Experiment, tracker: tracking.Tracker) -> float:
-        known, _ = run.split_of(self.corpus, experiment)
+        known = run.split_of(self.corpus, experiment).known
         label, bench = f"{experiment.name} trial {trial.number}", self.bench
         fit = Fit(known, self.seed, bench.work / "fits", label, bench.hardware, self.bar_position)
         bench.hardware.take_threads()
@@ -74,10 +74,10 @@ class Objective:
 
         try:
             # Vectors are trained without a look at validation, so nobody watches there.
-            known = run.with_inputs(bench, known, experiment, fit)
+            given = run.with_inputs(bench, experiment, fit)
             watched = dataclasses.replace(fit, watch=watch)
-            recommender = models.load(experiment.model).train(experiment.config, known, watched)
-            found = Grader(known, "valid", k=10)(recommender.to(bench.hardware.device))
+            recommender = models.load(experiment.model).train(experiment.config, given, watched)
+            found = Grader(given, "valid", k=10)(recommender.to(bench.hardware.device))
         except torch.OutOfMemoryError as error:
             raise ValueError(f"out of memory: {str(error).splitlines()[0]}") from None
         trial.set_user_attr("epochs", sum(stage.epochs for stage in fit.stages))

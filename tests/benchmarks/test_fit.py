@@ -214,6 +214,13 @@ def test_blind_it_keeps_a_recommender_by_its_training_loss(
     assert stage.best_epoch == 1 + int(np.argmax(stage.quality))
 
 
+def test_it_keeps_no_test_target(tiny_corpus: Corpus, new_fit: Callable[..., Fit]) -> None:
+    fit = new_fit()
+    assert np.array_equal(fit.corpus.flat, np.delete(tiny_corpus.flat, tiny_corpus.offsets[1:] - 1))
+    assert fit.corpus.fingerprint == tiny_corpus.fingerprint
+    assert replace(fit, blind=True).corpus is fit.corpus
+
+
 def changed_after(corpus: Corpus, training: bool) -> Corpus:
     """Every user's last two items are others, and the training part too if told so."""
     flat = corpus.flat.copy()
@@ -594,8 +601,8 @@ def training_step(self, batch, number):
     return step(self, batch, number)
 
 SasRec.training_step = training_step
-corpus = given["corpus"]
-fit = Fit(corpus, 0, given["folder"], "child")
+fit = Fit(given["corpus"], 0, given["folder"], "child")
+corpus = fit.corpus
 users = corpus.examples("train").longest_per_user()
 fit("recommender", lambda: SasRec(given["config"], corpus.items, 1.0), given["budget"], users)
 """

@@ -15,10 +15,13 @@ import pytest
 import torch
 
 import data_prep
+import models
 from benchmarks import fit
 from benchmarks import run as run_module
-from benchmarks.experiments import complete
+from benchmarks.experiments import SMALL_CORPORA, complete
 from benchmarks.fit import Fit
+from benchmarks.keeper import BEST
+from benchmarks.listing import LISTED, MORE
 from benchmarks.run import Bench, board_name, key, run, target, with_inputs
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
@@ -26,7 +29,7 @@ from leaderboards import store
 from leaderboards.metrics import metrics
 from leaderboards.record import PROTOCOL, Record, config_key
 from leaderboards.store import Run, read_board
-from models import tiger
+from models import popularity, tiger
 from models.api import Ranking
 from models.parts import tokenizer
 from models.parts.generator import CodeGenerator
@@ -319,7 +322,7 @@ def test_a_key_is_the_same_under_two_kernels_of_linear_algebra(tmp_path: Path) -
 def test_equal_kinds_under_one_seed_are_trained_once(corpus: Corpus, tmp_path: Path) -> None:
     def trained(name: str, *settings: str, seed: int = 0) -> tuple[Corpus, bool]:
         fit = Fit(corpus, seed, tmp_path / "fits", "test")
-        given = with_inputs(Bench(tmp_path, tmp_path), corpus, complete(name, corpus.name, settings), fit)
+        given = with_inputs(Bench(tmp_path, tmp_path), complete(name, corpus.name, settings), fit)
         (stage,) = fit.stages
         return given, stage.reused
 
@@ -337,7 +340,7 @@ def test_equal_kinds_under_one_seed_are_trained_once(corpus: Corpus, tmp_path: P
 def trained_vectors(corpus: Corpus, name: str, folder: Path, seed: int = 0) -> tuple[Corpus, list[list[float]]]:
     """The corpus with vectors from a training that finds nothing to reuse, and what its epochs were chosen by."""
     fit = Fit(corpus, seed, folder / "fits", "test")
-    given = with_inputs(Bench(folder / "board", folder), corpus, complete(name, corpus.name), fit)
+    given = with_inputs(Bench(folder / "board", folder), complete(name, corpus.name), fit)
     assert [stage.reused for stage in fit.stages] == [False]
     return given, [stage.quality for stage in fit.stages]
 
@@ -357,6 +360,80 @@ def test_trained_vectors_know_no_held_out_item(corpus: Corpus, tmp_path: Path, n
     # A single training interaction does tell, and so does the seed.
     assert not np.array_equal(getattr(trained_vectors(retold, name, tmp_path / "retold")[0], field).values, values)
     assert not np.array_equal(getattr(trained_vectors(corpus, name, tmp_path / "seed", 1)[0], field).values, values)
+
+
+@pytest.mark.parametrize("name", [*SMALL_CORPORA, LISTED, *MORE, "corner_shop"])
+def test_other_test_targets_change_no_training_and_no_validation(corpus: Corpus, tmp_path: Path, name: str) -> None:
+    last, changed = corpus.offsets[1:] - 1, corpus.flat.copy()
+    changed[last] = (changed[last] + 4) % corpus.items + 1
+    weights, found = [], []
+    for flat in (corpus.flat, changed):
+        known = replace(corpus, name=name, flat=flat)
+        folder = tmp_path / known.fingerprint
+        bench = Bench(folder / "board", folder)
+        found.append(store.read_run(bench.board, run(bench, known, complete("sasrec", name, SASREC), 0)))
+        weights.append([file.read_bytes() for file in folder.rglob(BEST)])
+    one, other = found
+    assert len(weights[0]) == 1
+    assert weights[0] == weights[1]
+    assert [stage.quality for stage in one.record.cost.stages] == [stage.quality for stage in other.record.cost.stages]
+    assert one.record.valid == other.record.valid
+    assert one.ranks["valid_rank"].equals(other.ranks["valid_rank"])
+    assert not one.ranks["rank"].equals(other.ranks["rank"])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "trained"),
+    [
+        ("popularity", (), ["popularity"]),
+        ("letter", LETTER, ["sasrec", "letter"]),
+        ("sasrec-unseen-users", SASREC, ["sasrec"]),
+    ],
+)
+def test_a_model_finds_no_test_target(
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    settings: tuple[str, ...],
+    trained: list[str],
+) -> None:
+    """The last 6 items are test targets alone: still items, with their text, but in no sequence that `train` sees."""
+    flat, last = corpus.flat % 34 + 1, corpus.offsets[1:] - 1
+    flat[last] = 35 + np.arange(corpus.users, dtype=np.int32) % 6
+    asked = []
+
+    def curious(model: str, train: Callable[..., Any]) -> Callable[..., Any]:
+        def asks(config: Any, given: Corpus, fit: Fit) -> Any:
+            asked.append(model)
+            for known in (given, fit.corpus):
+                with pytest.raises(ValueError, match="all_beauty is here without its test part, which the harness"):
+                    known.examples("test")
+                assert known.flat.max() == 34
+                assert all(known.examples(part).flat.max() == 34 for part in ("train", "valid"))
+                assert (known.items, len(known.examples("items"))) == (40, 40)
+                assert known.item_text == corpus.item_text
+            return train(config, given, fit)
+
+        return asks
+
+    for model in trained:
+        module = models.load(model)
+        monkeypatch.setattr(module, "train", curious(model, module.train))
+    run(Bench(tmp_path, tmp_path), replace(corpus, flat=flat), complete(name, corpus.name, settings), 0)
+    assert asked == trained
+
+
+def test_a_model_that_asks_for_the_test_part_makes_no_row(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(config: Any, given: Corpus, fit: Fit) -> Any:
+        return popularity.Popularity(config, torch.from_numpy(np.bincount(given.examples("test").target)))
+
+    monkeypatch.setattr(popularity, "train", train)
+    with pytest.raises(ValueError, match="corpus all_beauty is here without its test part, which the harness keeps"):
+        run(Bench(tmp_path, tmp_path), corpus, complete("popularity", corpus.name), 0)
+    assert not list(tmp_path.rglob("seed-*.json"))
 
 
 def test_unseen_users_by_hand(tmp_path: Path) -> None:

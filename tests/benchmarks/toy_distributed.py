@@ -61,7 +61,7 @@ def trained(folder: Path, name: str, hardware: Hardware) -> list[list[Any]]:
     )
     lines: list[list[Any]] = []
     fit = Fit(known, 0, folder / "fits", name, hardware, watch=lambda stage: [Recorder(lines)])
-    models.load(name.split("-")[0]).train(config, known, fit)
+    models.load(name.split("-")[0]).train(config, fit.corpus, fit)
     return lines
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
 
 SEQUENCES = [[1, 2, 3, 4, 5], [2, 2, 6], [6, 5, 4, 3]]
+TEXT = ["red", "blue", "green", "teal", "grey", "pink"]
 
 
 def corpus_of(sequences: list[list[int]], items: int = 6, **fields: Any) -> Corpus:
@@ -83,15 +84,39 @@ def test_training_counts_by_hand() -> None:
     assert CORPUS.training_counts().tolist() == [0, 1, 2, 1, 0, 1, 1]
 
 
+def test_without_the_test_part_by_hand() -> None:
+    corpus = corpus_of(SEQUENCES, item_text=TEXT)
+    seen = corpus.without_test()
+    assert (seen.flat.tolist(), seen.offsets.tolist()) == ([1, 2, 3, 4, 2, 2, 6, 5, 4], [0, 4, 6, 9])
+    assert (str(seen.flat.dtype), str(seen.offsets.dtype), seen.flat.base) == ("int32", "int64", None)
+    assert (seen.users, seen.item_ids, seen.item_text) == (3, corpus.item_ids, TEXT)
+    assert pairs(seen.examples("items")) == pairs(corpus.examples("items"))
+    with pytest.raises(ValueError, match=r"hand is here without its test part, .*; possible: train, valid, items"):
+        seen.examples("test")
+    with pytest.raises(ValueError, match="corpus hand is here without its test part; users are split off the whole"):
+        seen.split_users(0.5)
+    with pytest.raises(ValueError, match="corpus hand: a user has 1 interactions; leave-one-out needs at least 2"):
+        replace(seen, offsets=np.array([0, 4, 8, 9]))
+
+
+@given(st.lists(st.lists(st.integers(1, 6), min_size=3, max_size=9), min_size=1, max_size=6))
+def test_without_the_test_part_all_else_is_as_it_was(sequences: list[list[int]]) -> None:
+    corpus = corpus_of(sequences)
+    seen = corpus.without_test()
+    assert pairs(seen.examples("train")) == pairs(corpus.examples("train"))
+    assert pairs(seen.examples("valid")) == pairs(corpus.examples("valid"))
+    assert seen.training_counts().tolist() == corpus.training_counts().tolist()
+    assert seen.fingerprint == corpus.fingerprint
+    assert seen.without_test() is seen
+    assert replace(seen, vectors=None).fingerprint == corpus.fingerprint
+
+
 def test_example_hashes_tell_examples_apart() -> None:
     parts = [CORPUS.examples("train"), CORPUS.examples("valid"), CORPUS.examples("test"), CORPUS.examples("items")]
     parts.append(CORPUS.examples("train").longest_per_user())
     parts.append(corpus_of([[1, 2, 6, 4, 5], *SEQUENCES[1:]]).examples("train"))
     assert len({part.sha256() for part in parts}) == len(parts)
     assert corpus_of(SEQUENCES).examples("train").sha256() == CORPUS.examples("train").sha256()
-
-
-TEXT = ["red", "blue", "green", "teal", "grey", "pink"]
 
 
 def test_fingerprint_notices_every_change() -> None:

@@ -84,7 +84,7 @@ def is_close(pair: Pair) -> bool:
 
 
 def test_the_committed_card_says_what_a_board_is_about() -> None:
-    """However many rows a corpus has that was prepared otherwise under its name; of an earlier protocol none is carded."""
+    """However many rows a corpus has that was prepared otherwise under its name."""
     (carded,) = cards.fingerprints("all_beauty")
     true = run_of(corpus={"name": "all_beauty", "fingerprint": carded})
     others = [

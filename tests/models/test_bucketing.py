@@ -14,7 +14,7 @@ from benchmarks.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.api import Recommender
-from tests.models.test_contract import Untrained, reduced, with_vectors
+from tests.models.test_contract import Untrained, given, reduced
 
 
 def loss_and_gradients(recommender: Recommender, batch: Batch) -> list[Tensor]:
@@ -29,7 +29,7 @@ def loss_and_gradients(recommender: Recommender, batch: Batch) -> list[Tensor]:
 def test_loss_and_gradients_do_not_depend_on_padding(name: str, tiny_corpus: Corpus, tmp_path: Path) -> None:
     module, fit = models.load(name), Fit(tiny_corpus, 0, tmp_path / "fits", name)
     config = reduced(module.SMALL)
-    corpus = with_vectors(tiny_corpus, name, config, fit)
+    corpus = given(name, config, fit)
     torch.manual_seed(0)
     untrained = Untrained(fit)
     module.train(config, corpus, untrained)

@@ -22,11 +22,12 @@ from torch import Tensor
 
 import benchmarks.run
 import models
+from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment
 from benchmarks.fit import Fit
 from benchmarks.run import Bench
 from data_prep.batches import Batches
-from data_prep.corpus import Corpus, Examples
+from data_prep.corpus import HELD_OUT, Corpus, Examples
 from models.api import Budget, Generator, Model, Ranking, Recommender, generator_of
 from models.parts.ranking import rank_scores
 
@@ -60,13 +61,13 @@ def reduced(config: Any) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def with_vectors(corpus: Corpus, model: str, config: Any, fit: Fit, steps: int = EPOCHS) -> Corpus:
-    """The corpus with the item vectors that the config names, made as a run makes them, but trained for few steps."""
+def given(model: str, config: Any, fit: Fit, steps: int = EPOCHS) -> Corpus:
+    """What a run gives a model: no test part, and the item vectors that the config names, but trained for few steps."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(benchmarks.run, "STEPS", steps)
         patched.setattr(benchmarks.run, "SMALL_STEPS", steps)
         bench = Bench(fit.root / "board", fit.root)
-        return benchmarks.run.with_inputs(bench, corpus, Experiment(model, model, config), fit)
+        return benchmarks.run.with_inputs(bench, Experiment(model, model, config), fit)
 
 
 # All ranking is done as the grader does it, without gradients.
@@ -109,9 +110,9 @@ def trained(request: pytest.FixtureRequest, tiny_corpus: Corpus, tmp_path_factor
     module, folder = models.load(request.param), tmp_path_factory.mktemp(request.param)
     config = reduced(module.SMALL)
     fit = Fit(tiny_corpus, 0, folder / "fits", request.param)
-    corpus = with_vectors(tiny_corpus, request.param, config, fit)
+    corpus = given(request.param, config, fit)
     recommender = module.train(config, corpus, fit)
-    (batch,) = Batches(corpus.examples("test"), 100, recommender.history_length)
+    (batch,) = Batches(tiny_corpus.examples("test"), 100, recommender.history_length)
     return Trained(module, config, corpus, recommender.eval(), batch.history)
 
 
@@ -240,20 +241,29 @@ class TestContract:
             torch.testing.assert_close(free.scores[named], own[named], atol=1e-4, rtol=1e-4)
         assert card["levels"] == len(card["sizes"])
 
-    def test_it_learns_nothing_from_held_out_items(self, trained: Trained, tmp_path: Path) -> None:
+    def test_it_learns_nothing_from_held_out_items(self, trained: Trained, tiny_corpus: Corpus, tmp_path: Path) -> None:
         """Other validation and test items, chosen by a quality that does not look at them: the same item vectors, hence
         the same codes, and the same weights.
         """
         runs, vectors = [], []
-        for corpus in (trained.corpus, poison(trained.corpus)):
+        for corpus in (tiny_corpus, poison(tiny_corpus)):
             fit = Fit(corpus, 0, tmp_path / corpus.fingerprint, "blind")
-            # Those of the other corpus would hide what these know.
-            bare = dataclasses.replace(corpus, vectors=None, collaborative=None)
-            seen = with_vectors(bare, "blind", trained.config, fit)
-            vectors.append([given.values for given in (seen.vectors, seen.collaborative) if given])
+            seen = given("blind", trained.config, fit)
+            vectors.append([made.values for made in (seen.vectors, seen.collaborative) if made])
             runs.append(state(trained.module.train(trained.config, seen, Blind(fit))))
         assert all(np.array_equal(*pair) for pair in zip(*vectors, strict=True))
         assert same(*runs)
+
+    def test_other_test_targets_train_and_validate_alike(
+        self, trained: Trained, tiny_corpus: Corpus, tmp_path: Path
+    ) -> None:
+        """Epochs chosen by validation and item vectors made anew, as in a run."""
+        other = poison(tiny_corpus, last=1)
+        fit = Fit(other, 0, tmp_path, "poisoned")
+        again = trained.module.train(trained.config, given("poisoned", trained.config, fit), fit).eval()
+        assert same(state(again), state(trained.recommender))
+        ranks = Grader(tiny_corpus, "valid", k=40)(trained.recommender).ranks
+        assert np.array_equal(ranks, Grader(other, "valid", k=40)(again).ranks)
 
 
 M = TypeVar("M", bound=pl.LightningModule)
@@ -304,12 +314,12 @@ class Blind:
         return self.fit(stage, build, budget, examples, quality=lambda module: float(next(epochs)))
 
 
-def poison(corpus: Corpus) -> Corpus:
-    """The same corpus but for each user's last two items."""
-    flat, held_out = corpus.flat.copy(), np.concatenate([corpus.offsets[1:] - 1, corpus.offsets[1:] - 2])
+def poison(corpus: Corpus, last: int = HELD_OUT) -> Corpus:
+    """The same corpus but for each user's last items, so many of them."""
+    flat, held_out = corpus.flat.copy(), np.concatenate([corpus.offsets[1:] - back for back in range(1, last + 1)])
     flat[held_out] = (flat[held_out] + 4) % corpus.items + 1
     other = dataclasses.replace(corpus, flat=flat)
-    assert (other.flat != corpus.flat).sum() == 2 * corpus.users
+    assert (other.flat != corpus.flat).sum() == last * corpus.users
     return other
 
 

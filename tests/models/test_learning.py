@@ -18,7 +18,7 @@ from data_prep.corpus import Corpus
 from leaderboards.metrics import ndcg
 from leaderboards.statistics import interval
 from models import sasrec
-from tests.models.test_contract import with_vectors
+from tests.models.test_contract import given
 
 
 def quick(name: str, **changes: Any) -> Any:
@@ -54,8 +54,7 @@ VECTOR_STEPS = 480
 def per_user_ndcg(name: str, config: Any, corpus: Corpus, folder: Path) -> np.ndarray:
     """`[U]` NDCG@10 on the test part."""
     fit = Fit(corpus, 0, folder / "fits", name)
-    corpus = with_vectors(corpus, name, config, fit, VECTOR_STEPS)
-    recommender = models.load(name).train(config, corpus, fit)
+    recommender = models.load(name).train(config, given(name, config, fit, VECTOR_STEPS), fit)
     return ndcg(Grader(corpus, "test", k=10)(recommender).ranks, 10)
 
 
