@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.call(options))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(escape.terminal(f"error: {error}"), file=sys.stderr)
         return 2
 
 
@@ -55,7 +55,7 @@ def check(options: argparse.Namespace) -> int:
         if (reason := claims.unchecked(folder)) is not None:
             print(f"commits that {folder} quotes are not looked up: {reason}", file=sys.stderr)
         for problem in problems:
-            print(f"wrong: {problem}")
+            print(escape.terminal(f"wrong: {problem}"))
         print(f"{records} records checked in {folder}: " + (f"{len(problems)} problems" if problems else "all true"))
         wrong += len(problems)
     return 1 if wrong else 0

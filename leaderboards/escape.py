@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import html
 import io
+import re
 import sys
 
 _MARKDOWN = str.maketrans({sign: f"\\{sign}" for sign in "\\|[]`"})
@@ -12,6 +13,8 @@ _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "_%&#${}"}
     | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 )
+# All but tab, line feed and carriage return.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def line(text: str) -> str:
@@ -20,13 +23,24 @@ def line(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """The text in Markdown: no HTML, no link, no end of a cell."""
-    return html.escape(line(text), quote=False).translate(_MARKDOWN)
+    """The text in Markdown: no HTML, no link, of which bare addresses become one, no end of a cell."""
+    plain = html.escape(line(text), quote=False).translate(_MARKDOWN)
+    return re.sub(r"(?i)(:)(//)|(www)(\.)", r"\1\3\\\2\4", plain)
 
 
 def latex(text: str) -> str:
     """The text in LaTeX: no command."""
     return line(text).translate(_LATEX)
+
+
+def has_control(text: str) -> bool:
+    """Whether a terminal would take some of the text for a command."""
+    return _CONTROL.search(text) is not None
+
+
+def terminal(text: str) -> str:
+    """The text for a terminal, whatever a file is called."""
+    return _CONTROL.sub("?", text)
 
 
 # Letters that we print beyond ASCII, as a terminal without them shows them.

@@ -12,7 +12,8 @@ from leaderboards import ledger
 from leaderboards.git import git, root_of
 
 PROTOCOL = "protocol.toml"
-EVIDENCE = (".json", ".parquet", ".curves.csv", PROTOCOL)
+PAGE = ".html"
+EVIDENCE = (".json", ".parquet", ".curves.csv", PAGE, PROTOCOL)
 
 
 def released(board: Path) -> str | None:
@@ -52,6 +53,8 @@ def problems(board: Path, base: str) -> Iterator[str]:
         if status == "M" and f"{ledger.SWEEPS}/" in name and name.endswith(".json"):
             then = json.loads(git(folder, "show", f"{common}:{name}"))
             yield from _of_study(name, then, json.loads((root / name).read_bytes()), common)
+        elif status == "A" and name.endswith(PAGE):
+            yield f"{name} is a page, which anyone can render and nobody can check; it is not committed"
         elif status != "A" and name.endswith(EVIDENCE):
             what = "removed" if status == "D" else "changed"
             yield f"{name} was {what} since {common[:12]}; evidence of a released board stays as it is"

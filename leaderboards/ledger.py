@@ -52,8 +52,9 @@ def evidence(board: Path, corpus: str) -> dict[str, str]:
     folders = (board / corpus, board / f"{corpus}{SWEEPS}")
     for folder in folders:
         check_regular(folder)
-    # A hidden file is one that is being written.
-    files = sorted(file for folder in folders for file in folder.rglob("[!.]*") if file.is_file())
+    # A hidden file is one that is being written; a page can be rendered again.
+    every = (file for folder in folders for file in folder.rglob("[!.]*") if file.is_file())
+    files = sorted(file for file in every if file.suffix != ".html")
     return {file.relative_to(board).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 

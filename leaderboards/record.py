@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from leaderboards.escape import has_control
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
 
 # The rules that runs are graded by now, and the folder of their board in the project.
@@ -125,7 +126,29 @@ Json = Annotated[dict[str, JsonValue], BeforeValidator(_plain_json)]
 
 
 class Section(BaseModel):
+    """A part of a file that others may have written; no text in it commands a terminal."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_text(cls, content: Any) -> Any:
+        for text in _texts(content):
+            if has_control(text):
+                raise ValueError(f"{text!r:.200} holds a control character; expected plain text")
+        return content
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """All text in a JSON value."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from (*_texts(name), *_texts(value))
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _texts(value)
 
 
 class CorpusInfo(Section):

@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from leaderboards import board, codes, escape, ledger, paper
+from leaderboards.__main__ import main
 from leaderboards.record import CorpusInfo
 from leaderboards.store import write
 from tests.leaderboards.test_codes import card_of
@@ -47,6 +49,40 @@ def test_markdown_has_no_markup_of_a_record() -> None:
     cards = codes.markdown([card_of(EVIL, notes=[EVIL])])
     assert "<img" not in cards
     assert "\n# \\" not in cards
+
+
+def test_an_address_is_no_link() -> None:
+    assert escape.markdown("see https://a.example/x, WWW.b.example") == r"see https:\//a.example/x, WWW\.b.example"
+
+
+def test_vectors_of_any_name_end_no_cell() -> None:
+    def cells(name: str) -> list[int]:
+        vectors = {"kind": name, "name": name, "sha256": "e" * 64, "stand_in": True, "recipe": {}}
+        text = board.markdown([run_of(0, vectors=vectors), run_of(1, config={"other": 1})])
+        assert "<img" not in text
+        return [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
+
+    assert cells(EVIL) == cells("plain")
+
+
+@pytest.mark.parametrize("field", ["experiment", "notes", "diagnostics", "config"])
+def test_no_text_of_a_record_commands_a_terminal(field: str, tmp_path: Path) -> None:
+    evil = "\x1b[2J"
+    values: dict[str, Any] = {
+        "experiment": evil,
+        "notes": [evil],
+        "diagnostics": {evil: {"recall@10": 0.1}},
+        "config": {"nested": [evil]},
+    }
+    with pytest.raises(ValueError, match=r"holds a control character; expected plain text"):
+        run_of(0, **{field: values[field]})
+
+
+def test_no_name_of_a_file_commands_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, *run_of(0))
+    (tmp_path / "toys/\x1b[2J").symlink_to("/")
+    assert main(["verify", "--board", str(tmp_path)]) == 1
+    assert "toys/?[2J is a link" in capsys.readouterr().out
 
 
 def test_latex_has_no_command_of_a_record() -> None:

@@ -207,6 +207,12 @@ def a_winner_that_no_trial_was(forger: Project) -> None:
     forger.commit_all()
 
 
+def a_page_that_was_never_rendered(forger: Project) -> None:
+    (forger.board / f"{CORPUS}.html").write_text("<b>wonder: .9</b>")
+    git(forger.root, "add", "--force", str(forger.board / f"{CORPUS}.html"))
+    forger.commit_all()
+
+
 def rules_changed(forger: Project) -> None:
     (forger.board / "protocol.toml").write_text('version = "v2"\nreleased = false\n')
     forger.add(forger.run(0, draw=60, **OTHER, provenance={"git_commit": "unknown"}))
@@ -237,6 +243,7 @@ KIT: dict[Callable[[Project], None], str] = {
     a_link_to_ranks_elsewhere: "is a link, or no regular file",
     curves_of_another_training: "does not hold the curves of",
     a_winner_that_no_trial_was: f"sasrec.toml is of trial 1 of study {STUDY}; no board has such a trial",
+    a_page_that_was_never_rendered: "all_beauty.html is a page, which anyone can render",
     rules_changed: "protocol.toml was changed since",
 }
 
