@@ -52,7 +52,7 @@ def table(corpus: Corpus) -> str:
         "committed card": "matches" if card["checked"] else "none for this layout and k",
         **{key: f"{value:,}" if isinstance(value, int) else value
            for key, value in facts(corpus).items() if key != "steps"},
-        "malformed lines": f"{card['malformed_lines']:,} of the interactions, left out",
+        "malformed lines": f"{card['malformed_lines']:,}, left out",
         "item text": f"template {text['template']}, {text['items_without_text']} items without" if text else "none",
         **{f"sha256 {name}": value for name, value in card["files"].items()},
     }  # fmt: skip

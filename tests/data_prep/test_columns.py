@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pyarrow.json as pa_json
 import pytest
 
-from data_prep import columns
 from data_prep.amazon2023 import COLUMNS, Source, read_interactions
 from data_prep.columns import csv_columns, json_columns
 from data_prep.files import Malformed
@@ -125,7 +125,7 @@ def test_a_block_that_arrow_refuses_is_given_to_it_once(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(review(1, user_id=3) * 2_000)
     with (
-        mock.patch.object(columns.pa_json, "read_json", wraps=columns.pa_json.read_json) as arrow,
+        mock.patch.object(pa_json, "read_json", wraps=pa_json.read_json) as arrow,
         pytest.raises(ValueError, match=r"2000 of 2000 lines are malformed .*; line 1: user_id is 3; expected an id"),
     ):
         list(json_columns(path, COLUMNS, Malformed(path)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pytest
 
@@ -36,7 +38,7 @@ def test_times() -> None:
 
 
 def test_a_table_fits_where_all_of_its_values_do() -> None:
-    def table(ids: list[str | None], times: list[int | None]) -> pa.Table:
+    def table(ids: Sequence[str | None], times: Sequence[int | None]) -> pa.Table:
         return pa.table({"id": pa.array(ids, pa.string()).dictionary_encode(), "time": pa.array(times, pa.int64())})
 
     fields = {"id": ID, "time": TIME}
