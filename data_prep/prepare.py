@@ -17,7 +17,7 @@ from data_prep.atomic import atomic_folder, write_json
 from data_prep.corpus import HELD_OUT, Corpus
 from data_prep.data_folder import VARIABLE, data_folder
 from data_prep.download import fetch, fetch_hub, pinned
-from data_prep.files import sha256_of
+from data_prep.files import parse_object, sha256_of
 from data_prep.filtering import Sequences, k_core_sequences
 from data_prep.item_text import TEMPLATE_SHA256, ItemText, read_item_text
 from data_prep.sequences import read_sequences
@@ -70,9 +70,18 @@ def load(
 
 
 def committed_card(name: str) -> dict[str, Any]:
-    """What the repository expects of a corpus; empty where nobody has committed a card for it."""
+    """What the repository expects of a corpus; empty where nobody has committed a card for it.
+
+    Raises:
+        ValueError: the card is no JSON.
+    """
     path = CARDS / f"{name}.json"
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return parse_object(path.read_text(errors="replace"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; expected a card") from error
 
 
 def write_card(corpus: Corpus) -> Path:

@@ -9,9 +9,10 @@ import pytest
 
 from data_prep.fields import ID, LONGEST_ID, TIME, check_id, fit, is_id, is_time
 
+HALF = "\ud83c"
 GOOD = ["AE22EWZDAJX4OCIUX7AGJ5QPLCLQ", "0", "-1", "99999999999", "B00-1_x", "a.b", "é", "nano", "x" * LONGEST_ID]
 BAD = [
-    *("", " ", " a", "a\n", "a\tb", "a\0b", "\ud83c", "\ufeffa", "a\u200bb", "a\u2028", "x" * (LONGEST_ID + 1)),
+    *("", " ", " a", "a\n", "a\tb", "a\0b", HALF, "\ufeffa", "a\u200bb", "a\u2028", "x" * (LONGEST_ID + 1)),
     *("nan", "NaN", "None", "NULL", "<NA>", "true", "[1]", '{"a"', "a,b", "1.0", "-1.5e12", ".5"),
     *(None, 3, 1.5, float("nan"), True, b"a", ["a"], {"a": 1}),
 ]
@@ -35,6 +36,14 @@ def test_what_is_no_id_is_told_on_one_short_line(value: object) -> None:
 def test_times() -> None:
     assert all(map(is_time, (0, 1_600_000_000_000, 2**63 - 1)))
     assert not any(map(is_time, (-1, 2**63, 1.6e12, "1600000000000", "2014-05-01", None, True, float("nan"))))
+
+
+@pytest.mark.parametrize(
+    "value", [*GOOD, *(value for value in BAD if isinstance(value, str) and value != HALF)], ids=ascii
+)
+def test_a_table_fits_where_each_id_does(value: str) -> None:
+    ids = pa.array(["AE22EWZDAJX4OCIUX7AGJ5QPLCLQ", value]).dictionary_encode()
+    assert fit(pa.table({"id": ids}), {"id": ID}) == is_id(value)
 
 
 def test_a_table_fits_where_all_of_its_values_do() -> None:

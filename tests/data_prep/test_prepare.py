@@ -187,6 +187,13 @@ def test_the_fingerprint_is_compared_only_with_item_text(data: Path, cache: Path
         load("software", "local", cache, data)
 
 
+def test_a_damaged_card_is_named(data: Path, cache: Path, cards: Path) -> None:
+    write_layout(data, "rating_only")
+    (cards / "software.json").write_text('{"sources": ')
+    with pytest.raises(ValueError, match=r"cards/software\.json: no JSON .*; expected a card"):
+        load("software", "local", cache, data)
+
+
 def test_a_card_holds_for_its_layout_and_k_only(data: Path, cache: Path, cards: Path) -> None:
     expect(cards, users=9)
     write_layout(data, "raw")
