@@ -44,8 +44,8 @@ lint: $(READY) ## Check style and types
 	$(RUN) ruff format --check
 	$(RUN) mypy
 
-data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub
-	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(call one,--source,SOURCE)
+data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub CARD=1 (add a download's hashes to its card)
+	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(call one,--source,SOURCE) $(if $(value CARD),--card)
 
 bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n THREADS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... UNTUNED=1 TRACK=offline|online|off CLUSTER=auto|host:port DEVICES=n NODES=n
 	$(RUN) benchmarks bench $(call one,--corpus,CORPUS) $(call each,--models,MODELS) $(call one,--seeds,SEEDS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--threads,THREADS) $(call one,--precision,PRECISION) $(if $(value UNTUNED),--untuned) $(call one,--track,TRACK) $(call one,--cluster,CLUSTER) $(call one,--devices,DEVICES) $(call one,--nodes,NODES)

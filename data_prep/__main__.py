@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from data_prep.amazon2023 import OFFICIAL_K, names
 from data_prep.corpus import Corpus
-from data_prep.prepare import facts, load
+from data_prep.prepare import facts, load, write_card
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", default="auto", help="auto, local, official or hub (default: auto)")
     parser.add_argument("--cache", type=Path, default=Path("runs/corpora"), help="downloads and prepared corpora")
     parser.add_argument("--k", type=int, default=OFFICIAL_K, help="keep the k-core (default: %(default)s)")
+    parser.add_argument("--card", action="store_true", help="add a download's hashes to the committed card")
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(names()))
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         corpus = load(options.corpus, options.source, options.cache, k=options.k)
+        if options.card:
+            print(f"{write_card(corpus)} is written", file=sys.stderr)
     except (ValueError, OSError) as error:
         # A full disk carries its sentence beside the error number.
         print(f"error: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
@@ -49,6 +52,7 @@ def table(corpus: Corpus) -> str:
         "committed card": "matches" if card["checked"] else "none for this layout and k",
         **{key: f"{value:,}" if isinstance(value, int) else value
            for key, value in facts(corpus).items() if key != "steps"},
+        "malformed lines": f"{card['malformed_lines']:,}, left out",
         "item text": f"template {text['template']}, {text['items_without_text']} items without" if text else "none",
         **{f"sha256 {name}": value for name, value in card["files"].items()},
     }  # fmt: skip

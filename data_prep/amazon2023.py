@@ -15,8 +15,11 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int64
 
-from data_prep.files import Malformed, csv_columns, json_columns
+from data_prep.columns import csv_columns, csv_rows, json_columns
+from data_prep.fields import ID, TEXT, TIME, Field
+from data_prep.files import Malformed, records
 from data_prep.filtering import Interactions, Sequences
 
 logger = logging.getLogger(__name__)
@@ -122,19 +125,19 @@ def read_interactions(source: Source) -> Interactions:
     """Users, items and times of a source that has times (every layout but `sequences`), in file order.
 
     The three files of `last_out_w_his` follow one another: each user's rows are then in the order of `rating_only`.
+    A malformed line of raw reviews is left out and counted; a malformed row of the other layouts is an error.
 
     Raises:
-        ValueError: what `files.csv_columns` and `files.json_columns` say of a damaged file.
+        ValueError: what `csv_columns` and `json_columns` say of a damaged file; times of several units.
     """
-    if source.layout == "raw":
-        tables = [_raw_reviews(path) for path in source.files.values()]
-    else:
-        tables = [csv_columns(path, CODED) for path in source.files.values()]
-    table = pa.concat_tables(tables).unify_dictionaries()
+    malformed = [Malformed(path) for path in source.files.values()]
+    read = _raw_reviews if source.layout == "raw" else lambda counts: csv_columns(counts.path, COLUMNS)
+    table = pa.concat_tables(map(read, malformed)).unify_dictionaries()
     user, user_ids = _codes(table["user_id"])
     item, item_ids = _codes(table["parent_asin"])
     timestamp = table["timestamp"].to_numpy()
-    return Interactions(user, item, timestamp, user_ids, item_ids)
+    _check_unit(source, timestamp)
+    return Interactions(user, item, timestamp, user_ids, item_ids, sum(counts.bad for counts in malformed))
 
 
 def check_histories(source: Source, sequences: Sequences) -> None:
@@ -145,7 +148,7 @@ def check_histories(source: Source, sequences: Sequences) -> None:
     """
     path = list(source.files.values())[PARTS.index("test")]
     columns = ("user_id", "parent_asin", "history")
-    rows = csv_columns(path, dict.fromkeys(columns, pa.string())).sort_by("user_id")
+    rows = csv_columns(path, dict.fromkeys(columns, TEXT)).sort_by("user_id")
     official = pc.binary_join_element_wise(rows["history"], rows["parent_asin"], " ").combine_chunks()
     items = sequences.item_ids.take(pa.array(sequences.flat - 1))
     ours = pc.binary_join(pa.ListArray.from_arrays(pa.array(sequences.offsets, pa.int32()), items), " ")
@@ -159,22 +162,48 @@ def check_histories(source: Source, sequences: Sequences) -> None:
         )
 
 
-ID = pa.dictionary(pa.int32(), pa.string())
-CODED = {"user_id": ID, "parent_asin": ID, "timestamp": pa.int64()}
-RAW = pa.schema({"user_id": pa.string(), "parent_asin": pa.string(), "timestamp": pa.int64()})
+COLUMNS: dict[str, Field] = {"user_id": ID, "parent_asin": ID, "timestamp": TIME}
+# A time of seconds is below the first, of milliseconds (from 1973) below the second, of microseconds below the third.
+UNITS = np.array([10**11, 10**14, 10**17])
+MILLISECONDS = 1
 
 
-def _raw_reviews(path: Path) -> pa.Table:
-    malformed = Malformed(path)
-    # Encoded block by block, so that the strings of all rows are never in memory together.
-    blocks = [
-        pa.table({name: column.dictionary_encode() if CODED[name] == ID else column
-                  for name, column in zip(block.column_names, block.columns, strict=True)})
-        for block in json_columns(path, RAW, malformed)
-    ]  # fmt: skip
+def _raw_reviews(malformed: Malformed) -> pa.Table:
+    table = pa.concat_tables(json_columns(malformed.path, COLUMNS, malformed))
     if malformed.bad:
-        logger.warning("%s; they are left out", malformed)
-    return pa.concat_tables(blocks)
+        logger.warning("%s and left out; %s", malformed, malformed.why)
+    return table
+
+
+def _check_unit(source: Source, times: Int64[np.ndarray, "M"]) -> None:
+    """Times of one unit are in order whichever it is; of several units they are not."""
+    lowest, highest = np.searchsorted(UNITS, [times.min(), times.max()], side="right")
+    if lowest != highest:
+        odd = int(
+            times[np.searchsorted(UNITS, times, side="right") != np.searchsorted(UNITS, times[0], side="right")][0]
+        )
+        raise ValueError(
+            f"{_place(source, odd)}: timestamp is {odd}, where the first is {times[0]}; expected all of one unit, "
+            "milliseconds since 1970"
+        )
+    if lowest != MILLISECONDS:
+        logger.warning("%s: timestamps like %d are no milliseconds; their order is used all the same",
+                       next(iter(source.files.values())), times[0])  # fmt: skip
+
+
+def _place(source: Source, time: int) -> str:
+    """File and line of the first row with a time."""
+    for path in source.files.values():
+        if source.layout == "raw":
+            found = ((number, record.get("timestamp")) for number, record in records(path, Malformed(path)))
+        else:
+            rows = csv_rows(path)
+            column = next(rows)[1].index("timestamp")
+            found = ((number, row[column]) for number, row in rows)
+        for number, value in found:
+            if str(value).strip() == str(time):
+                return f"{path}, line {number}"
+    return ", ".join(map(str, source.files.values()))
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:

@@ -19,7 +19,8 @@ import numpy as np
 
 from data_prep.corpus import Corpus, ItemCodes
 from data_prep.data_folder import beside_sequences, data_folder
-from data_prep.files import content_sha256, decoded, lines, stream
+from data_prep.fields import check_id
+from data_prep.files import BYTE_ORDER_MARK, content_sha256, decoded, lines, stream
 
 ENDING = ".tsv.gz"
 NAME = re.compile(r"[\w-]+")
@@ -67,15 +68,16 @@ def read_codes(corpus: Corpus, file: Path) -> ItemCodes:
     """The codes of all items of a corpus; items that it does not have may be in the file, too.
 
     Raises:
-        ValueError: the file is damaged or of another kind, names an item twice or misses one, has codes that are no
-            whole numbers from 0, or another number of them for one item than for another.
+        ValueError: the file is damaged or of another kind, names an item by what is no id, twice or not at all, has
+            codes that are no whole numbers from 0, or another number of them for one item than for another.
         FileNotFoundError: there is no such file.
     """
     row = {str(item): number for number, item in enumerate(corpus.item_ids)}
     with stream(file) as opened:
-        as_json = opened.read(64).lstrip()[:1] == b"{"
+        as_json = opened.read(64).removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"{"
     values, seen, first, largest = np.zeros((0, 0), dtype=np.int64), set[str](), None, 0
     for entry in _json_entries(file) if as_json else _lines(file):
+        check_id("an item", entry.item, entry.where)
         codes = [_code(entry, text) for text in entry.codes]
         if first is None:
             if not 1 <= len(codes) <= MOST_LEVELS:
@@ -121,7 +123,7 @@ def _json_entries(file: Path) -> Iterator[Entry]:
         content = opened.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"{file} unpacks to more than {MOST_BYTES:,} bytes; expected a JSON index of items")
-    text = decoded(content, file, 1)
+    text = decoded(content.removeprefix(BYTE_ORDER_MARK), file, 1)
     try:
         # As pairs, for an object would hide an item that comes twice.
         pairs = json.loads(text, object_pairs_hook=list)

@@ -282,7 +282,11 @@ def _read_npz(corpus: Corpus, path: Path) -> Rows:
     ids, vectors = read_arrays(path, corpus.items)
     row = {str(asin): number for number, asin in enumerate(ids)}
     if len(row) < len(ids):
-        raise ValueError(f"{path}: parent_asin repeats {len(ids) - len(row)} of its {len(ids)} ids; expected each once")
+        first = next(str(asin) for number, asin in enumerate(ids) if row[str(asin)] != number)
+        raise ValueError(
+            f"{path}: parent_asin repeats {len(ids) - len(row)} of its {len(ids)} ids (first: {first!r:.50}); "
+            "expected each once"
+        )
     items = [str(asin) for asin in corpus.item_ids]
     missing = [asin for asin in items if asin not in row]
     if missing:
@@ -291,7 +295,9 @@ def _read_npz(corpus: Corpus, path: Path) -> Rows:
             f"{path} misses {len(missing)} of the {len(items)} items of corpus {corpus.name} (first: {first}); "
             "expected a vector for each"
         )
-    rows = vectors[[row[asin] for asin in items]].astype(np.float32)
+    # What is too large for a float32 becomes infinite, which is told.
+    with np.errstate(over="ignore"):
+        rows = vectors[[row[asin] for asin in items]].astype(np.float32)
     _check_finite(rows, str(path))
     return rows
 

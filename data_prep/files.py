@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.json as pa_json
 from tqdm import tqdm
 
 from data_prep.atomic import write_json
 
 GZIP_MAGIC = b"\x1f\x8b"
+# What some editors put before UTF-8.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLOCK_BYTES = 1 << 24
 # A longer line is no line: a file of another kind, or gzip made to fill the memory.
 LONGEST_LINE_BYTES = 1 << 27
 # More malformed lines than one in this many, and the file is not the one we think it is.
 MALFORMED_ONE_IN = 1000
 MALFORMED_SHOWN = 5
-# Characters of a parser's own words, which quote what they could not read.
-QUOTED = 300
+# Python refuses to read a number of thousands; nothing that is read here has so many.
+MOST_DIGITS = 1000
 
 
 def is_gzip(path: Path) -> bool:
@@ -58,7 +56,7 @@ def stream(path: Path) -> Iterator[Any]:
 
 
 def blocks(path: Path) -> Iterator[bytes]:
-    """The content in blocks of whole lines, with a progress bar.
+    """The content in blocks of whole lines, without a byte order mark, with a progress bar.
 
     Raises:
         ValueError: the file is empty, a line has no end, or the gzip is truncated or damaged.
@@ -68,6 +66,7 @@ def blocks(path: Path) -> Iterator[bytes]:
         while data := opened.read(BLOCK_BYTES):
             size += len(data)
             bar.update(len(data))
+            data = data.removeprefix(BYTE_ORDER_MARK) if size == len(data) else data
             lines, newline, tail = data.rpartition(b"\n")
             if newline:
                 yield rest + lines + newline
@@ -83,7 +82,7 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines (from 1) as text, blank ones left out.
+    """Numbered lines (from 1) as text without blanks at their end, blank ones left out.
 
     Raises:
         ValueError: a line is not UTF-8; the file is empty; its gzip is truncated or damaged.
@@ -92,8 +91,9 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     for block in blocks(path):
         for line in block.removesuffix(b"\n").split(b"\n"):
             number += 1
-            if text := decoded(line, path, number).strip():
-                yield number, text
+            text = decoded(line, path, number)
+            if text.strip():
+                yield number, text.rstrip(" \r")
 
 
 def decoded(data: bytes, path: Path, first_line: int) -> str:
@@ -111,15 +111,17 @@ def decoded(data: bytes, path: Path, first_line: int) -> str:
 
 @dataclass
 class Malformed:
-    """Counts the lines of one JSON-lines file that say nothing usable, and remembers where the first ones are."""
+    """Counts the lines of one JSON-lines file that say nothing usable; where the first ones are, why the first is."""
 
     path: Path
     read: int = 0
     bad: int = 0
     numbers: list[int] = field(default_factory=list)
+    why: str = ""
 
-    def add(self, number: int) -> None:
+    def add(self, number: int, why: str) -> None:
         self.bad += 1
+        self.why = self.why or f"line {number}: {why}"
         if self.bad <= MALFORMED_SHOWN:
             self.numbers.append(number)
 
@@ -130,80 +132,24 @@ class Malformed:
     def check(self) -> None:
         """Raises ValueError above one malformed line in a thousand."""
         if self.bad * MALFORMED_ONE_IN > self.read:
-            raise ValueError(f"{self}; expected at most 1 in {MALFORMED_ONE_IN:,}")
+            raise ValueError(f"{self}; expected at most 1 in {MALFORMED_ONE_IN:,}; {self.why}")
 
 
-def records(path: Path, malformed: Malformed) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a JSON-lines file, one a line; a line that is none is counted in `malformed`.
+def records(path: Path, malformed: Malformed) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a JSON-lines file with their lines' numbers; a line that is none is counted in `malformed`.
 
     Raises:
         ValueError: more than one line in a thousand is malformed; a line is not UTF-8; the file is empty or damaged.
     """
     for number, text in lines(path):
         malformed.read += 1
-        record = _parsed(text)
-        if record is None:
-            malformed.add(number)
+        try:
+            record = parse_object(text)
+        except ValueError as error:
+            malformed.add(number, str(error))
         else:
-            yield record
+            yield number, record
     malformed.check()
-
-
-def json_columns(path: Path, schema: pa.Schema, malformed: Malformed) -> Iterator[pa.Table]:
-    """Columns of a JSON-lines file, block by block; every field of `schema` must be present in every line.
-
-    Arrow parses a block at once. A block that it refuses is halved until the malformed lines stand alone. Such a line
-    is read for the schema's fields alone: what nothing reads (half an emoji in a review's text) costs no row. A line
-    whose own fields say nothing usable is counted in `malformed` and left out.
-
-    Raises:
-        ValueError: a column is missing from the whole file; more than one line in a thousand is malformed;
-            not UTF-8; the file is empty or damaged.
-    """
-    first_line = 1
-    for block in blocks(path):
-        text = decoded(block, path, first_line)
-        if first_line == 1:
-            _need_columns(path, schema.names, _parsed(text.split("\n", 1)[0]) or dict.fromkeys(schema.names))
-        table = _parse_block(block, schema)
-        if table is None:
-            numbered = [(n, line) for n, line in enumerate(text.split("\n"), first_line) if line.strip()]
-            table = pa.concat_tables([schema.empty_table(), *_parse_lines(numbered, schema, malformed)])
-        malformed.read += table.num_rows
-        yield table
-        first_line += block.count(b"\n")
-    malformed.read += malformed.bad
-    malformed.check()
-
-
-def csv_columns(path: Path, types: dict[str, pa.DataType]) -> pa.Table:
-    """Named columns of a CSV file with a header; none of them may hold an empty field.
-
-    Raises:
-        ValueError: a missing column, a field that is empty or of another type, a row of another length, not UTF-8,
-            an empty file, a damaged gzip.
-    """
-    with stream(path) as opened:
-        header = opened.read(BLOCK_BYTES).split(b"\n", 1)[0]
-    if not header:
-        raise ValueError(f"{path} is empty; expected a header with the columns {', '.join(types)}")
-    _need_columns(path, types, next(csv.reader([decoded(header, path, 1).removeprefix("\ufeff").strip()])))
-    read = pa_csv.ReadOptions(block_size=BLOCK_BYTES)
-    convert = pa_csv.ConvertOptions(
-        include_columns=list(types), column_types=types, null_values=[""], strings_can_be_null=True
-    )
-    try:
-        with stream(path) as opened:
-            table = pa_csv.read_csv(opened, read_options=read, convert_options=convert)
-    except pa.ArrowInvalid as error:
-        reason = " ".join(str(error).split("\n", 1)[0].split()).rstrip(".")[:QUOTED]
-        raise ValueError(f"{path}: {reason}; expected UTF-8 CSV rows as the header names them") from error
-    if not table.num_rows:
-        raise ValueError(f"{path} has a header but no rows; expected at least one")
-    for name in types:
-        if table[name].null_count:
-            raise ValueError(f"{path}: {table[name].null_count} rows have no {name}; expected one in every row")
-    return table
 
 
 def sha256_of(path: Path, memory: Path) -> str:
@@ -213,10 +159,11 @@ def sha256_of(path: Path, memory: Path) -> str:
     known, state = memory / f"{name}.json", {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     if known.is_file():
         # What is damaged is no memory.
-        remembered = _parsed(known.read_text(errors="replace")) or {}
-        digest = remembered.get("sha256")
-        if remembered == {**state, "sha256": digest} and isinstance(digest, str):
-            return digest
+        with suppress(ValueError):
+            remembered = parse_object(known.read_text(errors="replace"))
+            digest = remembered.get("sha256")
+            if remembered == {**state, "sha256": digest} and isinstance(digest, str):
+                return digest
     digest = content_sha256(path)
     write_json(known, {**state, "sha256": digest})
     return digest
@@ -228,56 +175,41 @@ def content_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _need_columns(path: Path, needed: Iterable[str], found: Collection[str]) -> None:
+def need_columns(path: Path, needed: Iterable[str], found: Collection[str]) -> None:
+    """
+    Raises:
+        ValueError: a column is not among those found.
+    """
     missing = [name for name in needed if name not in found]
     if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; found {', '.join(found) or 'none':.500}")
+        names = repr(", ".join(found))[1:-1]
+        raise ValueError(f"{path} has no column {', '.join(missing)}; found {names or 'none':.500}")
 
 
-def _parse_block(block: bytes, schema: pa.Schema) -> pa.Table | None:
-    """The block's columns, or None where a line does not parse or lacks a field."""
-    # Arrow 26 crashes where this is the first line; further on it is a row of nulls.
-    if re.match(rb"\s*null", block):
-        return None
-    # One Arrow block for the whole: a line cut by Arrow's own block border would be refused.
-    read = pa_json.ReadOptions(block_size=len(block) + 1)
-    parse = pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. NaN and Infinity, which are no JSON but what Python writes, are no value; nor is a
+    whole number of more digits than any that is read.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, strict=False, parse_constant=lambda _: None, parse_int=_whole)
+
+
+def _whole(digits: str) -> int | None:
+    return int(digits) if len(digits) <= MOST_DIGITS else None
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: the text is no JSON object.
+    """
     try:
-        table = pa_json.read_json(pa.BufferReader(block), read_options=read, parse_options=parse)
-    except pa.ArrowInvalid:
-        return None
-    return None if any(column.null_count for column in table.columns) else table
-
-
-def _needed_alone(line: str, schema: pa.Schema) -> bytes:
-    """The line with nothing but the schema's fields, text and whole numbers; Arrow judges them as it does others."""
-    record = _parsed(line) or {}
-    found = {name: record.get(name) for name in schema.names}
-    return json.dumps({name: value for name, value in found.items() if isinstance(value, str | int)}).encode()
-
-
-def _parse_lines(numbered: list[tuple[int, str]], schema: pa.Schema, malformed: Malformed) -> list[pa.Table]:
-    """The tables of a block with malformed lines: halves that parse are taken whole, the others halved again."""
-    if not numbered:
-        return []
-    table = _parse_block("\n".join(line for _, line in numbered).encode(), schema)
-    if table is not None:
-        return [table]
-    if len(numbered) == 1:
-        number, line = numbered[0]
-        table = _parse_block(_needed_alone(line, schema), schema)
-        if table is not None:
-            return [table]
-        malformed.add(number)
-        return []
-    middle = len(numbered) // 2
-    halves = (numbered[:middle], numbered[middle:])
-    return [table for half in halves for table in _parse_lines(half, schema, malformed)]
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+        value = parse_json(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{value!r:.50} is no JSON object")
+    return value

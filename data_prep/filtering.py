@@ -5,7 +5,7 @@ String ids become int32 codes once, when a file is read; everything here is arit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Interactions:
         timestamp: `[M]` milliseconds since 1970.
         user_ids: raw user ids, each once, in any order.
         item_ids: raw item ids (parent_asin), each once, in any order.
+        malformed_lines: how many lines of the file were left out.
     """
 
     user: Int32[np.ndarray, "M"]
@@ -33,6 +34,7 @@ class Interactions:
     timestamp: Int64[np.ndarray, "M"]
     user_ids: pa.Array
     item_ids: pa.Array
+    malformed_lines: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Sequences:
         user_ids: `[U]` raw user ids, ascending.
         item_ids: `[N]` raw item ids of items 1..N, ascending.
         steps: users, items and interactions left after each step.
+        malformed_lines: how many lines were left out before the first step.
     """
 
     flat: Int32[np.ndarray, "M"]
@@ -52,6 +55,7 @@ class Sequences:
     user_ids: pa.Array
     item_ids: pa.Array
     steps: list[Step] = field(default_factory=list)
+    malformed_lines: int = 0
 
 
 def k_core_sequences(data: Interactions, k: int, name: str) -> Sequences:
@@ -78,7 +82,7 @@ def k_core_sequences(data: Interactions, k: int, name: str) -> Sequences:
             f"corpus {name}: the {k}-core is empty; expected some of its {before['users']:,} users and "
             f"{before['items']:,} items to have {k} interactions with one another"
         )
-    return in_order(user, item, data.user_ids, data.item_ids, steps)
+    return replace(in_order(user, item, data.user_ids, data.item_ids, steps), malformed_lines=data.malformed_lines)
 
 
 def in_order(

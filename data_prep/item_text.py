@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.files import Malformed, records
+from data_prep.fields import ID, fault, is_id
+from data_prep.files import Malformed, need_columns, parse_json, records
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,11 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
     """One sentence for each of `item_ids` from a metadata file (`parent_asin` and any of the template's fields).
 
     Of several lines for one item the first is kept; they are counted, with those whose sentence differs, and warned of.
+    A line whose `parent_asin` is no id is malformed.
 
     Raises:
-        ValueError: none of the items is in the file; an item's line has no `parent_asin`; and what `files.records`
-            raises for a damaged file.
+        ValueError: none of the items is in the file; the file has no `parent_asin`; an item's details are a text that
+            is no JSON; and what `files.records` raises for a damaged file.
     """
     malformed, wanted = Malformed(path), set(item_ids)
     found = _sentences(path, wanted, malformed)
@@ -88,13 +90,19 @@ class _Sentences(NamedTuple):
 def _sentences(path: Path, wanted: set[str], malformed: Malformed) -> _Sentences:
     by_item: dict[str, str] = {}
     repeated, halved, conflicting = list[str](), list[str](), 0
-    for record in records(path, malformed):
+    for number, record in records(path, malformed):
+        if number == 1:
+            need_columns(path, ["parent_asin"], record)
         item = record.get("parent_asin")
-        if not isinstance(item, str):
-            raise ValueError(f"{path} has no text in column parent_asin of a line; found {', '.join(record):.500}")
+        if not is_id(item):
+            malformed.add(number, fault("parent_asin", item, ID))
+            continue
         if item not in wanted:
             continue
-        said = sentence(record)
+        try:
+            said = sentence(record)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
         text = HALF_CHARACTER.sub(REPLACEMENT, said)
         if item in by_item:
             repeated.append(item)
@@ -109,7 +117,7 @@ def _warn(path: Path, malformed: Malformed, found: _Sentences, missing: int, wan
     """Of everything in the file, and of what it lacks, that costs an item its sentence or changes it."""
     repeated, halved = found.repeated, found.halved
     if malformed.bad:
-        logger.warning("%s; they are left out", malformed)
+        logger.warning("%s and left out; %s", malformed, malformed.why)
     if repeated:
         logger.warning(
             "%s: %d duplicate lines for items (first %s), %d with another sentence; the first line of an item is kept",
@@ -156,7 +164,7 @@ def _details(record: dict[str, Any]) -> dict[str, Any]:
     details = record.get("details") or {}
     if isinstance(details, str):
         try:
-            details = json.loads(details)
+            details = parse_json(details)
         except (ValueError, RecursionError) as error:
             item = record.get("parent_asin")
             raise ValueError(f"metadata of item {item}: details is no JSON ({error}); expected an object") from error

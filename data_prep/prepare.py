@@ -13,11 +13,11 @@ from typing import Any, get_args
 
 from data_prep import amazon2023, store
 from data_prep.amazon2023 import GENERATED, OFFICIAL_K, Origin, Source
-from data_prep.atomic import atomic_folder
+from data_prep.atomic import atomic_folder, write_json
 from data_prep.corpus import HELD_OUT, Corpus
 from data_prep.data_folder import VARIABLE, data_folder
 from data_prep.download import fetch, fetch_hub, pinned
-from data_prep.files import sha256_of
+from data_prep.files import parse_object, sha256_of
 from data_prep.filtering import Sequences, k_core_sequences
 from data_prep.item_text import TEMPLATE_SHA256, ItemText, read_item_text
 from data_prep.sequences import read_sequences
@@ -25,8 +25,9 @@ from data_prep.sequences import read_sequences
 logger = logging.getLogger(__name__)
 
 # Part of every prepared corpus's key: raise it with any change to what the preparation makes of the same files.
-PREPARATION_VERSION = 2
+PREPARATION_VERSION = 3
 CARDS = Path(__file__).with_name("cards")
+DOWNLOADED = ("official", "hub")
 
 
 def load(
@@ -54,7 +55,7 @@ def load(
     category = amazon2023.category_of(name)
     found = find_source(category, source, cache, data, k)
     logger.info("%s: %s files, layout %s", name, found.origin, found.layout)
-    files = _hashes(found, cache / "hashes")
+    files = _hashes(found, cache / "hashes", committed_card(name).get("sources", {}))
     folder = cache / name / _content_key(found, files, k)
     if folder.is_dir() and not store.whole(folder):
         logger.warning("%s is damaged, or of an earlier version; it is prepared again", folder)
@@ -69,9 +70,45 @@ def load(
 
 
 def committed_card(name: str) -> dict[str, Any]:
-    """What the repository expects of a corpus; empty where nobody has committed a card for it."""
+    """What the repository expects of a corpus; empty where nobody has committed a card for it.
+
+    Raises:
+        ValueError: the card is no JSON.
+    """
     path = CARDS / f"{name}.json"
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return parse_object(path.read_text(errors="replace"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; expected a card") from error
+
+
+def write_card(corpus: Corpus) -> Path:
+    """Add to the committed card the hashes of a corpus's downloads, and what to expect of it, where it has none yet.
+
+    Raises:
+        ValueError: the corpus was not downloaded: only a download is the same for everyone.
+    """
+    origin, layout = corpus.card["origin"], corpus.card["layout"]
+    if origin not in DOWNLOADED:
+        raise ValueError(
+            f"{corpus.name} is {origin}, not downloaded; expected source official or hub, to card hashes of"
+        )
+    path = CARDS / f"{corpus.name}.json"
+    known = committed_card(corpus.name)
+    hashes = {_remote(origin, name): sha256 for name, sha256 in corpus.card["files"].items()}
+    expected = {layout: facts(corpus)} if corpus.card["k"] == OFFICIAL_K else {}
+    card = {"corpus": corpus.name, "about": f"Amazon-2023 {amazon2023.category_of(corpus.name)}.", **known}
+    card["sources"] = {**hashes, **known.get("sources", {})}
+    card["expected"] = {**expected, **known.get("expected", {})}
+    write_json(path, card)
+    return path
+
+
+def _remote(origin: str, name: str) -> str:
+    """A file's name on a card: the site packs what the hub does not."""
+    return f"{name}.gz" if origin == "official" else name
 
 
 def find_source(category: str, origin: str, cache: Path, data: Path | None, k: int) -> Source:
@@ -102,7 +139,7 @@ def _downloaded(category: str, origin: str, folder: Path, k: int) -> Source:
         if origin == "hub":
             paths[name] = fetch_hub(f"{amazon2023.HUB}/{remote}", folder / "hub")
         else:
-            wanted = committed_card(category.lower()).get("sources", {}).get(f"{name}.gz")
+            wanted = committed_card(category.lower()).get("sources", {}).get(_remote(origin, name))
             paths[name] = fetch(f"{amazon2023.OFFICIAL}/{remote}.gz", folder / "official" / f"{name}.gz", wanted)
     return Source(origin, layout, {name: paths[name] for name in names}, {metadata: paths[metadata]})
 
@@ -121,13 +158,19 @@ def _generated(category: str, cache: Path, k: int) -> Source:
     return replace(found, origin="generated")
 
 
-def _hashes(source: Source, memory: Path) -> dict[str, str]:
-    """SHA-256 of every source file, by its name inside an official folder; downloads must be as they came."""
+def _hashes(source: Source, memory: Path, wanted: dict[str, str]) -> dict[str, str]:
+    """SHA-256 of every source file, by its name inside an official folder.
+
+    Downloads must be as they came, and as the card wants them; a local copy may be packed otherwise.
+    """
     hashes = {}
     for name, path in {**source.files, **source.metadata}.items():
         hashes[name] = sha256_of(path, memory)
         if pinned(path) not in (None, hashes[name]):
             raise ValueError(f"{path} has changed: SHA-256 is {hashes[name]}, expected {pinned(path)} of its download")
+        carded = wanted.get(_remote(source.origin, name)) if source.origin in DOWNLOADED else None
+        if carded not in (None, hashes[name]):
+            raise ValueError(f"{path}: SHA-256 is {hashes[name]}; expected {carded} of the card; delete it and retry")
     return hashes
 
 
@@ -149,6 +192,7 @@ def _prepare(name: str, source: Source, hashes: dict[str, str], k: int, folder: 
         "k": k if source.layout != "sequences" else None,
         "preparation": PREPARATION_VERSION,
         "files": hashes,
+        "malformed_lines": sequences.malformed_lines,
         "steps": sequences.steps,
         "item_text": text.card if text else None,
     }

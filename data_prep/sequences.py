@@ -1,4 +1,4 @@
-"""Ordered sequences without timestamps (another lab's files): `user<TAB>item item ...`, oldest first.
+"""Ordered sequences without timestamps (another lab's files): `user<TAB>item item ...`, oldest first. Ids are text.
 
 Order is all such a file says, so no duplicate rule, sort or k-core is applied: the file is taken as it is.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.corpus import SHORTEST
+from data_prep.fields import check_id
 from data_prep.files import lines
 from data_prep.filtering import Sequences, in_order
 
@@ -19,26 +20,32 @@ def read_sequences(path: Path) -> Sequences:
     """Read a sequence file, one user a line.
 
     Raises:
-        ValueError: a line without tab, a repeated user, a user with fewer than three interactions (the sentence names
-            the line), not UTF-8, an empty file, a damaged gzip.
+        ValueError: a line without tab, what is no id, items with more than one blank between them, a repeated user, a
+            user with fewer than three interactions (the sentence names the line), not UTF-8, an empty file, a damaged
+            gzip.
     """
     users: dict[str, int] = {}
     items: dict[str, int] = {}
     flat: list[int] = []
     lengths: list[int] = []
     for number, line in lines(path):
+        where = f"{path}, line {number}"
         user, tab, history = line.partition("\t")
-        sequence = history.split()
+        # At every blank: between two of them an id is missing.
+        sequence = history.split(" ")
         if not tab:
-            raise ValueError(f"{path}, line {number} has no tab; expected user<TAB>item item item ...")
+            raise ValueError(f"{where} has no tab; expected user<TAB>item item item ...")
+        check_id("the user", user, where)
         if user in users:
-            raise ValueError(f"{path}, line {number}: user {user} has a line already; expected one line a user")
+            raise ValueError(f"{where}: user {user} has a line already; expected one line a user")
+        for item in sequence:
+            if item not in items:
+                check_id("an item", item, where)
+                items[item] = len(items)
         if len(sequence) < SHORTEST:
-            raise ValueError(
-                f"{path}, line {number}: user {user} has {len(sequence)} interactions; expected at least {SHORTEST}"
-            )
+            raise ValueError(f"{where}: user {user} has {len(sequence)} interactions; expected at least {SHORTEST}")
         users[user] = len(users)
-        flat.extend(items.setdefault(item, len(items)) for item in sequence)
+        flat.extend(map(items.__getitem__, sequence))
         lengths.append(len(sequence))
     if not users:
         raise ValueError(f"{path} has no user; expected lines user<TAB>item item item ...")

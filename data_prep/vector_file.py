@@ -34,9 +34,11 @@ def read_arrays(path: Path, items: int) -> tuple[np.ndarray, np.ndarray]:
             ids, vectors = file[IDS], file[VECTORS]
     if ids.ndim != 1 or ids.dtype.kind != "U":
         raise ValueError(f"{path}: parent_asin is {ids.dtype} {list(ids.shape)}; expected text [M]")
-    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(ids):
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(ids) or not vectors.shape[1]:
         found = f"{vectors.dtype} {list(vectors.shape)}"
-        raise ValueError(f"{path}: vectors is {found}; expected floats [{len(ids)}, F], one row per parent_asin")
+        raise ValueError(
+            f"{path}: vectors is {found}; expected floats [{len(ids)}, F], one row per parent_asin, none of them empty"
+        )
     return ids, vectors
 
 

@@ -47,6 +47,11 @@ def test_a_value_arrives_as_it_was_given(value: str) -> None:
     assert words("bench", f"BOARD={value}")[-2:] == ["--board", value]
 
 
+def test_a_card_is_written_where_it_is_asked_for() -> None:
+    assert words("data", "CORPUS=books", "SOURCE=hub", "CARD=1")[3:] == ["books", "--source", "hub", "--card"]
+    assert "--card" not in words("data", "CORPUS=books")
+
+
 def test_the_boards_of_all_corpora_unless_one_is_named() -> None:
     assert "--corpus" not in words("board")
     assert words("board", "CORPUS=toys_2014")[-2:] == ["--corpus", "toys_2014"]

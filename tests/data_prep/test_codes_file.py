@@ -59,9 +59,13 @@ def test_codes_come_in_the_corpus_order(form: Any, packed: bool, tmp_path: Path)
         (b"", "is empty"),
         (b"B00A 1 2\n", "line 1 has no tab; expected item<TAB>code code"),
         (b"B00A\t1 2\n\nB00B\t1 2 3\n", r"line 3: 3 codes; expected 2, as in .*line 1"),
-        (b"B00A\t\n", "line 1 has no tab"),
+        (b"B00A\t\n", "line 1: 0 codes; expected 1 to 64"),
         (b"B00A\t1 2\nB00A\t1 2\n", "line 2: item 'B00A' has codes already; expected each item once"),
         (b"B00Z\t1 2\nB00Z\t1 2\n", "line 2: item 'B00Z' has codes already"),
+        (b"B00Z\t1 2\n\t1 2\n", "line 2: an item is ''; expected an id"),
+        (b"nan\t1 2\n", "line 1: an item is 'nan'; expected an id"),
+        (b"B" * 10_000_000 + b"\t1 2\n", "line 1: an item is 'BB"),
+        (b'{"": ["<a_1>"]}', "item '': an item is ''; expected an id"),
         (b"B00A\t1 -2\n", "line 1: code '-2'; expected a whole number from 0 to 65,535"),
         (b"B00A\t1 2.5\n", "line 1: code '2.5'; expected a whole number"),
         (b"B00A\t1 65536\n", "line 1: code '65536'; expected a whole number"),
@@ -99,6 +103,13 @@ def test_what_is_not_whole_is_told_in_one_sentence(content: bytes, said: str, tm
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("write", [tsv, index])
+def test_a_byte_order_mark_is_no_part_of_the_first_item(tmp_path: Path, write: Any) -> None:
+    file = tmp_path / "codes"
+    file.write_bytes(b"\xef\xbb\xbf" + write(dict(zip(ITEMS, ROWS, strict=True))))
+    assert read_codes(CORPUS, file).values.tolist() == ROWS
 
 
 def test_numbers_of_items_are_not_guessed_at(tmp_path: Path) -> None:

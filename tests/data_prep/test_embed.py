@@ -276,7 +276,15 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "pickled ids": ({"parent_asin": np.array(ALL, object), "vectors": ROWS}, "Object arrays cannot be loaded"),
     "numbers as ids": ({"parent_asin": [0, 1, 2, 3], "vectors": ROWS}, r"parent_asin is int64 \[4\]; expected text"),
     "table of ids": ({"parent_asin": [ALL], "vectors": ROWS}, r"parent_asin is <U2 \[1, 4\]; expected text \[M\]"),
-    "repeated ids": ({"parent_asin": [*ALL[:3], "B0"], "vectors": ROWS}, "parent_asin repeats 1 of its 4 ids"),
+    "repeated ids": (
+        {"parent_asin": [*ALL[:3], "B0"], "vectors": ROWS},
+        r"parent_asin repeats 1 of its 4 ids \(first: 'B0'\)",
+    ),
+    "no width": (
+        {"parent_asin": ALL, "vectors": ROWS[:, :0]},
+        r"vectors is float32 \[4, 0\]; expected floats \[4, F\]",
+    ),
+    "beyond a float32": ({"parent_asin": ALL, "vectors": ROWS.astype(float) * 1e300}, "4 of 4 vectors hold NaN or inf"),
     "wrong rank": ({"parent_asin": ALL, "vectors": ROWS[:, 0]}, r"vectors is float32 \[4\]; expected floats \[4, F\]"),
     "wrong length": ({"parent_asin": ALL, "vectors": ROWS[:2]}, r"vectors is float32 \[2, 2\]; expected floats \[4"),
     "whole numbers": ({"parent_asin": ALL, "vectors": ROWS.astype(int)}, r"vectors is int64 \[4, 2\]; expected floats"),

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 
 from data_prep import files
-from data_prep.amazon2023 import CODED, RAW
-from data_prep.files import Malformed, csv_columns, json_columns, lines, records, sha256_of
+from data_prep.amazon2023 import COLUMNS
+from data_prep.columns import csv_columns, json_columns
+from data_prep.files import Malformed, lines, records, sha256_of
 
 HEADER = "user_id,parent_asin,rating,timestamp\n"
 ROWS = HEADER + "".join(f"u{n % 7},i{n % 5},5.0,{n}\n" for n in range(5000))
@@ -30,7 +31,7 @@ def reviews(path: Path, bad: dict[int, str], count: int = 3000) -> Path:
 
 def read_reviews(path: Path) -> tuple[list[int], Malformed]:
     malformed = Malformed(path)
-    tables = list(json_columns(path, RAW, malformed))
+    tables = list(json_columns(path, COLUMNS, malformed))
     return pa.concat_tables(tables)["timestamp"].to_pylist(), malformed
 
 
@@ -38,7 +39,7 @@ def read_reviews(path: Path) -> tuple[list[int], Malformed]:
 def test_gzip_is_known_by_its_first_bytes_not_its_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(ROWS.encode() if name.startswith("plain") else gzip.compress(ROWS.encode()))
-    table = csv_columns(path, CODED)
+    table = csv_columns(path, COLUMNS)
     assert table["timestamp"].to_pylist() == list(range(5000))
     assert table["user_id"].cast(pa.string()).to_pylist()[:8] == ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "u0"]
 
@@ -56,7 +57,7 @@ def test_truncated_gzip(tmp_path: Path, cut: int, reader: str) -> None:
     text = "".join(review(n) + "\n" for n in range(500)) if reader == "json" else ROWS
     path.write_bytes(gzip.compress(text.encode())[:cut])
     readers: dict[str, Callable[[], object]] = {
-        "csv": lambda: csv_columns(path, CODED),
+        "csv": lambda: csv_columns(path, COLUMNS),
         "json": lambda: read_reviews(path),
         "lines": lambda: list(lines(path)),
     }
@@ -79,11 +80,11 @@ def test_gzip_with_a_flipped_byte(tmp_path: Path) -> None:
         ("", "is empty; expected a header"),
         (HEADER, "has a header but no rows"),
         ("user_id,asin,timestamp\nu,i,1\n", "has no column parent_asin; found user_id, asin, timestamp"),
-        (HEADER + "u,i,5.0,soon\n", "invalid value 'soon'"),
-        (HEADER + "u,i,5.0,1\nu,i\n", "Expected 4 columns, got 2"),
-        (HEADER + "u,i,5.0,\n", "1 rows have no timestamp"),
-        (HEADER + "u,i,5.0,1\n,i,5.0,1\n", "rows have no user_id"),
-        ((HEADER + "ué,i,5.0,1\n").encode("latin-1"), "invalid UTF8"),
+        (HEADER + "u,i,5.0,soon\n", "line 2: timestamp is 'soon'; expected a whole number of milliseconds"),
+        (HEADER + "u,i,5.0,1\nu,i\n", "line 3: 2 fields; expected 4, as the header names them"),
+        (HEADER + "u,i,5.0,\n", "line 2: timestamp is ''; expected a whole number"),
+        (HEADER + "u,i,5.0,1\n,i,5.0,1\n", "line 3: user_id is ''; expected an id"),
+        ((HEADER + "ué,i,5.0,1\n").encode("latin-1"), r"line 2: user_id is 'u\\udce9'; expected an id"),
         ((HEADER + "u,i,5.0,1\n").encode("utf-16"), "is not UTF-8"),
     ],
 )
@@ -91,7 +92,7 @@ def test_damaged_csv(tmp_path: Path, content: str | bytes, sentence: str) -> Non
     path = tmp_path / "damaged.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(ValueError, match=sentence) as caught:
-        csv_columns(path, CODED)
+        csv_columns(path, COLUMNS)
     assert "damaged.csv" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -162,7 +163,7 @@ def test_lines_that_crash_parsers_are_malformed_lines(tmp_path: Path, line: str)
     path.write_text(f"{line}\n" * 2)
     malformed = Malformed(path)
     with pytest.raises(ValueError, match=r"2 of 2 lines are malformed \(lines 1, 2\)"):
-        list(json_columns(path, RAW, malformed))
+        list(json_columns(path, COLUMNS, malformed))
     with pytest.raises(ValueError, match=r"2 of 2 lines are malformed \(lines 1, 2\)"):
         list(records(path, Malformed(path)))
 

@@ -126,11 +126,41 @@ def test_duplicates_keep_the_first_and_missing_items_are_counted(
     assert "1 of 3 items are not in the metadata" in caplog.text
 
 
+@pytest.mark.parametrize("name", [None, "", 3, 1.5, float("nan"), True, ["B01"], {"B": 1}, "nan", "B\n01", "\ud83c"])
+def test_a_line_that_names_no_item_is_malformed(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: object) -> None:
+    lines = [{"parent_asin": f"B{n}", "title": f"Item {n}"} for n in range(1000)]
+    path = write(tmp_path / "meta.jsonl", *lines[:3], {**FULL, "parent_asin": name}, *lines[4:])
+    text = read_item_text(path, ["B0", "B3"])
+    assert text.sentences == ["Item 0.", ""]
+    assert (text.card["malformed_lines"], text.card["items_without_text"]) == (1, 1)
+    assert "1 of 1000 lines are malformed (lines 4) and left out; line 4: parent_asin is" in caplog.text
+    with pytest.raises(
+        ValueError, match=r"meta\.jsonl: 2 of 3 lines are malformed \(lines 2, 3\); .*; line 2: parent_asin"
+    ):
+        read_item_text(write(path, lines[0], *[{**FULL, "parent_asin": name}] * 2), ["B0"])
+
+
+def test_what_is_no_number_is_no_word_of_a_sentence(tmp_path: Path) -> None:
+    """NaN is what Python writes for a missing value, and half of all tables for an empty store."""
+    nan = float("nan")
+    brand = {**FULL, "price": nan, "store": nan, "details": '{"Brand": NaN}', "categories": ["Hair", nan]}
+    path = write(tmp_path / "meta.jsonl", brand, {"parent_asin": "B02", "title": "Half\tof\x01it", "images": [nan]})
+    text = path.read_text().replace("\\t", "\t").replace("\\u0001", "\x01")
+    path.write_text("\ufeff" + text)
+    assert read_item_text(path, ["B01", "B02"]).sentences == ["Oak Brush, in Hair.", "Half of\x01it."]
+
+
+def test_details_that_are_no_json_name_the_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "meta.jsonl", {"parent_asin": "B00"}, {**FULL, "store": None, "details": "{Brand"})
+    with pytest.raises(ValueError, match=r"meta\.jsonl, line 2: metadata of item B01: details is no JSON"):
+        read_item_text(path, ["B01"])
+
+
 def test_metadata_of_another_corpus(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"meta\.jsonl names none of the corpus's 1 items"):
         read_item_text(write(tmp_path / "meta.jsonl", FULL), ["B77"])
 
 
 def test_metadata_without_the_id(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"meta\.jsonl has no text in column parent_asin of a line; found asin, title"):
+    with pytest.raises(ValueError, match=r"meta\.jsonl has no column parent_asin; found asin, title"):
         read_item_text(write(tmp_path / "meta.jsonl", {"asin": "B01", "title": "One"}), ["B01"])

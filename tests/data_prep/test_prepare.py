@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +187,13 @@ def test_the_fingerprint_is_compared_only_with_item_text(data: Path, cache: Path
         load("software", "local", cache, data)
 
 
+def test_a_damaged_card_is_named(data: Path, cache: Path, cards: Path) -> None:
+    write_layout(data, "rating_only")
+    (cards / "software.json").write_text('{"sources": ')
+    with pytest.raises(ValueError, match=r"cards/software\.json: no JSON .*; expected a card"):
+        load("software", "local", cache, data)
+
+
 def test_a_card_holds_for_its_layout_and_k_only(data: Path, cache: Path, cards: Path) -> None:
     expect(cards, users=9)
     write_layout(data, "raw")
@@ -246,6 +255,74 @@ def test_a_download_that_changed_afterwards(data: Path, cache: Path, monkeypatch
     downloaded.write_text(downloaded.read_text().replace("5.0", "4.0", 1) + "\n")
     with pytest.raises(ValueError, match=r"Software\.csv\.gz has changed: SHA-256 is [0-9a-f]{64}, expected"):
         load("software", "official", cache)
+
+
+@pytest.fixture
+def site(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Both places of downloads in one folder: packed files as the site's, plain ones as the hub's."""
+    write_layout(data / "benchmark", "rating_only")
+    write_jsonl(data / "raw/meta_categories/meta_Software.jsonl.gz", [{"parent_asin": i, "title": i} for i in ITEMS])
+    packed = data / "raw/meta_categories/meta_Software.jsonl.gz"
+    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    plain = data / "benchmark/5core/rating_only/Software.csv"
+    plain.with_name("Software.csv.gz").write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+    for origin in ("OFFICIAL", "HUB"):
+        monkeypatch.setattr(f"data_prep.amazon2023.{origin}", data.as_uri())
+    return data
+
+
+@pytest.mark.parametrize(("origin", "ending"), [("official", ".gz"), ("hub", "")])
+def test_a_card_written_from_a_download_refuses_another_one(
+    site: Path, cache: Path, cards: Path, tmp_path: Path, origin: str, ending: str
+) -> None:
+    assert main(["software", "--source", origin, "--cache", str(cache), "--card"]) == 0
+    name = f"5core/rating_only/Software.csv{ending}"
+    written = json.loads((cards / "software.json").read_text())
+    first = hashlib.sha256((site / "benchmark" / name).read_bytes()).hexdigest()
+    assert list(written["sources"]) == [name, f"raw/meta_categories/meta_Software.jsonl{ending}"]
+    assert written["sources"][name] == first
+    assert written["expected"] == {"rating_only": facts(load("software", origin, cache))}
+
+    content = (site / "benchmark/5core/rating_only/Software.csv").read_bytes().replace(b"5.0", b"4.0")
+    other = gzip.compress(content, mtime=0) if ending else content
+    (site / "benchmark" / name).write_bytes(other)
+    second = hashlib.sha256(other).hexdigest()
+    with pytest.raises(ValueError, match=rf"Software\.csv.*SHA-256 is {second}; expected {first}") as caught:
+        load("software", origin, tmp_path / "elsewhere")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_card_keeps_what_it_says(site: Path, cache: Path, cards: Path) -> None:
+    """Hashes that are there came from a download that was checked against them; counts may be the papers'."""
+    known = {"about": "Ours.", "sources": {"another": "00"}, "expected": {"rating_only": {"users": 8}}}
+    (cards / "software.json").write_text(json.dumps(known))
+    for origin in ("official", "hub"):
+        prepare.write_card(load("software", origin, cache))
+    written = json.loads((cards / "software.json").read_text())
+    assert (written["about"], written["expected"]) == ("Ours.", known["expected"])
+    assert len(written["sources"]) == 5, "the site's two, the hub's two, and the other"
+
+
+def test_local_files_have_no_hash_to_expect_of_others(
+    data: Path, cache: Path, cards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_DATA", str(data))
+    write_layout(data, "rating_only")
+    (cards / "software.json").write_text(json.dumps({"sources": {"5core/rating_only/Software.csv": "00"}}))
+    assert main(["software", "--cache", str(cache)]) == 0, "they may be packed otherwise"
+    assert main(["software", "--cache", str(cache), "--card"]) == 2
+    assert "error: software is local, not downloaded; expected source official or hub" in capsys.readouterr().err
+
+
+def test_malformed_lines_are_on_the_card(
+    data: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_DATA", str(data))
+    write_jsonl(data / "raw/review_categories/Software.jsonl.gz", [*ROWS * 25, {**ROWS[0], "user_id": None}])
+    assert load("software", "local", cache).card["malformed_lines"] == 1
+    assert load("software", "local", cache).users == 8
+    assert main(["software", "--cache", str(cache)]) == 0
+    assert re.search("malformed lines +1, left out", capsys.readouterr().out)
 
 
 def test_auto_takes_the_local_folder_when_it_has_the_corpus(

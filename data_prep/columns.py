@@ -1,0 +1,197 @@
+"""Columns of CSV and JSON-lines files, parsed by Arrow; where it refuses, the line at fault is found by Python."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.json as pa_json
+
+from data_prep.fields import Field, fault, fit
+from data_prep.files import (
+    BLOCK_BYTES,
+    BYTE_ORDER_MARK,
+    Malformed,
+    blocks,
+    decoded,
+    need_columns,
+    parse_object,
+    stream,
+)
+
+# Characters of a parser's own words, which quote what they could not read.
+QUOTED = 300
+
+
+def json_columns(path: Path, fields: dict[str, Field], malformed: Malformed) -> Iterator[pa.Table]:
+    """Columns of a JSON-lines file, block by block; every line must have a value for each of `fields`.
+
+    Arrow parses a block at once. One that it refuses is read line by line for these fields alone: what nothing reads
+    (half an emoji in a review's text, a byte that is not UTF-8) costs no row. A line whose own fields say nothing
+    usable is counted in `malformed` and left out.
+
+    Raises:
+        ValueError: a column is missing from the whole file; more than one line in a thousand is malformed; a line
+            whose own fields are not UTF-8; the file is empty or damaged.
+    """
+    first_line = 1
+    for block in blocks(path):
+        if first_line == 1:
+            need_columns(path, fields, _first(block) or fields)
+        table = _parse_block(block, fields)
+        if table is None:
+            table = _parse_lines(path, block, first_line, fields, malformed)
+        malformed.read += table.num_rows
+        yield table
+        first_line += block.count(b"\n")
+    malformed.read += malformed.bad
+    if not malformed.read:
+        raise ValueError(f"{path} holds blank lines alone; expected JSON objects, one a line")
+    malformed.check()
+
+
+def csv_columns(path: Path, fields: dict[str, Field]) -> pa.Table:
+    """Named columns of a CSV file with a header; each row must have a value that fits each of them.
+
+    Raises:
+        ValueError: a missing column, or one named twice; a row with a value that does not fit, or of another length
+            (the sentence names its line); not UTF-8; an empty file; a damaged gzip.
+    """
+    _check_header(path, fields)
+    read = pa_csv.ReadOptions(block_size=BLOCK_BYTES)
+    types = {name: field.type for name, field in fields.items()}
+    convert = pa_csv.ConvertOptions(
+        include_columns=list(types), column_types=types, null_values=[""], strings_can_be_null=True
+    )
+    try:
+        with stream(path) as opened:
+            table = pa_csv.read_csv(opened, read_options=read, convert_options=convert)
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split("\n", 1)[0].split()).rstrip(".")[:QUOTED]
+        said = _row_fault(path, fields) or f"{path}: {reason}; expected UTF-8 CSV rows as the header names them"
+        raise ValueError(said) from error
+    if not table.num_rows:
+        raise ValueError(f"{path} has a header but no rows; expected at least one")
+    if not fit(table, fields):
+        raise ValueError(_row_fault(path, fields) or f"{path} has a row without {', '.join(fields)} as expected")
+    return table
+
+
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """All rows of a CSV file, header first, with the line that each ends on: slow, to say where something is.
+
+    Raises:
+        ValueError: a row that is no CSV.
+    """
+    text = (line.decode(errors="surrogateescape") for block in blocks(path) for line in block.splitlines(keepends=True))
+    reader = csv.reader(text)
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; expected a CSV row") from error
+
+
+def _first(block: bytes) -> dict[str, Any] | None:
+    """The object on the first line of a block, if it is one."""
+    try:
+        return parse_object(block.split(b"\n", 1)[0].decode())
+    except ValueError:
+        return None
+
+
+def _parse_block(block: bytes, fields: dict[str, Field]) -> pa.Table | None:
+    """The block's columns, or None where a line does not parse, or has a value that does not fit."""
+    # Arrow 26 crashes where this is the first line; further on it is a row of nulls.
+    if re.match(rb"\s*null", block):
+        return None
+    plain = {name: pa.string() if pa.types.is_dictionary(field.type) else field.type for name, field in fields.items()}
+    # One Arrow block for the whole: a line cut by Arrow's own block border would be refused.
+    read = pa_json.ReadOptions(block_size=len(block) + 1)
+    parse = pa_json.ParseOptions(explicit_schema=pa.schema(plain), unexpected_field_behavior="ignore")
+    try:
+        # Arrow looks at no byte of what it ignores, and at some of what it reads.
+        block.decode()
+        table = pa_json.read_json(pa.BufferReader(block), read_options=read, parse_options=parse)
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return None
+    # To Arrow two objects on a line are two rows, and one on two lines is one.
+    if table.num_rows != block.count(b"\n") + (not block.endswith(b"\n")):
+        return None
+    table = _encoded(table, fields)
+    return table if fit(table, fields) else None
+
+
+def _parse_lines(path: Path, block: bytes, first_line: int, fields: dict[str, Field], malformed: Malformed) -> pa.Table:
+    """The usable lines of a block that Arrow refuses."""
+    rows = []
+    for number, line in enumerate(block.split(b"\n"), first_line):
+        if not line.strip():
+            continue
+        try:
+            rows.append(_needed(line.decode(errors="surrogateescape"), fields))
+        except ValueError as error:
+            decoded(line, path, number)
+            malformed.add(number, str(error))
+    columns = zip(*rows, strict=True) if rows else [[]] * len(fields)
+    arrays = {name: pa.chunked_array([pa.array(values)]) for name, values in zip(fields, columns, strict=True)}
+    return _encoded(pa.table(arrays), fields)
+
+
+def _needed(line: str, fields: dict[str, Field]) -> list[Any]:
+    """The values of the fields in a line of JSON; a ValueError says why it has none that fit."""
+    record = parse_object(line)
+    for name, expected in fields.items():
+        if not expected.fits(record.get(name)):
+            raise ValueError(fault(name, record.get(name), expected))
+    return [record[name] for name in fields]
+
+
+def _encoded(table: pa.Table, fields: dict[str, Field]) -> pa.Table:
+    """Encoded block by block, so that the strings of all rows are never in memory together."""
+    return pa.table({
+        name: table[name].dictionary_encode() if pa.types.is_dictionary(field.type) else table[name].cast(field.type)
+        for name, field in fields.items()
+    })  # fmt: skip
+
+
+def _check_header(path: Path, fields: dict[str, Field]) -> None:
+    with stream(path) as opened:
+        content = opened.read(BLOCK_BYTES).removeprefix(BYTE_ORDER_MARK)
+    header = re.split(rb"[\r\n]", content, maxsplit=1)[0]
+    if not header:
+        found = "begins with a blank line" if content else "is empty"
+        raise ValueError(f"{path} {found}; expected a header with the columns {', '.join(fields)}")
+    try:
+        names = next(csv.reader([decoded(header, path, 1).strip()]))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line 1: {error}; expected a header with the columns {', '.join(fields)}") from error
+    need_columns(path, fields, names)
+    if twice := [name for name in fields if names.count(name) > 1]:
+        raise ValueError(f"{path} has {names.count(twice[0])} columns {twice[0]}; expected one")
+
+
+def _row_fault(path: Path, fields: dict[str, Field]) -> str | None:
+    """What is wrong with the first row that does not fit."""
+    rows = csv_rows(path)
+    _, header = next(rows)
+    places = [(header.index(name), name, field) for name, field in fields.items()]
+    try:
+        for number, row in rows:
+            if len(row) != len(header):
+                return f"{path}, line {number}: {len(row)} fields; expected {len(header)}, as the header names them"
+            for place, name, expected in places:
+                text = row[place].strip()
+                whole = pa.types.is_integer(expected.type) and re.fullmatch("-?[0-9]{1,20}", text)
+                value = int(text) if whole else row[place]
+                if not expected.fits(value):
+                    return f"{path}, line {number}: {fault(name, value, expected)}"
+    except ValueError as error:
+        return str(error)
+    return None
