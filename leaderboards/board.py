@@ -61,7 +61,7 @@ PUBLISHED = (
 
 
 # Of rows that are on a board and not ranked.
-SET_APART = "Set apart, for most rows are of another content of the corpus, or of another protocol"
+SET_APART = "Set apart, for the board is about another content of the corpus, or of another protocol"
 
 
 def table(runs: Sequence[Run]) -> pd.DataFrame:
