@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.fit import Fit, Hardware
+from benchmarks.options import WORK
 from benchmarks.perf import Pair, in_turn, pair
 from benchmarks.perf.train import load, pad, transformers_t5
 from data_prep.batches import Batches
@@ -192,7 +192,7 @@ class Sides(Exact):
 
 def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     """TIGER over residual k-means codes of the items' vectors, after a brief training."""
-    vectors = item_vectors(corpus, "npz" if corpus.item_text is None else "tfidf").values
+    vectors = item_vectors(corpus, "npz" if corpus.item_text is None else "tfidf", cache=WORK / "vectors").values
     tokenizer = CONFIG.tokenizer
     torch.manual_seed(0)
     quantizer = ResidualQuantizer(tokenizer.levels, tokenizer.codes, vectors.shape[1])
@@ -202,7 +202,7 @@ def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     index = ItemIndex(codes, (*quantizer.sizes, tokenizer.codes))
     examples = corpus.examples("train")
     chosen = np.random.default_rng(0).permutation(len(examples))[:SAMPLES]
-    fit = Fit(corpus, 0, Path("runs/fits"), "perf", hardware)
+    fit = Fit(corpus, 0, WORK / "fits", "perf", hardware)
     epochs = math.ceil(SAMPLES / len(chosen))
     budget = Budget(epochs, CONFIG.batch_size, check_every=epochs)
     return fit("recommender", lambda: Tiger(CONFIG, index), budget, examples.take(np.sort(chosen)), lambda _: 0.0)
