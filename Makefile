@@ -87,7 +87,7 @@ reproduce: $(READY) ## Train rows again from their records alone and compare: RO
 regress: $(READY) ## Hold the quick board against its references: MODELS=... JOBS=n ACCEPT=1 WHY="..." (new references)
 	$(RUN) benchmarks regress $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(if $(value ACCEPT),--accept $(call one,--why,WHY))
 
-torture: $(READY) ## Kill a bench and a sweep at random moments, nothing may be lost or change: KILLS=100 SEED=0 WORK=dir
+torture: $(READY) ## Kill benches and a sweep at random moments, nothing may be lost, change or be left at work: KILLS=100 SEED=0 WORK=dir
 	$(RUN) benchmarks torture $(call one,--kills,KILLS) $(call one,--seed,SEED) $(call one,--work,WORK)
 
 dashboards: $(READY) ## Define the workspace and the report of the W&B project: ENTITY=... PROJECT=... DRY=1 (print them)

@@ -6,16 +6,20 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from benchmarks.errors import sentence
+from benchmarks import processes
+from benchmarks.errors import hidden, sentence
 from benchmarks.options import (
+    WORK,
     add_common,
     add_machine,
     add_tracking,
@@ -37,8 +41,9 @@ if TYPE_CHECKING:
     from benchmarks.run import Bench
     from data_prep.corpus import Corpus
 
-LATEST = Path("runs/perf/latest.json")
-INTERRUPTED = 130
+LATEST = WORK / "perf/latest.json"
+# How a process ends that a signal ends: with so much more than the signal's number.
+SIGNALLED = 128
 GOES_ON = "; the same command goes on from the last epochs"
 
 
@@ -46,32 +51,34 @@ def main(arguments: list[str] | None = None) -> int:
     escape.for_any_terminal()
     options = _parser().parse_args(arguments)
     try:
-        return int(options.call(options))
+        with processes.ended_by_signals():
+            return int(options.call(options))
     except Exception as error:
         if (said := sentence(error)) is None:
             raise
         print(f"error: {said}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        sys.stdout.flush()
-        print(f"\ninterrupted{options.interrupted}", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        # The terminal may be what has gone.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            print(f"\n{str(error) or 'interrupted'}{options.interrupted}", file=sys.stderr)
+        return SIGNALLED + (error.number if isinstance(error, processes.SignalledError) else signal.SIGINT)
 
 
 def bench(options: argparse.Namespace) -> int:
     """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
-    import data_prep
     import models
     from benchmarks import experiments, tracking
     from benchmarks.bench import Cell, run_all
     from benchmarks.fit import process_rank
-    from benchmarks.run import Bench, board_name
+    from benchmarks.run import Bench, board_name, prepared
     from leaderboards import board, tables
     from leaderboards.store import read_board
 
     names, tuned = options.models or models.names(), not options.untuned
     chosen = [experiments.complete(name, options.corpus, options.set, tuned) for name in names]
-    corpus = data_prep.load(options.corpus, source=options.source)
+    corpus = prepared(options.work, options.corpus, options.source)
     # Of the processes of distributed training one prints.
     speaks = process_rank() == 0
     if speaks:
@@ -121,17 +128,16 @@ def plan(options: argparse.Namespace) -> int:
 
 def codes(options: argparse.Namespace) -> int:
     """Trains tokenizers alone; prints and renders the table of their code cards."""
-    import data_prep
     from benchmarks import experiments
     from benchmarks.bench import hush
     from benchmarks.codes import card
-    from benchmarks.run import Bench
+    from benchmarks.run import Bench, prepared
     from leaderboards import tables
     from leaderboards.codes import read_all, table
 
     hush()
     chosen = [experiments.complete(name, options.corpus, options.set, not options.untuned) for name in options.models]
-    corpus = data_prep.load(options.corpus, source=options.source)
+    corpus = prepared(options.work, options.corpus, options.source)
     print(corpus)
     setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options))
     for experiment in chosen:
@@ -144,16 +150,16 @@ def codes(options: argparse.Namespace) -> int:
 
 def analyse(options: argparse.Namespace) -> int:
     """Makes one of the papers' analyses, and the trainings that it needs."""
-    import data_prep
     from benchmarks.analyses import Lab
     from benchmarks.analyses import analyse as make
     from benchmarks.bench import hush
-    from benchmarks.run import Bench
+    from benchmarks.run import Bench, prepared
 
     hush()
-    corpus = data_prep.load(options.corpus, source=options.source)
+    corpus = prepared(options.work, options.corpus, options.source)
     print(corpus)
-    setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options))
+    board = options.board or options.work / "board"
+    setting = Bench(board, options.work, options.vectors_path, hardware_of(options))
     names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or default_jobs()
     lab = Lab(setting, corpus, options.source, names, settings, options.seed, jobs)
     found = make(options.name, lab, options.out)
@@ -216,12 +222,12 @@ def regress(options: argparse.Namespace) -> int:
 
 
 def torture(options: argparse.Namespace) -> int:
-    """Kills the bench at random moments; exit status 1 where something was lost."""
+    """Kills the bench at random moments; exit status 1 where something was lost or left at work."""
     from benchmarks.torture import torture
 
     figures = torture(options.kills, options.seed, options.work)
     print(figures)
-    return 1 if figures.losses else 0
+    return 1 if figures.losses or figures.orphans else 0
 
 
 def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
@@ -266,8 +272,14 @@ def show(options: argparse.Namespace) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """It quotes what it does not know, which may be a URL."""
+        super().error(hidden(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = _Parser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     parser.set_defaults(interrupted="")
     _add_trainings(commands)
@@ -312,7 +324,7 @@ def _add_trainings(commands: Any) -> None:
     looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
     looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")
     looks.add_argument("--jobs", type=positive, help="trainings at a time, where several are needed")
-    looks.add_argument("--board", type=Path, default=Path("runs/board"), help="folder of the records it makes")
+    looks.add_argument("--board", type=Path, help="folder of the records it makes (default: board in --work)")
     looks.add_argument("--out", type=Path, default=Path("docs/analyses"), help="folder of table and picture")
 
 
@@ -323,14 +335,14 @@ def _add_checks(commands: Any) -> None:
     again.add_argument("--row", help="records whose path holds this (default: all)")
     again.add_argument("--users", type=positive, default=200, help="so many of a record's users, drawn at random")
     again.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
-    again.add_argument("--work", type=Path, default=Path("runs"), help="folder of the trainings")
+    again.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
     _add_reproduce(commands)
     gate = commands.add_parser("regress", help="hold the quick board, on a CPU, against its references: the gate")
     gate.set_defaults(call=regress)
     gate.add_argument("--models", nargs="+", help="these models (default: every model)")
     gate.add_argument("--first-seed", type=int, default=0, help="seeds of the fresh runs count from here")
     gate.add_argument("--jobs", type=positive, help="runs at a time")
-    gate.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
+    gate.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
     gate.add_argument("--references", type=Path, help="folder of the reference runs (default: the committed ones)")
     gate.add_argument("--accept", action="store_true", help="make new references and note them in CHANGELOG.md")
     gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
@@ -352,7 +364,7 @@ def _add_reproduce(commands: Any) -> None:
     proof.add_argument("--minutes", type=positive, help="of those that were trained in so many")
     proof.add_argument("--base", help="git revision: draw records that came since before all others")
     proof.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
-    proof.add_argument("--work", type=Path, default=Path("runs"), help="folder of the trainings")
+    proof.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
     proof.add_argument("--source", default="auto", help="where data comes from, as bench has it")
     proof.add_argument("--vectors-path", type=Path, help="item vectors that the record was given, as bench has it")
 
@@ -378,6 +390,6 @@ def _add_listings(commands: Any) -> None:
 if __name__ == "__main__":
     status = 0
     # What is registered first is called last. To take torch down takes seconds more, in which nothing is done.
-    atexit.register(lambda: os._exit(status) if status == INTERRUPTED else None)
+    atexit.register(lambda: os._exit(status) if status > SIGNALLED else None)
     status = main()
     sys.exit(status)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import closing
 from multiprocessing.context import SpawnContext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
 
-import data_prep
-from benchmarks import terminal, tracking
+from benchmarks import processes, terminal, tracking
 from benchmarks.errors import sentence
 from benchmarks.experiments import Experiment
 from benchmarks.fit import process_rank
 from benchmarks.progress import OutOfTimeError
-from benchmarks.run import Bench, run
+from benchmarks.run import Bench, prepared, run
 
 
 class Cell(NamedTuple):
@@ -36,6 +35,7 @@ class Cell(NamedTuple):
 
 
 Ended = tuple[Cell, BaseException | None]
+Results = Generator[Ended, None, None]
 
 
 def run_all(
@@ -57,20 +57,21 @@ def run_all(
         ended = _in_turn(setting, corpus, source, cells)
     else:
         ended = _in_pool(setting, corpus, source, cells, jobs)
-    for cell, error in tqdm(ended, total=len(cells), desc="bench", unit="run", position=0, disable=quiet):
-        if isinstance(error, OutOfTimeError):
-            left += 1
-        elif error is not None:
-            failed.append(cell)
-            text = sentence(error) or "".join(traceback.format_exception(error))
-            tqdm.write(f"error: {cell}: {text}", file=sys.stderr)
+    # Closed, for a signal may come here as well as within.
+    with closing(ended):
+        for cell, error in tqdm(ended, total=len(cells), desc="bench", unit="run", position=0, disable=quiet):
+            if isinstance(error, OutOfTimeError):
+                left += 1
+            elif error is not None:
+                failed.append(cell)
+                text = sentence(error) or "".join(traceback.format_exception(error))
+                tqdm.write(f"error: {cell}: {text}", file=sys.stderr)
     if left:
         tqdm.write(f"the hours are over: {left} runs are left, with which the same command goes on", file=sys.stderr)
     return failed
 
 
-def _in_turn(setting: Bench, corpus: str, source: str, cells: Iterable[Cell]) -> Iterator[Ended]:
-    hush()
+def _in_turn(setting: Bench, corpus: str, source: str, cells: Iterable[Cell]) -> Results:
     for cell in cells:
         try:
             run_cell(setting, corpus, source, cell)
@@ -80,13 +81,13 @@ def _in_turn(setting: Bench, corpus: str, source: str, cells: Iterable[Cell]) ->
             yield cell, None
 
 
-def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> Iterator[Ended]:
+def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> Results:
     context: SpawnContext = multiprocessing.get_context("spawn")
     terminal.join(setting.work)
     places = context.Queue()
     for place in range(1, jobs + 1):
         places.put(place)
-    with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(places, setting.work)) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=processes.begin, initargs=(setting.work, places)) as pool:
         waiting: dict[Future[Path], Cell] = {
             pool.submit(run_cell, setting, corpus, source, cell): cell for cell in cells
         }
@@ -101,19 +102,6 @@ def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: 
             raise
 
 
-# The line of the terminal where this process draws its progress bar; the bench's own is line 0.
-_place = 1
-
-
-def _start_worker(places: Any, work: Path) -> None:
-    global _place
-    _place = places.get()
-    terminal.join(work)
-    # Ctrl-C ends a worker at once: a training can be killed at any moment, and Lightning would only skip to the next.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    hush()
-
-
 def hush() -> None:
     """Lightning's advice on worker processes and loggers does not fit tensors that are in memory already."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -122,8 +110,9 @@ def hush() -> None:
 
 def run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> Path:
     """Runs a cell in this process; returns where its record lies."""
-    loaded = data_prep.load(corpus, source=source)
+    hush()
+    loaded = prepared(setting.work, corpus, source)
     with tracking.follow(setting, loaded, *cell) as tracker:
-        path = run(setting, loaded, *cell, bar_position=_place, watch=tracker.watch)
+        path = run(setting, loaded, *cell, bar_position=terminal.place, watch=tracker.watch)
         tracker.record(path)
     return path

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from benchmarks.bench import Cell, Ended, hush, run_cell
+from benchmarks.bench import Cell, Results, hush, run_cell
 from benchmarks.fit import Hardware
 from benchmarks.provenance import ROOT
 from benchmarks.run import Bench
@@ -68,7 +68,7 @@ def tasks(
             ray.cancel(left, force=True)
 
 
-def cells_in_cluster(address: str, setting: Bench, corpus: str, source: str, cells: Sequence[Cell]) -> Iterator[Ended]:
+def cells_in_cluster(address: str, setting: Bench, corpus: str, source: str, cells: Sequence[Cell]) -> Results:
     """Runs cells as tasks; their records lie on the board of this process.
 
     Raises:

@@ -1,8 +1,9 @@
-"""What a user can mend, in one sentence."""
+"""What a user can mend, in one sentence, and without a password."""
 
 from __future__ import annotations
 
 import errno
+import re
 from concurrent.futures import BrokenExecutor
 
 _LESS = (
@@ -11,10 +12,18 @@ _LESS = (
 )
 # How PyTorch says it on a GPU and on a CPU, where the exception is any RuntimeError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+# A URL's password goes up to its last @, for it may hold one; a parameter's value up to the next.
+_PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&\s'\"]+", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^\s:@/]*):\S*@")
+
+
+def hidden(text: str) -> str:
+    """The text with `***` for the passwords of URLs in it: `://user:...@`, `?password=...`, `&sslpassword=...`."""
+    return _PASSWORD.sub(r"\1:***@", _PARAMETER.sub(r"\1***", text))
 
 
 def sentence(error: BaseException) -> str | None:
-    """What happened and what helps; None where the mistake is ours, and needs its traceback."""
+    """What happened and what helps, no password in it; None where the mistake is ours, and needs its traceback."""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _said(error, _OUT_OF_MEMORY)):
         return f"out of memory: {_LESS}"
     if isinstance(error, BrokenExecutor):
@@ -24,7 +33,7 @@ def sentence(error: BaseException) -> str | None:
         # A sentence of ours stands in the place of the system's words.
         ours = error.strerror if error.strerror and error.strerror.startswith("the disk is full") else None
         return ours or f"the disk is full{where}; free some space and run the command again"
-    return str(error) if isinstance(error, (ValueError, OSError)) else None
+    return hidden(str(error)) if isinstance(error, (ValueError, OSError)) else None
 
 
 def _said(error: RuntimeError, words: tuple[str, ...]) -> bool:

@@ -231,8 +231,9 @@ class Fit:
         try:
             trainer.fit(module, batches, ckpt_path=str(last) if last else None, weights_only=True)
         except SystemExit as error:
-            # What Lightning makes of Ctrl-C.
-            raise KeyboardInterrupt from error
+            # What Lightning makes of Ctrl-C, and of any signal that comes as one.
+            came = error.__context__
+            raise (came if isinstance(came, KeyboardInterrupt) else KeyboardInterrupt()) from error
         if trainer.is_global_zero:
             stored.finish(folder, keeper.done, keeper.best)
         trainer.strategy.barrier()

@@ -13,6 +13,9 @@ from leaderboards.record import BOARD
 if TYPE_CHECKING:
     from benchmarks.fit import Hardware
 
+# Folder of all that is made and can be made again: trainings, prepared corpora, item vectors, studies.
+WORK = Path("runs")
+
 
 def add_common(command: argparse.ArgumentParser) -> None:
     """What the commands are told that fill the board."""
@@ -32,7 +35,7 @@ def add_training(command: argparse.ArgumentParser) -> None:
 def add_machine(command: argparse.ArgumentParser) -> None:
     """Where the inputs of trainings are, and where and how they compute."""
     command.add_argument("--source", default="auto", help="where corpora come from: auto, local, official, hub")
-    command.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
+    command.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
     command.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
     command.add_argument("--threads", type=positive, default=1, help="CPU threads; the last digits depend on it")
     command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")

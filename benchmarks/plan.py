@@ -25,12 +25,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from tabulate import tabulate
 
-import data_prep
 from benchmarks import experiments
 from benchmarks.bench import Cell, run_all
 from benchmarks.experiments import Experiment
 from benchmarks.precision import Choice
-from benchmarks.run import Bench, board_name, nearest_folder, place_of, target
+from benchmarks.run import Bench, board_name, nearest_folder, place_of, prepared, target
 from data_prep.corpus import Corpus
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
 from leaderboards.rows import RANKED_BY, Row
@@ -116,7 +115,7 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
     Raises:
         ValueError, OSError: the plan cannot be read or carried out; names the file and the row.
     """
-    plan, corpora, benches, found = _parsed(file), cache(data_prep.load), cache(bench), []
+    plan, corpora, benches, found = _parsed(file), cache(prepared), cache(bench), []
     for number, wanted in enumerate(plan.rows, 1):
         where = f"{file}, row {number} ({wanted.experiment})"
         name = wanted.corpus or plan.corpus
@@ -129,7 +128,7 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
             setting = benches(name, wanted.precision)
             if getattr(experiment.config, "vectors", None) not in WITH_PATH:
                 setting = replace(setting, vectors_path=None)
-            corpus = corpora(name, source=source)
+            corpus = corpora(setting.work, name, source)
             row = Planned(wanted, setting, corpus, experiment, target(setting, corpus, experiment, seed=0))
         except (ValueError, OSError) as error:
             raise ValueError(f"{where}: {error}") from error

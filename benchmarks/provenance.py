@@ -149,8 +149,10 @@ def git_dirty_sha256(root: Path) -> str | None:
 
 
 def command(arguments: list[str]) -> str:
-    """A command line as typed, absolute paths cut to their last part so that no machine's folders are published."""
+    """A command line as typed, but absolute paths cut to their last part and URLs to their scheme, so that no machine's
+    folders, no host and no password are published."""
     program, *rest = arguments
+    rest = [re.sub(r"(\w+://).*", r"\1...", argument, flags=re.DOTALL) for argument in rest]
     typed = f"python -m {Path(program).parent.name}" if Path(program).name == "__main__.py" else Path(program).name
     return " ".join([typed, *("=".join(_last_part(part) for part in argument.split("=")) for argument in rest)])
 

@@ -128,12 +128,13 @@ def bank(name: str, references: Path = REFERENCES) -> list[Run]:
 
 
 def made(folder: Path, names: Sequence[str], seeds: Iterable[int], jobs: int) -> dict[str, list[Run]]:
-    """Fresh runs of the quick board, by model.
+    """Fresh runs of the quick board, by model; of earlier ones in the folder corpora and item vectors stay.
 
     Raises:
         ValueError: one failed.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in ("board", "fits"):
+        shutil.rmtree(folder / old, ignore_errors=True)
     setting = Bench(folder / "board", folder, hardware=HARDWARE)
     cells = [Cell(experiment(name), seed) for seed in seeds for name in names]
     failed = run_all(setting, CORPUS, "auto", cells, jobs)

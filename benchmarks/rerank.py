@@ -9,14 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-import data_prep
 import models
 from benchmarks import provenance
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment, flat
 from benchmarks.fit import Fit, Hardware, NotTrainedError
 from benchmarks.precision import Precision
-from benchmarks.run import Bench, split_of, with_inputs
+from benchmarks.run import Bench, prepared, split_of, with_inputs
 from data_prep.corpus import UNSEEN_USERS, Corpus
 from leaderboards.record import Provenance, Record
 from leaderboards.store import Run, read_run
@@ -72,7 +71,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
         ValueError: they are not those that the record names, or its config is no longer one of the model's.
     """
     experiment = experiment_of(record)
-    corpus = data_prep.load(record.corpus.name.removesuffix(UNSEEN_USERS), source=source)
+    corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source)
     known, graded = split_of(corpus, experiment)
     label = f"{record.experiment} seed {record.seed}"
     precision = TypeAdapter(Precision).validate_python(record.provenance.precision)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import data_prep
 import models
 from benchmarks import experiments, facts, provenance
 from benchmarks.evaluate import Grader
@@ -46,7 +47,8 @@ class Bench:
 
     Attributes:
         board: folder of the records.
-        work: folder for trainings in progress and finished ones that another cell can share.
+        work: folder for trainings in progress and finished ones that another cell can share, prepared corpora and item
+            vectors.
         vectors_path: a `.npz` file or a sentence-transformers folder, for those kinds of item vectors.
         track: how runs are followed, one of `benchmarks.tracking.MODES`.
         until: seconds since the epoch, after which no training begins, and those that are at work end at their next
@@ -54,11 +56,16 @@ class Bench:
     """
 
     board: Path
-    work: Path = Path("runs")
+    work: Path
     vectors_path: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
     track: str = "off"
     until: float | None = None
+
+
+def prepared(work: Path, corpus: str, source: str) -> Corpus:
+    """A corpus, prepared beneath the folder of trainings. Raises what `data_prep.load` does."""
+    return data_prep.load(corpus, source, work / "corpora")
 
 
 def target(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:

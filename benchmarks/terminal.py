@@ -8,6 +8,9 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm import tqdm
 
+# The line where this process draws; line 0 is that of the command.
+place = 1
+
 
 class Turn:
     """What a process holds while its bars draw, as tqdm wants a lock.

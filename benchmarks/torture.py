@@ -2,6 +2,8 @@
 
 A round is one cell of a bench, or one sweep, on the embedded corpus in an empty folder, data preparation included. It
 is killed a few times in each phase and then left to end. Phases are told from outside, by the files that are there.
+
+A third of the kills meet the parent of a bench's workers alone: none of them may be left at work.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -31,13 +34,16 @@ FRESH_ONE_IN = 10
 # A start that takes longer hangs.
 LONGEST_SECONDS = 300.0
 POLL_SECONDS = 0.002
+# Workers whose parent was killed may take so long to end.
+ORPHAN_SECONDS = 10.0
 PLACES = ("--board", "board", "--work", "work")
 # A tokenizer and a recommender with several epochs each, in seconds.
 TIGER = (
     *("tokenizer_epochs=20", "tokenizer_check=1", "tokenizer.codes=32", "batch_size=2048", "steps=24", "lr=0.02"),
     *("t5.width=8", "t5.inner=16", "t5.heads=1", "t5.encoder_layers=1", "t5.decoder_layers=1", "history=3"),
 )
-RECORD, LEDGER, WINNER = "board/*/*/*/seed-0.json", "board/*.sweeps/*.json", "best/*/*.toml"
+SASREC = ("epochs=10", "batch_size=256", "width=16", "inner=16", "layers=1")
+RECORD, LEDGER, WINNER = "board/*/*/*/seed-*.json", "board/*.sweeps/*.json", "best/*/*.toml"
 LOG, TEMPORARY = "log", "tmp"
 
 
@@ -51,6 +57,7 @@ class Job:
         kills: in each phase of a round.
         phase: where a job is, or was when it was killed, by its folder.
         differences: of a round's folder from that of a job that was left alone, a sentence each.
+        parent_alone: whether its workers are to notice themselves that it was killed.
     """
 
     name: str
@@ -59,6 +66,7 @@ class Job:
     kills: int
     phase: Callable[[Path], str]
     differences: Callable[[Path, Path], Iterator[str]]
+    parent_alone: bool = False
 
 
 @dataclass
@@ -69,6 +77,7 @@ class Figures:
         kills: by phase.
         fresh: those among them that hit a new interpreter.
         losses: one sentence for each thing that was lost, changed or left behind.
+        orphans: processes that were left at work by those that were killed.
     """
 
     kills: Counter[str] = field(default_factory=Counter)
@@ -76,13 +85,15 @@ class Figures:
     rounds: int = 0
     seconds: float = 0.0
     losses: list[str] = field(default_factory=list)
+    orphans: int = 0
 
     def __str__(self) -> str:
         phases = [phase for job in JOBS for phase in job.phases]
         lines = [[phase, self.kills[phase], self.fresh[phase]] for phase in phases]
         table = tabulate(lines, ("Killed in", "Kills", "New interpreters"))
         total = f"{self.kills.total()} kills in {self.rounds} rounds, {self.seconds:.0f} s"
-        return "\n".join([*(f"lost: {loss}" for loss in self.losses), table, "", f"{total}: {len(self.losses)} losses"])
+        found = f"{total}: {len(self.losses)} losses, {self.orphans} orphans"
+        return "\n".join([*(f"lost: {loss}" for loss in self.losses), table, "", found])
 
 
 def torture(kills: int, seed: int = 0, work: Path | None = None) -> Figures:
@@ -113,7 +124,7 @@ def torture(kills: int, seed: int = 0, work: Path | None = None) -> Figures:
     for job, place in rounds:
         figures.losses += _problems(job, place, folder / job.name)
     figures.seconds = time.perf_counter() - began
-    if not work and not figures.losses:
+    if not work and not figures.losses and not figures.orphans:
         shutil.rmtree(folder)
     return figures
 
@@ -124,7 +135,7 @@ def _phase_of_bench(folder: Path) -> str:
         return "tables"
     if (folder / "board").is_dir():
         return "record"
-    if not next(folder.glob("runs/corpora/*/*/card.json"), None):
+    if not next(folder.glob("work/corpora/*/*/card.json"), None):
         return "data"
     return ("tokenizer", "recommender", "grading")[len(list(folder.glob("work/fits/*/done.json")))]
 
@@ -134,15 +145,20 @@ def _phase_of_sweep(folder: Path) -> str:
     return "winner" if next(folder.glob(LEDGER), None) else "trials"
 
 
+def _phase_of_pair(folder: Path) -> str:
+    """workers: data, and what begins the workers; cells: they are at work, which their progress tells."""
+    return "cells" if b"sasrec seed" in (folder / LOG).read_bytes() else "workers"
+
+
 def _straight(job: Job, folder: Path) -> dict[str, float]:
     """Runs a job without a kill; seconds of each phase."""
-    child, since = start(job, folder, fresh=False), time.perf_counter()
-    durations = dict.fromkeys(job.phases, 0.0)
-    while (ended := _ended(child)) is None:
-        now = time.perf_counter()
-        durations[job.phase(folder)] += now - since
-        since = now
-        time.sleep(POLL_SECONDS)
+    durations, since = dict.fromkeys(job.phases, 0.0), time.perf_counter()
+    with _begun(job, folder, fresh=False) as child:
+        while (ended := _ended(child)) is None:
+            now = time.perf_counter()
+            durations[job.phase(folder)] += now - since
+            since = now
+            time.sleep(POLL_SECONDS)
     if ended:
         raise ValueError(f"the {job.name} failed without a kill: {_last_line(folder)}")
     return durations
@@ -158,7 +174,7 @@ def _round(
         # Every start but the first of a round can be a new interpreter's; over the rounds each phase has some.
         fresh = number > 0 and (number + figures.rounds) % FRESH_ONE_IN == 0
         # What a start gets done stays done, so that the starts of a phase share its duration.
-        ended = _killed(job, folder, fresh, wanted, draw.uniform(0, durations[wanted] / job.kills))
+        ended = _killed(job, folder, fresh, wanted, draw.uniform(0, durations[wanted] / job.kills), figures)
         if ended is not None:
             # It was faster than the one that was left alone.
             break
@@ -167,32 +183,71 @@ def _round(
         figures.fresh[was] += fresh
         bar.update()
     if not ended:
-        ended = _killed(job, folder, False, job.phases[-1], LONGEST_SECONDS)
+        ended = _killed(job, folder, False, job.phases[-1], LONGEST_SECONDS, figures)
     if ended != 0:
         figures.losses.append(f"{folder} ended with {ended}: {_last_line(folder)}")
 
 
-def _killed(job: Job, folder: Path, fresh: bool, wanted: str, delay: float) -> int | None:
-    """Begins a job and kills all its processes `delay` seconds into a phase; the exit status where it ended before."""
-    child, latest = start(job, folder, fresh), time.perf_counter() + LONGEST_SECONDS
-    while not _reached(job, folder, wanted) and time.perf_counter() < latest:
-        if (ended := _ended(child)) is not None:
-            return ended
-        time.sleep(POLL_SECONDS)
-    latest = time.perf_counter() + delay
-    while time.perf_counter() < latest:
-        if (ended := _ended(child)) is not None:
-            return ended
-        time.sleep(min(POLL_SECONDS, delay))
-    os.killpg(child, signal.SIGKILL)
+def _killed(job: Job, folder: Path, fresh: bool, wanted: str, delay: float, figures: Figures) -> int | None:
+    """Begins a job and kills it `delay` seconds into a phase, all its processes or the first alone; the exit status
+    where it ended before."""
+    latest = time.perf_counter() + LONGEST_SECONDS
+    with _begun(job, folder, fresh) as child:
+        while not _reached(job, folder, wanted) and time.perf_counter() < latest:
+            if (ended := _ended(child)) is not None:
+                return ended
+            time.sleep(POLL_SECONDS)
+        latest = time.perf_counter() + delay
+        while time.perf_counter() < latest:
+            if (ended := _ended(child)) is not None:
+                return ended
+            time.sleep(min(POLL_SECONDS, delay))
+    (os.kill if job.parent_alone else os.killpg)(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    if job.parent_alone:
+        figures.orphans += len(orphans(child, ORPHAN_SECONDS))
     return None
+
+
+def orphans(session: int, seconds: float) -> list[int]:
+    """Processes of a session whose first has ended that are there after so many seconds; they are killed."""
+    latest = time.perf_counter() + seconds
+    while (left := members(session)) and time.perf_counter() < latest:
+        time.sleep(0.05)
+    for process in left:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return left
+
+
+def members(session: int) -> list[int]:
+    """Processes of a session that have not ended."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # Behind the name, which may hold anything: state, parent, group, session.
+            state, _, _, its_session, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(its_session) == session and state not in "ZX":
+                found.append(int(entry.name))
+    return found
 
 
 def _reached(job: Job, folder: Path, wanted: str) -> bool:
     """Whether a job is in a phase or beyond it, and at work: what it loads comes before its first line."""
     at_work = wanted == job.phases[0] or (folder / LOG).stat().st_size > 0
-    return at_work and (folder / "runs").is_dir() and job.phases.index(job.phase(folder)) >= job.phases.index(wanted)
+    return at_work and (folder / "work").is_dir() and job.phases.index(job.phase(folder)) >= job.phases.index(wanted)
+
+
+@contextmanager
+def _begun(job: Job, folder: Path, fresh: bool) -> Iterator[int]:
+    """A job's process id; where the torture itself is interrupted, the job ends with it."""
+    child = start(job, folder, fresh)
+    try:
+        yield child
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        raise
 
 
 def start(job: Job, folder: Path, fresh: bool) -> int:
@@ -257,13 +312,12 @@ def _differences_of_bench(folder: Path, straight: Path) -> Iterator[str]:
     from leaderboards.store import read_run
     from leaderboards.verify import verify
 
-    def result(place: Path) -> dict[str, Any]:
-        (target,) = place.glob(RECORD)
-        return read_run(place / "board", target).record.result()
+    def results(place: Path) -> list[dict[str, Any]]:
+        return [read_run(place / "board", target).record.result() for target in sorted(place.glob(RECORD))]
 
     yield from verify(folder / "board")[0]
-    if result(folder) != result(straight):
-        yield f"{folder}: the record's result is not that of {straight}"
+    if results(folder) != results(straight):
+        yield f"{folder}: the records' results are not those of {straight}"
 
 
 def _differences_of_sweep(folder: Path, straight: Path) -> Iterator[str]:
@@ -299,5 +353,15 @@ JOBS = (
         4,
         _phase_of_sweep,
         _differences_of_sweep,
+    ),
+    # Two cells and a worker for each.
+    Job(
+        "pair",
+        ("bench", "--models", "sasrec", "--seeds", "2", "--jobs", "2", *PLACES, "--set", *SASREC),
+        ("workers", "cells"),
+        5,
+        _phase_of_pair,
+        _differences_of_bench,
+        parent_alone=True,
     ),
 )

@@ -245,8 +245,8 @@ class Writer:
 def _begin(root: str, server_seconds: int, call_seconds: int, **about: Any) -> wandb.Run:
     """A W&B run that writes beneath `root/wandb` alone."""
     folder = Path(root, "wandb")
-    # wandb would go elsewhere, without a word, where it cannot write.
-    folder.mkdir(parents=True, exist_ok=True)
+    # wandb would go elsewhere, without a word, where it cannot write, and makes the inner ones for this user alone.
+    (folder / "cache/wandb/logs").mkdir(parents=True, exist_ok=True)
     for name in ("CACHE", "DATA", "ARTIFACT"):
         os.environ.setdefault(f"WANDB_{name}_DIR", str(folder / name.lower()))
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")

@@ -1,6 +1,7 @@
 """Writes that either happen completely or not at all: temporary name in the same folder, fsync, rename.
 
-What a killed process leaves half-written is removed by the next write of the same file or folder.
+What a killed process leaves half-written is removed by the next write of the same file or folder. Who may read and
+write what is made, the umask alone says, so that a group can share a folder.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import fcntl
 import glob
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-# What `tempfile` puts behind a prefix.
-RANDOM = "?" * 8
+# Characters behind the name of what is being written.
+RANDOM = 8
 
 
 def out_of_space(path: Path, error: OSError) -> OSError:
@@ -35,7 +37,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         OSError: the disk is full; nothing is left under `path` nor beside it.
     """
-    with _temporary(path, _new_file) as temporary:
+    with _temporary(path, partial(Path.touch, exist_ok=False)) as temporary:
         with temporary.open("r+b") as file:
             yield file
             file.flush()
@@ -51,7 +53,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the disk is full; nothing is left under `path` nor beside it.
     """
-    with _temporary(path, tempfile.mkdtemp) as temporary:
+    with _temporary(path, Path.mkdir) as temporary:
         folder = temporary / "folder"
         folder.mkdir()
         yield folder
@@ -67,20 +69,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _temporary(path: Path, make: Callable[..., str]) -> Iterator[Path]:
+def _temporary(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """A fresh file or folder beside `path`, gone after the block; what killed processes left of them goes first.
 
     It is locked while it is in use: a lock ends with its process, so what nobody holds is left over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{RANDOM}"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * RANDOM}"):
         if (lock := _own(left)) is not None:
             _remove(left)
             os.close(lock)
     # One that is not locked yet may be taken for a left one; then another is made.
     lock = None
     while lock is None:
-        temporary = Path(make(prefix=f".{path.name}.", dir=path.parent))
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(RANDOM // 2)}")
+        make(temporary)
         lock = _own(temporary)
     try:
         yield temporary
@@ -93,14 +96,15 @@ def _temporary(path: Path, make: Callable[..., str]) -> Iterator[Path]:
 
 
 def _own(path: Path) -> int | None:
-    """A handle that holds the lock of `path` until it is closed; None where another process holds it or removed it.
+    """A handle that holds the lock of `path` until it is closed; None where another process holds it or removed it, or
+    where it is another user's alone.
 
     That of a folder is a file in it: NFS locks only what can be written.
     """
     file = path / "lock" if path.is_dir() else path
     try:
         handle = os.open(file, os.O_RDWR if file == path else os.O_RDWR | os.O_CREAT)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,12 +114,6 @@ def _own(path: Path) -> int | None:
         pass
     os.close(handle)
     return None
-
-
-def _new_file(prefix: str, dir: Path) -> str:
-    handle, name = tempfile.mkstemp(prefix=prefix, dir=dir)
-    os.close(handle)
-    return name
 
 
 def _remove(path: Path) -> None:

@@ -100,6 +100,18 @@ def noise_corpus(workplace: Path) -> Corpus:
     return data_prep.load("planted_noise", cache=workplace / "runs/corpora")
 
 
+@pytest.fixture(scope="session")
+def with_corpora(workplace: Path, planted_corpus: Corpus) -> Callable[[Path], Path]:
+    """Gives a folder of trainings what is prepared already; returns it."""
+
+    def lent(work: Path) -> Path:
+        work.mkdir(parents=True)
+        (work / "corpora").symlink_to(workplace / "runs/corpora")
+        return work
+
+    return lent
+
+
 @pytest.fixture
 def tiny_data(tiny_corpus: Corpus, tmp_path: Path) -> Path:
     """A folder of data that has the tiny corpus, as All_Beauty in another lab's files."""

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.fit import Fit, Hardware
+from benchmarks.options import WORK
 from benchmarks.perf import Pair, in_turn, pair
 from benchmarks.perf.train import load, pad, transformers_t5
 from data_prep.batches import Batches
@@ -192,7 +192,7 @@ class Sides(Exact):
 
 def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     """TIGER over residual k-means codes of the items' vectors, after a brief training."""
-    vectors = item_vectors(corpus, "npz" if corpus.item_text is None else "tfidf").values
+    vectors = item_vectors(corpus, "npz" if corpus.item_text is None else "tfidf", cache=WORK / "vectors").values
     tokenizer = CONFIG.tokenizer
     torch.manual_seed(0)
     quantizer = ResidualQuantizer(tokenizer.levels, tokenizer.codes, vectors.shape[1])
@@ -200,7 +200,7 @@ def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     quantizer.start_from(rows, kmeans)
     codes = with_suffix(quantizer(rows).codes, tokenizer.codes)
     index = ItemIndex(codes, (*quantizer.sizes, tokenizer.codes))
-    fit = Fit(corpus, 0, Path("runs/fits"), "perf", hardware)
+    fit = Fit(corpus, 0, WORK / "fits", "perf", hardware)
     examples = fit.corpus.examples("train")
     chosen = np.random.default_rng(0).permutation(len(examples))[:SAMPLES]
     epochs = math.ceil(SAMPLES / len(chosen))

@@ -21,13 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
-import data_prep
+from benchmarks import processes
 from benchmarks.bench import hush
 from benchmarks.bf16 import Bf16
 from benchmarks.fit import Hardware
 from benchmarks.keeper import Watcher
+from benchmarks.options import WORK
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
 from benchmarks.precision import choose
+from benchmarks.run import prepared
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.parts.index import ItemIndex, with_suffix
@@ -142,9 +144,9 @@ def fast(hardware: Hardware) -> Hardware:
 def load(corpus: str) -> Corpus:
     """A corpus where GRBENCH_DATA has it, else the planted one."""
     try:
-        return data_prep.load(corpus, source="local")
+        return prepared(WORK, corpus, "local")
     except FileNotFoundError:
-        return data_prep.load("planted")
+        return prepared(WORK, "planted", "auto")
 
 
 def compare(setting: Setting, baseline: Side) -> Turns:
@@ -266,6 +268,7 @@ _barrier: Any = None
 def _meet_at(barrier: Any) -> None:
     global _barrier
     _barrier = barrier
+    processes.end_with_parent()
     hush()
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.options import add_tracking, add_training, hardware_of, hours, positive
+from benchmarks.options import WORK, add_tracking, add_training, hardware_of, hours, positive
 from leaderboards.record import BOARD
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def sweep(options: argparse.Namespace) -> int:
         )
     if options.cluster and not options.storage:
         raise ValueError("--cluster is given without --storage; machines share a study on PostgreSQL, not in a file")
-    import data_prep
+    from benchmarks.run import prepared
     from benchmarks.sweeps.plan import Plan
 
     site, study = _site(options)
-    corpus = data_prep.load(options.corpus, source=options.source)
+    corpus = prepared(options.work, options.corpus, options.source)
     print(corpus)
     plan = Plan(
         options.model,
@@ -96,7 +96,7 @@ def add(commands: Any) -> None:
     hand.set_defaults(call=sweep_worker, interrupted="; another worker takes its trial")
     hand.add_argument("--storage", metavar="URL", required=True, help="postgresql://user@host/database")
     hand.add_argument("--study", metavar="NAME", required=True, help="as `sweep` printed it")
-    hand.add_argument("--work", type=Path, default=Path("runs"), help="folder for trainings")
+    hand.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
     add_tracking(hand)
     hand.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
 

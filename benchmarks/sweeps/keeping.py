@@ -7,6 +7,7 @@ process dies however it dies. On PostgreSQL, workers give signs of life, Optuna'
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from benchmarks.errors import hidden
 from benchmarks.sweeps.retries import OWNER, RETRIES
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 POSTGRES = ("postgresql", "postgresql+psycopg")
+# A URL whose user and password end at its only @.
+_PLAIN = re.compile("([^?@]*@)?[^@]*")
 # Signs of life that may be missed before a worker counts as dead.
 MISSED = 4
 # A host that vanishes while it holds the lock is noticed by the server within a minute.
@@ -69,7 +73,7 @@ def living(keeping: Keeping, trial: Trial) -> Iterator[None]:
                 keeping.sign(trial)
             except Exception as error:
                 # A database that restarts is back for the next sign; until then the trial may be taken back.
-                warnings.warn(f"no sign of life for trial {trial.number}: {error}", stacklevel=1)
+                warnings.warn(f"no sign of life for trial {trial.number}: {hidden(str(error))}", stacklevel=1)
 
     thread = threading.Thread(target=give, daemon=True)
     thread.start()
@@ -166,7 +170,7 @@ def in_database(url: str, name: str, heartbeat: int) -> Keeping:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
             )
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise OSError(f"no studies can be kept on {address}: {str(error).splitlines()[0]}") from None
+        raise OSError(hidden(f"no studies can be kept on {address}: {str(error).splitlines()[0]}")) from None
     return Keeping(
         storage,
         lambda: _advisory_lock(storage.engine, _lock_key(name)),
@@ -178,10 +182,11 @@ def in_database(url: str, name: str, heartbeat: int) -> Keeping:
 
 
 def database(url: str) -> URL:
-    """The URL of a PostgreSQL, with the driver that we use; prints without its password.
+    """The URL of a PostgreSQL, with the driver that we use; prints without its password, but not without those among
+    its parameters.
 
     Raises:
-        ValueError: it is of something else, or no URL.
+        ValueError: it is of something else, no URL, or one that can be read in two ways; says no password.
     """
     try:
         from sqlalchemy import make_url
@@ -190,15 +195,22 @@ def database(url: str) -> URL:
         raise ValueError("storage on PostgreSQL needs the packages sqlalchemy and psycopg") from None
     try:
         address = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        # Its own words may quote a password, as a port that is no number.
         raise ValueError("storage is no URL; expected postgresql://user@host/database") from None
+    if not _PLAIN.fullmatch(url):
+        raise ValueError(
+            "storage has an @ or ? within its user, password or parameters, so that a part of these would pass for the "
+            "host; expected %40 for @ and %3F for ?"
+        )
+    shown = hidden(str(address))
     if address.drivername.startswith("sqlite"):
         raise ValueError(
-            f"storage {address} is refused: SQLite locks its whole file and fails under several writers; leave storage "
+            f"storage {shown} is refused: SQLite locks its whole file and fails under several writers; leave storage "
             "out for a file of one machine, or give postgresql://user@host/database for many"
         )
     if address.drivername not in POSTGRES:
-        raise ValueError(f"storage {address} is no PostgreSQL; expected postgresql://user@host/database")
+        raise ValueError(f"storage {shown} is no PostgreSQL; expected postgresql://user@host/database")
     return address.set(drivername="postgresql+psycopg")
 
 

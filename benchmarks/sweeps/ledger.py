@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
@@ -110,8 +109,6 @@ def ledger(desk: Desk, experiment: Experiment, provenance: Provenance) -> Ledger
     wall = max(ended) - min(begun) if begun and ended else timedelta()
     complete = [line for line in lines if line.state == "complete" and line.value is not None]
     defaults = {trial.number for trial in trials if trial.user_attrs.get(retries.DEFAULT)}
-    # A URL may hold a password.
-    command = re.sub(r"(\w+://)\S+", r"\1...", provenance.command)
     return Ledger(
         study=desk.study.study_name,
         experiment=experiment.name,
@@ -132,7 +129,7 @@ def ledger(desk: Desk, experiment: Experiment, provenance: Provenance) -> Ledger
         default=next((line for line in complete if line.number in defaults), None),
         best=best_of(complete),
         trials=lines,
-        provenance=provenance.model_copy(update={"command": command}),
+        provenance=provenance,
         ended_at=(max(ended) if ended else min(begun)).astimezone().replace(microsecond=0),
     )
 

@@ -6,19 +6,18 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-import data_prep
 from benchmarks import provenance, tracking, winners
 from benchmarks.bench import hush
 from benchmarks.experiments import Experiment, complete
 from benchmarks.fit import Hardware
-from benchmarks.run import Bench, key
+from benchmarks.run import Bench, key, prepared
 from benchmarks.sweeps import desk, ledger, page, workers
 from benchmarks.sweeps.desk import Desk
 from benchmarks.sweeps.keeping import Keeping, in_database, in_folder, worker_lock
@@ -35,14 +34,14 @@ class Site:
     """What this host adds to a plan.
 
     Attributes:
-        work: folder of trainings, and of studies on files.
+        work: folder of trainings, corpora, and studies on files.
         storage: URL of a PostgreSQL; None for a file in `work`.
         vectors_path: as in `Bench`.
         track: how trials are followed, as `benchmarks.tracking.mode` takes it.
     """
 
-    work: Path = Path("runs")
-    storage: str | None = None
+    work: Path
+    storage: str | None = field(default=None, repr=False)
     vectors_path: Path | None = None
     track: str | None = tracking.OFF
 
@@ -105,7 +104,7 @@ def assist(site: Site, name: str, place: int = 0) -> None:
     quiet()
     plan = plan_of(desk.find(site.keeping(name, Plan.heartbeat), name))
     experiment = untuned(plan)
-    corpus = data_prep.load(plan.corpus, source=plan.source)
+    corpus = prepared(site.work, plan.corpus, plan.source)
     if corpus.fingerprint != plan.fingerprint:
         raise ValueError(
             f"corpus {plan.corpus} has the fingerprint {corpus.fingerprint[:12]} here; study {name} is on "

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,8 @@ from uuid import uuid4
 
 from tqdm import tqdm
 
-from benchmarks import terminal
+from benchmarks import processes, terminal
+from benchmarks.errors import hidden, sentence
 from benchmarks.sweeps.desk import Desk
 from benchmarks.sweeps.keeping import living
 
@@ -59,7 +59,7 @@ def work(
             except Exception as error:
                 if not desk.keeping.lost(error):
                     raise
-                says, now = f"the study cannot be reached: {str(error).splitlines()[0]}", time.monotonic()
+                says, now = hidden(f"the study cannot be reached: {str(error).splitlines()[0]}"), time.monotonic()
                 if lost_at is None:
                     lost_at = now
                     tqdm.write(f"{says}; what it was to be told is found again when it is back", file=sys.stderr)
@@ -141,20 +141,9 @@ def run_all(worker: Callable[[int], None], jobs: int, folder: Path) -> None:
 
 
 def _process(worker: Callable[[int], None], place: int, folder: Path) -> None:
-    # Ctrl-C ends a worker at once: its trial is taken back when the sweep goes on.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    terminal.join(folder)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    processes.begin(folder)
     try:
         worker(place)
     except (ValueError, OSError) as error:
-        tqdm.write(f"error: {error}", file=sys.stderr)
+        tqdm.write(f"error: {sentence(error)}", file=sys.stderr)
         sys.exit(TOLD)
-
-
-def _end_with_parent() -> None:
-    """A sweep that was killed leaves nobody at work behind it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

@@ -30,18 +30,15 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICK = ("--models", "sasrec", "--set", "epochs=1", "width=8", "inner=8", "layers=1")
 
 
-@pytest.fixture(autouse=True)
-def _workplace(workplace: Path, planted_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands run where the embedded corpus is prepared already."""
-    monkeypatch.chdir(workplace)
-
-
 @pytest.fixture
-def bench(tmp_path: Path) -> Callable[..., int]:
+def bench(tmp_path: Path, with_corpora: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """`bench` in this process, with a board and a folder of trainings of the test's own."""
+    monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str, board: str = "board") -> int:
-        return main(["bench", "--board", str(tmp_path / board), "--work", str(tmp_path / f"{board}-work"), *arguments])
+        if not (work := tmp_path / f"{board}-work").exists():
+            with_corpora(work)
+        return main(["bench", "--board", str(tmp_path / board), "--work", str(work), *arguments])
 
     return call
 
@@ -50,7 +47,7 @@ def bench(tmp_path: Path) -> Callable[..., int]:
 def tiny_cells(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     """Cells of this process run on the tiny corpus, under a name that the command line knows."""
     corpus = replace(tiny_corpus, name="all_beauty")
-    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
     return corpus
 
 

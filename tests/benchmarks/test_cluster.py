@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,9 @@ def ranks(runs: list[Run]) -> dict[int, str]:
     return {run.record.seed: run.record.ranks_sha256 for run in runs}
 
 
-def test_a_machine_dies_in_the_middle(machines: Any, tmp_path: Path) -> None:
-    alone, setting = (Bench(tmp_path / name / "board", tmp_path / name / "work") for name in ("alone", "ray"))
+def test_a_machine_dies_in_the_middle(machines: Any, tmp_path: Path, with_corpora: Callable[[Path], Path]) -> None:
+    places = [tmp_path / name for name in ("alone", "ray")]
+    alone, setting = (Bench(place / "board", with_corpora(place / "work")) for place in places)
     assert run_all(alone, "planted", "auto", cells(4), jobs=1) == []
     ended = cells_in_cluster(machines.address, setting, "planted", "auto", cells(4))
     first, error = next(ended)
@@ -91,9 +92,13 @@ def test_a_machine_dies_in_the_middle(machines: Any, tmp_path: Path) -> None:
 
 
 def test_users_errors_are_told_and_not_retried(
-    machines: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machines: Any,
+    tmp_path: Path,
+    with_corpora: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    setting = Bench(tmp_path / "board", tmp_path / "work")
+    setting = Bench(tmp_path / "board", with_corpora(tmp_path / "work"))
     wrong = Cell(complete("tiger", "planted", ["vectors=npz"]), 0)
     popularity = Cell(complete("popularity", "planted"), 0)
     assert run_all(setting, "planted", "auto", [wrong, popularity], 1, machines.address) == [wrong]
@@ -130,9 +135,13 @@ def test_a_call_whose_worker_is_killed_is_made_again(machines: Any, tmp_path: Pa
 
 
 def test_without_ray_or_a_cluster(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    with_corpora: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = ("bench", "--models", "popularity", "--board", str(tmp_path / "b"), "--work", str(tmp_path / "w"))
+    work = with_corpora(tmp_path / "w")
+    options = ("bench", "--models", "popularity", "--board", str(tmp_path / "b"), "--work", str(work))
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "ray", None)
         assert main([*options, "--cluster", "auto"]) == 2

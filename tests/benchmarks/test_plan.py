@@ -46,7 +46,7 @@ seeds = 2
 @pytest.fixture
 def corpus(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     named = replace(tiny_corpus, name="all_beauty")
-    monkeypatch.setattr(data_prep, "load", lambda name, source: named)
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: named)
     return named
 
 

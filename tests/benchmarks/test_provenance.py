@@ -185,9 +185,11 @@ def test_the_project_itself_is_read() -> None:
         (["/usr/bin/pytest", "-q"], "pytest -q"),
         (["run.py", "--board", "/home/ann/rows", "--set", "a=/srv/v.npz"], "run.py --board rows --set a=v.npz"),
         (["run.py", "--board=/home/ann/rows", "leaderboards/v1"], "run.py --board=rows leaderboards/v1"),
+        (["run.py", "--storage", "postgresql://u:my = secret@h/d", "-q"], "run.py --storage postgresql://... -q"),
+        (["run.py", "--storage=postgresql://h/d?password=secret"], "run.py --storage=postgresql://..."),
     ],
 )
-def test_command_keeps_no_absolute_path(arguments: list[str], typed: str) -> None:
+def test_command_keeps_no_absolute_path_and_no_password(arguments: list[str], typed: str) -> None:
     assert command(arguments) == typed
 
 

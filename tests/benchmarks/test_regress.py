@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import data_prep
 import models
 import models.popularity
 import models.sasrec
@@ -154,8 +153,10 @@ def test_a_changed_config_is_named() -> None:
 
 
 @pytest.fixture
-def small_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def small_gate(tmp_path: Path, with_corpora: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """References of little trainings, in a folder of the test."""
+    with_corpora(tmp_path / "work")
+    with_corpora(tmp_path / "work/regress")
     monkeypatch.setattr(regress, "BANK", 2)
     monkeypatch.setitem(regress.QUICK, "sasrec", ["width=16", "inner=16", "layers=1", "epochs=1"])
     return tmp_path / "references"
@@ -204,7 +205,6 @@ def test_command_line(
         return main(["regress", "--models", "popularity", "--jobs", "1", *path, *options])
 
     monkeypatch.chdir(tmp_path)
-    data_prep.load("planted", cache=tmp_path / "runs/corpora")
     assert call() == 2
     assert "make regress ACCEPT=1 MODELS=popularity" in capsys.readouterr().err
     (tmp_path / "CHANGELOG.md").write_text("### Changes numbers\n\n")

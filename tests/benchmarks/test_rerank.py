@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,19 +24,14 @@ SASREC = ("epochs=1", "width=16", "inner=16", "layers=1")
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(tmp_path_factory: pytest.TempPathFactory, with_corpora: Callable[[Path], Path]) -> Bench:
     folder = tmp_path_factory.mktemp("rerank")
-    return Bench(folder / "board", folder / "work")
+    return Bench(folder / "board", with_corpora(folder / "work"))
 
 
 @pytest.fixture(scope="module")
-def trained(bench: Bench, workplace: Path, planted_corpus: Corpus) -> Run:
+def trained(bench: Bench, planted_corpus: Corpus) -> Run:
     return read_run(bench.board, run(bench, planted_corpus, complete("sasrec", "planted", SASREC), 0))
-
-
-@pytest.fixture(autouse=True)
-def _in_the_workplace(workplace: Path, planted_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workplace)
 
 
 def test_the_same_weights_rank_alike(bench: Bench, trained: Run) -> None:
@@ -53,10 +49,11 @@ def test_other_ranks_are_found(bench: Bench, trained: Run) -> None:
     assert rerank(bench, trained._replace(ranks=ranks)) == (2_000, 3)
 
 
-def test_nothing_is_trained(bench: Bench, trained: Run, tmp_path: Path) -> None:
+def test_nothing_is_trained(bench: Bench, trained: Run, tmp_path: Path, with_corpora: Callable[[Path], Path]) -> None:
+    work = with_corpora(tmp_path / "work")
     with pytest.raises(NotTrainedError, match="sasrec seed 0 has not been trained by this code in"):
-        recall(Bench(bench.board, tmp_path), trained.record)
-    assert not (tmp_path / "fits").exists()
+        recall(Bench(bench.board, work), trained.record)
+    assert not (work / "fits").exists()
 
 
 def test_only_the_weights_that_the_record_names_count(
@@ -111,7 +108,11 @@ def test_another_platform_than_the_records_is_told(bench: Bench, trained: Run, m
 
 
 def test_a_board_is_ranked_again(
-    bench: Bench, trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bench: Bench,
+    trained: Run,
+    tmp_path: Path,
+    with_corpora: Callable[[Path], Path],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     problems, says = deep(bench, f"sasrec/{trained.record.key}/seed-0", 200)
     assert problems == []
@@ -120,11 +121,12 @@ def test_a_board_is_ranked_again(
     options = ["--board", str(bench.board), "--row", "seed-0", "--users", "50"]
     assert main(["rerank", *options, "--work", str(bench.work)]) == 0
     capsys.readouterr()
-    assert main(["rerank", *options, "--row", "sasrec", "--work", str(tmp_path)]) == 1
+    work = with_corpora(tmp_path / "work")
+    assert main(["rerank", *options, "--row", "sasrec", "--work", str(work)]) == 1
     said = capsys.readouterr().out
     assert "not re-ranked: stage recommender of sasrec seed 0 has not been trained" in said
     assert "wrong: no record of" in said
-    assert f"whose path holds 'sasrec' was ranked again; expected weights of one in {tmp_path}" in said
+    assert f"whose path holds 'sasrec' was ranked again; expected weights of one in {work}" in said
 
 
 def test_a_model_that_ranks_otherwise_is_told(

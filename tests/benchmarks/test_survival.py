@@ -36,7 +36,7 @@ SASREC = ("--models", "sasrec", "--set", "epochs=2", "width=8", "inner=8", "laye
 def bench(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """The command on the tiny corpus, in this process."""
     corpus = replace(tiny_corpus, name="all_beauty")
-    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
 
     def call(*arguments: str, board: str = "board", work: str = "work") -> int:
         places = ["--board", str(tmp_path / board), "--work", str(tmp_path / work)]
@@ -189,12 +189,22 @@ def test_durations_know_no_clock(bench: Callable[..., int], monkeypatch: pytest.
     assert found.record.corpus.users / found.record.cost.evaluate_users_per_second < passed
 
 
-def test_ctrl_c_in_a_training_of_this_process(
-    bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM"), (signal.SIGHUP, "ended by SIGHUP")],
+)
+def test_a_signal_in_a_training_of_this_process(
+    bench: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    number: signal.Signals,
+    said: str,
 ) -> None:
     """Lightning makes an exit of it, which would say nothing."""
-    # A process of pytest-xdist ignores the signal.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A process of pytest-xdist ignores Ctrl-C.
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    handler = signal.signal(number, usual)
     whole = Keeper.on_train_epoch_start
     pressed: list[float] = []
 
@@ -202,15 +212,16 @@ def test_ctrl_c_in_a_training_of_this_process(
         whole(self, trainer, module)  # type: ignore[arg-type]
         if self.done.epochs == 1 and not pressed:
             pressed.append(time.perf_counter())
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     monkeypatch.setattr(Keeper, "on_train_epoch_start", press)
     try:
-        assert bench() == 130
+        assert bench() == 128 + number
+        assert signal.getsignal(number) in (usual, signal.SIG_IGN)
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(number, handler)
     assert time.perf_counter() - pressed[0] < 2
-    assert "interrupted; the same command goes on from the last epochs" in capsys.readouterr().err
+    assert f"\n{said}; the same command goes on from the last epochs\n" in capsys.readouterr().err
     assert bench() == 0
     (found,) = read_board(tmp_path / "board", "all_beauty")
     assert found.record.cost.stages[0].epochs == 2

@@ -219,7 +219,7 @@ def test_a_diverged_training_is_a_failed_trial(tmp_path: Path, corpus: Corpus) -
 def test_a_study_whose_trainings_all_diverge_has_no_winner(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
     folders = ["--work", str(tmp_path), "--board", str(tmp_path / "board"), "--best", str(tmp_path / "best")]
     options = ["--model", "sasrec", "--corpus", "all_beauty", "--trials", "2", *folders]
     assert main(["sweep", *options, "--set", *SETTINGS, "lr=1e20"]) == 2
@@ -499,7 +499,7 @@ def test_a_worker_with_another_corpus_is_turned_away(
 ) -> None:
     site, ledger = swept
     flat = tiny_corpus.flat[::-1].copy()
-    monkeypatch.setattr(data_prep, "load", lambda name, source: replace(tiny_corpus, flat=flat))
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: replace(tiny_corpus, flat=flat))
     with pytest.raises(ValueError, match=rf"has the fingerprint .* here; study {ledger.study} is on"):
         assist(site, ledger.study)
     with pytest.raises(ValueError, match="no study 'another' is kept there"):
@@ -719,7 +719,7 @@ def test_vectors_and_references_are_untuned(best: Path, corpus: Corpus, tmp_path
 def test_the_command_and_the_row_it_tunes(
     best: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
     common = ["--corpus", "all_beauty", "--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
     assert main(["sweep", "--model", "sasrec", "--trials", "2", *common, "--set", *SETTINGS]) == 0
     said = capsys.readouterr().out
@@ -756,7 +756,7 @@ def test_a_users_mistake_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(data_prep, "load", lambda name, source: corpus)
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", *arguments]) == 2
     said = capsys.readouterr().err

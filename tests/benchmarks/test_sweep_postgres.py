@@ -16,6 +16,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
+from benchmarks.__main__ import main
+from benchmarks.errors import hidden
 from benchmarks.sweeps import keeping, workers
 from benchmarks.sweeps.desk import Desk
 from benchmarks.sweeps.keeping import MISSED, database, living
@@ -185,11 +187,61 @@ def test_no_server_is_told_in_a_sentence_without_the_password() -> None:
         ("sqlite:///sweeps.db", "SQLite locks its whole file"),
         ("mysql://me@host/db", "is no PostgreSQL; expected postgresql://"),
         ("here", "storage is no URL"),
+        # Some take a part of what is secret for a port or a host, which errors name.
+        ("postgresql://me:hunter2", "storage is no URL"),
+        ("postgresql://me:hunter2/h/db", "storage is no URL"),
+        ("postgresql://me:x@hunter2@h/db", "expected %40 for @"),
+        ("postgresql://h:5432/db?password=x@hunter2", "expected %40 for @"),
+        ("sqlite:///x.db?password=hunter2", r"sqlite:///x.db\?password=\*\*\* is refused"),
+        ("mysql://me:hunter2@h/db?x=1&sslpassword=hunter2", r"mysql://me:\*\*\*@h/db\?sslpassword=\*\*\*&x=1 is no"),
     ],
 )
 def test_other_storages_are_refused(url: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=says) as raised:
         database(url)
+    assert "hunter2" not in str(raised.value)
+
+
+URLS = (
+    "postgresql://me:hunter2@127.0.0.1:1/none",
+    "postgresql://me@127.0.0.1:1/none?password=hunter2",
+    "postgresql://me@127.0.0.1:1/none?connect_timeout=1&password=hunter2&sslpassword=hunter2",
+    "postgresql://me@127.0.0.1:1/none?passwd=hunter2",
+)
+
+
+@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize(
+    "arguments",
+    [("sweep-worker", "--study", "s", "--storage"), ("bench", "--models", "popularity", "--storage")],
+    ids=["of no server", "of no option"],
+)
+def test_no_command_says_a_password(
+    arguments: tuple[str, ...],
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        sys.exit(main([*arguments, url]))
+    out, err = capfd.readouterr()
+    assert "127.0.0.1:1/none" in err
+    assert "***" in err
+    assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("to postgresql://me:x@y:z@h/db: refused", "to postgresql://me:***@h/db: refused"),
+        ("h/db?a=1&PASSWORD=x&b=2 passwd=y", "h/db?a=1&PASSWORD=***&b=2 passwd=***"),
+        ("https://host/file@rev: 404", "https://host/file@rev: 404"),
+    ],
+)
+def test_what_is_hidden_of_a_text(text: str, shown: str) -> None:
+    assert hidden(text) == shown
 
 
 def test_both_spellings_of_the_driver() -> None:

@@ -22,7 +22,9 @@ from dataclasses import replace
 from benchmarks import torture
 from benchmarks.__main__ import main
 
-torture.JOBS = tuple(replace(job, command=(*job.command, "--corpus", "all_beauty"), kills=1) for job in torture.JOBS)
+# The workers of the third take longer to begin than all the rest.
+jobs = torture.JOBS[:2]
+torture.JOBS = tuple(replace(job, command=(*job.command, "--corpus", "all_beauty"), kills=1) for job in jobs)
 # A new interpreter takes longer than all the rest.
 torture.FRESH_ONE_IN = 1_000
 sys.exit(main(["torture", *sys.argv[1:]]))
@@ -70,13 +72,13 @@ def test_a_short_torture_loses_nothing_and_damage_would_be_seen(
     done = tortured("--kills", str(KILLS), "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {name: int(kills) for name, kills in re.findall(r"^(\w+) +(\d+) +\d+$", done.stdout, re.MULTILINE)}
-    assert list(counts) == [phase for job in torture.JOBS for phase in job.phases]
+    assert list(counts) == [phase for job in torture.JOBS[:2] for phase in job.phases]
     assert sum(counts.values()) == KILLS
     assert sum(kills > 0 for kills in counts.values()) >= 4, done.stdout
     assert counts["trials"] > 0
-    assert re.search(rf"^{KILLS} kills in \d+ rounds, \d+ s: 0 losses$", done.stdout, re.MULTILINE)
+    assert re.search(rf"^{KILLS} kills in \d+ rounds, \d+ s: 0 losses, 0 orphans$", done.stdout, re.MULTILINE)
 
-    bench, sweep = torture.JOBS
+    bench, sweep, _ = torture.JOBS
     straight, ended = tmp_path / "work/bench", tmp_path / "work/round-1"
     assert list(torture._problems(bench, ended, straight)) == []
     (ended / "board/.seed-0.json.0123abcd").touch()

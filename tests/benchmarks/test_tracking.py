@@ -496,18 +496,21 @@ def test_without_wandb(
         tracking.mode("offline", corpus)
 
 
-@pytest.mark.usefixtures("planted_corpus")
 def test_the_command_says_in_one_sentence_that_wandb_is_missing(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    with_corpora: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.chdir(workplace)
+    work = with_corpora(tmp_path / "work")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    given = ["--models", "popularity", "--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
+    given = ["--models", "popularity", "--board", str(tmp_path / "board"), "--work", str(work)]
     assert main(["bench", *given, "--track", "online"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: --track online needs wandb")
     assert said.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [work]
+    assert [path.name for path in work.iterdir()] == ["corpora"]
 
 
 @pytest.mark.usefixtures("planted_corpus")

@@ -1,0 +1,147 @@
+"""Processes end with the one that began them; who is told to end says so; whose files they are the umask says."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.processes import SignalledError, ended_by_signals
+from benchmarks.torture import members, orphans
+from leaderboards.store import read_board
+from leaderboards.verify import verify
+
+ROOT = Path(__file__).resolve().parents[2]
+SASREC = ("width=8", "inner=8", "layers=1")
+
+# One process that has loaded what a bench needs, and copies of it. Each but the last has two workers and gets a signal:
+# two while the workers load, one while they train.
+PARENTS = """
+import os, signal, sys, time
+from pathlib import Path
+import benchmarks.bench, leaderboards.tables, models.sasrec
+from benchmarks.__main__ import main
+from benchmarks.torture import members, orphans
+
+def begin(name, jobs):
+    log = os.open(name, os.O_WRONLY | os.O_CREAT)
+    child = os.fork()
+    if not child:
+        os.setsid()
+        os.dup2(log, 1), os.dup2(log, 2)
+        os._exit(main([*sys.argv[1:], "--jobs", jobs, "--work", "work", "--board", "board"]))
+    return child
+
+def status(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+for name in ("SIGTERM", "SIGHUP", "SIGKILL"):
+    parent = begin(name, "2")
+    # The parent, what looks after its shared memory, and the workers.
+    while len(members(parent)) < 4 if name != "SIGKILL" else not list(Path("work").glob("fits/*/*.*")):
+        time.sleep(.01)
+    os.kill(parent, getattr(signal, name))
+    print(name, status(parent), len(orphans(parent, 5)))
+print(status(begin("last", "1")))
+"""
+
+
+def test_workers_end_with_their_parent_and_the_bench_goes_on(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_DATA", str(tiny_data))
+    place, settings = tmp_path / "place", ("epochs=40", "patience=40", *SASREC)
+    command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--seeds", "2", "--set", *settings]
+    place.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    script = [sys.executable, "-c", PARENTS, *command]
+    done = subprocess.run(script, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "SIGTERM 143 0\nSIGHUP 129 0\nSIGKILL -9 0\n0\n", done.stderr
+    for name in ("SIGTERM", "SIGHUP"):
+        said = (place / name).read_text()
+        assert said.count(f"\nended by {name}; the same command goes on from the last epochs\n") == 1
+        assert "Traceback" not in said
+    straight = ["--jobs", "1", "--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
+    assert main([*command, *straight]) == 0
+    one, other = (read_board(folder / "board", "all_beauty") for folder in (place, tmp_path))
+    assert [run.record.result() for run in one] == [run.record.result() for run in other]
+    assert verify(place / "board") == ([], 2)
+
+
+def test_who_is_left_is_counted_and_killed() -> None:
+    with subprocess.Popen(["sh", "-c", "sleep 100 & sleep 100"], start_new_session=True) as first:
+        while len(members(first.pid)) < 3:
+            assert first.poll() is None
+        first.kill()
+        first.wait()
+        assert len(orphans(first.pid, 0)) == 2
+        assert orphans(first.pid, 5) == []
+
+
+def test_an_ignored_signal_stays_ignored_and_a_second_one_ends_at_once() -> None:
+    script = """
+import os, signal, sys
+from benchmarks.processes import ended_by_signals
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+try:
+    with ended_by_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt as error:
+    print(error, flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-15, "ended by SIGTERM\n", "")
+    with pytest.raises(SignalledError, match="ended by SIGHUP"), ended_by_signals():
+        os.kill(os.getpid(), 1)
+
+
+@pytest.fixture(params=[0o002, 0o022], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+TIGER = ("steps=4", "tokenizer_epochs=2", "tokenizer.codes=16", "t5.width=8", "t5.inner=16", "t5.heads=1")
+ON = ("--corpus", "all_beauty", "--set")
+COMMANDS = (
+    ("bench", "--models", "tiger", "--jobs", "1", "--track", "offline", *ON, *TIGER),
+    ("codes", "--models", "tiger", *ON, *TIGER),
+    ("sweep", "--model", "sasrec", "--trials", "1", "--track", "off", "--best", "{}/best", *ON, *SASREC, "epochs=1"),
+    ("analyse", "entropy", "--models", "tiger", "--out", "{}/analyses", *ON, *TIGER),
+    ("plan", "{}/plan.toml"),
+)
+# What waits there to be sent is for wandb alone, which makes it so.
+WANDBS_OWN = "staging"
+PLAN = """
+corpus = "all_beauty"
+rows = [{experiment = "popularity"}]
+"""
+
+
+def test_all_lies_where_it_was_asked_for_and_is_whose_the_umask_says(
+    umask: int, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_DATA", str(tiny_data))
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+    (there / "plan.toml").write_text(PLAN)
+    for command in COMMANDS:
+        places = ("--board", str(there / "board"), "--work", str(there / "work"))
+        assert main([*(part.format(there) for part in command), *places]) == 0
+    assert list(here.iterdir()) == []
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in there.rglob("*") if WANDBS_OWN not in path.parts}
+    kinds = ("corpora/**/card.json", "fits/*/best.safetensors", "fits/*/lock-0", "cells/*-0", "vectors/*/*.sealed")
+    assert all(list((there / "work").glob(kind)) for kind in (*kinds, "wandb/*", "sweeps/*/journal.log"))
+    asked = {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in modes}
+    assert {path: oct(mode) for path, mode in modes.items() if mode != asked[path]} == {}
