@@ -88,7 +88,7 @@ regress: $(READY) ## Hold the quick board against its references: MODELS=... JOB
 	$(RUN) benchmarks regress $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(if $(value ACCEPT),--accept $(call one,--why,WHY))
 
 torture: $(READY) ## Kill benches and a sweep at random moments, nothing may be lost, change or be left at work: KILLS=100 SEED=0 WORK=dir
-	$(RUN) benchmarks torture $(call one,--kills,KILLS) $(call one,--seed,SEED) $(call one,--work,WORK)
+	$(RUN) tests.crash_test $(call one,--kills,KILLS) $(call one,--seed,SEED) $(call one,--work,WORK)
 
 dashboards: $(READY) ## Define the workspace and the report of the W&B project: ENTITY=... PROJECT=... DRY=1 (print them)
 	$(RUN) benchmarks dashboards $(call one,--entity,ENTITY) $(call one,--project,PROJECT) $(if $(value DRY),--dry-run)

@@ -1,6 +1,6 @@
 """`python -m benchmarks COMMAND`: the main job (bench), a board over days (plan), configs searched (sweep), tokenizers
 alone (codes), the papers' analyses (analyse), rows ranked again (rerank) or trained again (reproduce), changes gated
-(regress), kills (torture), dashboards, speed (perf), and what can be run (list, show)."""
+(regress), dashboards, speed (perf), and what can be run (list, show)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from leaderboards.record import BOARD
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
-    from benchmarks.bench import Cell
+    from benchmarks.cell import Cell
     from benchmarks.precision import Choice
     from benchmarks.run import Bench
     from data_prep.corpus import Corpus
@@ -70,7 +70,8 @@ def bench(options: argparse.Namespace) -> int:
     """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
     import models
     from benchmarks import experiments, tracking
-    from benchmarks.bench import Cell, run_all
+    from benchmarks.bench import run_all
+    from benchmarks.cell import Cell
     from benchmarks.fit import process_rank
     from benchmarks.run import Bench, board_name, prepared
     from leaderboards import board, tables
@@ -129,7 +130,7 @@ def plan(options: argparse.Namespace) -> int:
 def codes(options: argparse.Namespace) -> int:
     """Trains tokenizers alone; prints and renders the table of their code cards."""
     from benchmarks import experiments
-    from benchmarks.bench import hush
+    from benchmarks.cell import hush
     from benchmarks.codes import card
     from benchmarks.run import Bench, prepared
     from leaderboards import tables
@@ -152,7 +153,7 @@ def analyse(options: argparse.Namespace) -> int:
     """Makes one of the papers' analyses, and the trainings that it needs."""
     from benchmarks.analyses import Lab
     from benchmarks.analyses import analyse as make
-    from benchmarks.bench import hush
+    from benchmarks.cell import hush
     from benchmarks.run import Bench, prepared
 
     hush()
@@ -171,7 +172,7 @@ def analyse(options: argparse.Namespace) -> int:
 
 def rerank(options: argparse.Namespace) -> int:
     """Ranks users of the records again whose weights are at hand."""
-    from benchmarks.bench import hush
+    from benchmarks.cell import hush
     from benchmarks.rerank import deep
     from benchmarks.run import Bench
 
@@ -201,7 +202,7 @@ def regress(options: argparse.Namespace) -> int:
     """Asks whether the code still gives the numbers it gave, or makes new references."""
     import models
     from benchmarks import regress as gate
-    from benchmarks.bench import hush
+    from benchmarks.cell import hush
 
     hush()
     names, jobs = options.models or models.names(), options.jobs or default_jobs()
@@ -219,15 +220,6 @@ def regress(options: argparse.Namespace) -> int:
     red = [f"{answer.model} {answer.question}" for answer in answers if not answer.good]
     print(f"\n{len(red)} of {len(answers)} are red: {', '.join(red)}" if red else f"\nall {len(answers)} are green")
     return 1 if red else 0
-
-
-def torture(options: argparse.Namespace) -> int:
-    """Kills the bench at random moments; exit status 1 where something was lost or left at work."""
-    from benchmarks.torture import torture
-
-    figures = torture(options.kills, options.seed, options.work)
-    print(figures)
-    return 1 if figures.losses or figures.orphans else 0
 
 
 def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
@@ -346,11 +338,6 @@ def _add_checks(commands: Any) -> None:
     gate.add_argument("--references", type=Path, help="folder of the reference runs (default: the committed ones)")
     gate.add_argument("--accept", action="store_true", help="make new references and note them in CHANGELOG.md")
     gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
-    kills = commands.add_parser("torture", help="kill bench and sweep at random moments: nothing may be lost or change")
-    kills.set_defaults(call=torture)
-    kills.add_argument("--kills", type=positive, default=100, help="so many in all")
-    kills.add_argument("--seed", type=int, default=0, help="of the moments")
-    kills.add_argument("--work", type=Path, help="an empty folder, which stays (default: a temporary one)")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
     timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import sys
 import traceback
-import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import closing
 from multiprocessing.context import SpawnContext
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
-from benchmarks import processes, terminal, tracking
+from benchmarks import processes, terminal
+from benchmarks.cell import Cell, Results, run_cell
 from benchmarks.errors import sentence
-from benchmarks.experiments import Experiment
 from benchmarks.fit import process_rank
 from benchmarks.progress import OutOfTimeError
-from benchmarks.run import Bench, prepared, run
-
-
-class Cell(NamedTuple):
-    """One run that a bench is made of."""
-
-    experiment: Experiment
-    seed: int
-
-    def __str__(self) -> str:
-        return f"{self.experiment.name} seed {self.seed}"
-
-
-Ended = tuple[Cell, BaseException | None]
-Results = Generator[Ended, None, None]
+from benchmarks.run import Bench
 
 
 def run_all(
@@ -100,19 +83,3 @@ def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: 
             for child in multiprocessing.active_children():
                 child.kill()
             raise
-
-
-def hush() -> None:
-    """Lightning's advice on worker processes and loggers does not fit tensors that are in memory already."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-
-
-def run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> Path:
-    """Runs a cell in this process; returns where its record lies."""
-    hush()
-    loaded = prepared(setting.work, corpus, source)
-    with tracking.follow(setting, loaded, *cell) as tracker:
-        path = run(setting, loaded, *cell, bar_position=terminal.place, watch=tracker.watch)
-        tracker.record(path)
-    return path

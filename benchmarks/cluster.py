@@ -18,8 +18,8 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from benchmarks.bench import Cell, Results, hush, run_cell
-from benchmarks.fit import Hardware
+from benchmarks.cell import Cell, Results, hush, run_cell
+from benchmarks.hardware import Hardware
 from benchmarks.provenance import ROOT
 from benchmarks.run import Bench
 from leaderboards.record import Record

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import models
-from benchmarks.meter import METRICS, NUMBERED
+from benchmarks.metric_names import METRICS, NUMBERED, STEP
 from benchmarks.sweeps.space import tuned_fields
-from benchmarks.tracking import OBJECTIVE, STEP, TRIAL
+from benchmarks.tracking import OBJECTIVE, TRIAL
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import Report

@@ -15,13 +15,11 @@ import torch
 from jaxtyping import Bool, Int, Int64, UInt8
 from torch import Tensor
 
+from benchmarks.hardware import users_at_once
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Part
 from leaderboards.metrics import MAX_RANK, MAX_UNSEEN_RANK
 from models.api import Ranking, Recommender
-
-# Users ranked at once, and on a GPU, which takes hardly longer for so many.
-BATCH, GPU_BATCH = 256, 2_048
 
 Ranker = Callable[[Int[Tensor, "B T"], int], Ranking]
 
@@ -50,11 +48,6 @@ class Graded:
     expansions: Int64[np.ndarray, "U"] | None
     invalid: float
     seconds: float
-
-
-def users_at_once(device: torch.device) -> int:
-    """How many are ranked at once on a device."""
-    return BATCH if device.type == "cpu" else GPU_BATCH
 
 
 class Grader:

@@ -11,14 +11,13 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -30,9 +29,9 @@ from tqdm import tqdm
 from benchmarks import stored
 from benchmarks.bf16 import Bf16
 from benchmarks.evaluate import Grader, NanScoreError
+from benchmarks.hardware import Hardware, peak_memory_bytes
 from benchmarks.keeper import BEST, Keeper, Stage, Watcher, derive
 from benchmarks.precision import Precision
-from benchmarks.provenance import peak_memory_bytes
 from benchmarks.sources import sources_sha256
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
@@ -74,48 +73,6 @@ def alone(lock: Path, label: str) -> Iterator[None]:
         yield
     finally:
         mine.release()
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where and how a run computes; part of its provenance, not of its config."""
-
-    accelerator: str = "auto"
-    devices: int = 1
-    """Of each node. Distributed training shares every batch out among them."""
-    nodes: int = 1
-    strategy: str = "auto"
-    threads: int = 1
-    """CPU threads per process. Sums depend on it in the last bits, so the machine does not decide it."""
-    precision: Precision = "32-true"
-    """Of a recommender's training."""
-
-    @property
-    def processes(self) -> int:
-        """That train together."""
-        return self.devices * self.nodes
-
-    @property
-    def parallel(self) -> str:
-        """Lightning's strategy; unless one was chosen, one that lets weights take turns, as ETEGRec's do."""
-        return "ddp_find_unused_parameters_true" if self.strategy == "auto" and self.processes > 1 else self.strategy
-
-    def take_threads(self) -> None:
-        """Gives this process its threads. Where they are not in the environment too, Lightning chooses others before
-        distributed training."""
-        os.environ["OMP_NUM_THREADS"] = str(self.threads)
-        torch.set_num_threads(self.threads)
-
-    @property
-    def device(self) -> torch.device:
-        """Where grading happens, and training on one device."""
-        on_gpu = self.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        return torch.device("cuda" if on_gpu else "cpu")
-
-    @property
-    def precision_class(self) -> Literal["bf16", "32"]:
-        """What a row's numbers depend on: the format of its recommender's products."""
-        return "bf16" if self.precision == "bf16-mixed" else "32"
 
 
 @dataclass

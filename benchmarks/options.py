@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from leaderboards.record import BOARD
 
 if TYPE_CHECKING:
-    from benchmarks.fit import Hardware
+    from benchmarks.hardware import Hardware
 
 # Folder of all that is made and can be made again: trainings, prepared corpora, item vectors, studies.
 WORK = Path("runs")
@@ -50,7 +50,7 @@ def add_machine(command: argparse.ArgumentParser) -> None:
 def hardware_of(options: argparse.Namespace) -> Hardware:
     """Where and how one process computes what was asked for."""
     from benchmarks.experiments import small
-    from benchmarks.fit import Hardware
+    from benchmarks.hardware import Hardware
     from benchmarks.precision import choose
 
     hardware = Hardware(options.accelerator, threads=options.threads)

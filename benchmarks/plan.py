@@ -26,7 +26,8 @@ from pydantic.dataclasses import dataclass
 from tabulate import tabulate
 
 from benchmarks import experiments
-from benchmarks.bench import Cell, run_all
+from benchmarks.bench import run_all
+from benchmarks.cell import Cell
 from benchmarks.experiments import Experiment
 from benchmarks.precision import Choice
 from benchmarks.run import Bench, board_name, nearest_folder, place_of, prepared, target

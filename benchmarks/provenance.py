@@ -1,4 +1,4 @@
-"""What ran where: the only reader of git, the lock file and the hardware."""
+"""What ran where: the only reader of git, beside `leaderboards.git`, and of the lock file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from leaderboards import source
 from leaderboards.record import UNKNOWN, Provenance
 
 if TYPE_CHECKING:
-    from benchmarks.fit import Hardware
+    from benchmarks.hardware import Hardware
 
 # Names the commit where there is no checkout to read it from: on a machine that was given the files alone.
 TOLD = "GRBENCH_COMMIT"
@@ -62,6 +61,8 @@ def collect(
     Raises:
         ValueError: what `TOLD` names is no commit.
     """
+    from benchmarks.hardware import device_name
+
     commit = git_commit(root)
     told = told_commit() if commit == UNKNOWN else None
     if commit == UNKNOWN and told is None:
@@ -75,7 +76,7 @@ def collect(
         versions=_versions(),
         python=platform.python_version(),
         platform=platform.platform(),
-        device=f"{processes} x " * (processes > 1) + _device_name(device),
+        device=f"{processes} x " * (processes > 1) + device_name(device),
         threads=threads,
         precision=precision,
         evaluation_batch=evaluation_batch,
@@ -86,7 +87,7 @@ def collect(
 
 def of(hardware: Hardware) -> Provenance:
     """What a run of this harness on such hardware says."""
-    from benchmarks.evaluate import users_at_once
+    from benchmarks.hardware import users_at_once
 
     return collect(
         threads=hardware.threads,
@@ -157,31 +158,6 @@ def command(arguments: list[str]) -> str:
     return " ".join([typed, *("=".join(_last_part(part) for part in argument.split("=")) for argument in rest)])
 
 
-def reset_peak_memory(device: str) -> None:
-    """Begin a new peak, so that a run is not charged for the run that its process made before.
-
-    Where the system offers no reset (other than Linux), a process's peak is that of all its runs.
-    """
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
-    elif sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_bytes(device: str) -> int:
-    """Most memory held since `reset_peak_memory`: on the accelerator for `cuda...`, else by this process."""
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "linux":
-        # Not ru_maxrss, in which a child process starts with the size of its parent.
-        return int(_proc_field("/proc/self/status", "VmHWM").split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def _git(root: Path, *arguments: str) -> bytes | None:
     """Standard output of a git command in `root`, None where it fails or git is not installed."""
     try:
@@ -210,21 +186,6 @@ def torch_version() -> str:
     import torch
 
     return str(torch.__version__)
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    model = _proc_field("/proc/cpuinfo", "model name") if sys.platform == "linux" else platform.processor()
-    return model or platform.machine()
-
-
-def _proc_field(file: str, name: str) -> str:
-    """First value of `name : value` in a file of Linux's /proc, empty where this processor or kernel has none."""
-    lines = (line.partition(":") for line in Path(file).read_text().splitlines())
-    return next((value.strip() for field, _, value in lines if field.strip() == name), "")
 
 
 def _last_part(text: str) -> str:

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import provenance
-from benchmarks.bench import Cell, run_all
+from benchmarks.bench import run_all
+from benchmarks.cell import Cell
 from benchmarks.experiments import Experiment, complete, flat
-from benchmarks.fit import Hardware, weights_of
+from benchmarks.fit import weights_of
+from benchmarks.hardware import Hardware
 from benchmarks.keeper import BEST
 from benchmarks.rerank import platform, recall, rerank
 from benchmarks.run import Bench

@@ -13,7 +13,8 @@ import models
 from benchmarks import provenance
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment, flat
-from benchmarks.fit import Fit, Hardware, NotTrainedError
+from benchmarks.fit import Fit, NotTrainedError
+from benchmarks.hardware import Hardware
 from benchmarks.precision import Precision
 from benchmarks.run import Bench, prepared, split_of, with_inputs
 from data_prep.corpus import UNSEEN_USERS, Corpus

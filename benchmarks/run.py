@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import data_prep
 import models
-from benchmarks import experiments, facts, provenance
+from benchmarks import experiments, facts, hardware, provenance
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment, small
-from benchmarks.fit import Fit, Hardware, alone, process_rank
+from benchmarks.fit import Fit, alone, process_rank
+from benchmarks.hardware import Hardware
 from benchmarks.keeper import Watcher
 from benchmarks.progress import Place, Reporter, in_time
 from data_prep.codes_file import find_codes, read_codes
@@ -140,7 +141,7 @@ def _run(
         return [*watch(stage), Reporter(place, bench.until)]
 
     fit = Fit(known, seed, bench.work / "fits", label, bench.hardware, bar_position, watch=watched)
-    provenance.reset_peak_memory(device)
+    hardware.reset_peak_memory(device)
     origin = provenance.of(bench.hardware)
     given = with_inputs(bench, experiment, fit)
     recommender = models.load(experiment.model).train(experiment.config, given, fit).to(bench.hardware.device)
@@ -170,7 +171,7 @@ def _run(
             train_seconds=sum(stage.seconds for stage in fit.stages),
             stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
             evaluate_users_per_second=graded.users / test.seconds,
-            peak_memory_bytes=provenance.peak_memory_bytes(device),
+            peak_memory_bytes=hardware.peak_memory_bytes(device),
             parameters=parameters(recommender),
             energy_joules=None,
         ),

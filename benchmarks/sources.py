@@ -17,6 +17,7 @@ HARNESS = (
     "benchmarks/bf16.py",
     "benchmarks/evaluate.py",
     "benchmarks/fit.py",
+    "benchmarks/hardware.py",
     "benchmarks/keeper.py",
     "benchmarks/precision.py",
     "benchmarks/sources.py",

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.metric_names import STEP
 from benchmarks.scribe import Scribe
 from leaderboards.record import PROTOCOL
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 OFF = "off"
 MODES = ("offline", "online", OFF)
 PROJECT = "grbench"
-# What values are logged by, and shown over.
-STEP = "step"
 # What a sweep tries to raise; the summary of a trial has it, and so has a record's.
 OBJECTIVE = "valid/ndcg@10"
 # Kinds of runs, W&B's job types.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,42 @@ def violations(name: str, source: str) -> list[str]:
 
 def sources() -> list[str]:
     return sorted(file.relative_to(ROOT).as_posix() for package in ARROWS for file in (ROOT / package).rglob("*.py"))
+
+
+def circle(modules: dict[str, str]) -> list[str]:
+    """Modules of which each imports the next, at the top or in a function, and the last the first; empty if none.
+
+    Args:
+        modules: dotted name -> source.
+    """
+    graph = dict[str, set[str]]()
+    for name, source in modules.items():
+        places = (target.rpartition(".")[0] if target not in modules else target for target in _targets(name, source))
+        graph[name] = {place for place in places if place in modules and place != name}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _targets(name: str, source: str) -> Iterator[str]:
+    return imported(ast.parse(source), PurePosixPath(name.replace(".", "/") + ".py"))
+
+
+def test_no_file_imports_one_that_imports_it() -> None:
+    files = {name: PurePosixPath(name).with_suffix("") for name in sources()}
+    modules = {
+        ".".join(file.parts).removesuffix(".__init__"): (ROOT / name).read_text() for name, file in files.items()
+    }
+    assert circle(modules) == []
+
+
+def test_a_circle_is_seen() -> None:
+    modules = {"benchmarks.a": "def f():\n    from benchmarks import b", "benchmarks.b": "from benchmarks.c import x"}
+    assert circle(modules | {"benchmarks.c": "import torch"}) == []
+    found = circle(modules | {"benchmarks.c": "from benchmarks.a import f"})
+    assert set(found) == {"benchmarks.a", "benchmarks.b", "benchmarks.c"}
 
 
 def test_every_package_is_looked_at() -> None:

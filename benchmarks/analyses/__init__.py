@@ -15,7 +15,8 @@ import pandas as pd
 
 import models
 from benchmarks import experiments, provenance, run
-from benchmarks.bench import Cell, run_all
+from benchmarks.bench import run_all
+from benchmarks.cell import Cell
 from benchmarks.experiments import Experiment
 from benchmarks.fit import Fit
 from data_prep.atomic import atomic_file

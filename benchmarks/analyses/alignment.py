@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks.analyses import Finding, Lab
 from benchmarks.analyses.plane import plane
-from benchmarks.evaluate import BATCH
+from benchmarks.hardware import BATCH
 from data_prep.batches import Batches
 from data_prep.corpus import Examples
 from leaderboards.plots import panels

@@ -16,7 +16,8 @@ from torch import Tensor
 
 import data_prep.batches
 from benchmarks.analyses import Finding, Lab
-from benchmarks.bench import Cell, run_all
+from benchmarks.bench import run_all
+from benchmarks.cell import Cell
 from benchmarks.experiments import Experiment
 from benchmarks.regress import COMPARED, CORPUS, QUICK, held
 from benchmarks.run import target

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.analyses import Finding, Lab
-from benchmarks.evaluate import BATCH
 from benchmarks.facts import BEAMS
+from benchmarks.hardware import BATCH
 from data_prep.batches import Batches
 from leaderboards.plots import grouped, panels
 from models.pit import Pit

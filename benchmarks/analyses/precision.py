@@ -11,7 +11,8 @@ import pandas as pd
 
 from benchmarks.analyses import Finding, Lab
 from benchmarks.analyses.batching import NAMES
-from benchmarks.bench import Cell, run_all
+from benchmarks.bench import run_all
+from benchmarks.cell import Cell
 from benchmarks.regress import BANK, CORPUS, bank, experiment, held
 from benchmarks.run import target
 from leaderboards.plots import panels

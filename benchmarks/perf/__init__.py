@@ -98,7 +98,7 @@ def run(only: Sequence[str], path: Path) -> None:
     """
     import torch
 
-    from benchmarks.bench import hush
+    from benchmarks.cell import hush
 
     hush()
     names = _names(only, torch.cuda.is_available())
@@ -137,7 +137,7 @@ def _machine() -> str:
     """The line above all figures: threads, processor, GPU, versions."""
     import torch
 
-    from benchmarks.evaluate import BATCH
+    from benchmarks.hardware import BATCH
     from benchmarks.provenance import collect
 
     threads = torch.get_num_threads()

@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import stored
-from benchmarks.fit import Fit, Hardware
+from benchmarks.fit import Fit
+from benchmarks.hardware import Hardware
 from benchmarks.keeper import BEST
 from benchmarks.perf import Pair, in_turn, pair, seconds
 from benchmarks.perf.train import REPEATS, load

@@ -17,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.hardware import peak_memory_bytes
 from benchmarks.perf import Pair, Turns, pair
-from benchmarks.provenance import peak_memory_bytes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,7 +22,8 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.fit import Fit, Hardware
+from benchmarks.fit import Fit
+from benchmarks.hardware import Hardware
 from benchmarks.options import WORK
 from benchmarks.perf import Pair, in_turn, pair
 from benchmarks.perf.train import load, pad, transformers_t5

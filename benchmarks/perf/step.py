@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from benchmarks.fit import Hardware
+from benchmarks.hardware import Hardware
 from benchmarks.perf import Pair, in_turn, pair, seconds
 from benchmarks.perf.train import CLIP, CPU_BATCHES, REPEATS, WARM_UP, Setting, Spread, load, tiger
 from data_prep.corpus import Batch

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import tracking
-from benchmarks.fit import Hardware
+from benchmarks.hardware import Hardware
 from benchmarks.keeper import Stage, Watcher
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
 from benchmarks.perf.train import Setting, Spread, load, ours, tiger

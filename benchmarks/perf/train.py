@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
 from benchmarks import processes
-from benchmarks.bench import hush
 from benchmarks.bf16 import Bf16
-from benchmarks.fit import Hardware
+from benchmarks.cell import hush
+from benchmarks.hardware import Hardware
 from benchmarks.keeper import Watcher
 from benchmarks.options import WORK
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from benchmarks import provenance, tracking, winners
-from benchmarks.bench import hush
+from benchmarks.cell import hush
 from benchmarks.experiments import Experiment, complete
-from benchmarks.fit import Hardware
+from benchmarks.hardware import Hardware
 from benchmarks.run import Bench, key, prepared
 from benchmarks.sweeps import desk, ledger, page, workers
 from benchmarks.sweeps.desk import Desk

@@ -18,7 +18,8 @@ import data_prep
 from benchmarks import bench as bench_module
 from benchmarks import experiments
 from benchmarks.__main__ import main
-from benchmarks.bench import Cell, run_all
+from benchmarks.bench import run_all
+from benchmarks.cell import Cell
 from benchmarks.experiments import complete
 from benchmarks.keeper import LAST
 from benchmarks.run import Bench

@@ -13,10 +13,11 @@ import pytest
 
 from benchmarks import cluster as cluster_module
 from benchmarks.__main__ import main
-from benchmarks.bench import Cell, run_all
+from benchmarks.bench import run_all
+from benchmarks.cell import Cell
 from benchmarks.cluster import cells_in_cluster, tasks
 from benchmarks.experiments import complete
-from benchmarks.fit import Hardware
+from benchmarks.hardware import Hardware
 from benchmarks.run import Bench
 from data_prep.corpus import Corpus
 from leaderboards.store import Run, read_board

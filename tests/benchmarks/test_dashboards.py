@@ -14,7 +14,7 @@ import pytest
 import models
 from benchmarks import dashboards, tracking
 from benchmarks.__main__ import main
-from benchmarks.meter import METRICS, NUMBERED
+from benchmarks.metric_names import METRICS, NUMBERED
 from benchmarks.tracking import summary
 from leaderboards import store
 

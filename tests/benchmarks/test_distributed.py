@@ -14,7 +14,8 @@ import pytest
 
 from benchmarks import provenance
 from benchmarks.__main__ import main
-from benchmarks.fit import Fit, Hardware
+from benchmarks.fit import Fit
+from benchmarks.hardware import Hardware
 from data_prep.corpus import Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec

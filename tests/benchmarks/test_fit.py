@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from benchmarks import fit as fit_module
 from benchmarks import keeper, sources, stored
 from benchmarks.bf16 import Bf16
-from benchmarks.fit import Fit, Hardware, NotTrainedError
+from benchmarks.fit import Fit, NotTrainedError
+from benchmarks.hardware import Hardware
 from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive
 from data_prep.corpus import Batch, Corpus
 from models.api import Budget, whole_epochs
@@ -586,7 +587,8 @@ CHILD = """
 import os, pickle, signal, sys
 from pathlib import Path, PurePosixPath
 import torch
-from benchmarks.fit import Fit, Hardware, NotTrainedError
+from benchmarks.fit import Fit, NotTrainedError
+from benchmarks.hardware import Hardware
 from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
 from tests.test_floors import imported

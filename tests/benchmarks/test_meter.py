@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from benchmarks import meter
 from benchmarks.fit import Fit
-from benchmarks.meter import METRICS, NUMBERED, Meter
+from benchmarks.meter import Meter
+from benchmarks.metric_names import METRICS, NUMBERED
 from data_prep.corpus import Batch
 from models.api import Budget
 

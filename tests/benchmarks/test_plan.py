@@ -19,13 +19,13 @@ import data_prep
 from benchmarks import plan as plans
 from benchmarks.__main__ import main
 from benchmarks.experiments import complete
-from benchmarks.fit import Hardware
+from benchmarks.hardware import Hardware
 from benchmarks.plan import Planned, carry_out, load, results, standing, states
 from benchmarks.progress import OutOfTimeError, Place, Progress, in_time
 from benchmarks.run import Bench, place_of
-from benchmarks.torture import PLACES, Job, start
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
+from tests.crash_test import PLACES, Job, start
 
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = 'settings = ["epochs=3", "width=8", "inner=8", "layers=1", "batch_size=16"]'

@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.processes import SignalledError, ended_by_signals
-from benchmarks.torture import members, orphans
 from leaderboards.store import read_board
 from leaderboards.verify import verify
+from tests.crash_test import members, orphans
 
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = ("width=8", "inner=8", "layers=1")
@@ -27,7 +27,7 @@ import os, signal, sys, time
 from pathlib import Path
 import benchmarks.bench, leaderboards.tables, models.sasrec
 from benchmarks.__main__ import main
-from benchmarks.torture import members, orphans
+from tests.crash_test import members, orphans
 
 def begin(name, jobs):
     log = os.open(name, os.O_WRONLY | os.O_CREAT)

@@ -25,7 +25,7 @@ from benchmarks import run as run_module
 from benchmarks.__main__ import main
 from benchmarks.experiments import Experiment, complete
 from benchmarks.keeper import Stage, Watcher
-from benchmarks.meter import METRICS, NUMBERED
+from benchmarks.metric_names import METRICS, NUMBERED
 from benchmarks.run import Bench, run
 from benchmarks.sweeps.plan import Plan
 from benchmarks.sweeps.study import Site, sweep

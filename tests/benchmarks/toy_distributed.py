@@ -17,9 +17,10 @@ import pytorch_lightning as pl
 import torch
 
 import models
-from benchmarks.bench import hush
+from benchmarks.cell import hush
 from benchmarks.experiments import complete
-from benchmarks.fit import Fit, Hardware, process_rank
+from benchmarks.fit import Fit, process_rank
+from benchmarks.hardware import Hardware
 from benchmarks.keeper import Stage, Watcher
 from data_prep.corpus import ItemVectors
 from data_prep.embed import item_vectors

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.fit import Hardware
+from benchmarks.hardware import Hardware
 from benchmarks.perf import rank
 from benchmarks.perf.rank import Exact, Sides, Trie, decor_around, items_of
 from data_prep.corpus import Corpus

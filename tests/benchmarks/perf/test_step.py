@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.fit import Hardware
+from benchmarks.hardware import Hardware
 from benchmarks.perf import step
 from benchmarks.perf.train import Setting, Spread
 from data_prep.corpus import Corpus

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import tracking
-from benchmarks.fit import Hardware
+from benchmarks.hardware import Hardware
 from benchmarks.perf import track, train
 from benchmarks.perf.train import Setting
 from data_prep.corpus import Corpus

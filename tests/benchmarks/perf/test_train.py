@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.fit import Hardware
+from benchmarks.hardware import Hardware
 from benchmarks.perf import Turns, seconds, train
 from benchmarks.perf.train import (
     Mixed,

@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import torture
-from benchmarks.__main__ import main
+from tests import crash_test as torture
+from tests.crash_test import main
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 KILLS = 8
 SHORT = """
 import sys
 from dataclasses import replace
-from benchmarks import torture
-from benchmarks.__main__ import main
+from tests import crash_test as torture
+from tests.crash_test import main
 
 # The workers of the third take longer to begin than all the rest.
 jobs = torture.JOBS[:2]
 torture.JOBS = tuple(replace(job, command=(*job.command, "--corpus", "all_beauty"), kills=1) for job in jobs)
 # A new interpreter takes longer than all the rest.
 torture.FRESH_ONE_IN = 1_000
-sys.exit(main(["torture", *sys.argv[1:]]))
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -36,14 +36,14 @@ DRAWING = """
 import os, signal, sys, time
 from pathlib import Path
 from tqdm import tqdm
-from benchmarks import __main__, torture
+from tests import crash_test as torture
 
 def drawing(arguments):
     with tqdm.get_lock():
         print("draws")
         time.sleep(100)
 
-__main__.main = drawing
+torture.benchmarks_main = drawing
 folder = Path(sys.argv[1])
 with tqdm(total=1) as bar:
     copy = torture.start(torture.JOBS[0], folder, fresh=False)
@@ -107,6 +107,6 @@ def test_a_copy_that_is_killed_while_it_draws_keeps_the_torture_from_nothing(tmp
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").touch()
-    assert main(["torture", "--work", str(tmp_path)]) == 2
+    assert main(["--work", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path} is not empty; expected an empty folder, or none\n"
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]

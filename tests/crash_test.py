@@ -1,4 +1,4 @@
-"""Torture: a bench and a sweep are killed at random moments and begun again; nothing may be lost or change.
+"""`make torture`: benches and a sweep are killed at random moments and begun again; nothing may be lost or change.
 
 A round is one cell of a bench, or one sweep, on the embedded corpus in an empty folder, data preparation included. It
 is killed a few times in each phase and then left to end. Phases are told from outside, by the files that are there.
@@ -8,6 +8,7 @@ A third of the kills meet the parent of a bench's workers alone: none of them ma
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import shutil
@@ -27,6 +28,9 @@ from typing import Any, NoReturn
 from tabulate import tabulate
 from tqdm import tqdm
 
+from benchmarks.__main__ import main as benchmarks_main
+from benchmarks.errors import sentence
+from benchmarks.options import positive
 from benchmarks.provenance import ROOT
 
 # One start in so many is of a new interpreter; the others are copies of this one, which has its libraries loaded.
@@ -278,10 +282,8 @@ def _become(job: Job, folder: Path, fresh: bool) -> NoReturn:
     os.dup2(log, 2)
     if fresh:
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *job.command])
-    from benchmarks.__main__ import main
-
     sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
-    os._exit(main(list(job.command)))
+    os._exit(benchmarks_main(list(job.command)))
 
 
 def _ended(child: int) -> int | None:
@@ -365,3 +367,23 @@ JOBS = (
         parent_alone=True,
     ),
 )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 1 where something was lost or left at work."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash_test", description=__doc__)
+    parser.add_argument("--kills", type=positive, default=100, help="so many in all")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--work", type=Path, help="an empty folder, which stays (default: a temporary one)")
+    options = parser.parse_args(arguments)
+    try:
+        figures = torture(options.kills, options.seed, options.work)
+    except (ValueError, OSError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 2
+    print(figures)
+    return 1 if figures.losses or figures.orphans else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
