@@ -16,8 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from benchmarks import processes
-from benchmarks.errors import hidden, sentence
+from benchmarks.execution import worker_process
 from benchmarks.options import (
     WORK,
     add_common,
@@ -31,12 +30,13 @@ from benchmarks.options import (
     positive,
 )
 from benchmarks.sweeps import command
+from benchmarks.user_errors import hidden, user_message
 from leaderboards import escape
 from leaderboards.record import BOARD
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
-    from benchmarks.cell import Cell
+    from benchmarks.execution.cell import Cell
     from benchmarks.precision import Choice
     from benchmarks.run import Bench
     from data_prep.corpus import Corpus
@@ -51,10 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
     escape.for_any_terminal()
     options = _parser().parse_args(arguments)
     try:
-        with processes.ended_by_signals():
+        with worker_process.ended_by_signals():
             return int(options.call(options))
     except Exception as error:
-        if (said := sentence(error)) is None:
+        if (said := user_message(error)) is None:
             raise
         print(f"error: {said}", file=sys.stderr)
         return 2
@@ -63,17 +63,18 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             print(f"\n{str(error) or 'interrupted'}{options.interrupted}", file=sys.stderr)
-        return SIGNALLED + (error.number if isinstance(error, processes.SignalledError) else signal.SIGINT)
+        return SIGNALLED + (error.number if isinstance(error, worker_process.SignalledError) else signal.SIGINT)
 
 
 def bench(options: argparse.Namespace) -> int:
     """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
     import models
-    from benchmarks import experiments, tracking
-    from benchmarks.bench import run_all
-    from benchmarks.cell import Cell
-    from benchmarks.fit import process_rank
+    from benchmarks import experiments
+    from benchmarks.execution.cell import Cell
+    from benchmarks.execution.local import run_all
     from benchmarks.run import Bench, board_name, prepared
+    from benchmarks.tracking import wandb_run
+    from benchmarks.training.fit import process_rank
     from leaderboards import board, tables
     from leaderboards.store import read_board
 
@@ -88,7 +89,7 @@ def bench(options: argparse.Namespace) -> int:
         hardware_of(options), devices=options.devices, nodes=options.nodes, strategy=options.strategy
     )
     jobs = jobs_of(options)
-    follow = tracking.mode(options.track, corpus)
+    follow = wandb_run.mode(options.track, corpus)
     setting = Bench(options.board, options.work, options.vectors_path, hardware, follow)
     cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
     missing = [cell for cell in cells if not _exists(setting, corpus, cell)]
@@ -107,7 +108,7 @@ def bench(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Carries out a plan, or says how far it is."""
-    from benchmarks import plan as plans
+    from benchmarks.execution import board_plan as plans
     from benchmarks.run import Bench
 
     end = time.time() + options.hours * 3600 if options.hours else None
@@ -130,13 +131,13 @@ def plan(options: argparse.Namespace) -> int:
 def codes(options: argparse.Namespace) -> int:
     """Trains tokenizers alone; prints and renders the table of their code cards."""
     from benchmarks import experiments
-    from benchmarks.cell import hush
-    from benchmarks.codes import card
+    from benchmarks.code_cards import card
+    from benchmarks.execution.cell import silence_lightning
     from benchmarks.run import Bench, prepared
     from leaderboards import tables
     from leaderboards.codes import read_all, table
 
-    hush()
+    silence_lightning()
     chosen = [experiments.complete(name, options.corpus, options.set, not options.untuned) for name in options.models]
     corpus = prepared(options.work, options.corpus, options.source)
     print(corpus)
@@ -153,10 +154,10 @@ def analyse(options: argparse.Namespace) -> int:
     """Makes one of the papers' analyses, and the trainings that it needs."""
     from benchmarks.analyses import Lab
     from benchmarks.analyses import analyse as make
-    from benchmarks.cell import hush
+    from benchmarks.execution.cell import silence_lightning
     from benchmarks.run import Bench, prepared
 
-    hush()
+    silence_lightning()
     corpus = prepared(options.work, options.corpus, options.source)
     print(corpus)
     board = options.board or options.work / "board"
@@ -172,11 +173,11 @@ def analyse(options: argparse.Namespace) -> int:
 
 def rerank(options: argparse.Namespace) -> int:
     """Ranks users of the records again whose weights are at hand."""
-    from benchmarks.cell import hush
-    from benchmarks.rerank import deep
+    from benchmarks.checks.rerank import deep
+    from benchmarks.execution.cell import silence_lightning
     from benchmarks.run import Bench
 
-    hush()
+    silence_lightning()
     problems, says = deep(Bench(options.board, options.work), options.row, options.users)
     print("\n".join([*says, *(f"wrong: {problem}" for problem in problems)]))
     return 1 if problems else 0
@@ -184,7 +185,7 @@ def rerank(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """Trains rows again from their records alone."""
-    from benchmarks import reproduce as again
+    from benchmarks.checks import reproduce as again
     from benchmarks.run import Bench
 
     if options.row is None and options.sample is None:
@@ -201,10 +202,10 @@ def reproduce(options: argparse.Namespace) -> int:
 def regress(options: argparse.Namespace) -> int:
     """Asks whether the code still gives the numbers it gave, or makes new references."""
     import models
-    from benchmarks import regress as gate
-    from benchmarks.cell import hush
+    from benchmarks.checks import regress as gate
+    from benchmarks.execution.cell import silence_lightning
 
-    hush()
+    silence_lightning()
     names, jobs = options.models or models.names(), options.jobs or default_jobs()
     references = options.references or gate.REFERENCES
     if options.accept:
@@ -234,9 +235,9 @@ def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
 
 def dashboards(options: argparse.Namespace) -> int:
     """Defines the W&B project's workspace and report, or prints their definition."""
-    from benchmarks import dashboards
+    from benchmarks.tracking import wandb_dashboards
 
-    print(dashboards.made(options.entity, options.project, options.corpora, options.dry_run))
+    print(wandb_dashboards.made(options.entity, options.project, options.corpora, options.dry_run))
     return 0
 
 

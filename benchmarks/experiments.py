@@ -22,8 +22,8 @@ import pydantic
 from pydantic_core import ErrorDetails
 
 import models
-from benchmarks import winners
-from benchmarks.winners import Winner
+from benchmarks import best_config
+from benchmarks.best_config import TunedConfig
 from data_prep.corpus import UNSEEN_USERS
 
 
@@ -202,7 +202,7 @@ class Experiment:
     model: str
     config: Any
     unseen_users: bool = False
-    winner: Winner | None = None
+    winner: TunedConfig | None = None
     overrides: tuple[str, ...] = ()
 
     @property
@@ -307,17 +307,17 @@ def layers(whole: str, corpus: str, settings: Iterable[str] = (), tuned: bool = 
 class Found(NamedTuple):
     """Attributes: winner, of a sweep; changes, what it sets."""
 
-    winner: Winner | None = None
+    winner: TunedConfig | None = None
     changes: Mapping[str, Any] = {}
 
 
 def _found(experiment: str, model: str, corpus: str, base: Any) -> Found:
     """What a sweep has found for the experiment, else for its model."""
-    files = (winners.path(corpus, name) for name in (experiment, model))
+    files = (best_config.path(corpus, name) for name in (experiment, model))
     file = next((file for file in files if file.exists()), None)
     if file is None:
         return Found()
-    winner = winners.read(file)
+    winner = best_config.read(file)
     changes = {**dict(setting(text) for text in winner.settings), **winner.params}
     # Tells of a wrong key or value where it stands.
     changed(base, changes, str(file))

@@ -42,7 +42,7 @@ class Hardware:
         """Lightning's strategy; unless one was chosen, one that lets weights take turns, as ETEGRec's do."""
         return "ddp_find_unused_parameters_true" if self.strategy == "auto" and self.processes > 1 else self.strategy
 
-    def take_threads(self) -> None:
+    def set_num_threads(self) -> None:
         """Gives this process its threads. Where they are not in the environment too, Lightning chooses others before
         distributed training."""
         os.environ["OMP_NUM_THREADS"] = str(self.threads)

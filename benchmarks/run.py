@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import data_prep
 import models
-from benchmarks import experiments, facts, hardware, provenance
+from benchmarks import experiments, hardware, provenance, record_fields
 from benchmarks.evaluate import Grader
+from benchmarks.execution.cell_progress import Place, Reporter, in_time
 from benchmarks.experiments import Experiment, small
-from benchmarks.fit import Fit, alone, process_rank
 from benchmarks.hardware import Hardware
-from benchmarks.keeper import Watcher
-from benchmarks.progress import Place, Reporter, in_time
+from benchmarks.training.checkpoint_callback import Watcher
+from benchmarks.training.fit import Fit, alone, process_rank
 from data_prep.codes_file import find_codes, read_codes
 from data_prep.corpus import UNSEEN_USERS, Corpus, ItemCodes, ItemVectors
 from data_prep.embed import item_vectors
@@ -51,7 +51,7 @@ class Bench:
         work: folder for trainings in progress and finished ones that another cell can share, prepared corpora and item
             vectors.
         vectors_path: a `.npz` file or a sentence-transformers folder, for those kinds of item vectors.
-        track: how runs are followed, one of `benchmarks.tracking.MODES`.
+        track: how runs are followed, one of `benchmarks.tracking.wandb_run.MODES`.
         until: seconds since the epoch, after which no training begins, and those that are at work end at their next
             look; they can be gone on with.
     """
@@ -133,7 +133,7 @@ def _run(
     bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, path: Path, bar_position: int, watch: Watch
 ) -> None:
     known, graded = split_of(corpus, experiment)
-    bench.hardware.take_threads()
+    bench.hardware.set_num_threads()
     label, device = f"{experiment.name} seed {seed}", str(bench.hardware.device)
     place = place_of(bench, path)
 
@@ -147,25 +147,28 @@ def _run(
     recommender = models.load(experiment.model).train(experiment.config, given, fit).to(bench.hardware.device)
     generator = generator_of(recommender)
     valid, test = (Grader(graded, part, unseen=True)(recommender) for part in ("valid", "test"))
-    ranks = facts.rank_table(known, graded, valid, test)
+    ranks = record_fields.rank_table(known, graded, valid, test)
     row = Record(
         protocol=PROTOCOL,
-        corpus=facts.corpus_info(graded),
+        corpus=record_fields.corpus_info(graded),
         model=experiment.model,
         experiment=experiment.name,
         seed=seed,
         key=path.parent.name,
         precision=bench.hardware.precision_class,
         config=published_config(experiment),
-        vectors=facts.vectors_info(given.vectors),
-        collaborative=facts.vectors_info(given.collaborative),
-        codes=facts.codes_info(given.codes),
-        notes=facts.notes(experiment, given, given.vectors) + facts.unseen_notes(experiment, known, graded),
+        vectors=record_fields.vectors_info(given.vectors),
+        collaborative=record_fields.vectors_info(given.collaborative),
+        codes=record_fields.codes_info(given.codes),
+        notes=[
+            *record_fields.notes(experiment, given, given.vectors),
+            *record_fields.unseen_notes(experiment, known, graded),
+        ],
         valid=metrics(valid.ranks, valid.unseen_ranks),
         test=metrics(test.ranks, test.unseen_ranks),
-        valid_users=facts.valid_users(experiment, known),
-        diagnostics=facts.diagnostics(known, graded, recommender),
-        search=facts.search(test),
+        valid_users=record_fields.valid_users(experiment, known),
+        diagnostics=record_fields.diagnostics(known, graded, recommender),
+        search=record_fields.search(test),
         code_card=generator.card() if generator else None,
         cost=Cost(
             train_seconds=sum(stage.seconds for stage in fit.stages),

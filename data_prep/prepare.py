@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from data_prep import amazon2023, store
+from data_prep import amazon2023, corpus_files
 from data_prep.amazon2023 import GENERATED, OFFICIAL_K, Origin, Source
 from data_prep.atomic import atomic_folder, write_json
 from data_prep.corpus import HELD_OUT, Corpus
@@ -57,12 +57,12 @@ def load(
     logger.info("%s: %s files, layout %s", name, found.origin, found.layout)
     files = _hashes(found, cache / "hashes", committed_card(name).get("sources", {}))
     folder = cache / name / _content_key(found, files, k)
-    if folder.is_dir() and not store.whole(folder):
+    if folder.is_dir() and not corpus_files.whole(folder):
         logger.warning("%s is damaged, or of an earlier version; it is prepared again", folder)
         shutil.rmtree(folder)
     if not folder.is_dir():
         _prepare(name, found, files, k, folder)
-    corpus = store.open_corpus(folder, name)
+    corpus = corpus_files.open_corpus(folder, name)
     expected = committed_card(name).get("expected", {}).get(found.layout) if k == OFFICIAL_K else None
     corpus = replace(corpus, card={**corpus.card, "origin": found.origin, "checked": expected is not None})
     _check(corpus, expected or {})
@@ -196,7 +196,7 @@ def _prepare(name: str, source: Source, hashes: dict[str, str], k: int, folder: 
         "steps": sequences.steps,
         "item_text": text.card if text else None,
     }
-    store.save(folder, sequences, text.sentences if text else None, card)
+    corpus_files.save(folder, sequences, text.sentences if text else None, card)
 
 
 def _sequences(name: str, source: Source, k: int) -> Sequences:

@@ -19,8 +19,8 @@ import torch
 from hypothesis import settings
 
 import data_prep
-from benchmarks import winners
-from benchmarks.fit import Fit
+from benchmarks import best_config
+from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 
 SERVER = Path(__file__).with_name("postgres.sh")
@@ -55,7 +55,7 @@ def _states_after_every_look() -> Iterator[None]:
 def _no_winners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What sweeps have found on real corpora changes no test."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winners, "BEST", tmp_path_factory.mktemp("best"))
+        patch.setattr(best_config, "BEST", tmp_path_factory.mktemp("best"))
         yield
 
 

@@ -29,9 +29,9 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from benchmarks.__main__ import main as benchmarks_main
-from benchmarks.errors import sentence
 from benchmarks.options import positive
 from benchmarks.provenance import ROOT
+from benchmarks.user_errors import user_message
 
 # One start in so many is of a new interpreter; the others are copies of this one, which has its libraries loaded.
 FRESH_ONE_IN = 10
@@ -324,14 +324,14 @@ def _differences_of_bench(folder: Path, straight: Path) -> Iterator[str]:
 
 def _differences_of_sweep(folder: Path, straight: Path) -> Iterator[str]:
     """Of the trials that ended, in their order, and of the winner; a killed trial is repeated under another number."""
-    from benchmarks import winners
-    from benchmarks.sweeps.ledger import Ledger
+    from benchmarks import best_config
+    from benchmarks.sweeps.study_ledger import Ledger
 
     def outcome(place: Path) -> tuple[list[Any], object]:
         (ledger,), (winner,) = place.glob(LEDGER), place.glob(WINNER)
         lines = Ledger.model_validate_json(ledger.read_text()).trials
         ended = [line for line in lines if line.state in ("complete", "pruned", "failed")]
-        best = winners.read(winner).model_dump(exclude={"trial"})
+        best = best_config.read(winner).model_dump(exclude={"trial"})
         return [(line.params, line.state, line.value, line.epochs) for line in ended], best
 
     if outcome(folder) != outcome(straight):
@@ -379,7 +379,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         figures = torture(options.kills, options.seed, options.work)
     except (ValueError, OSError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        print(f"error: {user_message(error)}", file=sys.stderr)
         return 2
     print(figures)
     return 1 if figures.losses or figures.orphans else 0

@@ -27,7 +27,7 @@ DATA_OF_MODELS = "data_prep.corpus"
 GIT_LIBRARIES = {"git", "pygit2", "dulwich"}
 GIT_READERS = {"benchmarks/provenance.py", "leaderboards/git.py"}
 # W&B's libraries -> the one file that knows each.
-TRACKERS = {"wandb": "benchmarks/tracking.py", "wandb_workspaces": "benchmarks/dashboards.py"}
+TRACKERS = {"wandb": "benchmarks/tracking/wandb_run.py", "wandb_workspaces": "benchmarks/tracking/wandb_dashboards.py"}
 
 
 def imported(tree: ast.Module, file: PurePosixPath) -> Iterator[str]:
@@ -124,6 +124,12 @@ def test_a_circle_is_seen() -> None:
     assert set(found) == {"benchmarks.a", "benchmarks.b", "benchmarks.c"}
 
 
+def test_a_file_is_known_by_its_name() -> None:
+    names = [PurePosixPath(name).name for name in sources()]
+    twice = {name for name in names if names.count(name) > 1 and not name.startswith("__")}
+    assert twice == set()
+
+
 def test_every_package_is_looked_at() -> None:
     assert {name.split("/")[0] for name in sources()} == set(ARROWS)
 
@@ -156,8 +162,8 @@ def test_floor(name: str) -> None:
         ("models/parts/search.py", "from ..tiger import Config"),
         ("models/api.py", "import models.tiger"),
         ("benchmarks/run.py", "import wandb"),
-        ("benchmarks/dashboards.py", "import wandb"),
-        ("benchmarks/tracking.py", "from wandb_workspaces import workspaces"),
+        ("benchmarks/tracking/wandb_dashboards.py", "import wandb"),
+        ("benchmarks/tracking/wandb_run.py", "from wandb_workspaces import workspaces"),
         ("models/tiger.py", "def f():\n    from wandb.sdk import init"),
         ("benchmarks/run.py", "import subprocess\nsubprocess.run(['git', 'status'])"),
         ("benchmarks/run.py", "import os\nos.system('git status')"),
@@ -175,8 +181,8 @@ def test_a_breach_is_seen(name: str, source: str) -> None:
             "benchmarks/run.py",
             "from models import tiger\nfrom leaderboards.record import write\nimport data_prep, torch",
         ),
-        ("benchmarks/tracking.py", "import wandb"),
-        ("benchmarks/dashboards.py", "def f():\n    import wandb_workspaces.workspaces as ws"),
+        ("benchmarks/tracking/wandb_run.py", "import wandb"),
+        ("benchmarks/tracking/wandb_dashboards.py", "def f():\n    import wandb_workspaces.workspaces as ws"),
         ("benchmarks/provenance.py", "import subprocess\nsubprocess.run(['git', 'status'])"),
         (
             "models/tiger.py",
@@ -204,5 +210,5 @@ def test_leaderboards_run_without_torch() -> None:
 
 
 def test_help_and_the_study_of_a_sweep_do_not_wait_for_torch() -> None:
-    slow = "import sys, benchmarks.__main__, benchmarks.sweeps.workers; assert 'torch' not in sys.modules"
+    slow = "import sys, benchmarks.__main__, benchmarks.sweeps.local_workers; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", slow], cwd=ROOT, check=True)

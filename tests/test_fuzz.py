@@ -26,10 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import stored, winners
+from benchmarks import best_config
+from benchmarks.best_config import TunedConfig
 from benchmarks.experiments import complete
-from benchmarks.keeper import BEST, DONE, LAST, Stage
-from benchmarks.winners import Winner
+from benchmarks.training import checkpoint_io
+from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, Stage
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
 from data_prep.prepare import load
@@ -277,20 +278,20 @@ def _stage_kind(folder: Path) -> Kind:
 
     folder.mkdir()
     done = Stage("fit", 2, 1, 3.5, [0.1, 0.2])
-    stored.finish(folder, done, {"weight": torch.arange(6.0)})
+    checkpoint_io.finish(folder, done, {"weight": torch.arange(6.0)})
     for epoch in (1, 2):
-        stored.Checkpoints().save_checkpoint({"epoch": epoch, "state": {"a": torch.ones(3)}}, folder / LAST)
-    whole = {name: (folder / name).read_bytes() for name in (BEST, DONE, LAST, stored.BEFORE)}
+        checkpoint_io.Checkpoints().save_checkpoint({"epoch": epoch, "state": {"a": torch.ones(3)}}, folder / LAST)
+    whole = {name: (folder / name).read_bytes() for name in (BEST, DONE, LAST, checkpoint_io.BEFORE)}
 
     def use(place: Path) -> None:
         said: list[str] = []
         damaged = {name for name, content in whole.items() if (place / name).read_bytes() != content}
-        outcome = stored.finished(place, said.append)
+        outcome = checkpoint_io.finished(place, said.append)
         # A log with a space more says the same.
         assert outcome in (None, done), "a damaged outcome is never believed"
         assert outcome is None or BEST not in damaged
-        found = stored.newest(place, said.append)
-        expected = next((name for name in (LAST, stored.BEFORE) if name not in damaged), None)
+        found = checkpoint_io.newest(place, said.append)
+        expected = next((name for name in (LAST, checkpoint_io.BEFORE) if name not in damaged), None)
         assert (found.name if found else None) == expected
         assert all("\n" not in line for line in said)
 
@@ -315,11 +316,11 @@ def _winner_kind(folder: Path) -> Kind:
         "t5.dropout": 0.25,
         "weight_decay": 0.0,
     }
-    winner = Winner(study="s-1", trial=3, trials=30, value=0.125, settings=["steps=600"], params=params)
-    winners.write(winners.path("planted", "tiger", folder), winner)
+    winner = TunedConfig(study="s-1", trial=3, trials=30, value=0.125, settings=["steps=600"], params=params)
+    best_config.write(best_config.path("planted", "tiger", folder), winner)
 
     def use(place: Path) -> None:
-        with mock.patch.object(winners, "BEST", place):
+        with mock.patch.object(best_config, "BEST", place):
             assert complete("tiger", "planted").winner
 
     return Kind(folder, ("planted/tiger.toml",), use)

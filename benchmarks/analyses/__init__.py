@@ -15,10 +15,10 @@ import pandas as pd
 
 import models
 from benchmarks import experiments, provenance, run
-from benchmarks.bench import run_all
-from benchmarks.cell import Cell
+from benchmarks.execution.cell import Cell
+from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
-from benchmarks.fit import Fit
+from benchmarks.training.fit import Fit
 from data_prep.atomic import atomic_file
 from data_prep.corpus import Corpus
 from leaderboards import store
@@ -38,11 +38,11 @@ ANALYSES = {
     "unseen": "unseen",
     "alignment": "alignment",
     "weights": "sensitivity",
-    "entropy": "codes",
-    "density": "codes",
-    "index": "codes",
+    "entropy": "code_use",
+    "density": "code_use",
+    "index": "code_use",
     "batching": "batching",
-    "precision": "precision",
+    "precision": "precisions",
 }
 
 
@@ -118,7 +118,7 @@ class Lab:
         return [store.read_run(self.bench.board, path) for path in paths]
 
     def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
-        self.bench.hardware.take_threads()
+        self.bench.hardware.set_num_threads()
         label = f"{experiment.name} seed {self.seed}"
         fit = Fit(self.corpus, self.seed, self.bench.work / "fits", label, self.bench.hardware)
         return run.with_inputs(self.bench, experiment, fit), fit

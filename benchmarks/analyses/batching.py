@@ -16,10 +16,10 @@ from torch import Tensor
 
 import data_prep.batches
 from benchmarks.analyses import Finding, Lab
-from benchmarks.bench import run_all
-from benchmarks.cell import Cell
+from benchmarks.checks.regress import COMPARED, CORPUS, QUICK, held
+from benchmarks.execution.cell import Cell
+from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
-from benchmarks.regress import COMPARED, CORPUS, QUICK, held
 from benchmarks.run import target
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmarks.analyses import Finding, Lab
-from benchmarks.sweeps.space import tuned_fields
+from benchmarks.sweeps.search_space import tuned_fields
 from leaderboards.metrics import ndcg
 from leaderboards.plots import panels
 from leaderboards.statistics import interval

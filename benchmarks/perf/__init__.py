@@ -98,9 +98,9 @@ def run(only: Sequence[str], path: Path) -> None:
     """
     import torch
 
-    from benchmarks.cell import hush
+    from benchmarks.execution.cell import silence_lightning
 
-    hush()
+    silence_lightning()
     names = _names(only, torch.cuda.is_available())
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     print(_machine())

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks import stored
-from benchmarks.fit import Fit
 from benchmarks.hardware import Hardware
-from benchmarks.keeper import BEST
 from benchmarks.perf import Pair, in_turn, pair, seconds
 from benchmarks.perf.train import REPEATS, load
+from benchmarks.training import checkpoint_io
+from benchmarks.training.checkpoint_callback import BEST
+from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from models import sasrec
 
@@ -52,4 +52,4 @@ def found(setting: Setting, folder: Path) -> Fit:
 def built(setting: Setting, file: Path) -> None:
     """The least that one can do."""
     module = sasrec.SasRec(setting.config, setting.corpus.items, positions=1.0)
-    module.load_state_dict(stored.weights(file))
+    module.load_state_dict(checkpoint_io.weights(file))

@@ -22,11 +22,11 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.fit import Fit
 from benchmarks.hardware import Hardware
 from benchmarks.options import WORK
 from benchmarks.perf import Pair, in_turn, pair
 from benchmarks.perf.train import load, pad, transformers_t5
+from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from data_prep.embed import item_vectors

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks import tracking
 from benchmarks.hardware import Hardware
-from benchmarks.keeper import Stage, Watcher
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
 from benchmarks.perf.train import Setting, Spread, load, ours, tiger
+from benchmarks.tracking import wandb_run
+from benchmarks.training.checkpoint_callback import Stage, Watcher
 
 BATCHES, REPEATS = 2, 20
 
@@ -28,7 +28,7 @@ def track_cpu(setting: Setting | None = None, repeats: int = REPEATS) -> list[Pa
     module, batches = tiger(setting), Spread(setting, setting.batches)
     spent, passes = Turns([], []), Turns([], [])
     with tempfile.TemporaryDirectory() as folder:
-        tracker = tracking.tracker_of(about(folder))
+        tracker = wandb_run.tracker_of(about(folder))
         watchers: Sequence[Watcher] = ()
 
         def tracked() -> None:

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
-from benchmarks import processes
-from benchmarks.bf16 import Bf16
-from benchmarks.cell import hush
+from benchmarks.execution import worker_process
+from benchmarks.execution.cell import silence_lightning
 from benchmarks.hardware import Hardware
-from benchmarks.keeper import Watcher
 from benchmarks.options import WORK
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
 from benchmarks.precision import choose
 from benchmarks.run import prepared
+from benchmarks.training.bf16_plugin import Bf16
+from benchmarks.training.checkpoint_callback import Watcher
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.parts.index import ItemIndex, with_suffix
@@ -186,7 +186,7 @@ def _looping(setting: Setting, batches: list[Padded], bf16: bool) -> Callable[[]
 
 
 def ours(module: Tiger, batches: Batches, hardware: Hardware, watchers: Sequence[Watcher] = ()) -> None:
-    """One pass of Lightning's Trainer over batches, with the options of `benchmarks.fit`."""
+    """One pass of Lightning's Trainer over batches, with the options of `benchmarks.training.fit`."""
     trainer = pl.Trainer(
         accelerator=hardware.accelerator,
         devices=1,
@@ -268,13 +268,13 @@ _barrier: Any = None
 def _meet_at(barrier: Any) -> None:
     global _barrier
     _barrier = barrier
-    processes.end_with_parent()
-    hush()
+    worker_process.end_with_parent()
+    silence_lightning()
 
 
 def _train_one(setting: Setting) -> tuple[int, float, float]:
     """Samples, and when they began and ended, by the clock that all processes of a machine share."""
-    setting.hardware.take_threads()
+    setting.hardware.set_num_threads()
     module, chosen = tiger(setting), Mixed(setting, setting.batches)
     ours(module, Mixed(setting, WARM_UP), setting.hardware)
     _barrier.wait(PATIENCE_SECONDS)

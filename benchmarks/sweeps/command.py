@@ -10,8 +10,8 @@ from benchmarks.options import WORK, add_tracking, add_training, hardware_of, ho
 from leaderboards.record import BOARD
 
 if TYPE_CHECKING:
-    from benchmarks.sweeps.ledger import Ledger
-    from benchmarks.sweeps.study import Site
+    from benchmarks.sweeps.study import WorkerSettings
+    from benchmarks.sweeps.study_ledger import Ledger
 
 MISSING = "a sweep needs the package optuna, and storage on PostgreSQL sqlalchemy and psycopg; {} is not installed"
 GOES_ON = "; the same command goes on with the study"
@@ -27,7 +27,7 @@ def sweep(options: argparse.Namespace) -> int:
     if options.cluster and not options.storage:
         raise ValueError("--cluster is given without --storage; machines share a study on PostgreSQL, not in a file")
     from benchmarks.run import prepared
-    from benchmarks.sweeps.plan import Plan
+    from benchmarks.sweeps.study_spec import Plan
 
     site, study = _site(options)
     corpus = prepared(options.work, options.corpus, options.source)
@@ -61,7 +61,7 @@ def sweep_worker(options: argparse.Namespace) -> int:
 
 def summary(made: Ledger) -> str:
     """What came out, in a few lines."""
-    from benchmarks.sweeps.workers import shown
+    from benchmarks.sweeps.local_workers import shown
 
     states = ", ".join(f"{count} {state}" for state, count in made.states.items())
     lines = [
@@ -101,14 +101,14 @@ def add(commands: Any) -> None:
     hand.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
 
 
-def _site(options: argparse.Namespace) -> tuple[Site, Any]:
+def _site(options: argparse.Namespace) -> tuple[WorkerSettings, Any]:
     """Where to work, and the module that does."""
     if options.storage:
-        from benchmarks.sweeps.keeping import database
+        from benchmarks.sweeps.storage import database
 
         database(options.storage)
     try:
         from benchmarks.sweeps import study
     except ImportError as error:
         raise ValueError(MISSING.format(error.name)) from None
-    return study.Site(options.work, options.storage, options.vectors_path, options.track), study
+    return study.WorkerSettings(options.work, options.storage, options.vectors_path, options.track), study

@@ -1,4 +1,4 @@
-"""Objective: what a trial is worth, its validation NDCG@10. Nothing here grades the test part."""
+"""What a trial is worth, its validation NDCG@10. Nothing here grades the test part."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytorch_lightning as pl
 import torch
 
 import models
-from benchmarks import run, tracking
+from benchmarks import run
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment, changed
-from benchmarks.fit import Fit
-from benchmarks.keeper import Stage, Watcher
-from benchmarks.sweeps.plan import WARM_UP
-from benchmarks.sweeps.retries import DEFAULT
+from benchmarks.sweeps.study_spec import WARM_UP
+from benchmarks.sweeps.trial_state import DEFAULT
+from benchmarks.tracking import wandb_run
+from benchmarks.training.checkpoint_callback import Stage, Watcher
+from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from models.api import Recommender
@@ -54,20 +55,20 @@ class Objective:
         config = changed(self.experiment.config, trial.params, self.experiment.model)
         experiment = dataclasses.replace(self.experiment, config=config)
         study = trial.study.study_name
-        with tracking.follow(self.bench, self.corpus, experiment, self.seed, study, trial.number) as tracker:
+        with wandb_run.follow(self.bench, self.corpus, experiment, self.seed, study, trial.number) as tracker:
             try:
                 value = self._worth(trial, experiment, tracker)
             except TrialPruned:
                 tracker.summary({"pruned": 1})
                 raise
-            tracker.summary({tracking.OBJECTIVE: value})
+            tracker.summary({wandb_run.OBJECTIVE: value})
         return value
 
-    def _worth(self, trial: Trial, experiment: Experiment, tracker: tracking.Tracker) -> float:
+    def _worth(self, trial: Trial, experiment: Experiment, tracker: wandb_run.Tracker) -> float:
         known = run.split_of(self.corpus, experiment).known
         label, bench = f"{experiment.name} trial {trial.number}", self.bench
         fit = Fit(known, self.seed, bench.work / "fits", label, bench.hardware, self.bar_position)
-        bench.hardware.take_threads()
+        bench.hardware.set_num_threads()
 
         def watch(stage: str) -> list[Watcher]:
             return [*tracker.watch(stage), Reporter(trial, len(fit.stages))]

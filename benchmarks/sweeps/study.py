@@ -13,59 +13,61 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from benchmarks import provenance, tracking, winners
-from benchmarks.cell import hush
+from benchmarks import best_config, provenance
+from benchmarks.execution.cell import silence_lightning
 from benchmarks.experiments import Experiment, complete
 from benchmarks.hardware import Hardware
 from benchmarks.run import Bench, key, prepared
-from benchmarks.sweeps import desk, ledger, page, workers
-from benchmarks.sweeps.desk import Desk
-from benchmarks.sweeps.keeping import Keeping, in_database, in_folder, worker_lock
-from benchmarks.sweeps.ledger import Ledger
+from benchmarks.sweeps import local_workers, report, study_ledger, trial_queue
 from benchmarks.sweeps.objective import Objective
-from benchmarks.sweeps.plan import Plan, plan_of, study_name
-from benchmarks.sweeps.space import defaults_of, space_of
+from benchmarks.sweeps.search_space import defaults_of, space_of
+from benchmarks.sweeps.storage import StudyStorage, in_database, in_folder, worker_lock
+from benchmarks.sweeps.study_ledger import Ledger
+from benchmarks.sweeps.study_spec import Plan, plan_of, study_name
+from benchmarks.sweeps.trial_queue import TrialQueue
+from benchmarks.tracking import wandb_run
 from data_prep.corpus import Corpus
 from leaderboards import source, tables
 
 
 @dataclass(frozen=True)
-class Site:
+class WorkerSettings:
     """What this host adds to a plan.
 
     Attributes:
         work: folder of trainings, corpora, and studies on files.
         storage: URL of a PostgreSQL; None for a file in `work`.
         vectors_path: as in `Bench`.
-        track: how trials are followed, as `benchmarks.tracking.mode` takes it.
+        track: how trials are followed, as `benchmarks.tracking.wandb_run.mode` takes it.
     """
 
     work: Path
     storage: str | None = field(default=None, repr=False)
     vectors_path: Path | None = None
-    track: str | None = tracking.OFF
+    track: str | None = wandb_run.OFF
 
     def folder(self, name: str) -> Path:
         """Where a study on a file lies."""
         return self.work / "sweeps" / name
 
-    def keeping(self, name: str, heartbeat: int) -> Keeping:
+    def keeping(self, name: str, heartbeat: int) -> StudyStorage:
         """Raises ValueError and OSError as `in_database` does."""
         return in_database(self.storage, name, heartbeat) if self.storage else in_folder(self.folder(name))
 
     def bench(self, plan: Plan, corpus: Corpus) -> Bench:
         """For trainings; nothing is written to its board. Raises ValueError as `tracking.mode` does."""
         hardware = Hardware(plan.accelerator, threads=plan.threads, precision=plan.precision)
-        track = tracking.mode(self.track, corpus)
+        track = wandb_run.mode(self.track, corpus)
         return Bench(self.work / "board", self.work, self.vectors_path, hardware, track)
 
 
-def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | None = None) -> Ledger:
+def sweep(site: WorkerSettings, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | None = None) -> Ledger:
     """Runs a study, or goes on with it, until it is done.
 
     Args:
         jobs: trials at a time on this host; one runs in this process.
-        cluster: address of a Ray cluster that works on the trials instead, as `benchmarks.cluster.tasks` has it.
+        cluster: address of a Ray cluster that works on the trials instead, as `benchmarks.execution.ray_cluster.tasks`
+            has it.
 
     Raises:
         ValueError: the experiment has nothing to tune, the storage is none that we use, or wandb is missing.
@@ -79,19 +81,19 @@ def sweep(site: Site, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | 
     tqdm.write(f"study {name}", file=sys.stderr)
     with _alone(site, name):
         keeping = site.keeping(name, plan.heartbeat)
-        made = desk.make(keeping, name, plan, space, defaults_of(experiment, space), origin.source_sha256)
+        made = trial_queue.make(keeping, name, plan, space, defaults_of(experiment, space), origin.source_sha256)
         if cluster:
-            from benchmarks.cluster import workers_in_cluster
+            from benchmarks.execution.ray_cluster import workers_in_cluster
 
             workers_in_cluster(cluster, bench.hardware, partial(_worker, site, name), jobs)
         elif jobs > 1:
-            workers.run_all(partial(_worker, site, name), jobs, site.work)
+            local_workers.run_all(partial(_worker, site, name), jobs, site.work)
         else:
             _work(site, made, experiment, corpus)
-        return ledger.ledger(made, experiment, origin)
+        return study_ledger.ledger(made, experiment, origin)
 
 
-def assist(site: Site, name: str, place: int = 0) -> None:
+def assist(site: WorkerSettings, name: str, place: int = 0) -> None:
     """Works on a study's trials until it is done.
 
     Args:
@@ -102,7 +104,7 @@ def assist(site: Site, name: str, place: int = 0) -> None:
         OSError: the storage cannot be reached.
     """
     quiet()
-    plan = plan_of(desk.find(site.keeping(name, Plan.heartbeat), name))
+    plan = plan_of(trial_queue.find(site.keeping(name, Plan.heartbeat), name))
     experiment = untuned(plan)
     corpus = prepared(site.work, plan.corpus, plan.source)
     if corpus.fingerprint != plan.fingerprint:
@@ -112,7 +114,7 @@ def assist(site: Site, name: str, place: int = 0) -> None:
         )
     keeping = site.keeping(name, plan.heartbeat)
     code = source.of_folder(provenance.ROOT)
-    found = Desk(desk.find(keeping, name), keeping, space_of(experiment, plan.settings), code)
+    found = TrialQueue(trial_queue.find(keeping, name), keeping, space_of(experiment, plan.settings), code)
     _work(site, found, experiment, corpus, place)
 
 
@@ -127,14 +129,14 @@ def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool 
     Raises:
         ValueError: no trial completed; ledger and page are written none the less.
     """
-    written = [ledger.write(board, made), page.write(board, made)]
+    written = [study_ledger.write(board, made), report.write(board, made)]
     written.append(tables.list_evidence(board, made.corpus))
-    target, winner = winners.path(made.corpus, made.experiment, best), ledger.winner(made)
-    earlier = winners.read(target) if target.exists() and not replace else None
+    target, winner = best_config.path(made.corpus, made.experiment, best), study_ledger.winner(made)
+    earlier = best_config.read(target) if target.exists() and not replace else None
     if earlier and not winner.replaces(earlier):
         tqdm.write(f"{target} keeps {earlier}, not {winner}; REPLACE=1 (--replace) takes the new one", file=sys.stderr)
         return written
-    winners.write(target, winner)
+    best_config.write(target, winner)
     return [*written, target]
 
 
@@ -147,26 +149,26 @@ def quiet() -> None:
     """Of Lightning's and Optuna's messages only those that are ours to act on."""
     import optuna
 
-    hush()
+    silence_lightning()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     # We give signs of life ourselves.
     warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
 
 
-def _worker(site: Site, name: str, place: int) -> None:
+def _worker(site: WorkerSettings, name: str, place: int) -> None:
     assist(site, name, place)
 
 
-def _work(site: Site, found: Desk, experiment: Experiment, corpus: Corpus, place: int = 0) -> None:
+def _work(site: WorkerSettings, found: TrialQueue, experiment: Experiment, corpus: Corpus, place: int = 0) -> None:
     objective = Objective(site.bench(found.plan, corpus), corpus, experiment, found.plan.seed, place)
-    name = workers.worker_name()
+    name = local_workers.worker_name()
     alive = None if site.storage else worker_lock(site.folder(found.study.study_name), name)
-    workers.work(found, objective, name, alive)
+    local_workers.work(found, objective, name, alive)
 
 
 @contextmanager
-def _alone(site: Site, name: str) -> Iterator[None]:
+def _alone(site: WorkerSettings, name: str) -> Iterator[None]:
     """On a file, one process runs a study; its workers share it. On a database any number may."""
     if site.storage:
         yield

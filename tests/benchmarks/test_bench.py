@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 import data_prep
-from benchmarks import bench as bench_module
 from benchmarks import experiments
 from benchmarks.__main__ import main
-from benchmarks.bench import run_all
-from benchmarks.cell import Cell
+from benchmarks.execution import local as bench_module
+from benchmarks.execution.cell import Cell
+from benchmarks.execution.local import run_all
 from benchmarks.experiments import complete
-from benchmarks.keeper import LAST
 from benchmarks.run import Bench
+from benchmarks.training.checkpoint_callback import LAST
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cluster as cluster_module
 from benchmarks.__main__ import main
-from benchmarks.bench import run_all
-from benchmarks.cell import Cell
-from benchmarks.cluster import cells_in_cluster, tasks
+from benchmarks.execution import ray_cluster as cluster_module
+from benchmarks.execution.cell import Cell
+from benchmarks.execution.local import run_all
+from benchmarks.execution.ray_cluster import cells_in_cluster, tasks
 from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
 from benchmarks.run import Bench

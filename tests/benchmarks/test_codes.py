@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import benchmarks.run
-from benchmarks import codes
+from benchmarks import code_cards
 from benchmarks.experiments import complete
 from benchmarks.run import Bench, target
 from data_prep.corpus import Corpus
@@ -24,7 +24,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def made(bench: Bench, corpus: Corpus, name: str) -> CodeCard:
-    codes.card(bench, corpus, complete(name, CORPUS, SETTINGS), 0)
+    code_cards.card(bench, corpus, complete(name, CORPUS, SETTINGS), 0)
     (card,) = [card for card in read_all(bench.board, corpus.name) if card.experiment == name]
     return card
 
@@ -49,9 +49,9 @@ def test_a_card_of_letter_counts_the_training_of_its_collaborative_vectors(bench
 
 def test_a_card_that_exists_is_left_alone(bench: Bench, tiny_corpus: Corpus) -> None:
     experiment = complete("tiger", CORPUS, SETTINGS)
-    path = codes.card(bench, tiny_corpus, experiment, 0)
+    path = code_cards.card(bench, tiny_corpus, experiment, 0)
     before = path.stat().st_mtime_ns
-    assert codes.card(bench, tiny_corpus, experiment, 0) == path
+    assert code_cards.card(bench, tiny_corpus, experiment, 0) == path
     assert path.stat().st_mtime_ns == before
 
 
@@ -64,4 +64,4 @@ def test_a_card_that_exists_is_left_alone(bench: Bench, tiny_corpus: Corpus) -> 
 )
 def test_what_has_no_card(bench: Bench, tiny_corpus: Corpus, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        codes.card(bench, tiny_corpus, complete(name, CORPUS), 0)
+        code_cards.card(bench, tiny_corpus, complete(name, CORPUS), 0)

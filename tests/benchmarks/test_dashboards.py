@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import models
-from benchmarks import dashboards, tracking
 from benchmarks.__main__ import main
-from benchmarks.metric_names import METRICS, NUMBERED
-from benchmarks.tracking import summary
+from benchmarks.tracking import wandb_dashboards, wandb_run
+from benchmarks.tracking.metric_names import METRICS, NUMBERED
+from benchmarks.tracking.wandb_run import summary
 from leaderboards import store
 
 # A generative model's record, as it was committed.
@@ -29,7 +29,7 @@ def defined(tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setattr(socket.socket, "connect", None)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("WANDB_API_KEY", raising=False)
-        printed = [dashboards.made("", "grbench", ["all_beauty", "planted"], dry_run=True) for _ in range(2)]
+        printed = [wandb_dashboards.made("", "grbench", ["all_beauty", "planted"], dry_run=True) for _ in range(2)]
     assert printed[0] == printed[1]
     return json.loads(printed[0])
 
@@ -79,9 +79,9 @@ def test_bars_are_of_what_a_summary_holds(defined: Any) -> None:
     assert RECORDS, "tests run in the project's folder"
     found = summary(store.read(RECORDS[0]))
     shown = {name for panel in kinds(defined, "BarPlot") for name in panel["metrics"]}
-    assert shown == {name for names in dashboards.RESULTS.values() for name in names}
+    assert shown == {name for names in wandb_dashboards.RESULTS.values() for name in names}
     assert shown <= set(found)
-    assert tracking.OBJECTIVE in found
+    assert wandb_run.OBJECTIVE in found
 
 
 def test_a_sweep_shows_what_is_tuned(defined: Any) -> None:
@@ -95,9 +95,9 @@ def test_a_sweep_shows_what_is_tuned(defined: Any) -> None:
 
 def test_the_library_takes_them(defined: Any) -> None:
     """What would be sent to the server can be made of them."""
-    sent = dashboards.workspace("me", "grbench")._to_model().model_dump_json(by_alias=True)
-    assert all(json.dumps(dashboards.pattern(name))[1:-1] in sent for name in METRICS)
-    made: Any = dashboards.report("me", "grbench", ["all_beauty"])
+    sent = wandb_dashboards.workspace("me", "grbench")._to_model().model_dump_json(by_alias=True)
+    assert all(json.dumps(wandb_dashboards.pattern(name))[1:-1] in sent for name in METRICS)
+    made: Any = wandb_dashboards.report("me", "grbench", ["all_beauty"])
     report = made._to_model()
     assert report.model_dump_json(by_alias=True).count("panel-grid") == len(grids(defined)) - 1
 

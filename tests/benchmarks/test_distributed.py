@@ -14,8 +14,8 @@ import pytest
 
 from benchmarks import provenance
 from benchmarks.__main__ import main
-from benchmarks.fit import Fit
 from benchmarks.hardware import Hardware
+from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec

@@ -22,12 +22,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from benchmarks import fit as fit_module
-from benchmarks import keeper, sources, stored
-from benchmarks.bf16 import Bf16
-from benchmarks.fit import Fit, NotTrainedError
 from benchmarks.hardware import Hardware
-from benchmarks.keeper import BEST, DONE, LAST, Stage, Watcher, derive
+from benchmarks.training import checkpoint_callback, checkpoint_io, stage_key
+from benchmarks.training import fit as fit_module
+from benchmarks.training.bf16_plugin import Bf16
+from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, Stage, Watcher, derive
+from benchmarks.training.fit import Fit, NotTrainedError
 from data_prep.corpus import Batch, Corpus
 from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
@@ -359,9 +359,9 @@ def trained_anew(fit: Fit) -> bool:
     "name",
     [
         "benchmarks/evaluate.py",
-        "benchmarks/fit.py",
-        "benchmarks/keeper.py",
-        "benchmarks/stored.py",
+        "benchmarks/training/fit.py",
+        "benchmarks/training/checkpoint_callback.py",
+        "benchmarks/training/checkpoint_io.py",
         "data_prep/batches.py",
         "data_prep/corpus.py",
         "leaderboards/metrics.py",
@@ -391,7 +391,7 @@ def copied(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The code in another folder, which is then taken for what runs."""
     for package in ("benchmarks", "data_prep", "leaderboards", "models"):
         shutil.copytree(ROOT / package, root / package, ignore=lambda folder, names: [] if has_code(folder) else names)
-    monkeypatch.setattr(fit_module, "sources_sha256", lambda owner: sources.sources_sha256(owner, root))
+    monkeypatch.setattr(fit_module, "sources_sha256", lambda owner: stage_key.sources_sha256(owner, root))
     return root
 
 
@@ -412,7 +412,7 @@ def test_other_models_and_what_renders_tables_train_nothing_anew(
 def test_hashed_code_imports_no_other_code_of_ours() -> None:
     """But for what a training's numbers pass by: where a run comes from, and the form of a record."""
     passed_by = {"benchmarks/provenance.py", "leaderboards/record.py"}
-    hashed = set(sources._contents(ROOT))
+    hashed = set(stage_key._contents(ROOT))
     found = set[str]()
     for name in hashed:
         for target in imported(ast.parse((ROOT / name).read_text()), PurePosixPath(name)):
@@ -428,8 +428,8 @@ def test_another_version_of_a_library_trains_anew(
     in_memory: Fit, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert trained_anew(in_memory)
-    monkeypatch.setattr(sources, "version", lambda name: "0.1" if name == library else version(name))
-    monkeypatch.setattr(sources, "torch_version", lambda: "2.13.0+cu130" if library == "torch" else torch.__version__)
+    monkeypatch.setattr(stage_key, "version", lambda name: "0.1" if name == library else version(name))
+    monkeypatch.setattr(stage_key, "torch_version", lambda: "2.13.0+cu130" if library == "torch" else torch.__version__)
     assert trained_anew(in_memory)
 
 
@@ -544,16 +544,16 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, at: int
     [
         (SasRec, "training_step", 1, False),
         (SasRec, "training_step", 8, False),
-        (stored, "write_sealed", 3, False),
-        (stored, "atomic_file", 1, False),
-        (stored, "newest", 1, True),
+        (checkpoint_io, "write_sealed", 3, False),
+        (checkpoint_io, "atomic_file", 1, False),
+        (checkpoint_io, "newest", 1, True),
         (pl.Trainer, "save_checkpoint", 2, False),
         (pl.Trainer, "save_checkpoint", 2, True),
         (pl.Trainer, "save_checkpoint", 4, True),
-        (stored, "write_json", 1, False),
-        (stored, "write_json", 1, True),
-        (stored, "finish", 1, False),
-        (stored, "finish", 1, True),
+        (checkpoint_io, "write_json", 1, False),
+        (checkpoint_io, "write_json", 1, True),
+        (checkpoint_io, "finish", 1, False),
+        (checkpoint_io, "finish", 1, True),
     ],
 )
 @pytest.mark.parametrize("early_stop", [False, True])
@@ -587,7 +587,7 @@ CHILD = """
 import os, pickle, signal, sys
 from pathlib import Path, PurePosixPath
 import torch
-from benchmarks.fit import Fit, NotTrainedError
+from benchmarks.training.fit import Fit, NotTrainedError
 from benchmarks.hardware import Hardware
 from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
@@ -619,7 +619,7 @@ def test_a_killed_process_resumes_and_ends_as_any_other(
     child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path / "given")], cwd=ROOT, capture_output=True)
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     (folder,) = (tmp_path / "killed").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == sorted([LAST, stored.BEFORE, "lock-0"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([LAST, checkpoint_io.BEFORE, "lock-0"])
 
     taken: list[int] = []
     step = SasRec.training_step
@@ -644,7 +644,7 @@ def test_states_are_saved_once_a_minute_and_a_kill_costs_what_came_after(
 ) -> None:
     monkeypatch.delenv("GRBENCH_SAVE_SECONDS")
     clock, saved = SimpleNamespace(now=0.0), list[int]()
-    monkeypatch.setattr(keeper, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(checkpoint_callback, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     save = pl.Trainer.save_checkpoint
 
     def noted(trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:

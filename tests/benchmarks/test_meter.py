@@ -12,10 +12,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from benchmarks import meter
-from benchmarks.fit import Fit
-from benchmarks.meter import Meter
-from benchmarks.metric_names import METRICS, NUMBERED
+from benchmarks.tracking import training_metrics
+from benchmarks.tracking.metric_names import METRICS, NUMBERED
+from benchmarks.tracking.training_metrics import TrainingMetrics
+from benchmarks.training.fit import Fit
 from data_prep.corpus import Batch
 from models.api import Budget
 
@@ -91,7 +91,7 @@ def sink() -> Sink:
 def train(
     fit: Fit, sink: Sink, make: type[pl.LightningModule] = Slope, every: float = 0.0, **budget: Any
 ) -> pl.LightningModule:
-    fit.watch = lambda stage: [Meter(stage, sink, every)]
+    fit.watch = lambda stage: [TrainingMetrics(stage, sink, every)]
     return fit("slope", make, Budget(**{"epochs": 2, "batch_size": BATCH, **budget}))
 
 
@@ -124,7 +124,7 @@ def test_pace_is_that_of_training_without_its_checks(
     in_memory: Fit, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(meter, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(training_metrics, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     class Slow(Slope):
         def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -135,7 +135,7 @@ def test_pace_is_that_of_training_without_its_checks(
         now[0] += 1_000
         return 0.0
 
-    in_memory.watch = lambda stage: [Meter(stage, sink, 3.0)]
+    in_memory.watch = lambda stage: [TrainingMetrics(stage, sink, 3.0)]
     in_memory("slope", Slow, Budget(epochs=2, batch_size=BATCH), quality=check)
     # At 2 s a step: read after the first and every other one since, and what is left of an epoch at its check.
     assert sink.curve("step") == [1, 3, 4, 6, 8, 8]
@@ -161,7 +161,7 @@ def test_a_training_that_goes_on_counts_changes_since_its_last_check(in_memory: 
     class StopError(Exception):
         pass
 
-    class Stop(Meter):
+    class Stop(TrainingMetrics):
         def checked(self, stage: Any, module: pl.LightningModule) -> None:
             raise StopError
 
@@ -191,10 +191,10 @@ def test_a_training_does_not_fail_because_it_cannot_be_measured(
     in_memory: Fit, sink: Sink, monkeypatch: pytest.MonkeyPatch, hook: str
 ) -> None:
     broken = {
-        "on_train_start": (meter, "codes_of"),
+        "on_train_start": (training_metrics, "codes_of"),
         "on_before_optimizer_step": (torch.nn.utils, "get_total_norm"),
-        "on_train_batch_end": (meter, "peak_memory_bytes"),
-        "checked": (meter, "facts"),
+        "on_train_batch_end": (training_metrics, "peak_memory_bytes"),
+        "checked": (training_metrics, "facts"),
     }
 
     def fails(*given: Any) -> None:

@@ -16,12 +16,12 @@ from types import SimpleNamespace
 import pytest
 
 import data_prep
-from benchmarks import plan as plans
 from benchmarks.__main__ import main
+from benchmarks.execution import board_plan as plans
+from benchmarks.execution.board_plan import Planned, carry_out, load, results, standing, states
+from benchmarks.execution.cell_progress import OutOfTimeError, Place, Progress, in_time
 from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
-from benchmarks.plan import Planned, carry_out, load, results, standing, states
-from benchmarks.progress import OutOfTimeError, Place, Progress, in_time
 from benchmarks.run import Bench, place_of
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
@@ -148,7 +148,7 @@ def test_a_training_that_stops_tells_how_far_it_is(
         if len(looks) == 2:
             raise OutOfTimeError("its hours are over")
 
-    monkeypatch.setattr("benchmarks.progress.in_time", second_look)
+    monkeypatch.setattr("benchmarks.execution.cell_progress.in_time", second_look)
     assert carry_out(rows[1:], "auto", jobs=1) == []
     (begun, done) = [standing(rows[1], cell) for cell in rows[1].cells]
     assert (begun.state, done.state) == ("begun", "done")
@@ -198,9 +198,7 @@ def test_a_plan_that_cannot_be_is_told(corpus: Corpus, tmp_path: Path, text: str
     assert "plan.toml" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "file", sorted(Path(plans.__file__).with_name("plans").glob("*.toml")), ids=lambda file: file.stem
-)
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/plans").glob("*.toml")), ids=lambda file: file.stem)
 def test_the_committed_plans_are_sound(file: Path, corpus: Corpus, tmp_path: Path) -> None:
     """Of experiments that exist; item vectors and codes come with the machine."""
     for wanted in plans._parsed(file).rows:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.processes import SignalledError, ended_by_signals
+from benchmarks.execution.worker_process import SignalledError, ended_by_signals
 from leaderboards.store import read_board
 from leaderboards.verify import verify
 from tests.crash_test import members, orphans
@@ -25,7 +25,7 @@ SASREC = ("width=8", "inner=8", "layers=1")
 PARENTS = """
 import os, signal, sys, time
 from pathlib import Path
-import benchmarks.bench, leaderboards.tables, models.sasrec
+import benchmarks.execution.local, leaderboards.tables, models.sasrec
 from benchmarks.__main__ import main
 from tests.crash_test import members, orphans
 
@@ -87,7 +87,7 @@ def test_who_is_left_is_counted_and_killed() -> None:
 def test_an_ignored_signal_stays_ignored_and_a_second_one_ends_at_once() -> None:
     script = """
 import os, signal, sys
-from benchmarks.processes import ended_by_signals
+from benchmarks.execution.worker_process import ended_by_signals
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 try:
     with ended_by_signals():

@@ -13,10 +13,10 @@ from torch import Tensor
 import models
 import models.popularity
 import models.sasrec
-from benchmarks import regress
 from benchmarks.__main__ import main
-from benchmarks.regress import BANK, COMPARED, Answer, accept, bank, evaluation, note
-from benchmarks.rerank import platform
+from benchmarks.checks import regress
+from benchmarks.checks.regress import BANK, COMPARED, Answer, accept, bank, evaluation, note
+from benchmarks.checks.rerank import platform
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.api import Ranking

@@ -17,8 +17,8 @@ import pytest
 
 from benchmarks import provenance
 from benchmarks.__main__ import main
+from benchmarks.checks.reproduce import drawn, expected, held
 from benchmarks.experiments import complete
-from benchmarks.reproduce import drawn, expected, held
 from benchmarks.run import Bench, run
 from data_prep.corpus import Corpus
 from leaderboards import store

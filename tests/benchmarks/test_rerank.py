@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import hardware, stored
+from benchmarks import hardware
 from benchmarks.__main__ import main
+from benchmarks.checks.rerank import deep, experiment_of, hardware_of, platform, recall, rerank
 from benchmarks.experiments import complete
-from benchmarks.fit import NotTrainedError
 from benchmarks.hardware import Hardware
-from benchmarks.rerank import deep, experiment_of, hardware_of, platform, recall, rerank
 from benchmarks.run import Bench, run
+from benchmarks.training import checkpoint_io
+from benchmarks.training.fit import NotTrainedError
 from data_prep.corpus import Corpus
 from leaderboards.store import Run, read_run
 from models.popularity import Popularity
@@ -66,7 +67,9 @@ def test_only_the_weights_that_the_record_names_count(
     weights = tmp_path / "0-recommender.safetensors"
     weights.write_bytes((folder / "best.safetensors").read_bytes())
     (stage,) = trained.record.cost.stages
-    with pytest.raises(ValueError, match=f"hash {stored.sha256(weights)}; the record names {stage.weights_sha256}"):
+    with pytest.raises(
+        ValueError, match=f"hash {checkpoint_io.sha256(weights)}; the record names {stage.weights_sha256}"
+    ):
         rerank(bench, trained, weights=tmp_path)
     unnamed = stage.model_copy(update={"weights_sha256": None})
     cost = trained.record.cost.model_copy(update={"stages": [unnamed]})

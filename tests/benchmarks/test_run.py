@@ -16,13 +16,13 @@ import torch
 
 import data_prep
 import models
-from benchmarks import fit
 from benchmarks import run as run_module
 from benchmarks.experiments import SMALL_CORPORA, complete
-from benchmarks.fit import Fit
-from benchmarks.keeper import BEST
 from benchmarks.listing import LISTED, MORE
 from benchmarks.run import Bench, board_name, key, run, target, with_inputs
+from benchmarks.training import fit
+from benchmarks.training.checkpoint_callback import BEST
+from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
 from leaderboards import store

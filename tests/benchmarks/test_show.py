@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import experiments, winners
+from benchmarks import best_config, experiments
 from benchmarks.__main__ import main
 from benchmarks.experiments import complete, flat, layers
 from benchmarks.show import WIDTH, Option, field_docs, options, shown
@@ -65,10 +65,10 @@ def test_the_papers_setting_on_a_corpus_and_what_wins_over_it() -> None:
 
 
 def test_a_sweeps_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winners, "BEST", tmp_path)
+    monkeypatch.setattr(best_config, "BEST", tmp_path)
     params: dict[str, Any] = {"lr": 0.02, "t5.dropout": 0.1}
-    winner = winners.Winner(study="s", trial=7, trials=30, value=0.1, settings=["steps=900"], params=params)
-    winners.write(winners.path("planted", "tiger"), winner)
+    winner = best_config.TunedConfig(study="s", trial=7, trials=30, value=0.1, settings=["steps=900"], params=params)
+    best_config.write(best_config.path("planted", "tiger"), winner)
     found = of("tiger-sas", "planted", "t5.dropout=0.3")
     assert found["lr"][1:4] == (0.02, "sweep", tiger.Config().lr)
     assert found["steps"][1:4] == (900, "sweep", tiger.Config().steps)

@@ -16,11 +16,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from benchmarks import fit as fit_module
-from benchmarks import stored
-from benchmarks.fit import Fit, NotTrainedError
-from benchmarks.keeper import BEST, DONE, LAST, Keeper, Stage
-from benchmarks.stored import BEFORE, Checkpoints
+from benchmarks.training import checkpoint_io
+from benchmarks.training import fit as fit_module
+from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, CheckpointCallback, Stage
+from benchmarks.training.checkpoint_io import BEFORE, Checkpoints
+from benchmarks.training.fit import Fit, NotTrainedError
 from data_prep.corpus import Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec
@@ -74,15 +74,15 @@ def straight(tiny_corpus: Corpus, tmp_path: Path) -> tuple[dict[str, Tensor], St
 @pytest.fixture
 def killed(tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a stage that was killed after its third epoch."""
-    whole = Keeper.on_train_epoch_start
+    whole = CheckpointCallback.on_train_epoch_start
 
-    def ending(self: Keeper, trainer: Any, module: Any) -> None:
+    def ending(self: CheckpointCallback, trainer: Any, module: Any) -> None:
         if trainer.current_epoch == KILLED_AFTER:
             raise StopError
         whole(self, trainer, module)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Keeper, "on_train_epoch_start", ending)
+        patched.setattr(CheckpointCallback, "on_train_epoch_start", ending)
         with pytest.raises(StopError):
             sasrec(Fit(tiny_corpus, 0, tmp_path / "fits", "test"))
     (folder,) = (tmp_path / "fits").iterdir()
@@ -93,13 +93,13 @@ def killed(tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of the epochs that are trained from here on."""
     begun: list[int] = []
-    whole = Keeper.on_train_epoch_start
+    whole = CheckpointCallback.on_train_epoch_start
 
-    def noted(self: Keeper, trainer: Any, module: Any) -> None:
+    def noted(self: CheckpointCallback, trainer: Any, module: Any) -> None:
         begun.append(trainer.current_epoch)
         whole(self, trainer, module)
 
-    monkeypatch.setattr(Keeper, "on_train_epoch_start", noted)
+    monkeypatch.setattr(CheckpointCallback, "on_train_epoch_start", noted)
     return begun
 
 
@@ -207,9 +207,9 @@ def test_every_digit_of_a_log_counts(
     log = json.loads(path.read_text())
     log["stage"]["quality"][0] += 1e-9
     path.write_text(json.dumps(log))
-    assert stored.finished(path.parent, print) is None
+    assert checkpoint_io.finished(path.parent, print) is None
     path.write_text("[" * 100_000)
-    assert stored.finished(path.parent, print) is None
+    assert checkpoint_io.finished(path.parent, print) is None
 
 
 def test_weights_without_a_log_are_written_again(
@@ -234,7 +234,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     states: list[dict[str, Any]] = [{"epoch": epoch, "weights": torch.full((2,), epoch)} for epoch in (1, 2, 3)]
     for state in states:
         Checkpoints().save_checkpoint(state, tmp_path / LAST)
-    assert stored.newest(tmp_path, print) == tmp_path / LAST
+    assert checkpoint_io.newest(tmp_path, print) == tmp_path / LAST
     for name, epoch in ((LAST, 3), (BEFORE, 2)):
         found = Checkpoints().load_checkpoint(tmp_path / name)
         assert found["epoch"] == epoch

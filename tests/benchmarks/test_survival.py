@@ -18,12 +18,12 @@ import pytest
 import torch
 
 import data_prep
-from benchmarks import fit as fit_module
 from benchmarks import run as run_module
 from benchmarks.__main__ import main
-from benchmarks.errors import sentence
 from benchmarks.evaluate import Grader
-from benchmarks.keeper import Keeper
+from benchmarks.training import fit as fit_module
+from benchmarks.training.checkpoint_callback import CheckpointCallback
+from benchmarks.user_errors import user_message
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
 from leaderboards.verify import verify
@@ -50,7 +50,7 @@ def bench(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 TWO = """
 import os, signal, sys, time
 from pathlib import Path
-import benchmarks.bench, leaderboards.tables, models.sasrec
+import benchmarks.execution.local, leaderboards.tables, models.sasrec
 from benchmarks.__main__ import main
 
 def begin(place, name):
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_written_is_named(
         BrokenProcessPool("A process in the process pool was terminated abruptly"),
     ],
 )
-@pytest.mark.parametrize("owner", [Keeper, Grader])
+@pytest.mark.parametrize("owner", [CheckpointCallback, Grader])
 def test_no_memory_is_one_sentence_with_advice(
     bench: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
@@ -162,7 +162,7 @@ def test_no_memory_is_one_sentence_with_advice(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(owner, "on_train_batch_end" if owner is Keeper else "__call__", full)
+        patched.setattr(owner, "on_train_batch_end" if owner is CheckpointCallback else "__call__", full)
         assert bench() == 1
     (told,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
     assert "error: sasrec seed 0: " in told
@@ -174,9 +174,9 @@ def test_no_memory_is_one_sentence_with_advice(
 def test_memory_that_the_system_refuses() -> None:
     with pytest.raises(RuntimeError) as refused:
         torch.empty(1 << 58)
-    assert str(sentence(refused.value)).startswith("out of memory: a smaller batch_size")
-    assert sentence(RuntimeError("the shapes do not fit")) is None
-    assert sentence(KeyError("x")) is None
+    assert str(user_message(refused.value)).startswith("out of memory: a smaller batch_size")
+    assert user_message(RuntimeError("the shapes do not fit")) is None
+    assert user_message(KeyError("x")) is None
 
 
 def test_durations_know_no_clock(bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -205,16 +205,16 @@ def test_a_signal_in_a_training_of_this_process(
     # A process of pytest-xdist ignores Ctrl-C.
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     handler = signal.signal(number, usual)
-    whole = Keeper.on_train_epoch_start
+    whole = CheckpointCallback.on_train_epoch_start
     pressed: list[float] = []
 
-    def press(self: Keeper, trainer: object, module: object) -> None:
+    def press(self: CheckpointCallback, trainer: object, module: object) -> None:
         whole(self, trainer, module)  # type: ignore[arg-type]
         if self.done.epochs == 1 and not pressed:
             pressed.append(time.perf_counter())
             signal.raise_signal(number)
 
-    monkeypatch.setattr(Keeper, "on_train_epoch_start", press)
+    monkeypatch.setattr(CheckpointCallback, "on_train_epoch_start", press)
     try:
         assert bench() == 128 + number
         assert signal.getsignal(number) in (usual, signal.SIG_IGN)

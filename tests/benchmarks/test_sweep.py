@@ -24,25 +24,25 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import data_prep
-from benchmarks import facts, winners
+from benchmarks import best_config, record_fields
 from benchmarks import run as run_module
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import complete
-from benchmarks.fit import Fit
-from benchmarks.keeper import Stage
 from benchmarks.run import Bench, key, run
+from benchmarks.sweeps import local_workers
 from benchmarks.sweeps import study as study_module
-from benchmarks.sweeps import workers
-from benchmarks.sweeps.keeping import JournalLock, in_folder, worker_lock
-from benchmarks.sweeps.ledger import Ledger, TrialLine, best_of, path
+from benchmarks.sweeps.local_workers import attempt
 from benchmarks.sweeps.objective import STAGE, Objective, Reporter
-from benchmarks.sweeps.page import html
-from benchmarks.sweeps.plan import UNPRUNED, WARM_UP, Plan, pruner, study_name
-from benchmarks.sweeps.retries import DEFAULT, RETRIES, counts, history, interrupted
-from benchmarks.sweeps.space import defaults_of, space_of
-from benchmarks.sweeps.study import Site, assist, conclude, sweep
-from benchmarks.sweeps.workers import attempt
+from benchmarks.sweeps.report import html
+from benchmarks.sweeps.search_space import defaults_of, space_of
+from benchmarks.sweeps.storage import JournalLock, in_folder, worker_lock
+from benchmarks.sweeps.study import WorkerSettings, assist, conclude, sweep
+from benchmarks.sweeps.study_ledger import Ledger, TrialLine, best_of, path
+from benchmarks.sweeps.study_spec import UNPRUNED, WARM_UP, Plan, pruner, study_name
+from benchmarks.sweeps.trial_state import DEFAULT, RETRIES, counts, history, interrupted
+from benchmarks.training.checkpoint_callback import Stage
+from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from leaderboards import board, store, tables
 from leaderboards.rows import titled
@@ -69,9 +69,9 @@ def plan(corpus: Corpus, **more: Any) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def swept(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Ledger]:
+def swept(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkerSettings, Ledger]:
     """A real sweep of three trials, and where it ran."""
-    site = Site(tmp_path_factory.mktemp("work"))
+    site = WorkerSettings(tmp_path_factory.mktemp("work"))
     return site, sweep(site, plan(corpus), corpus)
 
 
@@ -122,7 +122,7 @@ def test_the_space_holds_the_defaults() -> None:
 def test_nothing_to_search(tmp_path: Path, corpus: Corpus) -> None:
     nothing = Plan("popularity", corpus.name, corpus.fingerprint)
     with pytest.raises(ValueError, match=r"^popularity has no tuned field to search; a sweep needs at least one$"):
-        sweep(Site(tmp_path), nothing, corpus)
+        sweep(WorkerSettings(tmp_path), nothing, corpus)
 
 
 def test_another_plan_is_another_study(corpus: Corpus) -> None:
@@ -142,7 +142,7 @@ def test_another_plan_is_another_study(corpus: Corpus) -> None:
 # What a trial is worth
 
 
-def test_the_defaults_come_first_and_nothing_ends_below_them(swept: tuple[Site, Ledger]) -> None:
+def test_the_defaults_come_first_and_nothing_ends_below_them(swept: tuple[WorkerSettings, Ledger]) -> None:
     _, ledger = swept
     assert ledger.default is not None
     assert ledger.best is not None
@@ -155,7 +155,7 @@ def test_the_defaults_come_first_and_nothing_ends_below_them(swept: tuple[Site, 
 
 
 def test_a_trials_worth_is_the_validation_metric_of_its_row(
-    swept: tuple[Site, Ledger], corpus: Corpus, tmp_path: Path
+    swept: tuple[WorkerSettings, Ledger], corpus: Corpus, tmp_path: Path
 ) -> None:
     _, ledger = swept
     for line in ledger.trials:
@@ -166,7 +166,7 @@ def test_a_trials_worth_is_the_validation_metric_of_its_row(
 
 
 def test_no_trial_sees_the_test_part(
-    swept: tuple[Site, Ledger], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    swept: tuple[WorkerSettings, Ledger], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, ledger = swept
     last = corpus.offsets[1:] - 1
@@ -181,7 +181,7 @@ def test_no_trial_sees_the_test_part(
         make(self, corpus, part, *rest, **more)
 
     monkeypatch.setattr(Grader, "__init__", noted)
-    again = sweep(Site(tmp_path), plan(other), other)
+    again = sweep(WorkerSettings(tmp_path), plan(other), other)
     assert [(line.params, line.value) for line in again.trials] == [(line.params, line.value) for line in ledger.trials]
     assert set(parts) == {"valid"}
     fields = json.dumps([line.model_dump(exclude={"params"}) for line in again.trials])
@@ -189,7 +189,7 @@ def test_no_trial_sees_the_test_part(
 
 
 def test_values_that_were_tried_train_once(
-    swept: tuple[Site, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    swept: tuple[WorkerSettings, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, ledger = swept
     monkeypatch.setattr(Fit, "_train", None)
@@ -442,7 +442,7 @@ def test_workers_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
 def test_the_locks_of_a_dead_process_are_free(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from benchmarks.sweeps.keeping import JournalLock, in_folder\n"
+        "from benchmarks.sweeps.storage import JournalLock, in_folder\n"
         "folder = Path(sys.argv[1])\nlock = JournalLock(folder / 'journal.log')\n"
         "with in_folder(folder).lock():\n    lock.acquire()\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -475,7 +475,7 @@ def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
         list(backend.read_logs(0))
 
 
-def test_two_sweeps_of_one_study_at_once(swept: tuple[Site, Ledger], corpus: Corpus) -> None:
+def test_two_sweeps_of_one_study_at_once(swept: tuple[WorkerSettings, Ledger], corpus: Corpus) -> None:
     site, ledger = swept
     with (
         study_module._alone(site, ledger.study),
@@ -485,7 +485,7 @@ def test_two_sweeps_of_one_study_at_once(swept: tuple[Site, Ledger], corpus: Cor
 
 
 def test_a_finished_study_runs_nothing_again(
-    swept: tuple[Site, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    swept: tuple[WorkerSettings, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, ledger = swept
     monkeypatch.setattr(Objective, "__call__", None)
@@ -495,7 +495,7 @@ def test_a_finished_study_runs_nothing_again(
 
 
 def test_a_worker_with_another_corpus_is_turned_away(
-    swept: tuple[Site, Ledger], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    swept: tuple[WorkerSettings, Ledger], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, ledger = swept
     flat = tiny_corpus.flat[::-1].copy()
@@ -523,7 +523,7 @@ def test_a_bug_in_an_objective_is_no_failed_trial(tmp_path: Path) -> None:
         raise RuntimeError("ours")
 
     with pytest.raises(RuntimeError, match="ours"):
-        workers.work(desk, broken, "worker", worker_lock(tmp_path, "worker"))
+        local_workers.work(desk, broken, "worker", worker_lock(tmp_path, "worker"))
     assert desk.claim("other").trial is not None
     assert [interrupted(trial) for trial in desk.trials()] == [True, False]
 
@@ -542,7 +542,7 @@ def test_the_best_is_complete_and_the_first_of_equals() -> None:
     assert best_of(lines[4:]) is None
 
 
-def test_a_study_without_a_complete_trial_has_no_winner(swept: tuple[Site, Ledger], tmp_path: Path) -> None:
+def test_a_study_without_a_complete_trial_has_no_winner(swept: tuple[WorkerSettings, Ledger], tmp_path: Path) -> None:
     _, ledger = swept
     failed = ledger.model_copy(
         update={"best": None, "default": None, "trials": [line(0, None, "failed", error="no vectors there")]}
@@ -553,7 +553,7 @@ def test_a_study_without_a_complete_trial_has_no_winner(swept: tuple[Site, Ledge
     assert not (tmp_path / "best").exists()
 
 
-def test_the_board_is_not_disturbed(swept: tuple[Site, Ledger], corpus: Corpus, tmp_path: Path) -> None:
+def test_the_board_is_not_disturbed(swept: tuple[WorkerSettings, Ledger], corpus: Corpus, tmp_path: Path) -> None:
     _, ledger = swept
     run(Bench(tmp_path / "board", tmp_path), corpus, complete("popularity", corpus.name), 0)
     tables.render(tmp_path / "board", corpus.name)
@@ -570,27 +570,27 @@ def test_the_board_is_not_disturbed(swept: tuple[Site, Ledger], corpus: Corpus, 
     assert store.parse(Ledger, written[0]) == ledger
 
 
-def test_more_trials_go_on_with_a_study(swept: tuple[Site, Ledger], corpus: Corpus, tmp_path: Path) -> None:
+def test_more_trials_go_on_with_a_study(swept: tuple[WorkerSettings, Ledger], corpus: Corpus, tmp_path: Path) -> None:
     site, before = swept
     shutil.copytree(site.work, tmp_path / "work")
-    after = sweep(Site(tmp_path / "work"), plan(corpus, trials=before.asked + 1), corpus)
+    after = sweep(WorkerSettings(tmp_path / "work"), plan(corpus, trials=before.asked + 1), corpus)
     assert (after.study, after.asked, after.ended) == (before.study, before.asked + 1, before.asked + 1)
     assert [found.params for found in after.trials[: before.asked]] == [found.params for found in before.trials]
 
 
 def test_a_sweep_of_one_trial_takes_no_winners_place(
-    swept: tuple[Site, Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    swept: tuple[WorkerSettings, Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, ledger = swept
-    known = winners.Winner(study="thirty", trial=3, trials=30, value=0.07, settings=[], params={"lr": 0.002})
-    target = winners.path("all_beauty", "sasrec", tmp_path / "best")
-    winners.write(target, known)
+    known = best_config.TunedConfig(study="thirty", trial=3, trials=30, value=0.07, settings=[], params={"lr": 0.002})
+    target = best_config.path("all_beauty", "sasrec", tmp_path / "best")
+    best_config.write(target, known)
     smoke = ledger.model_copy(update={"settings": ["epochs=1"]})
     assert target not in conclude(smoke, tmp_path / "board", tmp_path / "best")
-    assert winners.read(target) == known
+    assert best_config.read(target) == known
     assert f"{target} keeps 0.0700 of 30 trials (study thirty), not " in capsys.readouterr().err
     assert target in conclude(smoke, tmp_path / "board", tmp_path / "best", replace=True)
-    assert winners.read(target).study == ledger.study
+    assert best_config.read(target).study == ledger.study
     assert target in conclude(ledger, tmp_path / "board", tmp_path / "best"), "it is of the same study"
 
 
@@ -605,11 +605,13 @@ def test_a_sweep_of_one_trial_takes_no_winners_place(
     ],
 )
 def test_which_winner_gives_way(changes: dict[str, Any], expected: bool) -> None:
-    known = winners.Winner(study="s-1", trial=3, trials=30, value=0.125, settings=["epochs=7"], params={})
+    known = best_config.TunedConfig(study="s-1", trial=3, trials=30, value=0.125, settings=["epochs=7"], params={})
     assert known.model_copy(update=changes).replaces(known) == expected
 
 
-def test_no_password_is_written(swept: tuple[Site, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_password_is_written(
+    swept: tuple[WorkerSettings, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site, _ = swept
     monkeypatch.setattr(sys, "argv", ["benchmarks/__main__.py", "sweep", "--storage", "postgresql://me:hunter2@h/d"])
     found = sweep(site, plan(corpus), corpus).provenance.command
@@ -617,7 +619,7 @@ def test_no_password_is_written(swept: tuple[Site, Ledger], corpus: Corpus, monk
     assert "--storage postgresql://..." in found
 
 
-def test_the_page_stands_alone(swept: tuple[Site, Ledger]) -> None:
+def test_the_page_stands_alone(swept: tuple[WorkerSettings, Ledger]) -> None:
     _, ledger = swept
     text = "<script>alert(1)</script>"
     more = ledger.model_copy(update={"trials": [*ledger.trials, line(3, None, "failed", error=text, params={})]})
@@ -636,22 +638,22 @@ def test_the_page_stands_alone(swept: tuple[Site, Ledger]) -> None:
 
 @pytest.fixture
 def best(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(winners, "BEST", tmp_path / "best")
+    monkeypatch.setattr(best_config, "BEST", tmp_path / "best")
     return tmp_path / "best"
 
 
-def winner(**params: Any) -> winners.Winner:
-    return winners.Winner(study="s-1", trial=3, trials=30, value=0.125, settings=["epochs=7"], params=params)
+def winner(**params: Any) -> best_config.TunedConfig:
+    return best_config.TunedConfig(study="s-1", trial=3, trials=30, value=0.125, settings=["epochs=7"], params=params)
 
 
 def test_a_winner_survives_its_file(best: Path) -> None:
     found = winner(lr=5e-05, loss='b"ce\\', flag=True, **{"tokenizer.codes": 64})
-    winners.write(winners.path("c", "m"), found)
-    assert winners.read(best / "c/m.toml") == found
+    best_config.write(best_config.path("c", "m"), found)
+    assert best_config.read(best / "c/m.toml") == found
 
 
 def test_winners_take_the_place_of_defaults(best: Path) -> None:
-    winners.write(winners.path("all_beauty", "sasrec"), winner(lr=0.004, dropout=0.3))
+    best_config.write(best_config.path("all_beauty", "sasrec"), winner(lr=0.004, dropout=0.3))
     tuned = complete("sasrec", "all_beauty")
     assert tuned.config == replace(sasrec.SMALL, lr=0.004, dropout=0.3, epochs=7)
     assert tuned.winner is not None
@@ -666,11 +668,11 @@ def test_winners_take_the_place_of_defaults(best: Path) -> None:
 
 
 def test_what_overrides_a_winner_is_said_and_not_called_tuned(best: Path, corpus: Corpus) -> None:
-    winners.write(winners.path("all_beauty", "sasrec"), winner(lr=0.004, dropout=0.3))
+    best_config.write(best_config.path("all_beauty", "sasrec"), winner(lr=0.004, dropout=0.3))
 
     def said(*settings: str) -> tuple[str, list[str]]:
         experiment = complete("sasrec", "all_beauty", settings)
-        notes = facts.notes(experiment, corpus, None)
+        notes = record_fields.notes(experiment, corpus, None)
         return titled(experiment.name, notes), notes[1:]
 
     tuned = "tuned with 30 trials (study s-1)"
@@ -684,8 +686,8 @@ def test_what_overrides_a_winner_is_said_and_not_called_tuned(best: Path, corpus
 
 
 def test_a_variants_own_winner_comes_first(best: Path) -> None:
-    winners.write(winners.path("all_beauty", "sasrec"), winner(lr=0.004))
-    winners.write(winners.path("all_beauty", "sasrec-bce"), winner(lr=0.002))
+    best_config.write(best_config.path("all_beauty", "sasrec"), winner(lr=0.004))
+    best_config.write(best_config.path("all_beauty", "sasrec-bce"), winner(lr=0.002))
     assert complete("sasrec-bce", "all_beauty").config.lr == 0.002
     assert complete("sasrec", "all_beauty").config.lr == 0.004
 
@@ -712,7 +714,7 @@ def test_a_wrong_winner_is_told_with_its_file(best: Path, text: str, says: str) 
 def test_vectors_and_references_are_untuned(best: Path, corpus: Corpus, tmp_path: Path) -> None:
     bench, experiment = Bench(tmp_path, tmp_path), complete("tiger-sas", "all_beauty")
     before = key(bench, corpus, experiment)
-    winners.write(winners.path("all_beauty", "sasrec"), winner(lr=0.004))
+    best_config.write(best_config.path("all_beauty", "sasrec"), winner(lr=0.004))
     assert key(bench, corpus, experiment) == before
 
 
@@ -725,7 +727,7 @@ def test_the_command_and_the_row_it_tunes(
     said = capsys.readouterr().out
     assert "2 of 2 trials ended (2 complete)" in said
     assert "defaults 0." in said
-    found = winners.read(best / "all_beauty/sasrec.toml")
+    found = best_config.read(best / "all_beauty/sasrec.toml")
     assert main(["bench", "--models", "sasrec", *common, "--jobs", "1"]) == 0
     assert main(["bench", "--models", "sasrec", *common, "--jobs", "1", "--untuned", "--set", *SETTINGS]) == 0
     records = [store.read(file) for file in (tmp_path / "board").glob("*/*/*/seed-0.json")]

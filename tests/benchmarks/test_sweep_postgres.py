@@ -17,11 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from benchmarks.__main__ import main
-from benchmarks.errors import hidden
-from benchmarks.sweeps import keeping, workers
-from benchmarks.sweeps.desk import Desk
-from benchmarks.sweeps.keeping import MISSED, database, living
-from benchmarks.sweeps.retries import OWNER, counts, history, interrupted
+from benchmarks.sweeps import local_workers, storage
+from benchmarks.sweeps.storage import MISSED, database, living
+from benchmarks.sweeps.trial_queue import TrialQueue
+from benchmarks.sweeps.trial_state import OWNER, counts, history, interrupted
+from benchmarks.user_errors import hidden
 from tests.benchmarks import toy_sweep
 from tests.benchmarks.toy_sweep import HEARTBEAT, open_toy
 
@@ -47,7 +47,7 @@ def worker(url: str, name: str, trials: int, seconds: float, log: Path) -> subpr
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
 
 
-def running(desk: Desk) -> dict[int, FrozenTrial]:
+def running(desk: TrialQueue) -> dict[int, FrozenTrial]:
     """Process -> the trial it works on."""
     found = (trial for trial in desk.trials() if trial.state == TrialState.RUNNING and OWNER in trial.user_attrs)
     return {int(trial.user_attrs[OWNER][0].split("-")[-2]): trial for trial in found}
@@ -105,10 +105,10 @@ def test_a_study_that_stays_lost_is_told(monkeypatch: pytest.MonkeyPatch, capsys
     error = DBAPIError("SELECT 1", {}, Exception("gone\nfor good"))
     desk = mock.Mock(keeping=mock.Mock(lost=lambda found: found is error))
     desk.claim.side_effect = error
-    monkeypatch.setattr(workers, "PATIENCE", 0.05)
-    monkeypatch.setattr(workers, "POLL", 0.02)
+    monkeypatch.setattr(worker, "PATIENCE", 0.05)
+    monkeypatch.setattr(worker, "POLL", 0.02)
     with pytest.raises(OSError, match=r"^the study cannot be reached: \(builtins.Exception\) gone$"):
-        workers.work(desk, mock.Mock(), "me")
+        local_workers.work(desk, mock.Mock(), "me")
     assert desk.claim.call_count > 2
     assert capsys.readouterr().err.count("cannot be reached") == 1
 
@@ -164,19 +164,19 @@ def test_a_trial_given_up_halfway_is_queued_again(toy: str) -> None:
 
 def test_the_lock_of_a_dead_worker_is_free(toy: str) -> None:
     script = (
-        "import os, signal, sys; from benchmarks.sweeps.keeping import in_database\n"
+        "import os, signal, sys; from benchmarks.sweeps.storage import in_database\n"
         "with in_database(sys.argv[1], sys.argv[2], 1).lock(): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, toy, toy_sweep.NAME], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     began = time.monotonic()
-    with keeping.in_database(toy, toy_sweep.NAME, 1).lock():
+    with storage.in_database(toy, toy_sweep.NAME, 1).lock():
         assert time.monotonic() - began < 5
 
 
 def test_no_server_is_told_in_a_sentence_without_the_password() -> None:
     with pytest.raises(OSError, match=r"no studies can be kept on .*me:\*\*\*@127.0.0.1") as raised:
-        keeping.in_database("postgresql://me:hunter2@127.0.0.1:1/none", "toy", 1)
+        storage.in_database("postgresql://me:hunter2@127.0.0.1:1/none", "toy", 1)
     assert "hunter2" not in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -249,4 +249,4 @@ def test_both_spellings_of_the_driver() -> None:
 
 
 def test_worker_names_differ() -> None:
-    assert workers.worker_name() != workers.worker_name()
+    assert local_workers.worker_name() != local_workers.worker_name()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-from benchmarks import terminal
+from benchmarks.execution import progress_bars
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +32,7 @@ with tqdm.get_lock():
 @pytest.fixture(autouse=True)
 def joined(tmp_path: Path) -> Iterator[None]:
     before = tqdm.get_lock()
-    terminal.join(tmp_path / "work")
+    progress_bars.join(tmp_path / "work")
     yield
     tqdm.set_lock(before)
 
@@ -92,7 +92,7 @@ def test_two_threads_take_turns_and_one_may_take_several_at_once() -> None:
 
 
 def test_a_turn_that_could_not_be_had_is_not_kept(tmp_path: Path) -> None:
-    turn = terminal.Turn(tmp_path)
+    turn = progress_bars.Turn(tmp_path)
     for _ in range(2):
         with pytest.raises(OSError):
             turn.acquire()

@@ -20,15 +20,16 @@ import pytest
 import pytorch_lightning as pl
 import safetensors.torch
 
-from benchmarks import fit, tracking
 from benchmarks import run as run_module
 from benchmarks.__main__ import main
 from benchmarks.experiments import Experiment, complete
-from benchmarks.keeper import Stage, Watcher
-from benchmarks.metric_names import METRICS, NUMBERED
 from benchmarks.run import Bench, run
-from benchmarks.sweeps.plan import Plan
-from benchmarks.sweeps.study import Site, sweep
+from benchmarks.sweeps.study import WorkerSettings, sweep
+from benchmarks.sweeps.study_spec import Plan
+from benchmarks.tracking import wandb_run
+from benchmarks.tracking.metric_names import METRICS, NUMBERED
+from benchmarks.training import fit
+from benchmarks.training.checkpoint_callback import Stage, Watcher
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.record import Record
@@ -93,8 +94,8 @@ def files(work: Path) -> list[Path]:
 
 
 def cell(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int = 0, **more: Any) -> Record:
-    """As `benchmarks.bench` runs a cell."""
-    with tracking.follow(bench, corpus, experiment, seed, **more) as tracker:
+    """As `benchmarks.execution.local` runs a cell."""
+    with wandb_run.follow(bench, corpus, experiment, seed, **more) as tracker:
         path = run(bench, corpus, experiment, seed, watch=tracker.watch)
         tracker.record(path)
     return store.read(path)
@@ -259,7 +260,7 @@ def test_a_run_that_was_stopped_goes_on_under_its_id(bench: Bench, corpus: Corpu
             if stage.epochs == 2:
                 raise StopError
 
-    with pytest.raises(StopError), tracking.follow(bench, corpus, sasrec, 0) as tracker:
+    with pytest.raises(StopError), wandb_run.follow(bench, corpus, sasrec, 0) as tracker:
         run(bench, corpus, sasrec, 0, watch=lambda stage: [*tracker.watch(stage), Stop()])
     # Nobody waits for the tracking of a run that has failed.
     deadline = time.monotonic() + 60
@@ -281,14 +282,14 @@ def test_another_seed_or_trial_is_another_run(bench: Bench, corpus: Corpus, sasr
     other = replace(sasrec, config=replace(sasrec.config, lr=0.5))
     given: list[tuple[Any, int, Any, Any]] = [(sasrec, 0, None, None), (sasrec, 1, None, None), (other, 0, None, None)]
     given += [(sasrec, 0, "study", 0), (sasrec, 0, "study", 1), (sasrec, 0, "more", 0)]
-    ids = [tracking._start(bench, corpus, *one)["id"] for one in given]
+    ids = [wandb_run._start(bench, corpus, *one)["id"] for one in given]
     assert len(set(ids)) == len(ids)
-    assert ids[0] == tracking._start(bench, corpus, *given[0])["id"]
+    assert ids[0] == wandb_run._start(bench, corpus, *given[0])["id"]
 
 
 def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
-    with tracking.follow(bench, corpus, sasrec, 0, study="all_beauty-sasrec", trial=3) as tracker:
-        tracker.summary({tracking.OBJECTIVE: 0.25})
+    with wandb_run.follow(bench, corpus, sasrec, 0, study="all_beauty-sasrec", trial=3) as tracker:
+        tracker.summary({wandb_run.OBJECTIVE: 0.25})
     (file,) = files(bench.work)
     read = Read(file)
     assert (read.run["run_group"], read.run["job_type"]) == ("all_beauty-sasrec", "trial")
@@ -296,16 +297,16 @@ def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Ex
     assert "all_beauty-sasrec" in read.run["tags"]
     about = read.run["config"]["update"]["cell"]
     assert (about["study"], about["trial"]) == ("all_beauty-sasrec", 3)
-    assert read.state["summary"][tracking.OBJECTIVE] == 0.25
+    assert read.state["summary"][wandb_run.OBJECTIVE] == 0.25
     assert read.state["exit_code"] == 0
 
 
 def test_the_trials_of_a_sweep_are_followed(tmp_path: Path, corpus: Corpus) -> None:
     plan = Plan("sasrec", corpus.name, corpus.fingerprint, ("epochs=2", "width=16", "layers=1"), trials=2)
-    made = sweep(Site(tmp_path, track="offline"), plan, corpus)
+    made = sweep(WorkerSettings(tmp_path, track="offline"), plan, corpus)
     found = [Read(file) for file in files(tmp_path)]
     values = {read.run["config"]["update"]["cell"]["trial"]: read.state["summary"] for read in found}
-    assert {trial: summary[tracking.OBJECTIVE] for trial, summary in values.items()} == {
+    assert {trial: summary[wandb_run.OBJECTIVE] for trial, summary in values.items()} == {
         line.number: line.value for line in made.trials
     }
     assert {read.run["run_group"] for read in found} == {made.study}
@@ -369,8 +370,8 @@ def test_a_wandb_that_fails_is_told_once_and_fails_no_run(
     call, does, reason = FAILURES[failure]
     fake_wandb(tmp_path / "fake", call, does)
     monkeypatch.syspath_prepend(str(tmp_path / "fake"))
-    monkeypatch.setattr(tracking, "CALL_SECONDS", 2)
-    monkeypatch.setattr(tracking, "END_SECONDS", 4)
+    monkeypatch.setattr(wandb_run, "CALL_SECONDS", 2)
+    monkeypatch.setattr(wandb_run, "END_SECONDS", 4)
     started = time.monotonic()
     record = cell(bench, corpus, sasrec)
     assert time.monotonic() - started < 20
@@ -405,8 +406,8 @@ def test_a_server_out_of_reach_is_waited_for_a_while(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr(tracking, "SERVER_SECONDS", 3)
-    monkeypatch.setattr(tracking, "CALL_SECONDS", 8)
+    monkeypatch.setattr(wandb_run, "SERVER_SECONDS", 3)
+    monkeypatch.setattr(wandb_run, "CALL_SECONDS", 8)
     started = time.monotonic()
     record = cell(replace(bench, track="online"), corpus, sasrec)
     assert time.monotonic() - started < 40
@@ -432,13 +433,13 @@ def test_online_without_a_login_is_told(
 def test_messages_that_nobody_takes_do_not_pile_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks import scribe
+    from benchmarks.tracking import background_logger
 
-    monkeypatch.setattr(scribe, "WAITING", 50)
+    monkeypatch.setattr(background_logger, "WAITING", 50)
     fake_wandb(tmp_path / "fake", "init", "time.sleep(1000)")
     monkeypatch.syspath_prepend(str(tmp_path / "fake"))
     first = {"name": "many", "root": str(tmp_path), "call_seconds": 60, "server_seconds": 1}
-    tracker = tracking.tracker_of(first)
+    tracker = wandb_run.tracker_of(first)
     assert tracker.scribe is not None
     started = time.monotonic()
     for step in range(2_000):
@@ -452,18 +453,18 @@ def test_off_starts_nothing(
     bench: Bench, corpus: Corpus, sasrec: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", None)
-    with tracking.follow(replace(bench, track="off"), corpus, sasrec, 0) as tracker:
+    with wandb_run.follow(replace(bench, track="off"), corpus, sasrec, 0) as tracker:
         assert list(tracker.watch("recommender")) == []
         tracker.record(tmp_path / "record.json")
         tracker.summary({})
     # Of several processes that train together the first is followed.
     monkeypatch.setattr(fit, "process_rank", lambda: 1)
-    with tracking.follow(bench, corpus, sasrec, 0) as tracker:
+    with wandb_run.follow(bench, corpus, sasrec, 0) as tracker:
         assert list(tracker.watch("recommender")) == []
 
 
 def test_a_run_that_logs_nothing_leaves_nothing(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
-    with pytest.raises(StopError), tracking.follow(bench, corpus, sasrec, 0):
+    with pytest.raises(StopError), wandb_run.follow(bench, corpus, sasrec, 0):
         raise StopError
     assert not (bench.work / "wandb").exists()
 
@@ -474,11 +475,11 @@ def generated(corpus: Corpus) -> Corpus:
 
 def test_what_is_followed_unless_one_says_so(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    assert tracking.mode(None, corpus) == "offline"
-    assert tracking.mode(None, generated(corpus)) == "off"
-    assert [tracking.mode(asked, generated(corpus)) for asked in tracking.MODES] == list(tracking.MODES)
+    assert wandb_run.mode(None, corpus) == "offline"
+    assert wandb_run.mode(None, generated(corpus)) == "off"
+    assert [wandb_run.mode(asked, generated(corpus)) for asked in wandb_run.MODES] == list(wandb_run.MODES)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert tracking.mode(None, corpus) == "off"
+    assert wandb_run.mode(None, corpus) == "off"
 
 
 @pytest.mark.parametrize("found", [None, importlib.machinery.ModuleSpec("wandb", None)])
@@ -487,13 +488,13 @@ def test_without_wandb(
 ) -> None:
     """Not installed; or there is but a folder of that name."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
-    assert tracking.mode(None, corpus) == "off"
+    assert wandb_run.mode(None, corpus) == "off"
     assert capsys.readouterr().err == "not tracked: wandb is not installed\n"
-    assert tracking.mode(None, generated(corpus)) == "off"
-    assert tracking.mode("off", corpus) == "off"
+    assert wandb_run.mode(None, generated(corpus)) == "off"
+    assert wandb_run.mode("off", corpus) == "off"
     assert capsys.readouterr().err == ""
     with pytest.raises(ValueError, match="--track offline needs wandb, which is not installed"):
-        tracking.mode("offline", corpus)
+        wandb_run.mode("offline", corpus)
 
 
 def test_the_command_says_in_one_sentence_that_wandb_is_missing(

@@ -17,11 +17,11 @@ import pytorch_lightning as pl
 import torch
 
 import models
-from benchmarks.cell import hush
+from benchmarks.execution.cell import silence_lightning
 from benchmarks.experiments import complete
-from benchmarks.fit import Fit, process_rank
 from benchmarks.hardware import Hardware
-from benchmarks.keeper import Stage, Watcher
+from benchmarks.training.checkpoint_callback import Stage, Watcher
+from benchmarks.training.fit import Fit, process_rank
 from data_prep.corpus import ItemVectors
 from data_prep.embed import item_vectors
 from tests.conftest import tiny
@@ -68,7 +68,7 @@ def trained(folder: Path, name: str, hardware: Hardware) -> list[list[Any]]:
 
 def main() -> None:
     folder, processes, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-    hush()
+    silence_lightning()
     torch.set_num_threads(1)
     found = {name: trained(folder, name, Hardware("cpu", processes)) for name in names}
     (folder / f"{process_rank()}.json").write_text(json.dumps(found))

@@ -22,23 +22,23 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import Trial
 from tqdm import tqdm
 
-from benchmarks.sweeps import desk, workers
-from benchmarks.sweeps.desk import Desk
-from benchmarks.sweeps.keeping import in_database, in_folder, worker_lock
-from benchmarks.sweeps.plan import Plan
+from benchmarks.sweeps import local_workers, trial_queue
+from benchmarks.sweeps.storage import in_database, in_folder, worker_lock
+from benchmarks.sweeps.study_spec import Plan
+from benchmarks.sweeps.trial_queue import TrialQueue
 
 NAME = "toy"
 HEARTBEAT = 1
 SPACE = {"x": FloatDistribution(-1.0, 1.0)}
 
 
-def open_toy(where: str, trials: int, name: str = "toy", hours: float | None = None, seed: int = 0) -> Desk:
+def open_toy(where: str, trials: int, name: str = "toy", hours: float | None = None, seed: int = 0) -> TrialQueue:
     """The study, made or found again."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     keeping = in_database(where, name, HEARTBEAT) if "://" in where else in_folder(Path(where))
     plan = Plan("toy", "none", "0" * 64, trials=trials, hours=hours, seed=seed, heartbeat=HEARTBEAT)
-    return desk.make(keeping, name, plan, SPACE, {"x": 0.0}, "toy")
+    return trial_queue.make(keeping, name, plan, SPACE, {"x": 0.0}, "toy")
 
 
 def worth(trial: Trial, seconds: float, log: Path) -> float:
@@ -49,10 +49,10 @@ def worth(trial: Trial, seconds: float, log: Path) -> float:
 
 
 def work(where: str, trials: int, seconds: float, log: Path, place: int = 0) -> None:
-    found, name = open_toy(where, trials, NAME), workers.worker_name()
+    found, name = open_toy(where, trials, NAME), local_workers.worker_name()
     alive = None if "://" in where else worker_lock(Path(where), name)
-    workers.POLL = 0.1
-    workers.work(found, partial(worth, seconds=seconds, log=log), name, alive)
+    local_workers.POLL = 0.1
+    local_workers.work(found, partial(worth, seconds=seconds, log=log), name, alive)
 
 
 def _note(log: Path, line: str) -> None:
@@ -72,8 +72,8 @@ if __name__ == "__main__":
     command, place, count, duration, file = sys.argv[1:]
     once = partial(work, place, int(count), float(duration), Path(file))
     if command == "pool":
-        workers.run_all(once, 2, Path(place))
+        local_workers.run_all(once, 2, Path(place))
     elif command == "draw":
-        workers.run_all(partial(draw, Path(file)), 1, Path(place))
+        local_workers.run_all(partial(draw, Path(file)), 1, Path(place))
     else:
         once()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import models
-from benchmarks.fit import Fit
+from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.api import Recommender

@@ -24,8 +24,8 @@ import benchmarks.run
 import models
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment
-from benchmarks.fit import Fit
 from benchmarks.run import Bench
+from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import HELD_OUT, Corpus, Examples
 from models.api import Budget, Generator, Model, Ranking, Recommender, generator_of

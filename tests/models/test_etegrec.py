@@ -16,8 +16,8 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 from torch import Tensor
 
-from benchmarks.fit import Fit
-from benchmarks.keeper import Stage
+from benchmarks.training.checkpoint_callback import Stage
+from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus, ItemVectors
 from models.api import Batch
 from models.etegrec import (

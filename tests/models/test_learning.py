@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import models
-from benchmarks import regress
+from benchmarks.checks import regress
 from benchmarks.evaluate import Grader
-from benchmarks.fit import Fit
+from benchmarks.training.fit import Fit
 from data_prep import planted
 from data_prep.corpus import Corpus
 from leaderboards.metrics import ndcg

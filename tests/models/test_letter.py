@@ -14,7 +14,7 @@ import torch
 from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 
-from benchmarks.fit import Fit as HarnessFit
+from benchmarks.training.fit import Fit as HarnessFit
 from data_prep.corpus import ItemCodes, ItemVectors
 from models import letter
 from models.api import Batch, Budget, Corpus, Examples, Fit

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.evaluate import Grader
-from benchmarks.fit import Fit
-from benchmarks.keeper import Stage
+from benchmarks.training.checkpoint_callback import Stage
+from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors

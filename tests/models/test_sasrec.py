@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.fit import Fit
+from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
 from models.api import Batch, Examples

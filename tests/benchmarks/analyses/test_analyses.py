@@ -14,7 +14,7 @@ import torch
 
 import benchmarks.analyses
 import benchmarks.run
-from benchmarks.analyses import ANALYSES, Lab, alignment, analyse, codes, composition, sensitivity, unseen
+from benchmarks.analyses import ANALYSES, Lab, alignment, analyse, code_use, composition, sensitivity, unseen
 from benchmarks.run import Bench
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
@@ -251,8 +251,8 @@ class Grown(torch.nn.Module):
 
 
 def test_density_by_hand(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codes, "_pit", lambda lab, name: Grown())
-    static, dynamic = codes.density(lab("pit", "pit")).table.to_dict("records")
+    monkeypatch.setattr(code_use, "_pit", lambda lab, name: Grown())
+    static, dynamic = code_use.density(lab("pit", "pit")).table.to_dict("records")
     assert (static["Index"], dynamic["Index"]) == ("pit, static", "pit, dynamic")
     assert [static[f"In use {level}"] for level in (1, 2)] == [0.5, 0.75]
     assert [dynamic[f"In use {level}"] for level in (1, 2)] == [1.0, 1.0]
@@ -265,8 +265,8 @@ def test_density_by_hand(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatc
 
 
 def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
-    table = codes.entropy(lab("pit", "pit", "pit-rq-kmeans")).table
-    assert table["Tokenizer"].tolist() == [codes.TOKENIZERS["pit"], codes.TOKENIZERS["pit-rq-kmeans"]]
+    table = code_use.entropy(lab("pit", "pit", "pit-rq-kmeans")).table
+    assert table["Tokenizer"].tolist() == [code_use.TOKENIZERS["pit"], codes.TOKENIZERS["pit-rq-kmeans"]]
     index = lab("pit").index("pit")
     for level in range(4):
         share = np.unique(index.codes[1:, 0, level], return_counts=True)[1] / 40
@@ -276,7 +276,7 @@ def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
 
 def test_the_index_by_hand(lab: Callable[..., Lab]) -> None:
     here = lab("pit", "pit-coevolving")
-    (row,) = codes.index(here).table.to_dict("records")
+    (row,) = code_use.index(here).table.to_dict("records")
     model = here.recommender("pit-coevolving")
     assert isinstance(model, Pit)
     held = model.generator.index.codes[1:].tolist()
@@ -286,7 +286,7 @@ def test_the_index_by_hand(lab: Callable[..., Lab]) -> None:
     assert row["Most"] == max(map(edges.count, edges))
     assert 1 <= row["Different items, beam 20"] <= row["Different items, beam 50"] <= 40
     with pytest.raises(ValueError, match="decor has no beam index; expected an experiment of pit"):
-        codes.index(lab("decor", "decor"))
+        code_use.index(lab("decor", "decor"))
 
 
 @pytest.mark.parametrize(("name", "model"), [("prefixes", "decor"), ("entropy", "pit"), ("alignment", "etegrec")])

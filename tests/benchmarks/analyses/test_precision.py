@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import benchmarks.run
-from benchmarks.analyses import Lab, precision
-from benchmarks.regress import BANK, bank, held
+from benchmarks.analyses import Lab, precisions
+from benchmarks.checks.regress import BANK, bank, held
 from benchmarks.run import Bench
 from data_prep.corpus import Corpus
 from leaderboards.rows import Row
@@ -27,8 +27,8 @@ def test_popularity_trains_nothing_and_is_equal(
             benchmarks.run.run(setting, planted_corpus, *cell)
         return []
 
-    monkeypatch.setattr(precision, "run_all", in_turn)
-    ((row,),) = [precision.precision(lab).table.to_dict("records")]
+    monkeypatch.setattr(precisions, "run_all", in_turn)
+    ((row,),) = [precisions.precision(lab).table.to_dict("records")]
     runs = read_board(tmp_path / "board", "planted")
     assert [run.record.precision for run in runs] == ["bf16"] * BANK
     assert {run.record.key for run in runs}.isdisjoint({run.record.key for run in bank("popularity")})
@@ -40,4 +40,4 @@ def test_popularity_trains_nothing_and_is_equal(
 def test_only_on_the_gates_corpus(tiny_corpus: Corpus, tmp_path: Path) -> None:
     lab = Lab(Bench(tmp_path / "board", tmp_path / "work"), dataclasses.replace(tiny_corpus, name="all_beauty"))
     with pytest.raises(ValueError, match=r"of planted, not of all_beauty; expected CORPUS=planted"):
-        precision.precision(lab)
+        precisions.precision(lab)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import tracking
 from benchmarks.hardware import Hardware
 from benchmarks.perf import track, train
 from benchmarks.perf.train import Setting
+from benchmarks.tracking import wandb_run
 from data_prep.corpus import Corpus
 from models.parts.seq2seq import T5Sizes
 from models.tiger import Config
@@ -47,6 +47,6 @@ def test_both_sides_train_and_wandb_took_its_part(setting: Setting, monkeypatch:
 
 def test_a_wandb_that_fails_is_no_measurement(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(track, "about", lambda folder: {"name": "perf", "root": "/dev/null/nowhere"})
-    monkeypatch.setattr(tracking, "END_SECONDS", 10)
+    monkeypatch.setattr(wandb_run, "END_SECONDS", 10)
     with pytest.raises(ValueError, match="wandb failed while it was measured"):
         track.track_cpu(setting, repeats=1)

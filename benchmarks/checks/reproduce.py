@@ -1,0 +1,209 @@
+"""Reproduce: a row trained again from its record alone, with the code of its commit, and held against it.
+
+Whatever a record says of itself can be made up so that all of it fits together; a training cannot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from benchmarks import provenance
+from benchmarks.checks.rerank import hardware_of, platform
+from benchmarks.run import Bench
+from data_prep.data_folder import VARIABLE, data_folder
+from leaderboards import store
+from leaderboards.git import git, root_of
+from leaderboards.record import TUNED, UNKNOWN, Record
+from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, rows_of
+from leaderboards.store import Run, read_board, read_run
+
+SCRIPT = Path(__file__).with_name("train_again.py")
+# Of new runs of a true row this share lies where it is expected.
+LEVEL = 0.99
+
+
+class Verdict(NamedTuple):
+    """Attributes: target, the record; good, whether the training gave it again; says, how far."""
+
+    target: Path
+    good: bool
+    says: str
+
+
+def drawn(board: Path, row: str | None, count: int | None, minutes: float | None, base: str | None) -> list[Path]:
+    """The records that are to be made again.
+
+    Args:
+        row: part of a record's path.
+        count: so many of those that fit, drawn by the hash of the checkout's commit; None for all.
+        minutes: only those that were trained in so many, by their own word.
+        base: a git revision; records that came since its merge-base are drawn before all others.
+
+    Raises:
+        FileNotFoundError: none fits.
+    """
+    targets = [file for file in sorted(board.glob("*/*/*/seed-*.json")) if row is None or row in str(file)]
+    limit = float("inf") if minutes is None else 60 * minutes
+    fits = [target for target in targets if store.read(target).cost.train_seconds <= limit]
+    if not fits:
+        within = f" that was trained in {minutes:g} minutes" if minutes else ""
+        raise FileNotFoundError(f"no record in {board}" + (f" whose path holds {row!r}" if row else "") + within)
+    if count is None:
+        return fits
+    new, head = _new(board, base) if base else set(), git(board, "rev-parse", "HEAD")
+    lot = {target: hashlib.sha256(head + str(target.relative_to(board)).encode()).hexdigest() for target in fits}
+    return sorted(fits, key=lambda target: (target.resolve() not in new, lot[target]))[:count]
+
+
+def _new(board: Path, base: str) -> set[Path]:
+    """Files of a board that came since the merge-base with a revision."""
+    names = git(board, "diff", "--name-only", "--diff-filter=A", "-z", f"{base}...HEAD", "--", ".").decode()
+    root = root_of(board)
+    return {root / name for name in names.split("\0") if name}
+
+
+def reproduce(bench: Bench, target: Path, source: str = "auto") -> Verdict:
+    """Trains the run of a record again and compares; a killed one goes on where it was.
+
+    Args:
+        bench: `board` holds the record; beneath `work` the training is made.
+
+    Raises:
+        ValueError: the record is damaged, or git refuses.
+    """
+    stated, folder = read_run(bench.board, target), bench.work.resolve() / "reproduce"
+    origin = stated.record.provenance
+    if origin.git_commit == UNKNOWN or origin.git_dirty_sha256:
+        reason = "its commit is unknown" if origin.git_commit == UNKNOWN else "it ran on code that no commit holds"
+        return Verdict(target, False, f"cannot be made again: {reason}")
+    folder /= f"{stated.record.model}-{stated.record.key}-{stated.record.seed}"
+    # Of an earlier time, which would be taken for this one's.
+    shutil.rmtree(folder / "board", ignore_errors=True)
+    try:
+        with _work_tree(folder / "code", origin.git_commit) as tree:
+            again = read_run(folder / "board", _train(bench, target, tree, folder, source))
+    except ValueError as error:
+        return Verdict(target, False, f"cannot be made again: {error}")
+    rows = rows_of(read_board(bench.board, stated.record.corpus.name))
+    good, says = held(stated, again, rows)
+    if good:
+        shutil.rmtree(folder)
+    return Verdict(target, good, says if good else f"{says}; the new record lies in {folder / 'board'}")
+
+
+@contextmanager
+def _work_tree(folder: Path, commit: str) -> Iterator[Path]:
+    """The files of a commit, beside this checkout."""
+    # Of a run that was killed.
+    _remove(folder)
+    git(provenance.ROOT, "worktree", "add", "--quiet", "--force", "--detach", str(folder), commit)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    git(provenance.ROOT, "worktree", "prune")
+
+
+def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) -> Path:
+    """Runs `train_again.py` on the code in `tree`; returns where the new record lies.
+
+    Raises:
+        ValueError: it failed.
+    """
+    hardware = hardware_of(store.read(target).provenance)
+    vectors = ["--vectors-path", str(bench.vectors_path.resolve())] if bench.vectors_path else []
+    # -P keeps the script's own folder, which is this checkout's, from the modules that it can import.
+    command = [sys.executable, "-P", str(SCRIPT), str(target.resolve()), "--source", source, *vectors]
+    command += ["--board", str(folder / "board"), "--work", str(folder / "work")]
+    command += ["--accelerator", hardware.accelerator]
+    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": str(hardware.threads)}
+    data = data_folder()
+    environment |= {VARIABLE: str(data)} if data else {}
+    done = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode or not done.stdout.strip():
+        raise ValueError(f"the code of its commit ended with status {done.returncode}; what it said stands above")
+    return Path(done.stdout.splitlines()[-1])
+
+
+def held(stated: Run, again: Run, rows: Sequence[Row]) -> tuple[bool, str]:
+    """Whether a run came out again, and how far.
+
+    On the platform of the record everything but cost and provenance is equal; elsewhere the row's noise is allowed.
+
+    Args:
+        rows: of the board that holds `stated`.
+    """
+    here, there = (platform(run.record.provenance) for run in (again, stated))
+    if again.record.key != stated.record.key:
+        return False, f"the code of its commit gives its config the key {again.record.key}, not {stated.record.key}"
+    missing = [note for note in again.record.notes if note not in stated.record.notes and not _of_sweep(note, stated)]
+    if missing:
+        return False, f"it lacks the note {missing[0]!r}"
+    if here == there:
+        other = list(store.differences(_result(stated.record), _result(again.record)))
+        if other:
+            return False, f"it comes out otherwise on its own platform: {'; '.join(other[:4])}"
+        return True, f"equal to the bit, on {here}"
+    return _within_noise(stated, again, rows, f"on {here}, not on {there}")
+
+
+def _of_sweep(note: str, stated: Run) -> bool:
+    """Settings that a sweep chose are no overrides; `verify` holds them against the sweep."""
+    return note.startswith((OVERRIDDEN, TUNED)) and any(own.startswith(TUNED) for own in stated.record.notes)
+
+
+def _result(record: Record) -> dict[str, Any]:
+    """What must be equal on one platform. Notes are compared before; where the data lay, their hash tells."""
+    result = record.result()
+    del result["notes"], result["corpus"]["source"]
+    return result
+
+
+def _within_noise(stated: Run, again: Run, rows: Sequence[Row], where: str) -> tuple[bool, str]:
+    row = next(row for row in rows if any(run.record == stated.record for run in row.runs))
+    value = again.record.test[RANKED_BY]
+    says = f"{RANKED_BY} {value:.4f} again, {stated.record.test[RANKED_BY]:.4f} stated, {where}"
+    if not stated.record.cost.stages:
+        equal = again.record.ranks_sha256 == stated.record.ranks_sha256
+        return equal, says + (
+            "; equal, as what is not trained must be" if equal else "; it is not trained, so no noise"
+        )
+    low, high = expected(row, rows)
+    return low <= value <= high, f"{says}; {LEVEL:.0%} of the runs of its row lie in {low:.4f} to {high:.4f}"
+
+
+def expected(row: Row, rows: Sequence[Row]) -> tuple[float, float]:
+    """Where a new run of a row is expected: its mean, and the spread of its seeds; that of the board's other rows, in
+    shares of their means, where it has one seed.
+
+    Raises:
+        ValueError: no row of the board has two seeds, so that nothing tells what noise is.
+    """
+    own = _per_seed(row)
+    others = [row] if len(own) > 1 else [other for other in rows if other.ranked and len(other.runs) > 1]
+    spread = [(_per_seed(other) / _per_seed(other).mean() - 1) for other in others if _per_seed(other).mean()]
+    freedom = sum(len(values) - 1 for values in spread)
+    if not freedom:
+        raise ValueError(f"no row on the board of {row.record.corpus.name} has two seeds; nothing tells what noise is")
+    deviation = np.sqrt(sum((values**2).sum() for values in spread) / freedom) * own.mean()
+    reach = stats.t.ppf(0.5 + LEVEL / 2, freedom) * deviation * np.sqrt(1 + 1 / len(own))
+    return float(own.mean() - reach), float(own.mean() + reach)
+
+
+def _per_seed(row: Row) -> np.ndarray:
+    return np.array([run.record.test[RANKED_BY] for run in row.runs])

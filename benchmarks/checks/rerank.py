@@ -1,0 +1,163 @@
+"""Re-rank users with saved weights, and hold the ranks against those of a record."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+import models
+from benchmarks import provenance
+from benchmarks.evaluate import Grader
+from benchmarks.experiments import UNSEEN, Experiment, flat
+from benchmarks.hardware import Hardware
+from benchmarks.precision import Precision
+from benchmarks.run import Bench, prepared, split_of, with_inputs
+from benchmarks.training.fit import Fit, NotTrainedError
+from data_prep.corpus import UNSEEN_USERS, Corpus
+from leaderboards.record import Provenance, Record
+from leaderboards.store import Run, read_run
+from models.api import Recommender
+
+# Of users that came out at another rank. A batch of other users is summed in another order, which settles a tie of two
+# nearly equal scores the other way once in a while.
+TOLERATED = 0.01
+
+
+class Again(NamedTuple):
+    """Attributes: users, ranked again; different, those among them that came out at another rank."""
+
+    users: int
+    different: int
+
+
+class Recalled(NamedTuple):
+    """A trained recommender again, the users it was graded on, and the stages that it is made of."""
+
+    recommender: Recommender
+    graded: Corpus
+    fit: Fit
+
+
+def rerank(
+    bench: Bench, run: Run, source: str = "auto", users: int | None = None, weights: Path | None = None
+) -> Again:
+    """Ranks test users of a record again, without any training.
+
+    Args:
+        users: so many of them, drawn at random; None for all.
+        weights: as in `recall`.
+
+    Raises:
+        NotTrainedError, ValueError: as `recall`.
+    """
+    recommender, graded, _ = recall(bench, run.record, source, weights)
+    grader = Grader(graded, "test", users)
+    found = grader(recommender).ranks
+    stored = run.ranks["rank"].to_numpy()[grader.examples.user]
+    return Again(len(found), int((found != stored).sum()))
+
+
+def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | None = None) -> Recalled:
+    """The recommender of a record, from its weights.
+
+    Args:
+        weights: folder of weights as in `Fit.weights`; without it those of finished trainings in `bench.work`.
+
+    Raises:
+        NotTrainedError: the weights are not there.
+        ValueError: they are not those that the record names, or its config is no longer one of the model's.
+    """
+    experiment = experiment_of(record)
+    corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source)
+    known, graded = split_of(corpus, experiment)
+    label = f"{record.experiment} seed {record.seed}"
+    precision = TypeAdapter(Precision).validate_python(record.provenance.precision)
+    hardware = dataclasses.replace(bench.hardware, precision=precision)
+    fit = Fit(known, record.seed, bench.work / "fits", label, hardware, weights=weights, trains=False)
+    bench.hardware.set_num_threads()
+    given = with_inputs(bench, experiment, fit)
+    recommender = models.load(record.model).train(experiment.config, given, fit)
+    _check_weights(record, fit)
+    return Recalled(recommender.to(bench.hardware.device), graded, fit)
+
+
+def _check_weights(record: Record, fit: Fit) -> None:
+    """
+    Raises:
+        ValueError: weights of a stage are not those that the record names; older records name none.
+    """
+    named = {stage.name: stage.weights_sha256 for stage in record.cost.stages if stage.weights_sha256}
+    for stage in fit.stages:
+        if stage.weights_sha256 != named.get(stage.name, stage.weights_sha256):
+            raise ValueError(
+                f"weights of stage {stage.name} of {record.model}/{record.key} have the hash {stage.weights_sha256}; "
+                f"the record names {named[stage.name]}"
+            )
+
+
+def experiment_of(record: Record) -> Experiment:
+    """The experiment that a record is of, from its own config.
+
+    Raises:
+        ValueError: the model's config has other fields by now.
+    """
+    try:
+        config: Any = TypeAdapter(models.load(record.model).Config).validate_python(record.config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"config of {record.model}/{record.key}: option {where}: {first['msg']}") from None
+    gone = dict(flat(record.config)).keys() - dict(flat(dataclasses.asdict(config))).keys()
+    if gone:
+        raise ValueError(f"config of {record.model}/{record.key}: the model has no option {', '.join(sorted(gone))}")
+    return Experiment(record.experiment, record.model, config, record.experiment.endswith(UNSEEN))
+
+
+def hardware_of(origin: Provenance) -> Hardware:
+    """The kind of device and the threads of a run: what it was trained on is filed under them, and ranks best there."""
+    on_gpu = torch.cuda.is_available() and torch.cuda.get_device_name() in origin.device
+    return Hardware("auto" if on_gpu else "cpu", threads=origin.threads)
+
+
+def platform(origin: Provenance) -> str:
+    """What must be equal for numbers to be equal to the bit."""
+    libraries = ", ".join(f"{name} {origin.versions.get(name)}" for name in ("torch", "numpy"))
+    return f"{origin.device}, {libraries}, {origin.threads} thread"
+
+
+def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str]]:
+    """Re-ranks a sample of users of each record whose weights are in the folder of trainings, on hardware of its kind.
+
+    Args:
+        row: part of a record's path; None for all records of the board.
+
+    Returns:
+        What is wrong, and what was done, a sentence per record each. That no record was ranked again, is wrong.
+    """
+    problems, says, ranked = list[str](), list[str](), 0
+    for target in sorted(bench.board.glob("*/*/*/seed-*.json")):
+        if row is not None and row not in str(target):
+            continue
+        try:
+            run = read_run(bench.board, target)
+            origin, hardware = run.record.provenance, hardware_of(run.record.provenance)
+            again = rerank(dataclasses.replace(bench, hardware=hardware), run, users=users)
+        except NotTrainedError as missing:
+            says.append(f"{target}: not re-ranked: {missing}")
+            continue
+        except ValueError as error:
+            problems.append(f"{target}: {error}")
+            continue
+        here, there = platform(provenance.of(hardware)), platform(origin)
+        where = "" if here == there else f", on {here}, not on {there}"
+        says.append(f"{target}: {again.different} of {again.users} users come out at another rank{where}")
+        problems += says[-1:] if again.different > TOLERATED * again.users else []
+        ranked += 1
+    if not ranked:
+        fits = f" whose path holds {row!r}" if row else ""
+        problems.append(f"no record of {bench.board}{fits} was ranked again; expected weights of one in {bench.work}")
+    return problems, says

@@ -1,0 +1,82 @@
+"""Makes the run of a record again with the code of the record's commit.
+
+`benchmarks.checks.reproduce` starts this file as a script in a work tree of that commit and imports nothing of it, so
+it keeps to what every commit since protocol v1 has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import data_prep
+from benchmarks.experiments import Experiment, complete
+from benchmarks.run import Bench, run
+
+# How the note begins that names settings, `leaderboards.rows.OVERRIDDEN`, which the first commits do not have.
+OVERRIDDEN = "overridden:"
+
+
+def main() -> None:
+    """Prints where the new record lies."""
+    options = _options()
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    told = json.loads(options.record.read_bytes())
+    corpus = data_prep.load(told["corpus"]["name"].removesuffix("-unseen-users"), source=options.source)
+    asked = {"accelerator": options.accelerator, "threads": told["provenance"]["threads"]}
+    asked["precision"] = told["provenance"]["precision"]
+    # The class, whose module has moved since the first commits.
+    kind: Any = next(field.default_factory for field in dataclasses.fields(Bench) if field.name == "hardware")
+    known = {field.name for field in dataclasses.fields(kind)}
+    hardware = kind(**{name: value for name, value in asked.items() if name in known})
+    bench = Bench(options.board, options.work, options.vectors_path, hardware)
+    print(run(bench, corpus, experiment(told), told["seed"]))
+
+
+def experiment(told: Mapping[str, Any]) -> Experiment:
+    """The experiment of a record under its own name, with whatever settings its config needs.
+
+    Raises:
+        ValueError: the name, or an option of the config, is not known to this code.
+    """
+    settings = [text for note in told["notes"] if OVERRIDDEN in note for text in note.removeprefix(OVERRIDDEN).split()]
+    every = [f"{name}={json.dumps(value)}" for name, value in _flat(told["config"])]
+    for given in ([], settings, every):
+        for tuned in ({"tuned": True}, {"tuned": False}):
+            # The first commits knew no sweeps.
+            how = tuned if "tuned" in inspect.signature(complete).parameters else {}
+            found = complete(told["experiment"], told["corpus"]["name"], given, **how)
+            if json.loads(json.dumps(dataclasses.asdict(found.config))) == told["config"]:
+                return found
+    raise ValueError(f"no settings of {told['experiment']} give the config of the record; expected those of its commit")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("record", type=Path)
+    parser.add_argument("--board", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--accelerator", required=True)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--vectors-path", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

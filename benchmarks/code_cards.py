@@ -1,0 +1,55 @@
+"""One experiment's tokenizer under one seed -> one code card."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import models
+from benchmarks import provenance, record_fields, run
+from benchmarks.experiments import Experiment
+from benchmarks.run import Bench
+from benchmarks.training.fit import Fit
+from data_prep.corpus import Corpus
+from leaderboards import codes
+from leaderboards.record import Stage
+from models.api import Tokenizing
+
+
+def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:
+    """Trains the tokenizer alone and writes its card; a card that exists is left as it is.
+
+    Raises:
+        ValueError: the model has no tokenizer that is finished before its recommender is trained; or the experiment
+            keeps users from the model, which a tokenizer of items knows nothing of.
+    """
+    if experiment.unseen_users:
+        raise ValueError(f"{experiment.name} is graded on unseen users, of whom a code card says nothing")
+    model = models.load(experiment.model)
+    if not isinstance(model, Tokenizing):
+        possible = ", ".join(name for name in models.names() if isinstance(models.load(name), Tokenizing))
+        raise ValueError(f"{experiment.model} has no tokenizer of its own to make a card of; possible: {possible}")
+    key = run.key(bench, corpus, experiment)
+    target = codes.path(bench.board, corpus.name, experiment.name, key, seed)
+    if target.exists():
+        return target
+    bench.hardware.set_num_threads()
+    origin = provenance.of(bench.hardware)
+    fit = Fit(corpus, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware)
+    given = run.with_inputs(bench, experiment, fit)
+    index = model.tokenize(experiment.config, given, fit)
+    made = codes.CodeCard(
+        corpus=record_fields.corpus_info(corpus),
+        model=experiment.model,
+        experiment=experiment.name,
+        seed=seed,
+        key=key,
+        config=run.published_config(experiment),
+        vectors=record_fields.vectors_info(given.vectors),
+        collaborative=record_fields.vectors_info(given.collaborative),
+        notes=record_fields.notes(experiment, corpus, given.vectors),
+        card=codes.Facts(**index.card()),
+        stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
+        provenance=origin,
+    )
+    return codes.write(bench.board, made)

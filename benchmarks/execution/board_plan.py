@@ -1,0 +1,231 @@
+"""A plan: the rows of a board that are wanted, in order, with the published numbers they aim at; `make plan PLAN=FILE`.
+
+It runs for days, over many starts of the same command: what has a record is left out, what was interrupted goes on.
+
+    corpus = "beauty_2014"
+
+    [[rows]]
+    experiment = "letter-authors-codes"
+    seeds = 3
+    aim = {"recall@10" = 0.0672, "ndcg@10" = 0.0364, of = "LETTER, by a third party"}
+"""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field, replace
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from tabulate import tabulate
+
+from benchmarks import experiments
+from benchmarks.execution.cell import Cell
+from benchmarks.execution.local import run_all
+from benchmarks.experiments import Experiment
+from benchmarks.precision import Choice
+from benchmarks.run import Bench, board_name, nearest_folder, place_of, prepared, target
+from data_prep.corpus import Corpus
+from leaderboards.metrics import NAMES, UNSEEN_NAMES
+from leaderboards.rows import RANKED_BY, Row
+from leaderboards.statistics import interval
+from leaderboards.store import Run, read, read_run
+from leaderboards.verdicts import judged
+
+State = Literal["done", "running", "begun", "to do"]
+STRICT = ConfigDict(extra="forbid")
+METRICS = (*NAMES, *UNSEEN_NAMES)
+# Kinds of item vectors that are read from the path that the command names.
+WITH_PATH = ("npz", "folder")
+# A training keeps two states of 200 MB at most and its stages' weights; what is written is whole before it replaces.
+SPACE_OF_A_JOB = 1 << 30
+# Key of an aim that names whose numbers it holds.
+OF = "of"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Wanted:
+    """A row of a plan.
+
+    Attributes:
+        experiment: its name.
+        corpus: the plan's, unless it has its own.
+        seeds: 0..n-1.
+        settings: `key=value`, as `make bench SET=...` takes them.
+        precision: auto, 32 or bf16, of this row whatever the command says.
+        aim: the published numbers by metric, and in `of` whose they are.
+    """
+
+    experiment: str
+    corpus: str | None = None
+    seeds: Annotated[int, Field(ge=1)] = 1
+    settings: tuple[str, ...] = ()
+    precision: Choice | None = None
+    aim: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Plan:
+    """Attributes: rows, in the order in which they are to be made; corpus, of rows that name none."""
+
+    rows: tuple[Wanted, ...]
+    corpus: str | None = None
+
+
+class Planned(NamedTuple):
+    """A row of a plan, with what its trainings need at hand."""
+
+    wanted: Wanted
+    bench: Bench
+    corpus: Corpus
+    experiment: Experiment
+    first: Path
+    """Record of seed 0; found once, for a key hashes the items' text."""
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [Cell(self.experiment, seed) for seed in range(self.wanted.seeds)]
+
+    def target(self, cell: Cell) -> Path:
+        return self.first.with_name(f"seed-{cell.seed}.json")
+
+    def finished(self) -> list[Path]:
+        """Records that are there."""
+        return [path for path in map(self.target, self.cells) if path.exists()]
+
+
+class Standing(NamedTuple):
+    """Attributes: state of a cell; says, what it took, or how far it is and how long it may take."""
+
+    state: State
+    says: str
+
+
+def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) -> list[Planned]:
+    """The rows of a plan, each checked against models, corpora and item vectors before any is trained.
+
+    Args:
+        bench: what the trainings on a corpus share, in a precision or that of the command.
+
+    Raises:
+        ValueError, OSError: the plan cannot be read or carried out; names the file and the row.
+    """
+    plan, corpora, benches, found = _parsed(file), cache(prepared), cache(bench), []
+    for number, wanted in enumerate(plan.rows, 1):
+        where = f"{file}, row {number} ({wanted.experiment})"
+        name = wanted.corpus or plan.corpus
+        if name is None:
+            raise ValueError(f"{where}: no corpus; expected one in the row or in the plan")
+        if unknown := set(wanted.aim) - {*METRICS, OF}:
+            raise ValueError(f"{where}: aim names {min(unknown)!r}; possible: {', '.join(METRICS)}, {OF}")
+        try:
+            experiment = experiments.complete(wanted.experiment, name, wanted.settings, tuned=False)
+            setting = benches(name, wanted.precision)
+            if getattr(experiment.config, "vectors", None) not in WITH_PATH:
+                setting = replace(setting, vectors_path=None)
+            corpus = corpora(setting.work, name, source)
+            row = Planned(wanted, setting, corpus, experiment, target(setting, corpus, experiment, seed=0))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{where}: {error}") from error
+        found.append(row)
+    return found
+
+
+def _parsed(file: Path) -> Plan:
+    try:
+        plan: Plan = TypeAdapter(Plan).validate_python(tomllib.loads(file.read_text()))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file} is no TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
+        raise ValueError(f"{file}: {where}: {first['msg']}") from error
+    if not plan.rows:
+        raise ValueError(f"{file} has no rows; expected at least one [[rows]]")
+    return plan
+
+
+def check_space(work: Path, jobs: int) -> None:
+    """
+    Raises:
+        OSError: the disk of the folder of trainings has no room for as many at a time.
+    """
+    free, needed = shutil.disk_usage(nearest_folder(work)).free, jobs * SPACE_OF_A_JOB
+    if free < needed:
+        raise OSError(
+            f"{work} has {free / 2**30:.1f} GiB of free space; expected at least {needed / 2**30:.0f} GiB for {jobs} "
+            "trainings at a time"
+        )
+
+
+def carry_out(plan: Sequence[Planned], source: str, jobs: int, cluster: str | None = None) -> list[Cell]:
+    """Runs what is missing, in the order of the plan; returns the cells that failed. What is left when
+    `Bench.until` has come is none of them."""
+    failed: list[Cell] = []
+    # Neighbouring rows that have these in common share the jobs.
+    for (bench, corpus), rows in groupby(plan, key=lambda row: (row.bench, row.corpus.name)):
+        cells = [cell for row in rows for cell in row.cells if not row.target(cell).exists()]
+        failed += run_all(bench, corpus, source, cells, jobs, cluster)
+    return failed
+
+
+def standing(row: Planned, cell: Cell) -> Standing:
+    """How far a cell has come."""
+    path = row.target(cell)
+    if path.exists():
+        return Standing("done", _hours(read(path).cost.train_seconds))
+    place = place_of(row.bench, path)
+    told, running = place.read(), place.running()
+    if told is None:
+        spent = [read(path).cost.train_seconds for path in row.finished()]
+        other = f"about {_hours(sum(spent) / len(spent))}, as other seeds" if spent else ""
+        return Standing("running" if running else "to do", other)
+    says = f"{told.stage}, {told.epochs} of {told.of} epochs, at most {_hours(told.left)} more"
+    return Standing("running" if running else "begun", says)
+
+
+def states(plan: Sequence[Planned]) -> str:
+    """A line per cell: the plan against what there is."""
+    lines = [
+        [row.corpus.name, row.experiment.name, cell.seed, *standing(row, cell)] for row in plan for cell in row.cells
+    ]
+    return tabulate(lines, ["Corpus", "Experiment", "Seed", "State", "Hours, or how far"], disable_numparse=True)
+
+
+def results(plan: Sequence[Planned]) -> str:
+    """A line per number that is aimed at, and one for a row that aims at none."""
+    head = ["Corpus", "Experiment", "Seeds", "Metric", "Aimed at", "Of", "Ours", "95% interval", "Verdict", "Hours"]
+    return tabulate([line for row in plan for line in _lines(row)], head, disable_numparse=True)
+
+
+def _lines(planned: Planned) -> list[list[str]]:
+    runs = [read_run(planned.bench.board, path) for path in planned.finished()]
+    board = board_name(planned.corpus.name, planned.experiment)
+    begin = [board, planned.experiment.name, f"{len(runs)} of {planned.wanted.seeds}"]
+    hours = _hours(sum(run.record.cost.train_seconds for run in runs)) if runs else ""
+    aims: dict[str, float | str | None] = {**planned.wanted.aim}
+    of = str(aims.pop(OF, ""))
+    return [
+        [*begin, metric, "" if aim is None else f"{aim:.4f}", of, *_ours(runs, metric, aim), hours]
+        for metric, aim in (aims or {RANKED_BY: None}).items()
+    ]
+
+
+def _ours(runs: list[Run], metric: str, aim: object) -> list[str]:
+    """Our value, its interval, and the verdict on the aim by the rule of the board's pages."""
+    if not runs:
+        return ["", "", ""]
+    values = Row(runs, ranked=True).values(metric)
+    low, high = interval(values)
+    says = judged(values, aim)[1] if isinstance(aim, float) else ""
+    return [f"{values.mean():.4f}", f"{low:.4f} to {high:.4f}", says]
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h"

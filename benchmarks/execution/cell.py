@@ -1,0 +1,44 @@
+"""A cell of a bench: one experiment under one seed, run in this process."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Generator
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.execution import progress_bars
+from benchmarks.experiments import Experiment
+from benchmarks.run import Bench, prepared, run
+from benchmarks.tracking import wandb_run
+
+
+class Cell(NamedTuple):
+    """One run that a bench is made of."""
+
+    experiment: Experiment
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.experiment.name} seed {self.seed}"
+
+
+Ended = tuple[Cell, BaseException | None]
+Results = Generator[Ended, None, None]
+
+
+def run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> Path:
+    """Runs a cell in this process; returns where its record lies."""
+    silence_lightning()
+    loaded = prepared(setting.work, corpus, source)
+    with wandb_run.follow(setting, loaded, *cell) as tracker:
+        path = run(setting, loaded, *cell, bar_position=progress_bars.place, watch=tracker.watch)
+        tracker.record(path)
+    return path
+
+
+def silence_lightning() -> None:
+    """Lightning's advice on worker processes and loggers does not fit tensors that are in memory already."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")

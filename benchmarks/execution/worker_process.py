@@ -1,0 +1,82 @@
+"""Workers end with the process that began them, however it ends; and a signal to end is told in a line.
+
+Imports nothing that is slow, so that a worker looks after its parent before it loads what it works with.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.queues import Queue
+from pathlib import Path
+from types import FrameType
+
+from benchmarks.execution import progress_bars
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class SignalledError(KeyboardInterrupt):
+    """One of `ENDING` has come; what ends at Ctrl-C ends the same way. Attributes: number, of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.number = number
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Within the block, the first of `ENDING` raises `SignalledError`; a second one ends the process at once.
+
+    A signal that is ignored, as `nohup` has it, stays so.
+    """
+    taken = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
+
+    def restore() -> None:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        restore()
+        raise SignalledError(number)
+
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def begin(work: Path, places: Queue[int] | None = None) -> None:
+    """What a worker does first: it ends with its parent, and draws in turn with those beside it.
+
+    Args:
+        work: folder of trainings.
+        places: lines of the terminal, of which it takes one.
+    """
+    end_with_parent()
+    progress_bars.join(work)
+    if places is not None:
+        progress_bars.place = places.get()
+
+
+def end_with_parent() -> None:
+    """From now on this process ends when its parent does, even by SIGKILL, and at once by Ctrl-C.
+
+    It may be at work: a training can be killed at any moment.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

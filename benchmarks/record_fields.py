@@ -1,0 +1,132 @@
+"""What a record says of its run beside the metrics: corpus, item vectors, users, search, beams, notes."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+import models
+from benchmarks.evaluate import Graded, Grader
+from benchmarks.experiments import Experiment, small
+from data_prep import planted
+from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
+from leaderboards.metrics import metrics
+from leaderboards.record import OPEN, RANKS_SCHEMA, STAND_IN, CodesInfo, CorpusInfo, Search, VectorsInfo
+from leaderboards.rows import OVERRIDDEN
+from models.api import Recommender, generator_of
+
+BEAMS = (20, 50)
+
+
+def search(test: Graded) -> Search:
+    """What the exact search of the test part spent, and for how many users it is proven."""
+    spent = test.expansions
+    return Search(
+        certified_share=float(test.certified.mean()),
+        mean_expansions=None if spent is None else float(spent.mean()),
+        max_expansions=None if spent is None else int(spent.max()),
+    )
+
+
+def diagnostics(known: Corpus, graded: Corpus, recommender: Recommender) -> dict[str, dict[str, float]]:
+    """What the same weights score under the beams that papers use, with the trie and free, and on the seen users."""
+    found = {}
+    generator = generator_of(recommender)
+    if generator:
+        grader = Grader(graded, "test", k=10)
+        for width in BEAMS:
+            for constrained in (True, False):
+                by_beam = grader(recommender, partial(generator.beam, width=width, constrained=constrained))
+                name = f"beam{width}/{'trie' if constrained else 'free'}"
+                found[name] = _at_10(by_beam) | {"invalid": by_beam.invalid}
+    if graded.seen_users:
+        found["seen_users"] = _at_10(Grader(known, "test", k=10)(recommender))
+    return found
+
+
+def _at_10(graded: Graded) -> dict[str, float]:
+    scores = metrics(graded.ranks)
+    return {name: scores[name] for name in ("recall@10", "ndcg@10")}
+
+
+def rank_table(known: Corpus, graded: Corpus, valid: Graded, test: Graded) -> pa.Table:
+    """Per user: both ranks, and the facts about the target by which a board can be sliced later."""
+    examples = graded.examples("test")
+    return pa.Table.from_arrays(
+        [
+            pa.array(examples.user, pa.int32()),
+            pa.array(test.ranks),
+            pa.array(valid.ranks),
+            pa.array(test.unseen_ranks),
+            pa.array(valid.unseen_ranks),
+            pa.array(known.training_counts()[examples.target], pa.int32()),
+            pa.array(examples.length, pa.int32()),
+            pa.array(_seen_in_training(known, examples)),
+        ],
+        schema=RANKS_SCHEMA,
+    )
+
+
+def _seen_in_training(known: Corpus, test: Examples) -> np.ndarray:
+    """`[U]` whether some user's training part goes straight from the test history's last item to the test target."""
+    width, train = known.items + 1, known.examples("train")
+    pairs = train.last_item.astype(np.int64) * width + train.target
+    return np.isin(test.last_item.astype(np.int64) * width + test.target, pairs)
+
+
+def valid_users(experiment: Experiment, known: Corpus) -> int:
+    """On how many users epochs were chosen."""
+    return min(getattr(experiment.config, "valid_users", None) or known.users, known.users)
+
+
+def corpus_info(corpus: Corpus) -> CorpusInfo:
+    """Name, content hash and counts; the best score that can be expected, where the corpus is generated."""
+    return CorpusInfo(
+        name=corpus.name,
+        fingerprint=corpus.fingerprint,
+        users=corpus.users,
+        items=corpus.items,
+        interactions=corpus.interactions,
+        source=f"{corpus.card['origin']}: {corpus.card['layout']}",
+        ceiling=planted.ceiling(corpus) if corpus.card["origin"] == "generated" else None,
+    )
+
+
+def vectors_info(vectors: ItemVectors | None) -> VectorsInfo | None:
+    """What item vectors are; None where there are none."""
+    if vectors is None:
+        return None
+    names = ("kind", "name", "sha256", "stand_in", "recipe")
+    return VectorsInfo(**{name: getattr(vectors, name) for name in names})
+
+
+def codes_info(codes: ItemCodes | None) -> CodesInfo | None:
+    """Which file item codes are from; None where a tokenizer makes them."""
+    return CodesInfo(name=codes.name, sha256=codes.sha256) if codes else None
+
+
+def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -> list[str]:
+    """What a reader of the row must know: what its paper leaves open, small sizes, overrides, a sweep, a stand-in."""
+    model = models.load(experiment.model)
+    left_open = getattr(model, "OPEN", None)
+    notes = [f"{OPEN} {left_open}"] if left_open else []
+    if small(corpus.name) and experiment.config != model.Config():
+        notes.append("small sizes")
+    if experiment.overrides:
+        notes.append(f"{OVERRIDDEN} {' '.join(experiment.overrides)}")
+    if experiment.winner:
+        notes.append(experiment.winner.note())
+    if vectors is not None and vectors.stand_in:
+        notes.append(f"{STAND_IN} {vectors.name}")
+    return notes
+
+
+def unseen_notes(experiment: Experiment, known: Corpus, graded: Corpus) -> list[str]:
+    """That the graded users are others than those of the training; empty where they are the same."""
+    if not graded.seen_users:
+        return []
+    # The board's own note compares with the users of its corpus, of whom none validated here.
+    validation = f"{valid_users(experiment, known):,} of the {known.users:,} others"
+    return [f"users with the least history, whom the model never saw; validation during training on {validation}"]

@@ -1,0 +1,188 @@
+"""What a sweep did, kept beside the board; all of its trials, and the winner that rows are made with."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import AwareDatetime, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from benchmarks.best_config import TunedConfig
+from benchmarks.experiments import Experiment
+from benchmarks.sweeps import trial_state
+from benchmarks.sweeps.study_spec import PRUNER, SAMPLER
+from benchmarks.sweeps.trial_queue import TrialQueue
+from leaderboards.record import Name, Provenance, Section, Sha256
+from leaderboards.store import write_text
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+Values = dict[str, bool | int | float | str]
+State = Literal["complete", "pruned", "failed", "interrupted", "running", "waiting"]
+
+
+class TrialLine(Section):
+    """One trial.
+
+    Attributes:
+        value: validation NDCG@10; of a pruned trial the last that was reported, if any.
+        seconds: None for one that has not ended, or whose end nobody saw.
+        error: why it failed for good.
+        repeats: number of the interrupted trial that it repeats.
+        source: hash of the code it ran on.
+    """
+
+    number: NonNegativeInt
+    state: State
+    value: float | None
+    params: Values
+    seconds: NonNegativeFloat | None
+    epochs: NonNegativeInt | None
+    error: str | None
+    repeats: NonNegativeInt | None
+    source: str | None
+
+
+class Ledger(Section):
+    """One study.
+
+    Attributes:
+        asked: trials that were to end.
+        hours: of all trials, summed over workers; wall_hours, from the first one's start to the last one's end.
+        states: number of trials by state; interrupted ones are repeated by others and count for nothing.
+        space: name -> distribution, as Optuna writes it.
+        default: the trial of the untuned values; best: the winner. None where it did not complete.
+    """
+
+    schema_version: Literal[1] = 1
+    study: str
+    experiment: str
+    model: Name
+    corpus: Name
+    fingerprint: Sha256
+    settings: list[str]
+    seed: NonNegativeInt
+    asked: PositiveInt
+    hours_asked: float | None
+    hours: NonNegativeFloat
+    wall_hours: NonNegativeFloat
+    states: dict[str, NonNegativeInt]
+    space: dict[str, dict[str, JsonValue]]
+    sampler: str
+    pruner: str
+    optuna: str
+    default: TrialLine | None
+    best: TrialLine | None
+    trials: list[TrialLine]
+    provenance: Provenance
+    ended_at: AwareDatetime
+
+    @property
+    def ended(self) -> int:
+        """Trials that ended for good."""
+        return sum(self.states.get(state, 0) for state in ("complete", "pruned", "failed"))
+
+
+def path(board: Path, corpus: str, study: str, ending: str = "json") -> Path:
+    """Where the ledger of a study lies, and its page with the ending `html`."""
+    return board / f"{corpus}.sweeps" / f"{study}.{ending}"
+
+
+def ledger(desk: TrialQueue, experiment: Experiment, provenance: Provenance) -> Ledger:
+    """What the study says of itself by now.
+
+    Args:
+        experiment: untuned.
+    """
+    import optuna
+    from optuna.distributions import distribution_to_json
+
+    trials, plan = desk.trials(), desk.plan
+    lines = [_line(trial) for trial in trials]
+    begun = [trial.datetime_start for trial in trials if trial.datetime_start]
+    ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
+    wall = max(ended) - min(begun) if begun and ended else timedelta()
+    complete = [line for line in lines if line.state == "complete" and line.value is not None]
+    defaults = {trial.number for trial in trials if trial.user_attrs.get(trial_state.DEFAULT)}
+    return Ledger(
+        study=desk.study.study_name,
+        experiment=experiment.name,
+        model=experiment.model,
+        corpus=plan.corpus,
+        fingerprint=plan.fingerprint,
+        settings=list(plan.settings),
+        seed=plan.seed,
+        asked=plan.trials,
+        hours_asked=plan.hours,
+        hours=sum(line.seconds or 0 for line in lines) / 3600,
+        wall_hours=wall / timedelta(hours=1),
+        states=dict(sorted(Counter(line.state for line in lines).items())),
+        space={name: json.loads(distribution_to_json(found)) for name, found in desk.space.items()},
+        sampler=SAMPLER,
+        pruner=PRUNER,
+        optuna=optuna.__version__,
+        default=next((line for line in complete if line.number in defaults), None),
+        best=best_of(complete),
+        trials=lines,
+        provenance=provenance,
+        ended_at=(max(ended) if ended else min(begun)).astimezone().replace(microsecond=0),
+    )
+
+
+def best_of(lines: Sequence[TrialLine]) -> TrialLine | None:
+    """The best complete trial, the first of equal ones."""
+    complete = [line for line in lines if line.state == "complete" and line.value is not None]
+    return max(complete, key=lambda line: (line.value, -line.number), default=None)
+
+
+def winner(ledger: Ledger) -> TunedConfig:
+    """
+    Raises:
+        ValueError: no trial completed.
+    """
+    best = ledger.best
+    if best is None or best.value is None:
+        first = next((f": {line.error}" for line in ledger.trials if line.error), "")
+        raise ValueError(f"no trial of study {ledger.study} completed, so there is no winner{first}")
+    return TunedConfig(
+        study=ledger.study,
+        trial=best.number,
+        trials=ledger.ended,
+        value=best.value,
+        settings=ledger.settings,
+        params=best.params,
+    )
+
+
+def write(board: Path, ledger: Ledger) -> Path:
+    """Writes the ledger, in place of an earlier one of the same study."""
+    target = path(board, ledger.corpus, ledger.study)
+    write_text(target, ledger.model_dump_json(indent=2) + "\n")
+    return target
+
+
+def _line(trial: FrozenTrial) -> TrialLine:
+    interrupted, history = trial_state.interrupted(trial), trial_state.history(trial)
+    attributes: dict[str, Any] = trial.user_attrs
+    error = attributes.get(trial_state.ERROR)
+    names: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "RUNNING": "running", "WAITING": "waiting"}
+    state = "interrupted" if interrupted else names.get(trial.state.name, "failed")
+    if state == "failed" and error is None:
+        error = f"its worker died {len(history) + 1} times"
+    own = state in ("complete", "pruned", "failed")
+    return TrialLine(
+        number=trial.number,
+        state=state,
+        value=trial.value if own else None,
+        params=trial.params,
+        seconds=trial.duration.total_seconds() if own and trial.duration else None,
+        epochs=attributes.get("epochs") if own else None,
+        error=error,
+        repeats=history[-1] if history else None,
+        source=attributes.get(trial_state.SOURCE),
+    )

@@ -1,0 +1,299 @@
+"""A run as it happens, for Weights & Biases. A mirror, never the record: it can be lost without loss.
+
+wandb lives in a process of its own, `python -m benchmarks.tracking.wandb_run`, which is sent a JSON line per message.
+So it can be missing, slow, hang or crash, and the run it follows neither fails nor waits: messages are queued, a call
+that hangs ends the process, and the run goes on without it, after one line that says why.
+
+Offline everything lies beneath `<work>/wandb`, for `wandb sync`. A cell that was killed goes on under the id it had.
+Online, W&B itself then resumes the run; offline, each attempt leaves a file, and `wandb sync` adds those of one id to
+one run, in the order of their start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.tracking.background_logger import BackgroundLogger
+from benchmarks.tracking.metric_names import STEP
+from leaderboards.record import PROTOCOL
+
+# What needs torch is imported where it is used: the process that talks to wandb does without.
+if TYPE_CHECKING:
+    import wandb
+
+    from benchmarks.experiments import Experiment
+    from benchmarks.run import Bench
+    from benchmarks.training.checkpoint_callback import Watcher
+    from data_prep.corpus import Corpus
+    from leaderboards.record import Record
+
+OFF = "off"
+MODES = ("offline", "online", OFF)
+PROJECT = "grbench"
+# What a sweep tries to raise; the summary of a trial has it, and so has a record's.
+OBJECTIVE = "valid/ndcg@10"
+# Kinds of runs, W&B's job types.
+EXPERIMENT, TRIAL = "experiment", "trial"
+# Longest that one call of wandb may take, that wandb waits for its server, and that an ended run waits for wandb.
+CALL_SECONDS, SERVER_SECONDS, END_SECONDS = 30, 20, 30
+
+
+def mode(asked: str | None, corpus: Corpus) -> str:
+    """One of `MODES`: what was asked for, else `off` on a generated corpus and without wandb, else `offline`.
+
+    Raises:
+        ValueError: tracking was asked for, and wandb is not installed.
+    """
+    # A folder `wandb` in the working directory would pass for a package without a file.
+    found = importlib.util.find_spec("wandb")
+    installed = found is not None and found.origin is not None
+    if asked is None:
+        if corpus.card["origin"] == "generated" or os.environ.get("WANDB_MODE") == "disabled":
+            return OFF
+        if not installed:
+            print("not tracked: wandb is not installed", file=sys.stderr)
+        return "offline" if installed else OFF
+    if asked != OFF and not installed:
+        raise ValueError(f"--track {asked} needs wandb, which is not installed; pip install wandb, or --track {OFF}")
+    return asked
+
+
+@contextlib.contextmanager
+def follow(
+    bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, study: str | None = None, trial: int | None = None
+) -> Iterator[Tracker]:
+    """What a run is followed by, as `bench.track` says; of a sweep's trial, under the names of study and trial.
+
+    The run is named once there is something to log. A run that fails is left marked as crashed.
+    """
+    from benchmarks.training.fit import process_rank
+
+    tracker = Tracker()
+    if bench.track != OFF and process_rank() == 0:
+        tracker = tracker_of(_start(bench, corpus, experiment, seed, study, trial))
+    try:
+        yield tracker
+    finally:
+        tracker.close()
+
+
+def tracker_of(first: Mapping[str, Any]) -> Tracker:
+    """Follows the run that `first` describes, as `_begin` takes it."""
+    return Tracker(
+        BackgroundLogger("benchmarks.tracking.wandb_run", f"tracking of {first['name']}", first, END_SECONDS)
+    )
+
+
+class Tracker:
+    """The harness's side of a tracked run; without a scribe it does nothing."""
+
+    def __init__(self, scribe: BackgroundLogger | None = None) -> None:
+        self.scribe = scribe
+
+    def watch(self, stage: str) -> Sequence[Watcher]:
+        """For `Fit.watch`."""
+        from benchmarks.tracking.training_metrics import TrainingMetrics
+
+        return [TrainingMetrics(stage, self.scribe)] if self.scribe else []
+
+    def record(self, path: Path) -> None:
+        """Ends the run with its record as summary, and record, ranks and code card as an artifact."""
+        from leaderboards import store
+
+        if self.scribe and path.exists():
+            record, file = store.read(path), path.resolve()
+            files = {"record.json": str(file), "ranks.parquet": str(file.with_suffix(".ranks.parquet"))}
+            self.scribe.tell("end", summary=summary(record), tags=tags(record), files=files, code_card=record.code_card)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        """Ends the run with these values as summary: of a trial, which has no record."""
+        if self.scribe:
+            self.scribe.tell("end", summary=dict(values), tags=[], files={}, code_card=None)
+
+    def close(self) -> None:
+        """Waits for wandb, a while, where the run has ended."""
+        if self.scribe:
+            self.scribe.close()
+
+
+def _start(
+    bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, study: str | None, trial: int | None
+) -> dict[str, Any]:
+    """What a W&B run begins with. No path of this machine and no command, which may hold a password, is in it."""
+    import dataclasses
+
+    from benchmarks import provenance, run
+
+    graded = run.split_of(corpus, experiment).graded
+    key = run.key(bench, corpus, experiment)
+    origin = provenance.of(bench.hardware)
+    cell = [graded.name, key, seed, origin.git_commit, origin.git_dirty_sha256, study, trial]
+    sweep = {} if study is None else {"study": study, "trial": trial}
+    name = f"{experiment.model}-{key}-s{seed}"
+    return {
+        "mode": bench.track,
+        "root": str(bench.work.resolve()),
+        "call_seconds": CALL_SECONDS,
+        "server_seconds": SERVER_SECONDS,
+        "id": hashlib.sha256(json.dumps(cell).encode()).hexdigest()[:16],
+        "name": name if study is None else f"{name}-t{trial}",
+        "group": study or f"{graded.name}/{key}",
+        "job_type": EXPERIMENT if study is None else TRIAL,
+        "tags": _fitting([PROTOCOL, graded.name, experiment.model, *([study] if study else [])]),
+        "config": {
+            **dataclasses.asdict(experiment.config),
+            "cell": {
+                "protocol": PROTOCOL,
+                "corpus": graded.name,
+                "fingerprint": graded.fingerprint,
+                "model": experiment.model,
+                "experiment": experiment.name,
+                "key": key,
+                "seed": seed,
+                **sweep,
+            },
+            "provenance": origin.model_dump(mode="json", exclude={"command"}),
+        },
+    }
+
+
+def tags(record: Record) -> list[str]:
+    """Protocol, corpus, model, and what a reader of the row must know of."""
+    stand_in = any(info is not None and info.stand_in for info in (record.vectors, record.collaborative))
+    return _fitting([record.protocol, record.corpus.name, record.model, *["stand-in"] * stand_in])
+
+
+def _fitting(names: Sequence[str]) -> list[str]:
+    """W&B refuses a run with a tag of more than 64 characters."""
+    return [name[:64] for name in names]
+
+
+def summary(record: Record) -> dict[str, Any]:
+    """The record's metrics, diagnostics, search, code card and cost: `test/ndcg@10`, `cost/stages/1/seconds`."""
+    parts = {"valid", "test", "valid_users", "diagnostics", "search", "code_card", "cost"}
+    left_out: Any = {"cost": {"stages": {"__all__": {"quality"}}}}
+    return dict(_flat(record.model_dump(mode="json", include=parts, exclude=left_out)))
+
+
+def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves under their paths; places of a list count from 1."""
+    if isinstance(values, list):
+        values = {str(place): value for place, value in enumerate(values, start=1)}
+    if not isinstance(values, dict):
+        yield name, values
+        return
+    for key, value in values.items():
+        yield from _flat(value, f"{name}/{key}" if name else key)
+
+
+class Writer:
+    """The process that talks to wandb. Messages come by their `what`; every answer has to come within a time."""
+
+    def __init__(self) -> None:
+        self.run: wandb.Run | None = None
+        self.seconds = CALL_SECONDS
+
+    def take(self, message: dict[str, Any]) -> None:
+        """
+        Raises:
+            Exception: whatever wandb raises. A call that hangs ends the process.
+        """
+        self.seconds = message.get("call_seconds", self.seconds)
+        signal.alarm(self.seconds)
+        match message.pop("what"), self.run:
+            case "start", None:
+                self.run = _begin(**message)
+            case "log", run if run is not None:
+                run.log(message["values"])
+            case "end", run if run is not None:
+                self._end(run, **message)
+        signal.alarm(0)
+
+    def stop(self) -> None:
+        """The messages have come to an end; where no `end` was among them, the run was killed or has failed."""
+        if self.run is not None:
+            signal.alarm(self.seconds)
+            self.run.finish(exit_code=1)
+
+    def _end(
+        self, run: wandb.Run, summary: dict[str, Any], tags: list[str], files: dict[str, str], code_card: Any
+    ) -> None:
+        run.summary.update(summary)
+        run.tags = tuple(dict.fromkeys([*(run.tags or ()), *tags]))
+        if files:
+            import wandb
+
+            artifact = wandb.Artifact(str(run.name), type="row")
+            for name, path in files.items():
+                artifact.add_file(path, name)
+            if code_card is not None:
+                with artifact.new_file("code_card.json") as file:
+                    json.dump(code_card, file, indent=2)
+            run.log_artifact(artifact)
+        run.finish(exit_code=0)
+        self.run = None
+
+
+def _begin(root: str, server_seconds: int, call_seconds: int, **about: Any) -> wandb.Run:
+    """A W&B run that writes beneath `root/wandb` alone."""
+    folder = Path(root, "wandb")
+    # wandb would go elsewhere, without a word, where it cannot write, and makes the inner ones for this user alone.
+    (folder / "cache/wandb/logs").mkdir(parents=True, exist_ok=True)
+    for name in ("CACHE", "DATA", "ARTIFACT"):
+        os.environ.setdefault(f"WANDB_{name}_DIR", str(folder / name.lower()))
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    run = wandb.init(
+        dir=root,
+        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        resume="allow",
+        settings=wandb.Settings(
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            finish_timeout=server_seconds,
+            finish_timeout_raises=True,
+            host="",
+            init_timeout=server_seconds,
+            save_code=False,
+            silent=True,
+            # A run is not to be stopped from outside.
+            stop_fn=lambda: None,
+            use_dot_wandb=False,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        ),
+        **about,
+    )
+    run.define_metric("*", step_metric=STEP)
+    return run
+
+
+def main() -> int:
+    """Reads messages from standard input; prints why it fails."""
+    answer, sys.stdout = sys.stdout, sys.stderr
+    writer = Writer()
+    try:
+        for line in sys.stdin:
+            writer.take(json.loads(line))
+        writer.stop()
+    except Exception as error:
+        print(str(error) or type(error).__name__, file=answer, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""What happens between the epochs of a training, so that it can be killed at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from models.api import Budget
+
+# The files of a stage's folder: best weights and log when it is done, before that the trainer's last state.
+BEST, DONE, LAST = "best.safetensors", "done.json", "last.ckpt"
+# A state is as large as three sets of weights: to save one after every look costs more than a short epoch does.
+SAVE_SECONDS = 60.0
+
+
+def save_seconds() -> float:
+    """Seconds of training that a kill may cost: between two states that are saved."""
+    return float(os.environ.get("GRBENCH_SAVE_SECONDS", SAVE_SECONDS))
+
+
+def derive(seed: int, *labels: object) -> int:
+    """A 31-bit seed from a run's seed and labels, so that adding a stage shifts no other stage's randomness."""
+    digest = hashlib.sha256(json.dumps([seed, *map(str, labels)]).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+@dataclass
+class Stage:
+    """What one stage cost and how its loss and quality went; copied to the record."""
+
+    name: str
+    epochs: int = 0
+    best_epoch: int = 0
+    seconds: float = 0.0
+    quality: list[float] = field(default_factory=list)
+    reused: bool = False
+    losses: list[float] = field(default_factory=list)
+    checked: list[int] = field(default_factory=list)
+    weights_sha256: str | None = None
+
+
+class Watcher(pl.Callback):
+    """Looks on while a stage trains, and may end it by an exception; it changes no number."""
+
+    def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+        """Called where the quality after an epoch is known: `stage.quality[-1]`, after `stage.epochs` epochs."""
+
+
+class CheckpointCallback(pl.callbacks.Checkpoint):
+    """Checks quality, keeps the best weights and the last state, stops early, shows progress.
+
+    Lightning runs `Checkpoint` callbacks last, when the trainer's state is complete; so a run that resumes from
+    `last.ckpt` goes on exactly where an uninterrupted one would be. The best weights are part of that state. It is that
+    of the first look after `save_seconds`; a kill costs what came after it.
+
+    Attributes:
+        done: what the stage has cost so far.
+        best: parameters and persistent buffers of the best epoch.
+    """
+
+    def __init__(
+        self,
+        done: Stage,
+        seed: int,
+        budget: Budget,
+        quality: Callable[[Any], float] | None,
+        folder: Path,
+        title: str,
+        bar_position: int,
+    ) -> None:
+        self.done, self.seed, self.budget, self.quality, self.folder = done, seed, budget, quality, folder
+        self.title, self.bar_position = title, bar_position
+        self.clock = self.saved = time.perf_counter()
+        self.best: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        self._stop_clock()
+        return {"done": dataclasses.asdict(self.done), "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.done.__dict__.update(state_dict["done"])
+        self.best = state_dict["best"]
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.clock = self.saved = time.perf_counter()
+        # Killed after its last epoch, a training that lost its patience must not go on.
+        trainer.should_stop = self._patience_is_lost()
+        steps = int(trainer.num_training_batches)
+        self.bar = tqdm(
+            desc=self.title,
+            total=self.budget.epochs * steps,
+            initial=trainer.current_epoch * steps,
+            position=self.bar_position,
+            unit="step",
+            leave=False,
+            disable=not trainer.is_global_zero,
+            # Into a log file, a line a minute is enough.
+            mininterval=0.5 if sys.stderr.isatty() else 60,
+        )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        # Randomness of an epoch depends on its number alone, so no generator state has to survive a kill.
+        torch.manual_seed(derive(self.seed, "epoch", trainer.current_epoch, trainer.global_rank))
+        self.loss = torch.zeros((), device=module.device)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.loss += outputs["loss"]
+        self.bar.update()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        # Of all processes, each of which has seen its share of the batches: they stop together.
+        loss = self._mean(trainer, self.loss.double() / int(trainer.num_training_batches))
+        self._finite("loss", loss, epoch)
+        self.done.losses.append(loss)
+        if epoch % self.budget.check_every and epoch < self.budget.epochs:
+            return
+        # What the epoch's last step did no loss has seen yet.
+        largest = torch.stack([weight.detach().abs().max().double() for weight in module.parameters()]).max()
+        self._finite("largest weight", float(largest), epoch)
+        done = self.done
+        value = self.quality(module) if self.quality else -loss
+        value = self._mean(trainer, torch.tensor(value, dtype=torch.float64, device=module.device))
+        self._finite("quality", value, epoch)
+        if not done.quality or value > max(done.quality):
+            done.best_epoch = epoch
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+        done.quality.append(value)
+        done.checked.append(epoch)
+        done.epochs = epoch
+        self.bar.set_postfix(epoch=epoch, quality=f"{value:.4f}", best=f"{max(done.quality):.4f}", refresh=False)
+        trainer.should_stop = self._patience_is_lost()
+        # All processes save together, when the first one says so: their clocks differ.
+        if trainer.strategy.broadcast(time.perf_counter() - self.saved >= save_seconds()):
+            trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+            self.saved = time.perf_counter()
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Watcher):
+                callback.checked(done, module)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._stop_clock()
+        self.bar.close()
+
+    def _mean(self, trainer: pl.Trainer, value: Tensor) -> float:
+        return float(trainer.strategy.reduce(value, reduce_op="mean"))
+
+    def _finite(self, what: str, value: float, epoch: int) -> None:
+        if not math.isfinite(value):
+            raise ValueError(f"the training of {self.title} has diverged: its {what} is {value} in epoch {epoch}")
+
+    def _patience_is_lost(self) -> bool:
+        return (self.done.epochs - self.done.best_epoch) // self.budget.check_every >= self.budget.patience
+
+    def _stop_clock(self) -> None:
+        now = time.perf_counter()
+        self.done.seconds += now - self.clock
+        self.clock = now

@@ -1,0 +1,296 @@
+"""Fit: trains one stage of a model with a Lightning Trainer, resumable and content-addressed.
+
+A stage's folder is named by the hash of everything that decides its outcome: the freshly built weights and buffers, the
+config, all code that it can come across and the libraries' versions, the examples, the budget and the seed. So two
+models with the same tokenizer share one training, and a killed run finds its own checkpoint and no other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+from pytorch_lightning.utilities import rank_zero_only
+from torch import nn
+from tqdm import tqdm
+
+from benchmarks.evaluate import Grader, NanScoreError
+from benchmarks.hardware import Hardware, peak_memory_bytes
+from benchmarks.precision import Precision
+from benchmarks.training import checkpoint_io
+from benchmarks.training.bf16_plugin import Bf16
+from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Stage, Watcher, derive
+from benchmarks.training.stage_key import sources_sha256
+from data_prep.batches import Batches
+from data_prep.corpus import Corpus, Examples
+from leaderboards.metrics import metrics
+from models.api import Budget, Recommender, generator_of
+
+M = TypeVar("M", bound=pl.LightningModule)
+
+# Expansions per user while an epoch is graded: early in training the codes of a model are nearly even, and proofs dear.
+VALID_CAP = 128
+
+
+class NotTrainedError(Exception):
+    """A stage's weights are not there, and it was not to be trained."""
+
+
+def weights_of(folder: Path, number: int, stage: str) -> Path:
+    """Where the weights of a run's stage lie in a folder that `Fit.weights` names; stages count from 0."""
+    return folder / f"{number}-{stage}.safetensors"
+
+
+def process_rank() -> int:
+    """Rank of this process in distributed training; 0 outside it. Lightning keeps it up to date."""
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
+@contextmanager
+def alone(lock: Path, label: str) -> Iterator[None]:
+    """Of the processes that come to a lock one goes on, the others wait for it; a lock ends with its process."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    # The processes of one distributed training go on together.
+    mine = FileLock(f"{lock}-{process_rank()}")
+    try:
+        mine.acquire(blocking=False)
+    except Timeout:
+        tqdm.write(f"{label} is at work in another process; waiting for it", file=sys.stderr)
+        mine.acquire()
+    try:
+        yield
+    finally:
+        mine.release()
+
+
+@dataclass
+class Fit:
+    """The harness's side of `models.api.Fit`.
+
+    A module with a true attribute `batch_wide_loss` is not trained by several processes.
+
+    Attributes:
+        corpus: kept without its test part, which nothing that trains can reach.
+        blind: never look at validation: a recommender too is chosen by its training loss. So are trained item vectors,
+            which must know nothing of what they are later graded on.
+        weights: folder of finished weights, as `weights_of` names them, that are loaded in place of training.
+        trains: where not, a stage that has not been trained before is an error.
+        prefix: before the names of its stages, so that no two of a run's are the same; no part of their seeds.
+        watch: name of a stage -> those who look on while it trains.
+        folders: of the stages, as in `stages`.
+    """
+
+    corpus: Corpus
+    seed: int
+    root: Path
+    label: str
+    hardware: Hardware = field(default_factory=Hardware)
+    bar_position: int = 0
+    blind: bool = False
+    weights: Path | None = None
+    trains: bool = True
+    prefix: str = ""
+    watch: Callable[[str], Sequence[Watcher]] = lambda stage: ()
+    stages: list[Stage] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.corpus = self.corpus.without_test()
+
+    def __call__(
+        self,
+        stage: str,
+        build: Callable[[], M],
+        budget: Budget,
+        examples: Examples | None = None,
+        quality: Callable[[M], float] | None = None,
+    ) -> M:
+        if not len(self.corpus.examples("train")):
+            # Said before a tokenizer is trained for nothing.
+            raise ValueError(
+                f"corpus {self.corpus.name} has no training pairs, so stage {stage} has nothing to serve; "
+                "expected a user of four interactions or more"
+            )
+        seed = derive(self.seed, stage)
+        stage = self.prefix + stage
+        torch.manual_seed(seed)
+        module = build()
+        if self.weights:
+            file = weights_of(self.weights, len(self.stages), stage)
+            self.stages.append(Stage(stage, reused=True, weights_sha256=checkpoint_io.sha256(file)))
+            return _with_weights(module, file)
+        examples = self.corpus.examples("train") if examples is None else examples
+        if not len(examples):
+            raise ValueError(f"stage {stage} on corpus {self.corpus.name} has no examples; expected at least one")
+        folder = self.root / self._address(module, budget, examples, quality, seed)
+        if not self.trains and checkpoint_io.finished(folder, self._say) is None:
+            raise NotTrainedError(f"stage {stage} of {self.label} has not been trained by this code in {self.root}")
+        self.folders.append(folder)
+        with alone(folder / "lock", f"{self.label} {stage}"):
+            log = checkpoint_io.finished(folder, self._say)
+            if log:
+                self.stages.append(dataclasses.replace(log, name=stage, reused=True))
+            else:
+                self._train(module, stage, seed, budget, examples, quality or self._quality(module, budget), folder)
+                self._report()
+        return _with_weights(module, folder / BEST)
+
+    def _train(
+        self,
+        module: M,
+        stage: str,
+        seed: int,
+        budget: Budget,
+        examples: Examples,
+        quality: Callable[[M], float] | None,
+        folder: Path,
+    ) -> None:
+        self._check_shares(module, stage, budget)
+        keeper = CheckpointCallback(
+            Stage(stage), seed, budget, quality, folder, f"{self.label} {stage}", self.bar_position
+        )
+        trainer = pl.Trainer(
+            accelerator=self.hardware.accelerator,
+            devices=self.hardware.devices,
+            num_nodes=self.hardware.nodes,
+            strategy=self.hardware.parallel,
+            max_epochs=budget.epochs,
+            gradient_clip_val=budget.clip or None,
+            accumulate_grad_batches=budget.accumulate,
+            callbacks=[*self.watch(stage), keeper],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            plugins=[checkpoint_io.Checkpoints(), *self._plugins(module)],
+        )
+        batches = Batches(
+            examples,
+            budget.batch_size,
+            getattr(module, "history_length", 0),
+            trainer.strategy.root_device,
+            seed,
+            epoch=lambda: trainer.current_epoch,
+            shard=(trainer.global_rank, trainer.world_size),
+        )
+        last = checkpoint_io.newest(folder, self._say)
+        try:
+            trainer.fit(module, batches, ckpt_path=str(last) if last else None, weights_only=True)
+        except SystemExit as error:
+            # What Lightning makes of Ctrl-C, and of any signal that comes as one.
+            came = error.__context__
+            raise (came if isinstance(came, KeyboardInterrupt) else KeyboardInterrupt()) from error
+        if trainer.is_global_zero:
+            checkpoint_io.finish(folder, keeper.done, keeper.best)
+        trainer.strategy.barrier()
+        self.stages.append(keeper.done)
+
+    def _check_shares(self, module: pl.LightningModule, stage: str, budget: Budget) -> None:
+        """
+        Raises:
+            ValueError: the processes cannot share the batches of a stage.
+        """
+        if self.hardware.processes > 1 and getattr(module, "batch_wide_loss", False):
+            raise ValueError(
+                f"stage {stage} of {self.label} has a loss that looks across the whole batch, of which each of "
+                f"{self.hardware.processes} processes would see its share alone; run it with DEVICES=1 NODES=1"
+            )
+        if budget.batch_size % self.hardware.processes:
+            raise ValueError(
+                f"stage {stage} has batches of {budget.batch_size}, which {self.hardware.processes} processes cannot "
+                "share evenly"
+            )
+
+    def _report(self) -> None:
+        """What the last stage took, above the progress bars."""
+        if process_rank():
+            return
+        done, peak = self.stages[-1], peak_memory_bytes(str(self.hardware.device)) / 2**30
+        pace = done.seconds / max(1, done.epochs)
+        text = f"{done.name}: {done.epochs} epochs of {pace:.2g} s, best {done.best_epoch}, peak memory {peak:.2f} GiB"
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """A line above the progress bars."""
+        tqdm.write(f"{self.label} {text}", file=sys.stderr)
+
+    def _quality(self, module: pl.LightningModule, budget: Budget) -> Callable[[Any], float] | None:
+        """NDCG@10 on the validation part: the protocol's selection metric."""
+        if self.blind or not isinstance(module, Recommender):
+            return None
+        grader = Grader(self.corpus, "valid", budget.valid_users, k=10)
+
+        def ndcg(recommender: Any) -> float:
+            generator = generator_of(recommender)
+            ranker = partial(generator.rank, cap=VALID_CAP) if generator else None
+            try:
+                return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
+            except NanScoreError:
+                # The keeper says of which training.
+                return math.nan
+
+        return ndcg
+
+    def _precision(self, module: pl.LightningModule) -> Precision:
+        """Other modules name items, and bf16 would give many of them another name: they train in float32."""
+        return self.hardware.precision if isinstance(module, Recommender) else "32-true"
+
+    def _plugins(self, module: pl.LightningModule) -> list[Bf16]:
+        """Lightning's own precision is float32."""
+        return [Bf16(self.hardware.device.type)] if self._precision(module) == "bf16-mixed" else []
+
+    def _address(
+        self, module: pl.LightningModule, budget: Budget, examples: Examples, quality: object, seed: int
+    ) -> str:
+        facts = {
+            "module": type(module).__qualname__,
+            "code": sources_sha256(type(module)),
+            "config": dataclasses.asdict(module.config),  # type: ignore[call-overload]
+            "state": _state_sha256(module),
+            "budget": dataclasses.asdict(budget),
+            "examples": examples.sha256(),
+            "quality": getattr(quality, "__qualname__", None),
+            "blind": self.blind,
+            "corpus": self.corpus.fingerprint,
+            "seed": seed,
+            "precision": self._precision(module),
+            # What trains in float32 everywhere is found everywhere.
+            "device": self.hardware.device.type if isinstance(module, Recommender) else None,
+            "processes": self.hardware.processes,
+            "threads": self.hardware.threads,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _with_weights(module: M, file: Path) -> M:
+    """
+    Raises:
+        ValueError: the file holds weights of something else.
+    """
+    try:
+        module.load_state_dict(checkpoint_io.weights(file))
+    except RuntimeError as error:
+        raise ValueError(f"{file} does not hold weights of this stage: {' '.join(str(error).split())}") from None
+    return module.eval()
+
+
+def _state_sha256(module: nn.Module) -> str:
+    """Hash of parameters and buffers, those that no checkpoint holds among them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

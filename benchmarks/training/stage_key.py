@@ -1,0 +1,65 @@
+"""What decides the outcome of a training beside its inputs, code and libraries, as one hash."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.provenance import torch_version
+
+ROOT = Path(__file__).resolve().parents[2]
+# The harness's part: what trains, keeps, grades and chooses an epoch.
+HARNESS = (
+    "benchmarks/training/bf16_plugin.py",
+    "benchmarks/evaluate.py",
+    "benchmarks/training/fit.py",
+    "benchmarks/hardware.py",
+    "benchmarks/training/checkpoint_callback.py",
+    "benchmarks/precision.py",
+    "benchmarks/training/stage_key.py",
+    "benchmarks/training/checkpoint_io.py",
+    "leaderboards/metrics.py",
+)
+# Files beside those of the models that all of them may use.
+SHARED = ("models/__init__.py", "models/api.py")
+LIBRARIES = ("numpy", "pytorch-lightning", "scikit-learn", "transformers")
+
+
+def sources_sha256(owner: type, root: Path = ROOT) -> str:
+    """Hash of the code that can change how a module of class `owner` trains, and of the libraries' versions.
+
+    Of the models' own files, `models/<name>.py`, that of `owner` counts alone: none imports another
+    (`tests/test_floors.py`), and what a model makes for another enters as weights and buffers. Of everything else,
+    all of `models/` and `data_prep/` counts, whoever imports it.
+    """
+    known, own = _contents(root), Path(*owner.__module__.split(".")).with_suffix(".py").as_posix()
+    code = {name: content for name, content in known.items() if not _is_a_models_own(name) or name == own}
+    if own not in known:
+        code[own] = _sha256(Path(inspect.getfile(owner)))
+    versions = {**{name: version(name) for name in LIBRARIES}, "torch": torch_version()}
+    facts = sorted({**code, **versions}.items())
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _is_a_models_own(name: str) -> bool:
+    return Path(name).parent == Path("models") and name not in SHARED
+
+
+@functools.cache
+def _contents(root: Path) -> dict[str, str]:
+    """Hashes of the files by name, as they were when this process first asked: later edits are not what it runs."""
+    return {file.relative_to(root).as_posix(): _sha256(file) for file in _files(root)}
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for package in ("data_prep", "models"):
+        yield from (root / package).rglob("*.py")
+    yield from (root / name for name in HARNESS)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,40 @@
+"""What a user can mend, in one sentence, and without a password."""
+
+from __future__ import annotations
+
+import errno
+import re
+from concurrent.futures import BrokenExecutor
+
+_LESS = (
+    "a smaller batch_size needs less (etegrec's accumulate keeps the size of a step), and so do fewer --jobs; "
+    "the same command goes on from the last epochs"
+)
+# How PyTorch says it on a GPU and on a CPU, where the exception is any RuntimeError.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+# A URL's password goes up to its last @, for it may hold one; a parameter's value up to the next.
+_PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&\s'\"]+", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^\s:@/]*):\S*@")
+
+
+def hidden(text: str) -> str:
+    """The text with `***` for the passwords of URLs in it: `://user:...@`, `?password=...`, `&sslpassword=...`."""
+    return _PASSWORD.sub(r"\1:***@", _PARAMETER.sub(r"\1***", text))
+
+
+def user_message(error: BaseException) -> str | None:
+    """What happened and what helps, no password in it; None where the mistake is ours, and needs its traceback."""
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _said(error, _OUT_OF_MEMORY)):
+        return f"out of memory: {_LESS}"
+    if isinstance(error, BrokenExecutor):
+        return f"its process, or one beside it, was killed, most often by the system for want of memory: {_LESS}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" while writing {error.filename}" if error.filename else ""
+        # A sentence of ours stands in the place of the system's words.
+        ours = error.strerror if error.strerror and error.strerror.startswith("the disk is full") else None
+        return ours or f"the disk is full{where}; free some space and run the command again"
+    return hidden(str(error)) if isinstance(error, (ValueError, OSError)) else None
+
+
+def _said(error: RuntimeError, words: tuple[str, ...]) -> bool:
+    return any(word in str(error) for word in words)
