@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.device import device_name
 from leaderboards import source
 from leaderboards.record import UNKNOWN, Provenance
 
@@ -61,8 +62,6 @@ def collect(
     Raises:
         ValueError: what `TOLD` names is no commit.
     """
-    from benchmarks.hardware import device_name
-
     commit = git_commit(root)
     told = told_commit() if commit == UNKNOWN else None
     if commit == UNKNOWN and told is None:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import data_prep
 import models
-from benchmarks import experiments, hardware, provenance, record_fields
+from benchmarks import experiments, provenance, record_fields
+from benchmarks.device import peak_memory_bytes, reset_peak_memory
 from benchmarks.evaluate import Grader
 from benchmarks.execution.cell_progress import Place, Reporter, in_time
 from benchmarks.experiments import Experiment, small
@@ -141,7 +142,7 @@ def _run(
         return [*watch(stage), Reporter(place, bench.until)]
 
     fit = Fit(known, seed, bench.work / "fits", label, bench.hardware, bar_position, watch=watched)
-    hardware.reset_peak_memory(device)
+    reset_peak_memory(device)
     origin = provenance.of(bench.hardware)
     given = with_inputs(bench, experiment, fit)
     recommender = models.load(experiment.model).train(experiment.config, given, fit).to(bench.hardware.device)
@@ -174,7 +175,7 @@ def _run(
             train_seconds=sum(stage.seconds for stage in fit.stages),
             stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
             evaluate_users_per_second=graded.users / test.seconds,
-            peak_memory_bytes=hardware.peak_memory_bytes(device),
+            peak_memory_bytes=peak_memory_bytes(device),
             parameters=parameters(recommender),
             energy_joules=None,
         ),

@@ -29,7 +29,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from benchmarks.__main__ import main as benchmarks_main
-from benchmarks.options import positive
+from benchmarks.commands.options import positive
 from benchmarks.provenance import ROOT
 from benchmarks.user_errors import user_message
 

@@ -14,9 +14,9 @@ from benchmarks import provenance
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment, flat
 from benchmarks.hardware import Hardware
-from benchmarks.precision import Precision
 from benchmarks.run import Bench, prepared, split_of, with_inputs
 from benchmarks.training.fit import Fit, NotTrainedError
+from benchmarks.training_precision import Precision
 from data_prep.corpus import UNSEEN_USERS, Corpus
 from leaderboards.record import Provenance, Record
 from leaderboards.store import Run, read_run

@@ -29,8 +29,8 @@ from benchmarks import experiments
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
-from benchmarks.precision import Choice
 from benchmarks.run import Bench, board_name, nearest_folder, place_of, prepared, target
+from benchmarks.training_precision import Choice
 from data_prep.corpus import Corpus
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
 from leaderboards.rows import RANKED_BY, Row

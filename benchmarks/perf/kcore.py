@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.hardware import peak_memory_bytes
+from benchmarks.device import peak_memory_bytes
 from benchmarks.perf import Pair, Turns, pair
 
 if TYPE_CHECKING:

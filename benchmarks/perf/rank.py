@@ -22,8 +22,8 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.commands.options import WORK
 from benchmarks.hardware import Hardware
-from benchmarks.options import WORK
 from benchmarks.perf import Pair, in_turn, pair
 from benchmarks.perf.train import load, pad, transformers_t5
 from benchmarks.training.fit import Fit

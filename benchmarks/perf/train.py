@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
+from benchmarks.commands.options import WORK
 from benchmarks.execution import worker_process
 from benchmarks.execution.cell import silence_lightning
 from benchmarks.hardware import Hardware
-from benchmarks.options import WORK
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
-from benchmarks.precision import choose
 from benchmarks.run import prepared
 from benchmarks.training.bf16_plugin import Bf16
 from benchmarks.training.checkpoint_callback import Watcher
+from benchmarks.training_precision import choose
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.parts.index import ItemIndex, with_suffix

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from benchmarks.precision import Precision
+from benchmarks.training_precision import Precision
 from leaderboards.record import canonical_json
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.hardware import peak_memory_bytes
+from benchmarks.device import peak_memory_bytes
 from benchmarks.tracking.metric_names import EPOCH, STEP
 from benchmarks.training.checkpoint_callback import Stage, Watcher
 from models.parts.index import ItemIndex

@@ -26,13 +26,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from tqdm import tqdm
 
+from benchmarks.device import peak_memory_bytes
 from benchmarks.evaluate import Grader, NanScoreError
-from benchmarks.hardware import Hardware, peak_memory_bytes
-from benchmarks.precision import Precision
+from benchmarks.hardware import Hardware
 from benchmarks.training import checkpoint_io
 from benchmarks.training.bf16_plugin import Bf16
 from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Stage, Watcher, derive
 from benchmarks.training.stage_key import sources_sha256
+from benchmarks.training_precision import Precision
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
 from leaderboards.metrics import metrics

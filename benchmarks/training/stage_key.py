@@ -19,7 +19,7 @@ HARNESS = (
     "benchmarks/training/fit.py",
     "benchmarks/hardware.py",
     "benchmarks/training/checkpoint_callback.py",
-    "benchmarks/precision.py",
+    "benchmarks/training_precision.py",
     "benchmarks/training/stage_key.py",
     "benchmarks/training/checkpoint_io.py",
     "leaderboards/metrics.py",

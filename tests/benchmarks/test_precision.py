@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from benchmarks.precision import Choice, choose
 from benchmarks.training.bf16_plugin import Bf16
+from benchmarks.training_precision import Choice, choose
 
 CPU = torch.device("cpu")
 

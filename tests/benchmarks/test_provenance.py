@@ -196,7 +196,7 @@ def test_command_keeps_no_absolute_path_and_no_password(arguments: list[str], ty
 def test_peak_memory_is_what_was_held_since_the_last_reset() -> None:
     # In a process of its own: the peak of this one may be far above what is added here.
     script = (
-        "from benchmarks.hardware import peak_memory_bytes as peak, reset_peak_memory as reset\n"
+        "from benchmarks.device import peak_memory_bytes as peak, reset_peak_memory as reset\n"
         "before = peak('cpu'); held = bytearray(200 << 20); held[::4096] = b'x' * len(held[::4096])\n"
         "during = peak('cpu'); del held; reset('cpu')\n"
         "print(before, during, peak('cpu'))"

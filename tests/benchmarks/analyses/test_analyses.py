@@ -266,7 +266,7 @@ def test_density_by_hand(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatc
 
 def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
     table = code_use.entropy(lab("pit", "pit", "pit-rq-kmeans")).table
-    assert table["Tokenizer"].tolist() == [code_use.TOKENIZERS["pit"], codes.TOKENIZERS["pit-rq-kmeans"]]
+    assert table["Tokenizer"].tolist() == [code_use.TOKENIZERS["pit"], code_use.TOKENIZERS["pit-rq-kmeans"]]
     index = lab("pit").index("pit")
     for level in range(4):
         share = np.unique(index.codes[1:, 0, level], return_counts=True)[1] / 40

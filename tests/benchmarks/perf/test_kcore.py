@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.hardware import peak_memory_bytes
+from benchmarks.device import peak_memory_bytes
 from benchmarks.perf import kcore as kcore_module
 from benchmarks.perf.kcore import BYTES_PER_GIB, Counts, Result, generate, kcore, main, ours, pandas
 

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from benchmarks import perf
-from benchmarks.__main__ import LATEST, main
+from benchmarks.__main__ import main
+from benchmarks.commands.check_commands import LATEST
 from benchmarks.perf import PAIRS, Pair, Turns, in_turn, pair, seconds
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -51,7 +51,7 @@ def hardware_of(options: argparse.Namespace) -> Hardware:
     """Where and how one process computes what was asked for."""
     from benchmarks.experiments import small
     from benchmarks.hardware import Hardware
-    from benchmarks.precision import choose
+    from benchmarks.training_precision import choose
 
     hardware = Hardware(options.accelerator, threads=options.threads)
     precision = choose(options.precision, hardware.device, small(options.corpus))

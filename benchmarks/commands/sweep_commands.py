@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.options import WORK, add_tracking, add_training, hardware_of, hours, positive
+from benchmarks.commands.options import WORK, add_tracking, add_training, hardware_of, hours, positive
 from leaderboards.record import BOARD
 
 if TYPE_CHECKING:

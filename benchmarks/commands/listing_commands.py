@@ -1,0 +1,52 @@
+"""The commands that show what is defined: `dashboards`, `list`, `show`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+# The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
+if TYPE_CHECKING:
+    pass
+
+
+def dashboards(options: argparse.Namespace) -> int:
+    """Defines the W&B project's workspace and report, or prints their definition."""
+    from benchmarks.tracking import wandb_dashboards
+
+    print(wandb_dashboards.made(options.entity, options.project, options.corpora, options.dry_run))
+    return 0
+
+
+def list_all(options: argparse.Namespace) -> int:
+    """Prints what can be run, and what papers say of it."""
+    from benchmarks.listing import listing
+
+    print(listing())
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """Prints an experiment's complete config, and where each value is from."""
+    from benchmarks.show import shown
+
+    print(shown(options.experiment, options.corpus, options.set, not options.untuned))
+    return 0
+
+
+def add(commands: Any) -> None:
+    """Adds them to what `add_subparsers` gave."""
+    boards = commands.add_parser("dashboards", help="define the workspace and the report of the W&B project")
+    boards.set_defaults(call=dashboards)
+    boards.add_argument("--entity", default="", help="user or team of W&B")
+    boards.add_argument("--project", default="grbench", help="project of W&B")
+    boards.add_argument("--corpora", nargs="+", default=["all_beauty", "musical_instruments"], help="with own panels")
+    boards.add_argument("--dry-run", action="store_true", help="print the definition; needs no server and no login")
+    listing = commands.add_parser("list", help="models, experiments and corpora")
+    listing.set_defaults(call=list_all)
+    config = commands.add_parser("show", help="an experiment's complete config, and where each value is from")
+    config.set_defaults(call=show)
+    config.add_argument("experiment", help="a model or a named experiment")
+    config.add_argument("corpus", nargs="?", default="planted")
+    config.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the config")
+    config.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")

@@ -1,0 +1,186 @@
+"""The commands that make rows, code cards and analyses: `bench`, `plan`, `codes`, `analyse`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.commands.options import (
+    add_common,
+    add_machine,
+    add_tracking,
+    add_training,
+    default_jobs,
+    hardware_of,
+    hours,
+    jobs_of,
+    positive,
+)
+from leaderboards.record import BOARD
+
+# The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
+if TYPE_CHECKING:
+    from benchmarks.execution.cell import Cell
+    from benchmarks.run import Bench
+    from benchmarks.training_precision import Choice
+    from data_prep.corpus import Corpus
+
+GOES_ON = "; the same command goes on from the last epochs"
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
+    import models
+    from benchmarks import experiments
+    from benchmarks.execution.cell import Cell
+    from benchmarks.execution.local import run_all
+    from benchmarks.run import Bench, board_name, prepared
+    from benchmarks.tracking import wandb_run
+    from benchmarks.training.fit import process_rank
+    from leaderboards import board, tables
+    from leaderboards.store import read_board
+
+    names, tuned = options.models or models.names(), not options.untuned
+    chosen = [experiments.complete(name, options.corpus, options.set, tuned) for name in names]
+    corpus = prepared(options.work, options.corpus, options.source)
+    # Of the processes of distributed training one prints.
+    speaks = process_rank() == 0
+    if speaks:
+        print(corpus)
+    hardware = dataclasses.replace(
+        hardware_of(options), devices=options.devices, nodes=options.nodes, strategy=options.strategy
+    )
+    jobs = jobs_of(options)
+    follow = wandb_run.mode(options.track, corpus)
+    setting = Bench(options.board, options.work, options.vectors_path, hardware, follow)
+    cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
+    missing = [cell for cell in cells if not _exists(setting, corpus, cell)]
+    boards = list(dict.fromkeys(board_name(corpus.name, experiment) for experiment in chosen))
+    if len(missing) < len(cells) and speaks:
+        folders = " ".join(str(setting.board / name) for name in boards)
+        print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
+    failed = run_all(setting, options.corpus, options.source, missing, jobs, options.cluster)
+    for name in boards:
+        if speaks and name in board.corpora(setting.board):
+            title = f"{name}\n" if len(boards) > 1 else ""
+            print(f"\n{title}{board.console(board.table(read_board(setting.board, name)))}")
+            print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name)))
+    return 1 if failed else 0
+
+
+def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
+    from benchmarks.run import target
+
+    try:
+        return target(setting, corpus, *cell).exists()
+    except (ValueError, OSError):
+        # What stands in the way of one cell is said when that cell runs, and stops no other.
+        return False
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Carries out a plan, or says how far it is."""
+    from benchmarks.execution import board_plan as plans
+    from benchmarks.run import Bench
+
+    end = time.time() + options.hours * 3600 if options.hours else None
+
+    def bench(corpus: str, precision: Choice | None) -> Bench:
+        own = {"corpus": corpus, "precision": precision or options.precision}
+        hardware = hardware_of(argparse.Namespace(**vars(options) | own))
+        return Bench(options.board, options.work, options.vectors_path, hardware, until=end)
+
+    rows = plans.load(options.plan, bench, options.source)
+    jobs = options.jobs or 1
+    if not options.state:
+        plans.check_space(options.work, jobs)
+    print(plans.states(rows), flush=True)
+    failed = [] if options.state else plans.carry_out(rows, options.source, jobs, options.cluster)
+    print(f"\n{plans.results(rows)}")
+    return 1 if failed else 0
+
+
+def codes(options: argparse.Namespace) -> int:
+    """Trains tokenizers alone; prints and renders the table of their code cards."""
+    from benchmarks import experiments
+    from benchmarks.code_cards import card
+    from benchmarks.execution.cell import silence_lightning
+    from benchmarks.run import Bench, prepared
+    from leaderboards import tables
+    from leaderboards.codes import read_all, table
+
+    silence_lightning()
+    chosen = [experiments.complete(name, options.corpus, options.set, not options.untuned) for name in options.models]
+    corpus = prepared(options.work, options.corpus, options.source)
+    print(corpus)
+    setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options))
+    for experiment in chosen:
+        for seed in range(options.seeds):
+            card(setting, corpus, experiment, seed)
+    print(f"\n{table(read_all(setting.board, corpus.name), 'simple')}")
+    print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, corpus.name)))
+    return 0
+
+
+def analyse(options: argparse.Namespace) -> int:
+    """Makes one of the papers' analyses, and the trainings that it needs."""
+    from benchmarks.analyses import Lab
+    from benchmarks.analyses import analyse as make
+    from benchmarks.execution.cell import silence_lightning
+    from benchmarks.run import Bench, prepared
+
+    silence_lightning()
+    corpus = prepared(options.work, options.corpus, options.source)
+    print(corpus)
+    board = options.board or options.work / "board"
+    setting = Bench(board, options.work, options.vectors_path, hardware_of(options))
+    names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or default_jobs()
+    lab = Lab(setting, corpus, options.source, names, settings, options.seed, jobs)
+    found = make(options.name, lab, options.out)
+    table = found.table.to_markdown(index=False, tablefmt="simple", floatfmt=".4g")
+    print(f"\n{table}\n\n{textwrap.fill(found.says, 120)}")
+    print(f"\nwritten: {options.out / f'{corpus.name}-{options.name}.md'}, .svg")
+    return 0
+
+
+def add(commands: Any) -> None:
+    """Adds them to what `add_subparsers` gave."""
+    job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
+    job.set_defaults(call=bench, interrupted=GOES_ON)
+    add_common(job)
+    job.add_argument("--models", nargs="+", help="models or named experiments (default: every model)")
+    job.add_argument("--jobs", type=positive, help="runs at a time (default: one per core; one in all with a GPU)")
+    job.add_argument("--devices", type=positive, default=1, help="of each node, that share each batch of a training")
+    job.add_argument("--nodes", type=positive, default=1, help="machines of a training; docs/cluster.md says how")
+    job.add_argument(
+        "--cluster", metavar="ADDRESS", help="run the cells on Ray: auto, local, host:port, ray://host:port"
+    )
+    job.add_argument("--strategy", default="auto", help="as Lightning's Trainer has it")
+    add_tracking(job)
+    queue = commands.add_parser("plan", help="make the rows of a plan, for days if need be, or say how far it is")
+    queue.set_defaults(call=plan, interrupted=GOES_ON)
+    queue.add_argument("plan", type=Path, metavar="FILE", help="as benchmarks/plans/smoke.toml")
+    queue.add_argument("--state", action="store_true", help="only say how far it is")
+    queue.add_argument("--hours", type=hours, help="stop after so many hours, at the next look of a training")
+    queue.add_argument("--jobs", type=positive, help="runs at a time (default: one)")
+    queue.add_argument("--cluster", metavar="ADDRESS", help="run the cells on Ray, as bench does")
+    queue.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
+    add_machine(queue)
+    cards = commands.add_parser("codes", help="train tokenizers alone and print what their codes look like")
+    cards.set_defaults(call=codes, interrupted=GOES_ON)
+    add_common(cards)
+    cards.add_argument("--models", nargs="+", required=True, help="models or named experiments with a tokenizer")
+    looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
+    looks.set_defaults(call=analyse, interrupted=GOES_ON)
+    decor, etegrec = "utilisation, prefixes, sensitivity (DECOR)", "unseen, alignment, weights (ETEGRec)"
+    looks.add_argument("name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); batching, precision (ours)")
+    add_training(looks)
+    looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
+    looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")
+    looks.add_argument("--jobs", type=positive, help="trainings at a time, where several are needed")
+    looks.add_argument("--board", type=Path, help="folder of the records it makes (default: board in --work)")
+    looks.add_argument("--out", type=Path, default=Path("docs/analyses"), help="folder of table and picture")

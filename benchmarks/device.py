@@ -1,0 +1,49 @@
+"""What the device of a run is called, and how much memory it takes; torch is loaded for a GPU alone."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from pathlib import Path
+
+
+def reset_peak_memory(device: str) -> None:
+    """Begin a new peak, so that a run is not charged for the run that its process made before.
+
+    Where the system offers no reset (other than Linux), a process's peak is that of all its runs.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_bytes(device: str) -> int:
+    """Most memory held since `reset_peak_memory`: on the accelerator for `cuda...`, else by this process."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":
+        # Not ru_maxrss, in which a child process starts with the size of its parent.
+        return int(_proc_field("/proc/self/status", "VmHWM").split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def device_name(device: str) -> str:
+    """What the maker calls `cpu` or `cuda:<index>`."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    model = _proc_field("/proc/cpuinfo", "model name") if sys.platform == "linux" else platform.processor()
+    return model or platform.machine()
+
+
+def _proc_field(file: str, name: str) -> str:
+    """First value of `name : value` in a file of Linux's /proc, empty where this processor or kernel has none."""
+    lines = (line.partition(":") for line in Path(file).read_text().splitlines())
+    return next((value.strip() for field, _, value in lines if field.strip() == name), "")
