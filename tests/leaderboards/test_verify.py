@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from leaderboards import codes, ledger
+from leaderboards import codes, ledger, store, tables
 from leaderboards.__main__ import main
 from leaderboards.record import RANKS_SCHEMA
 from leaderboards.store import Run, write
@@ -69,6 +69,19 @@ def changed(value: Any) -> Any:
 def test_nothing_is_wrong(board: Path) -> None:
     assert verify(board) == ([], 3)
     assert verify(board, "seed-1") == ([], 1)
+
+
+def test_a_rank_file_is_read_once_and_a_board_rendered_once(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, rendered = list[Path](), list[str]()
+    parquet, markdown = store._read_parquet, tables.rows.markdown
+    monkeypatch.setattr(store, "_read_parquet", lambda target: (read.append(target), parquet(target))[1])
+    monkeypatch.setattr(tables.rows, "markdown", lambda runs: (rendered.append("toys"), markdown(runs))[1])
+    for command in ("verify", "board"):
+        assert main([command, "--board", str(board)]) == 0
+        assert sorted(read) == sorted(board.rglob("*.parquet"))
+        assert rendered == ["toys"]
+        read.clear()
+        rendered.clear()
 
 
 def test_every_changed_field_of_a_record_is_found(board: Path) -> None:
