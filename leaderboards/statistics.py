@@ -3,11 +3,11 @@
 A row's mean is uncertain twice: its users are a sample, and so are its seeds. Both are random effects of a crossed
 table without repetition, `value[s, u] = mean + user[u] + seed[s] + rest[s, u]`, whose variances the analysis of
 variance separates, so that the noise of users within a seed is not counted as noise of seeds again. Users are many:
-they are resampled, by a bootstrap for intervals, by flipped signs for tests, in so many draws that no verdict is left
-to them. Seeds are few, and resampling three or
-five gives intervals far too narrow: what is drawn over users is stretched to the variance of both, with the tails of
-Student's t for the degrees of freedom that the seeds leave (Welch 1947). Below `SEEDS_FOR_NOISE` seeds nothing
-is known of their noise: intervals and tests then speak of these weights, not of the method.
+they are resampled, by a bootstrap for intervals, by flipped signs for tests. Where a verdict hangs on it, the law of
+all resamples is computed (`laws`), so that none is left to draws. Seeds are few, and resampling three or five gives
+intervals far too narrow: what comes of users is stretched to the variance of both, with the tails of Student's t for
+the degrees of freedom that the seeds leave (Welch 1947). Below `SEEDS_FOR_NOISE` seeds nothing is known of their noise:
+intervals and tests then speak of these weights, not of the method.
 
 Shape letters: `U` users, `S` seeds, `D` draws, `G` groups of users with equal values.
 """
@@ -330,7 +330,9 @@ def _flipped_p(differences: Values, error: Error, seeds: bool) -> float:
     Sums so far out are rare; where signs lean to one side they are not (exponential tilting, Siegmund 1976), and each
     is weighed by how much more often it comes then: by prod_u cosh(t x_u) / e^(t s), with x_u = |d_u| and s their sum.
     """
-    reached, differing = abs(float(differences.sum())), np.abs(differences[differences != 0])
+    # Seeds in another order give other last digits.
+    exact = differences.round(12)
+    reached, differing = abs(float(exact.sum())), np.abs(exact[exact != 0])
     if not reached:
         return 1.0
     x, sizes = _groups(differing)

@@ -220,6 +220,21 @@ def test_users_in_another_order_change_nothing() -> None:
     assert one.interval == pytest.approx(other.interval)
 
 
+@pytest.mark.parametrize("users", [2, 3, 7, 40])
+def test_few_users_and_few_values_are_compared_all_the_same(users: int) -> None:
+    rng = np.random.default_rng(users)
+    for seeds in (1, 3, 5) * 20:
+        first, second = (rng.choice([0.0, 0.3, 1.0], (seeds, users), p=[0.8, 0.15, 0.05]) for _ in range(2))
+        found = compare(first, second)
+        assert 0 <= found.p <= 1
+        assert found.interval.low <= found.difference <= found.interval.high
+
+
+def test_a_row_beside_itself_with_its_seeds_in_another_order() -> None:
+    values = skewed(5, 300)
+    assert compare(values, values[::-1]).p == 1
+
+
 def test_a_row_beside_itself() -> None:
     values = skewed(5, 300)
     found = compare(values, values)
