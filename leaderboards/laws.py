@@ -39,9 +39,14 @@ class Law(NamedTuple):
         return float(self.values[1] - self.values[0])
 
 
-def points(freedom: float) -> int:
-    """As many values as make a sum over them exact whose terms are a chi-square's chances of `freedom` degrees."""
-    return 1 << math.ceil(math.log2(64 + 32 * math.sqrt(2 * freedom)))
+def points(freedom: float, away: float) -> int:
+    """As many values as make a sum over them exact whose terms are a chi-square's chances.
+
+    Args:
+        freedom: degrees of freedom.
+        away: standard deviations between 0 and where the chances rise.
+    """
+    return 1 << math.ceil(math.log2(64 + 32 * math.sqrt(2 * freedom) / max(away, 0.5)))
 
 
 def redrawn(groups: Values, sizes: Sizes, count: int) -> Law:

@@ -33,8 +33,10 @@ SIGNIFICANT = 0.05
 POWER = 0.8
 # Cells of one block of weights: 32 MiB of int64, however many users and draws there are.
 BLOCK_CELLS = 1 << 22
-# Left outside an interval of a difference at either end.
-TAIL = 0.025
+# Left outside an interval of a difference at either end; and how many standard deviations off that is, at least.
+TAIL, NORMAL = 0.025, 1.95
+# Values of a law that is cut off at a step.
+STEPS = 1 << 12
 
 Values = NDArray[np.float64]
 
@@ -213,10 +215,15 @@ def differences(samples: Sequence[Sample], draws: int = 1_000, seed: int = 0) ->
         draws: of the bootstrap.
         seed: of the draws.
     """
+    if len(samples) < 2:
+        return []
     rng, means = np.random.default_rng(seed), np.stack([each.per_user for each in samples])
     users, left_out = means.shape[1], max(1, int(TAIL * draws))
-    even = np.full(users, 1 / users)
-    drawn = np.concatenate([rng.multinomial(users, even, size=rows) @ means.T for rows in _blocks(draws, users)])
+    # Users who are alike in all rows are drawn at once.
+    groups, sizes = np.unique(means, axis=1, return_counts=True)
+    drawn = np.concatenate(
+        [rng.multinomial(users, sizes / users, size=rows) @ groups.T for rows in _blocks(draws, len(sizes))]
+    )
     off, found = np.ascontiguousarray((drawn / users - means.mean(1)).T), list[Difference]()
     for (first, one), (second, other) in itertools.combinations(enumerate(samples), 2):
         noise, apart = one.noise + other.noise, one.per_user - other.per_user
@@ -305,7 +312,7 @@ def _between(differences: Values, error: Error, seeds: bool) -> Interval:
     mean, (groups, sizes) = float(differences.mean()), _groups(differences)
     if len(groups) == 1:
         return Interval(mean, mean)
-    law = laws.redrawn(groups, sizes, laws.points(error.freedom))
+    law = laws.redrawn(groups, sizes, laws.points(error.freedom, NORMAL))
     below = np.maximum.accumulate(law.chances.cumsum())
     if not seeds:
         low, high = np.interp([TAIL, 1 - TAIL], below, law.values + law.step / 2)
@@ -341,7 +348,8 @@ def _flipped_p(differences: Values, error: Error, seeds: bool) -> float:
         return min(2 * known, 1.0)
     variance = float(sizes @ x**2)
     tilt = _typical(reached, math.sqrt(variance), error, seeds) / variance
-    law = laws.flipped(x, sizes, tilt, laws.points(error.freedom))
+    away = reached / math.sqrt(variance) / error.stretch
+    law = laws.flipped(x, sizes, tilt, laws.points(error.freedom, away) if seeds else STEPS)
     sums, chances = law.values[law.values > 0], law.chances[law.values > 0]
     counts = error.reaches(sums, reached) if seeds else ((sums - reached) / law.step + 0.5).clip(0, 1)
     with np.errstate(divide="ignore"):

@@ -79,7 +79,7 @@ def test_sums_that_are_too_many_are_not_counted() -> None:
 def test_points_hold_the_chances_of_a_chi_square(freedom: float) -> None:
     """A sum over them is the integral over a normal deviate, that is Student's t."""
     x, sizes = np.ones(1), np.array([100_000])
-    law = flipped(x, sizes, 2 / np.sqrt(100_000), points(freedom))
+    law = flipped(x, sizes, 2 / np.sqrt(100_000), points(freedom, 2))
     z = law.values / np.sqrt(100_000)
     weights = law.chances * np.exp(2.0 - 2 * z)
     reached = stats.chi2.cdf(freedom * (z / 2) ** 2, freedom)
