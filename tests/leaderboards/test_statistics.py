@@ -194,13 +194,13 @@ def test_differences_of_many_rows_are_those_of_each_pair() -> None:
         assert list(told.interval) == pytest.approx(list(alone.interval), abs=0.2 * alone.error)
 
 
-def test_differences_of_a_million_users_cost_what_their_distinct_values_do() -> None:
-    rows = [sample(skewed(1, 1_000_000, seed, 0.05)) for seed in (1, 2)]
+def test_differences_of_many_users_cost_what_their_distinct_values_do() -> None:
+    rows = [sample(skewed(1, 200_000, seed, 0.05)) for seed in (1, 2)]
     start = time.process_time()
     assert differences(rows[:1]) == []
     ((difference, bounds),) = differences(rows)
     assert bounds.low < difference < bounds.high
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 1
 
 
 def test_a_board_of_real_size_takes_no_time() -> None:
