@@ -27,9 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
 def render(options: argparse.Namespace) -> int:
     """Writes tables and pages; prints each corpus's rows, and what papers state of them."""
     for corpus in _corpora(options):
-        targets = tables.render(options.board, corpus)
-        if corpus in board.corpora(options.board):
-            runs = read_board(options.board, corpus)
+        runs = tables.runs_of(options.board, corpus)
+        targets = tables.render(options.board, corpus, runs)
+        if runs:
             targets.append(options.board / f"{corpus}.html")
             write_text(targets[-1], page.html(runs))
             print(f"{corpus}\n{board.console(board.table(runs))}\n")

@@ -13,7 +13,7 @@ from tabulate import tabulate
 from leaderboards import escape, verdicts
 from leaderboards.record import UNKNOWN, Record
 from leaderboards.rows import Pair, Row, pairs, rows_of, subject, titled
-from leaderboards.statistics import SEEDS_FOR_NOISE, interval
+from leaderboards.statistics import SEEDS_FOR_NOISE
 from leaderboards.statistics import SIGNIFICANT as SIGNIFICANT  # also for whoever prints a pair
 from leaderboards.store import Run
 
@@ -186,15 +186,14 @@ def _ceiling_line(ceiling: dict[str, float]) -> dict[str, Any]:
 def _line(row: Row) -> dict[str, Any]:
     records = [run.record for run in row.runs]
     values = {name: np.array([record.test.get(name, np.nan) for record in records]) for name in EVERY_SHOWN}
-    bounds = interval(row.gains)
     line: dict[str, Any] = {"standing": RANKED if row.ranked else APART}
     line |= {name: getattr(row.record, name) for name in ("experiment", "model", "key", "protocol")}
     line["fingerprint"] = row.record.corpus.fingerprint
     for name, v in values.items():
         line |= {name: float(v.mean()), f"{name}_std": v.std(ddof=1) if len(v) >= SEEDS_FOR_NOISE else np.nan}
     return line | {
-        "ndcg@10_low": bounds.low,
-        "ndcg@10_high": bounds.high,
+        "ndcg@10_low": row.bounds.low,
+        "ndcg@10_high": row.bounds.high,
         "seeds": len(records),
         "seconds": float(np.mean([seconds(record) for record in records])),
         "certified_share": float(np.mean([record.search.certified_share for record in records])),

@@ -13,11 +13,11 @@ from leaderboards import board, plots, verdicts
 from leaderboards.record import Record
 from leaderboards.rows import Pair, Row, pairs, rows_of, subject
 from leaderboards.slices import Slice, slices
-from leaderboards.statistics import SEEDS_FOR_NOISE, compare, interval
+from leaderboards.statistics import SEEDS_FOR_NOISE, Difference, Interval, differences, interval, sample
 from leaderboards.store import Run
 
-# Of a slice's difference; what the whole row's comparison needs more for is its small p.
-SLICE_DRAWS = 1_000
+# Of intervals by slice: half a unit of the last digit that is printed, at most.
+DIGITS = 5
 
 
 def html(runs: Sequence[Run]) -> str:
@@ -47,7 +47,7 @@ def html(runs: Sequence[Run]) -> str:
         cost=Markup(plots.inlined(plots.cost(ranked), "cost", "NDCG@10 of each row over the seconds it took")),
         verdicts=said,
         published=board.PUBLISHED,
-        comparisons=[_comparison(pair, parts) for pair in pairs(rows)],
+        comparisons=_comparisons(rows, parts),
         names={_id(row): f"{row.title} ({row.record.key})" for row in ranked},
         legend=board.LEGEND,
         compared=board.COMPARED,
@@ -62,7 +62,8 @@ def _id(row: Row) -> str:
 def _details(row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
     """What the page tells of one row."""
     first, own = row.record, parts if row.ranked else slices(row.runs[0].ranks)
-    name = _id(row)
+    name, intervals = _id(row), [interval(row.gains[:, part.users]) for part in own]
+    drawn = plots.slices(row, own, intervals)
     return {
         "id": name,
         "name": row.title,
@@ -77,9 +78,9 @@ def _details(row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
         "beams": _beams(row),
         "codes": _codes(first),
         "index": _index(first),
-        "slices": [_slice(row, part) for part in own],
+        "slices": [_slice(row, part, bounds) for part, bounds in zip(own, intervals, strict=True)],
         "ranks": Markup(plots.inlined(plots.ranks(row), f"{name}-ranks", f"{row.title}: share of users by rank")),
-        "by_slice": Markup(plots.inlined(plots.slices(row, own), f"{name}-slices", f"{row.title}: NDCG@10 by slice")),
+        "by_slice": Markup(plots.inlined(drawn, f"{name}-slices", f"{row.title}: NDCG@10 by slice")),
     }
 
 
@@ -166,24 +167,28 @@ def _index(record: Record) -> str:
     return "; ".join(f"{_plain(name)}: {_number(value)}" for name, value in facts)
 
 
-def _slice(row: Row, part: Slice) -> dict[str, str]:
-    values = row.gains[:, part.users]
-    bounds = interval(values)
+def _slice(row: Row, part: Slice, bounds: Interval) -> dict[str, str]:
     return {
         "Slice": f"{part.family}: {part.name}",
         "Users": f"{int(part.users.sum()):,}",
-        "NDCG@10": f"{values.mean():.4f}",
+        "NDCG@10": f"{row.gains[:, part.users].mean():.4f}",
         "Interval": f"{bounds.low:.4f}-{bounds.high:.4f}",
     }
 
 
-def _comparison(pair: Pair, parts: Sequence[Slice]) -> dict[str, Any]:
-    """What the page's script shows of two rows; numbers as they are printed."""
+def _comparisons(rows: Sequence[Row], parts: Sequence[Slice]) -> dict[str, Any]:
+    """What the page's script shows of two rows: the slices, and a line per pair of rows."""
+    ranked = [row for row in rows if row.ranked]
+    by_slice = [differences([sample(row.gains[:, part.users]) for row in ranked]) for part in parts]
+    return {
+        "slices": [[f"{part.family}: {part.name}", int(part.users.sum())] for part in parts],
+        "pairs": [_comparison(pair, there) for pair, *there in zip(pairs(rows), *by_slice, strict=True)],
+    }
+
+
+def _comparison(pair: Pair, by_slice: Sequence[Difference]) -> dict[str, Any]:
+    """Numbers as they are printed."""
     found = pair.found
-    by_slice = []
-    for part in parts:
-        there = compare(pair.better.gains[:, part.users], pair.worse.gains[:, part.users], SLICE_DRAWS)
-        by_slice.append([f"{part.family}: {part.name}", int(part.users.sum()), there.difference, *there.interval])
     return {
         "better": _id(pair.better),
         "worse": _id(pair.worse),
@@ -195,7 +200,7 @@ def _comparison(pair: Pair, parts: Sequence[Slice]) -> dict[str, Any]:
         "effect": found.effect,
         "detectable": found.detectable,
         "methods": found.methods,
-        "slices": by_slice,
+        "slices": [[round(value, DIGITS) for value in (there.difference, *there.interval)] for there in by_slice],
     }
 
 

@@ -14,7 +14,6 @@ from matplotlib import rc_context
 from leaderboards.board import seconds
 from leaderboards.metrics import MAX_RANK
 from leaderboards.rows import Row, titles
-from leaderboards.statistics import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from leaderboards.record import Stage
     from leaderboards.slices import Slice
+    from leaderboards.statistics import Interval
 
 # Drawn in this colour, what is ink takes the colour of the text around the picture, light or dark.
 INK = "#010203"
@@ -97,7 +97,7 @@ def cost(rows: Sequence[Row]) -> Figure:
         figure, (axis,) = panels("", width=6.4, height=3.8)
         for title, row in zip(titles(rows), rows, strict=True):
             spent = max(0.1, float(np.mean([seconds(run.record) for run in row.runs])))
-            mean, bounds = float(row.gains.mean()), interval(row.gains)
+            mean, bounds = float(row.gains.mean()), row.bounds
             spread = [[mean - min(mean, bounds.low)], [max(mean, bounds.high) - mean]]
             axis.errorbar([spent], [mean], spread, marker="o", color=BAR, ecolor=BAR, capsize=3, linewidth=1)
             axis.annotate(title, (spent, mean), (5, 4), textcoords="offset points", parse_math=False)
@@ -141,14 +141,13 @@ def _thinned(axis: Axes, x: Sequence[int], y: Sequence[float], **style: Any) -> 
     axis.plot(np.asarray(x)[kept], np.asarray(y)[kept], **style)
 
 
-def slices(row: Row, parts: Sequence[Slice]) -> Figure:
+def slices(row: Row, parts: Sequence[Slice], intervals: Sequence[Interval]) -> Figure:
     """NDCG@10 of each slice with its interval, the whole row as a line."""
     names = [f"{part.family}: {part.name}" for part in parts]
     with rc_context(STYLE):
         figure, (axis,) = panels("NDCG@10 by slice, 95% interval", width=5.6, height=0.7 + 0.22 * len(parts))
-        for place, part in enumerate(parts):
-            values = row.gains[:, part.users]
-            mean, bounds = float(values.mean()), interval(values)
+        for place, (part, bounds) in enumerate(zip(parts, intervals, strict=True)):
+            mean = float(row.gains[:, part.users].mean())
             axis.plot([bounds.low, bounds.high], [place, place], color=BAR, linewidth=1.5)
             axis.plot([mean], [place], marker="o", markersize=4, color=BAR)
         axis.axvline(float(row.gains.mean()), color=INK, linewidth=0.8, linestyle=":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from leaderboards import cards
 from leaderboards.metrics import UNSEEN, per_user
 from leaderboards.record import TUNED, Record
-from leaderboards.statistics import SIGNIFICANT, Comparison, Values, compare, holm
+from leaderboards.statistics import Comparison, Interval, Sample, Values, between, holm, interval, sample
 from leaderboards.store import Run
 
 RANKED_BY = "ndcg@10"
@@ -57,6 +58,18 @@ class Row:
     def gains_sha256(self) -> str:
         """Hash of `gains`."""
         return hashlib.sha256(f"{self.gains.shape}".encode() + self.gains.tobytes()).hexdigest()
+
+    @cached_property
+    def sample(self) -> Sample:
+        """What comparisons need of `gains`."""
+        return sample(self.gains)
+
+    @property
+    def bounds(self) -> Interval:
+        """Interval of the mean of `gains`; drawn once, however often a board is rendered."""
+        if self.gains_sha256 not in _bounds:
+            _bounds[self.gains_sha256] = interval(self.gains)
+        return _bounds[self.gains_sha256]
 
     def values(self, metric: str) -> Values:
         """`[S, U]` a metric of each user under each seed.
@@ -130,18 +143,14 @@ def subject(runs: Sequence[Run]) -> Record:
     return next(record for record in reversed(by_start) if _ground(record) == ground)
 
 
-def pairs(rows: Sequence[Row], draws: int = 10_000, seed: int = 0) -> list[Pair]:
+def pairs(rows: Sequence[Row]) -> list[Pair]:
     """Every two ranked rows, compared on the same users; compared once, however often a board is rendered.
 
     Args:
         rows: as from `rows_of`.
-        draws, seed: of each test, as in `compare`.
     """
-    ranked = [row for row in rows if row.ranked]
-    couples = [(better, worse) for place, better in enumerate(ranked) for worse in ranked[place + 1 :]]
-    # Holm's procedure holds each p against one of these.
-    thresholds = tuple(SIGNIFICANT / (place + 1) for place in range(len(couples)))
-    found = [_compared(better, worse, draws, seed, thresholds) for better, worse in couples]
+    couples = list(itertools.combinations([row for row in rows if row.ranked], 2))
+    found = [_compared(better, worse) for better, worse in couples]
     adjusted = holm([comparison.p for comparison in found])
     return [
         Pair(better, worse, comparison, p)
@@ -149,14 +158,15 @@ def pairs(rows: Sequence[Row], draws: int = 10_000, seed: int = 0) -> list[Pair]
     ]
 
 
-# By the content of both rows and how they are compared.
-_known: dict[tuple[object, ...], Comparison] = {}
+# By the content of a row, and of both.
+_bounds: dict[str, Interval] = {}
+_known: dict[tuple[str, str], Comparison] = {}
 
 
-def _compared(better: Row, worse: Row, draws: int, seed: int, thresholds: tuple[float, ...]) -> Comparison:
-    key = (better.gains_sha256, worse.gains_sha256, draws, seed, thresholds)
+def _compared(better: Row, worse: Row) -> Comparison:
+    key = (better.gains_sha256, worse.gains_sha256)
     if key not in _known:
-        _known[key] = compare(better.gains, worse.gains, draws, seed, thresholds)
+        _known[key] = between(better.sample, worse.sample)
     return _known[key]
 
 

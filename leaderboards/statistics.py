@@ -3,24 +3,27 @@
 A row's mean is uncertain twice: its users are a sample, and so are its seeds. Both are random effects of a crossed
 table without repetition, `value[s, u] = mean + user[u] + seed[s] + rest[s, u]`, whose variances the analysis of
 variance separates, so that the noise of users within a seed is not counted as noise of seeds again. Users are many:
-they are resampled, by a bootstrap for intervals, by flipped signs for tests, in so many draws that no verdict is left
-to them. Seeds are few, and resampling three or
-five gives intervals far too narrow: what is drawn over users is stretched to the variance of both, with the tails of
-Student's t for the degrees of freedom that the seeds leave (Welch 1947). Below `SEEDS_FOR_NOISE` seeds nothing
-is known of their noise: intervals and tests then speak of these weights, not of the method.
+they are resampled, by a bootstrap for intervals, by flipped signs for tests. Where a verdict hangs on it, the law of
+all resamples is computed (`laws`), so that none is left to draws. Seeds are few, and resampling three or five gives
+intervals far too narrow: what comes of users is stretched to the variance of both, with the tails of Student's t for
+the degrees of freedom that the seeds leave (Welch 1947). Below `SEEDS_FOR_NOISE` seeds nothing is known of their noise:
+intervals and tests then speak of these weights, not of the method.
 
 Shape letters: `U` users, `S` seeds, `D` draws, `G` groups of users with equal values.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import optimize, special
+
+from leaderboards import laws
 
 # A spread over fewer seeds says nothing.
 SEEDS_FOR_NOISE = 3
@@ -30,10 +33,10 @@ SIGNIFICANT = 0.05
 POWER = 0.8
 # Cells of one block of weights: 32 MiB of int64, however many users and draws there are.
 BLOCK_CELLS = 1 << 22
-# Most draws of a test; and how many standard errors of the draws its p must be away from what decides a verdict.
-MOST_DRAWS, CLEAR = 200_000, 4.0
-# Users of equal values, of whom so many are drawn at once: of fewer, each one's sign is drawn faster.
-MANY = 8
+# Left outside an interval of a difference at either end; and how many standard deviations off that is, at least.
+TAIL, NORMAL = 0.025, 1.95
+# Values of a law that is cut off at a step.
+STEPS = 1 << 12
 
 Values = NDArray[np.float64]
 
@@ -72,6 +75,11 @@ class Error(NamedTuple):
     freedom: float
     stretch: float
 
+    def reaches(self, deviations: Values, reached: float) -> Values:
+        """Chances that deviations over users, made those of users and seeds, are as far out as `reached`."""
+        squares = self.freedom * (self.stretch * deviations / reached) ** 2
+        return np.asarray(special.gammainc(self.freedom / 2, squares / 2))  # chi-square's distribution function
+
     def stretched(self, drawn: Values, seeds: bool, rng: np.random.Generator) -> Values:
         """Deviations drawn over users alone, `[D]`, made those of users and seeds; as they are without `seeds`."""
         if not seeds:
@@ -103,6 +111,21 @@ class Comparison(NamedTuple):
     methods: bool
 
 
+class Sample(NamedTuple):
+    """Attributes: per_user, `[U]` means over the seeds of a row; noise, of its seeds; seeds, how many there are."""
+
+    per_user: Values
+    noise: Noise
+    seeds: int
+
+
+class Difference(NamedTuple):
+    """Attributes: difference, of the mean of one row less that of another; interval, 95%."""
+
+    difference: float
+    interval: Interval
+
+
 def interval(
     per_seed_values: NDArray[np.floating[Any]], draws: int = 2000, level: float = 0.95, seed: int = 0
 ) -> Interval:
@@ -132,49 +155,83 @@ def standard_error(per_seed_values: NDArray[np.floating[Any]]) -> float:
     return _error(values.mean(0), _noise(values)).size
 
 
-def compare(
-    first: NDArray[np.floating[Any]],
-    second: NDArray[np.floating[Any]],
-    draws: int = 10_000,
-    seed: int = 0,
-    thresholds: Sequence[float] = (),
-) -> Comparison:
+def compare(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> Comparison:
     """Compares two rows on the same users; seeds are not paired, and may be of different number.
 
     The test flips the signs of the users' differences (Fisher's randomisation test, as scipy's `permutation_test` with
-    `permutation_type="samples"` does) and adds the noise of seeds to each draw.
+    `permutation_type="samples"` does) and adds the noise of seeds. No signs are drawn: their law is computed.
 
     Args:
         first: `[S, U]` one metric per seed and user.
         second: `[S', U]` the same of the other row.
-        draws: of the bootstrap, and of the signs at a time.
-        seed: of the draws.
-        thresholds: values of p that decide a verdict; signs are drawn until p is clear of them, or `MOST_DRAWS` times.
 
     Raises:
         ValueError: the values have another shape, nothing in them, or different numbers of users.
     """
-    tables = [_table(values) for values in (first, second)]
-    users = [values.shape[1] for values in tables]
+    return between(sample(first), sample(second))
+
+
+def sample(per_seed_values: NDArray[np.floating[Any]]) -> Sample:
+    """What comparisons need of `[S, U]` values of a row.
+
+    Raises:
+        ValueError: the values have another shape or nothing in them.
+    """
+    values = _table(per_seed_values)
+    return Sample(values.mean(0), _noise(values), len(values))
+
+
+def between(first: Sample, second: Sample) -> Comparison:
+    """`compare` of two rows.
+
+    Raises:
+        ValueError: they have different numbers of users.
+    """
+    users = [len(each.per_user) for each in (first, second)]
     if users[0] != users[1]:
         raise ValueError(f"the rows to compare have {users[0]} and {users[1]} users; expected the same users")
-    rng = np.random.default_rng(seed)
-    differences = tables[0].mean(0) - tables[1].mean(0)
-    noise = _noise(tables[0]) + _noise(tables[1])
+    differences, noise = first.per_user - second.per_user, first.noise + second.noise
     error, difference = _error(differences, noise), float(differences.mean())
     spread = float(differences.std(ddof=1)) if users[0] > 1 else 0.0
-    bounds = _interval(differences, noise, draws, 0.95, rng)
-    p = _flipped_p(differences, error, noise.uncertainty > 0, draws, thresholds, rng)
     return Comparison(
         difference=difference,
-        interval=bounds,
-        p=p,
+        interval=_between(differences, error, noise.uncertainty > 0),
+        p=_flipped_p(differences, error, noise.uncertainty > 0),
         effect=difference / spread if spread else 0.0,
-        detectable=float(stats.t.ppf(0.975, error.freedom) + stats.t.ppf(POWER, error.freedom)) * error.size,
+        detectable=float(special.stdtrit(error.freedom, 0.975) + special.stdtrit(error.freedom, POWER)) * error.size,
         error=error.size,
         freedom=error.freedom,
-        methods=min(len(values) for values in tables) >= SEEDS_FOR_NOISE,
+        methods=min(first.seeds, second.seeds) >= SEEDS_FOR_NOISE,
     )
+
+
+def differences(samples: Sequence[Sample], draws: int = 1_000, seed: int = 0) -> list[Difference]:
+    """Of every two rows, in the order of `itertools.combinations`: users are redrawn once for all, by a bootstrap.
+
+    Coarser than `compare`, and many times as fast where rows are many.
+
+    Args:
+        samples: of rows on the same users.
+        draws: of the bootstrap.
+        seed: of the draws.
+    """
+    if len(samples) < 2:
+        return []
+    rng, means = np.random.default_rng(seed), np.stack([each.per_user for each in samples])
+    users, left_out = means.shape[1], max(1, int(TAIL * draws))
+    # Users who are alike in all rows are drawn at once.
+    groups, sizes = np.unique(means, axis=1, return_counts=True)
+    drawn = np.concatenate(
+        [rng.multinomial(users, sizes / users, size=rows) @ groups.T for rows in _blocks(draws, len(sizes))]
+    )
+    off, found = np.ascontiguousarray((drawn / users - means.mean(1)).T), list[Difference]()
+    for (first, one), (second, other) in itertools.combinations(enumerate(samples), 2):
+        noise, apart = one.noise + other.noise, one.per_user - other.per_user
+        error, mean = _error(apart, noise), float(apart.mean())
+        far = error.stretched(off[first] - off[second], noise.uncertainty > 0, rng)
+        low, high = np.partition(far, [left_out - 1, draws - left_out])[[left_out - 1, draws - left_out]]
+        found.append(Difference(mean, Interval(mean + float(low), mean + float(high))))
+    return found
 
 
 def equivalence(found: Comparison, margin: float) -> float:
@@ -187,7 +244,7 @@ def equivalence(found: Comparison, margin: float) -> float:
         raise ValueError(f"margin of equivalence is {margin}; expected more than 0")
     if not found.error:
         return float(abs(found.difference) >= margin)
-    return float(stats.t.sf((margin - abs(found.difference)) / found.error, found.freedom))
+    return float(special.stdtr(found.freedom, (abs(found.difference) - margin) / found.error))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -250,39 +307,55 @@ def _redrawn_means(per_user: Values, draws: int, rng: np.random.Generator) -> Va
     )
 
 
-def _flipped_p(
-    differences: Values, error: Error, seeds: bool, draws: int, thresholds: Sequence[float], rng: np.random.Generator
-) -> float:
-    """p of the mean of `differences`: how often one at least as far from 0 comes out where each user's sign is drawn.
+def _between(differences: Values, error: Error, seeds: bool) -> Interval:
+    """95% of where the mean of `differences` `[U]` lies when users are redrawn, stretched to the noise of seeds."""
+    mean, (groups, sizes) = float(differences.mean()), _groups(differences)
+    if len(groups) == 1:
+        return Interval(mean, mean)
+    law = laws.redrawn(groups, sizes, laws.points(error.freedom, NORMAL))
+    below = np.maximum.accumulate(law.chances.cumsum())
+    if not seeds:
+        low, high = np.interp([TAIL, 1 - TAIL], below, law.values + law.step / 2)
+        return Interval(mean + float(low), mean + float(high))
+    widest = 4 * float(special.stdtrit(error.freedom, 1 - TAIL)) * error.size
 
-    Means so far out are rare, so they are drawn more often than they come and weighed accordingly (importance sampling
-    by exponential tilting, Siegmund 1976): with x_u = |d_u| / U, user u gets a plus with the chance e^(t x_u) /
-    (e^(t x_u) + e^(-t x_u)). The weight of a sum s of such signs is prod_u cosh(t x_u) / cosh(t s), whichever way it is
-    out: the law of |s| is the same under t and -t.
+    def chance(value: float) -> float:
+        """Of a deviation as far as `value` or further on its side of 0."""
+        side = law.values * value > 0
+        return float(law.chances[side] @ error.reaches(np.abs(law.values[side]), abs(value)))
+
+    low, high = (
+        optimize.brentq(lambda value: chance(value) - TAIL, end / 1e6, end, xtol=widest / 1e6)
+        for end in (-widest, widest)
+    )
+    return Interval(mean + float(low), mean + float(high))
+
+
+def _flipped_p(differences: Values, error: Error, seeds: bool) -> float:
+    """p of the sum of `differences`: how often one at least as far from 0 comes out where each user's sign is drawn.
+
+    Sums so far out are rare; where signs lean to one side they are not (exponential tilting, Siegmund 1976), and each
+    is weighed by how much more often it comes then: by prod_u cosh(t x_u) / e^(t s), with x_u = |d_u| and s their sum.
     """
-    reached = abs(float(differences.mean()))
+    # Seeds in another order give other last digits.
+    exact = differences.round(12)
+    reached, differing = abs(float(exact.sum())), np.abs(exact[exact != 0])
     if not reached:
         return 1.0
-    groups, sizes = _groups(np.abs(differences[differences != 0]))
-    x = groups / len(differences)
+    x, sizes = _groups(differing)
+    known = None if seeds else laws.counted(x, sizes, reached)
+    if known is not None:
+        return min(2 * known, 1.0)
     variance = float(sizes @ x**2)
     tilt = _typical(reached, math.sqrt(variance), error, seeds) / variance
-    scale, seen = float(sizes @ _log_cosh(tilt * x)), np.empty(0)
-    while True:
-        for rows in _blocks(draws, int(sizes.sum())):
-            sums = np.abs(_signed_sums(x, sizes, special.expit(2 * tilt * x), rows, rng))
-            # A sum that equals the difference up to rounding is as far out as it is.
-            counts = _reaches(sums, reached, error) if seeds else sums >= reached * (1 - 1e-9)
-            seen = np.append(seen, counts * np.exp(scale - _log_cosh(tilt * sums)))
-        p, off = float(seen.mean()), CLEAR * float(seen.std()) / math.sqrt(len(seen))
-        if len(seen) >= MOST_DRAWS or all(abs(p - threshold) > off for threshold in thresholds):
-            return min(p, 1.0)
-
-
-def _reaches(sums: Values, reached: float, error: Error) -> Values:
-    """Chances that means over users, made those of users and seeds, are as far out as `reached`."""
-    squares = error.freedom * (error.stretch * sums / reached) ** 2
-    return np.asarray(special.gammainc(error.freedom / 2, squares / 2))  # chi-square's distribution function
+    away = reached / math.sqrt(variance) / error.stretch
+    law = laws.flipped(x, sizes, tilt, laws.points(error.freedom, away) if seeds else STEPS)
+    sums, chances = law.values[law.values > 0], law.chances[law.values > 0]
+    counts = error.reaches(sums, reached) if seeds else ((sums - reached) / law.step + 0.5).clip(0, 1)
+    with np.errstate(divide="ignore"):
+        weights = np.exp(float(sizes @ _log_cosh(tilt * x)) - tilt * sums + np.log(counts))
+    # The law of a sum is that of its negative; and all signs may be those that were found, or all others.
+    return min(max(2 * float(chances @ weights), 0.0 if seeds else 2.0 ** (1 - len(differing))), 1.0)
 
 
 def _typical(reached: float, deviation: float, error: Error, seeds: bool) -> float:
@@ -295,15 +368,6 @@ def _typical(reached: float, deviation: float, error: Error, seeds: bool) -> flo
         return reached
     t, freedom = reached / (deviation * error.stretch), error.freedom
     return deviation * t * math.sqrt((freedom + 1) / (freedom + t**2))
-
-
-def _signed_sums(x: Values, sizes: NDArray[np.int64], plus: Values, rows: int, rng: np.random.Generator) -> Values:
-    """`[rows]` sums over users, so many of each value of `x`, which gets a plus by the chance `plus`, else a minus."""
-    many = sizes >= MANY
-    of_many = rng.binomial(sizes[many], plus[many], (rows, int(many.sum()))) @ x[many]
-    each, chance = (np.repeat(of[~many], sizes[~many]) for of in (x, plus))
-    of_few = (rng.random((rows, len(each)), dtype=np.float32) < chance) @ each
-    return 2 * (of_many + of_few) - float(sizes @ x)
 
 
 def _log_cosh(x: Values) -> Values:

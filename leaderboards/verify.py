@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,8 +50,11 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
     found += _among(board, runs)
     if version is not None:
         found += _told(claims.problems(board, runs, whole=row is None))
-    for corpus in sorted({target.relative_to(board).parts[0] for target in targets} | set(named)):
-        found += _of_corpus(board, corpus, row)
+    files = Counter(target.relative_to(board).parts[0] for target in targets)
+    for corpus in sorted(files.keys() | set(named)):
+        read = [run for run in runs if run.record.corpus.name == corpus]
+        # Of which one is damaged, no table can be made.
+        found += _of_corpus(board, corpus, row, read if len(read) == files[corpus] else None)
     if base is not None:
         found += history.problems(board, base)
     return list(dict.fromkeys(found)), len(targets)
@@ -140,13 +144,17 @@ def _name(record: Record) -> str:
     return f"{record.model}/{record.key}/seed-{record.seed}"
 
 
-def _of_corpus(board: Path, corpus: str, row: str | None) -> Iterator[str]:
-    """Hashes, and whether tables are current."""
+def _of_corpus(board: Path, corpus: str, row: str | None, runs: Sequence[Run] | None) -> Iterator[str]:
+    """Hashes, and whether tables are current.
+
+    Args:
+        runs: all of the corpus; None where they are not known, which tables need.
+    """
     try:
         yield from (problem for problem in ledger.problems(board, corpus) if row is None or row in problem)
-        if row is not None:
+        if row is not None or runs is None:
             return
-        contents = tables.rendered(board, corpus)
+        contents = tables.rendered(board, corpus, runs)
     except (ValueError, OSError) as error:
         yield str(error)
         return

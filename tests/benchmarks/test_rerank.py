@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import device
+from benchmarks import provenance
 from benchmarks.__main__ import main
 from benchmarks.checks.rerank import deep, experiment_of, hardware_of, platform, recall, rerank
 from benchmarks.experiments import complete
@@ -105,7 +105,7 @@ def test_a_record_is_ranked_again_on_the_kind_of_device_that_it_was_made_on(
 
 
 def test_another_platform_than_the_records_is_told(bench: Bench, trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "device_name", lambda device: "another processor")
+    monkeypatch.setattr(provenance, "device_name", lambda device: "another processor")
     _, (line,) = deep(bench, f"sasrec/{trained.record.key}/seed-0", 200)
     assert f"at another rank, on another processor, torch {torch.__version__}" in line
     assert f"not on {platform(trained.record.provenance)}" in line

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from leaderboards import codes, ledger
+from leaderboards import board as rows
+from leaderboards import codes, ledger, store
 from leaderboards.__main__ import main
 from leaderboards.record import RANKS_SCHEMA
 from leaderboards.store import Run, write
@@ -64,6 +65,28 @@ def changed(value: Any) -> Any:
 def test_nothing_is_wrong(board: Path) -> None:
     assert verify(board) == ([], 3)
     assert verify(board, "seed-1") == ([], 1)
+
+
+def test_a_rank_file_is_read_once_and_a_board_rendered_once(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, rendered = list[Path](), list[int]()
+    parquet, markdown = store._read_parquet, rows.markdown
+
+    def noted(target: Path) -> pa.Table:
+        read.append(target)
+        return parquet(target)
+
+    def counted(runs: Sequence[Run]) -> str:
+        rendered.append(len(runs))
+        return markdown(runs)
+
+    monkeypatch.setattr(store, "_read_parquet", noted)
+    monkeypatch.setattr(rows, "markdown", counted)
+    for command in ("verify", "board"):
+        assert main([command, "--board", str(board)]) == 0
+        assert sorted(read) == sorted(board.rglob("*.parquet"))
+        assert rendered == [3]
+        read.clear()
+        rendered.clear()
 
 
 def test_every_changed_field_of_a_record_is_found(board: Path) -> None:
