@@ -101,6 +101,14 @@ RECIPES = {
 }
 
 VARIANTS = {
+    "transitions-bigram": Variant(
+        "transitions",
+        {"two_hops": False},
+        "one hop, then popularity; by others .0659 / .0427 (R@10 / N@10, Beauty_2014)",
+    ),
+    "transitions-undirected": Variant(
+        "transitions", {"directed": False}, "what came directly before counts as what came directly after"
+    ),
     "sasrec-bce": Variant("sasrec", {"loss": "bce"}),
     "tiger-sas": Variant("tiger", {"vectors": "sasrec-128"}),
     **RECIPES,

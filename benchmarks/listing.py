@@ -29,7 +29,7 @@ def listing() -> str:
         said = _said(name, LISTED)
         lines += [[*first, *said[0]], *(["", "", "", *more] for more in said[1:])] if said else [first]
     columns = ("Experiment", "Model", "Changed", f"Papers on {LISTED}", *NUMBERS)
-    table = tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 37], disable_numparse=[0, 1, 2, 3])
+    table = tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 30], disable_numparse=[0, 1, 2, 3])
     unseen = f"Any name may end in {experiments.UNSEEN}: graded on users that the model never saw."
     tables = "\n\n".join([table, *map(_papers_on, MORE)])
     return f"{tables}\n\n{unseen}\n" + textwrap.fill(f"Corpora: {', '.join(data_prep.names())}", 120)

@@ -39,7 +39,7 @@ class Trial(BaseModel):
 
 
 class Study(BaseModel):
-    """The same of a sweep; `benchmarks.sweeps.ledger` has the whole."""
+    """The same of a sweep; `benchmarks.sweeps.study_ledger` has the whole."""
 
     study: str
     trials: list[Trial]

@@ -13,6 +13,7 @@ import pytest
 
 import models
 from benchmarks.__main__ import main
+from benchmarks.sweeps.search_space import tuned_fields
 from benchmarks.tracking import wandb_dashboards, wandb_run
 from benchmarks.tracking.metric_names import METRICS, NUMBERED
 from benchmarks.tracking.wandb_run import summary
@@ -65,7 +66,7 @@ def test_the_workspace_has_a_panel_for_every_metric(defined: Any, stage: str) ->
 
 def test_every_model_every_corpus_and_every_sweep_has_its_part(defined: Any) -> None:
     parts = grids(defined)
-    swept = [name for name in models.names() if name != "popularity"]
+    swept = [name for name in models.names() if any(tuned_fields(models.load(name).Config()))]
     assert list(parts) == [*models.names(), "all_beauty", "planted", *(f"Sweep of {name}" for name in swept)]
     for name in models.names():
         panels = [panel["metric_regex"] for panel in kinds(parts[name], "LinePlot")]

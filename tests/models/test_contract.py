@@ -89,7 +89,8 @@ def brute_force(generator: Generator, history: Tensor, items: int, k: int) -> Ra
 
 def by_item(ranking: Ranking, items: int) -> Tensor:
     """`[B, I]` scores at the items' own places: two rankings agree here up to rounding, wherever near ties fall."""
-    return torch.full((len(ranking.items), items + 1), -torch.inf).scatter(1, ranking.items, ranking.scores)
+    empty = ranking.scores.new_full((len(ranking.items), items + 1), -torch.inf)
+    return empty.scatter(1, ranking.items, ranking.scores)
 
 
 def equal(one: Ranking, other: Ranking) -> bool:

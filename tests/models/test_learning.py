@@ -17,7 +17,7 @@ from data_prep import planted
 from data_prep.corpus import Corpus
 from leaderboards.metrics import ndcg
 from leaderboards.statistics import interval
-from models import sasrec
+from models import sasrec, transitions
 from tests.models.test_contract import given
 
 
@@ -28,6 +28,7 @@ def quick(name: str, **changes: Any) -> Any:
 
 # Enough to see the structure, not to exhaust it.
 LONG = {
+    "transitions": transitions.SMALL,
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=15, valid_users=500),
     "tiger": quick("tiger", steps=450, warmup=50, valid_users=100),
     "letter": quick("letter", tokenizer_epochs=60, steps=450, valid_users=50),
@@ -36,6 +37,7 @@ LONG = {
     "pit": quick("pit", warm_steps=270, steps=90, valid_users=100),
 }
 SHORT = {
+    "transitions": transitions.SMALL,
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=4, valid_users=200),
     "tiger": quick("tiger", tokenizer_epochs=20, steps=180, warmup=20, valid_users=50),
     "letter": quick("letter", tokenizer_epochs=10, steps=180, valid_users=50),
