@@ -70,16 +70,18 @@ def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: 
     places = context.Queue()
     for place in range(1, jobs + 1):
         places.put(place)
-    with ProcessPoolExecutor(jobs, context, initializer=worker_process.begin, initargs=(setting.work, places)) as pool:
-        waiting: dict[Future[Path], Cell] = {
-            pool.submit(run_cell, setting, corpus, source, cell): cell for cell in cells
-        }
-        try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.exception()
-        except BaseException:
-            # After an interrupt, what has not begun must not begin, and what has can be killed at any moment.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.kill()
-            raise
+    pool = ProcessPoolExecutor(jobs, context, initializer=worker_process.begin, initargs=(setting.work, places))
+    try:
+        with worker_process.postponed():
+            waiting: dict[Future[Path], Cell] = {
+                pool.submit(run_cell, setting, corpus, source, cell): cell for cell in cells
+            }
+        for future in as_completed(waiting):
+            yield waiting[future], future.exception()
+    except BaseException:
+        # After an interrupt, what has not begun must not begin, and what has can be killed at any moment.
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            child.kill()
+        raise
+    pool.shutdown()

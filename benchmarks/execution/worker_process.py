@@ -43,7 +43,10 @@ def ended_by_signals() -> Iterator[None]:
 
     def end(number: int, frame: FrameType | None) -> None:
         restore()
-        raise SignalledError(number)
+        if _waiting is not None:
+            _waiting.append(number)
+        else:
+            raise SignalledError(number)
 
     for number in taken:
         signal.signal(number, end)
@@ -51,6 +54,26 @@ def ended_by_signals() -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+# Signals that have come within `postponed`; None outside it.
+_waiting: list[int] | None = None
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """A signal to end that comes within the block raises behind it: processes that are begun there can all be ended.
+
+    One whose beginning was interrupted would be known to nobody, and complain that its parent has gone.
+    """
+    global _waiting
+    _waiting = came = list[int]()
+    try:
+        yield
+    finally:
+        _waiting = None
+    if came:
+        raise SignalledError(came[0])
 
 
 def begin(work: Path, places: Queue[int] | None = None) -> None:

@@ -17,7 +17,7 @@ import pytest
 import data_prep
 from benchmarks import experiments
 from benchmarks.__main__ import main
-from benchmarks.execution import local as bench_module
+from benchmarks.execution import cell as cell_module
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import complete
@@ -101,7 +101,7 @@ def test_a_second_call_runs_nothing(
 ) -> None:
     assert bench("--models", "popularity") == 0
     assert "records exist" not in capsys.readouterr().out
-    monkeypatch.setattr(bench_module, "run", None)
+    monkeypatch.setattr(cell_module, "run", None)
     assert bench("--models", "popularity") == 0
     said = capsys.readouterr().out
     assert f"1 of 1 records exist in {tmp_path / 'board' / 'planted'}" in said

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import evaluate
+from benchmarks import hardware
 from benchmarks.evaluate import Grader, check, target_ranks, target_ranks_among_unseen
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
@@ -78,7 +78,7 @@ def test_ranks_among_unseen_items_by_hand() -> None:
 @pytest.mark.parametrize("batch", [1, 3, 256])
 def test_lists_are_long_enough_for_ten_unseen_items(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
     """The model ranks the history first: the target is behind all of it, beyond what a list of 50 shows."""
-    monkeypatch.setattr(evaluate, "BATCH", batch)
+    monkeypatch.setattr(hardware, "BATCH", batch)
     lengths, distances = [56, 4, 59, 20, 52], [2, 10, 1, 3, 12]
     fake = Following()
     fake.history_length = 3
@@ -101,7 +101,7 @@ def test_lists_are_long_enough_for_ten_unseen_items(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("batch", [1, 2, 256])
 def test_ranks_are_in_the_order_of_users_however_they_are_batched(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    monkeypatch.setattr(evaluate, "BATCH", batch)
+    monkeypatch.setattr(hardware, "BATCH", batch)
     distances, lengths = [3, 1, 12, 7, 2], [9, 4, 6, 12, 5]
     graded = Grader(shop(distances, lengths), "test", k=10)(Following())
     assert graded.ranks.tolist() == [3, 1, 0, 7, 2]
@@ -143,7 +143,7 @@ def test_a_sample_grades_its_users_as_the_whole_does(tiny_corpus: Corpus) -> Non
 
 
 def test_shares_of_certified_users_and_of_places_without_item(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "BATCH", 3)
+    monkeypatch.setattr(hardware, "BATCH", 3)
     grader = Grader(shop([1] * 5, [4] * 5), "test", k=4)
     graded = grader(Following())
     assert graded.certified.tolist() == [True, False, False, True, False]
@@ -211,7 +211,7 @@ def test_a_score_that_is_no_number_is_refused() -> None:
 
 
 def test_the_grader_checks_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "BATCH", 1)
+    monkeypatch.setattr(hardware, "BATCH", 1)
 
     def same(history: Tensor, k: int) -> Ranking:
         return ranking([[9, 9]] if history.shape[1] == 5 else [[9, 8]])

@@ -411,7 +411,7 @@ def test_other_models_and_what_renders_tables_train_nothing_anew(
 
 def test_hashed_code_imports_no_other_code_of_ours() -> None:
     """But for what a training's numbers pass by: where a run comes from, and the form of a record."""
-    passed_by = {"benchmarks/provenance.py", "leaderboards/record.py"}
+    passed_by = {"benchmarks/device.py", "benchmarks/provenance.py", "leaderboards/record.py"}
     hashed = set(stage_key._contents(ROOT))
     found = set[str]()
     for name in hashed:

@@ -231,11 +231,13 @@ def test_a_killed_plan_ends_as_an_undisturbed_one(
         """How a start of the plan ends in a folder, left alone or killed at a random moment."""
         process = start(job, tmp_path / name, fresh=False)
         if kill:
-            time.sleep(draw.uniform(0, 2))
+            time.sleep(draw.uniform(0, seconds / 4))
             os.kill(process, signal.SIGKILL)
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
+    began = time.perf_counter()
     assert ended("calm") == 0
+    seconds = time.perf_counter() - began
     killed = [ended("killed", kill=True) for _ in range(10)]
     assert ended("killed") == 0
     assert killed.count(-signal.SIGKILL) > 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.execution.worker_process import SignalledError, ended_by_signals
+from benchmarks.execution.worker_process import SignalledError, ended_by_signals, postponed
 from leaderboards.store import read_board
 from leaderboards.verify import verify
 from tests.crash_test import members, orphans
@@ -34,6 +35,8 @@ def begin(name, jobs):
     child = os.fork()
     if not child:
         os.setsid()
+        # Where the tests run under nohup, it is ignored.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.dup2(log, 1), os.dup2(log, 2)
         os._exit(main([*sys.argv[1:], "--jobs", jobs, "--work", "work", "--board", "board"]))
     return child
@@ -101,6 +104,21 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert (done.returncode, done.stdout, done.stderr) == (-15, "ended by SIGTERM\n", "")
     with pytest.raises(SignalledError, match="ended by SIGHUP"), ended_by_signals():
         os.kill(os.getpid(), 1)
+
+
+def test_a_signal_waits_for_what_is_being_begun() -> None:
+    done = []
+
+    def begins_something() -> None:
+        with ended_by_signals(), postponed():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append(True)
+
+    with pytest.raises(SignalledError, match="ended by SIGTERM"):
+        begins_something()
+    assert done == [True]
+    with ended_by_signals(), postponed():
+        pass
 
 
 @pytest.fixture(params=[0o002, 0o022], ids=oct)

@@ -105,8 +105,8 @@ def test_a_study_that_stays_lost_is_told(monkeypatch: pytest.MonkeyPatch, capsys
     error = DBAPIError("SELECT 1", {}, Exception("gone\nfor good"))
     desk = mock.Mock(keeping=mock.Mock(lost=lambda found: found is error))
     desk.claim.side_effect = error
-    monkeypatch.setattr(worker, "PATIENCE", 0.05)
-    monkeypatch.setattr(worker, "POLL", 0.02)
+    monkeypatch.setattr(local_workers, "PATIENCE", 0.05)
+    monkeypatch.setattr(local_workers, "POLL", 0.02)
     with pytest.raises(OSError, match=r"^the study cannot be reached: \(builtins.Exception\) gone$"):
         local_workers.work(desk, mock.Mock(), "me")
     assert desk.claim.call_count > 2

@@ -20,9 +20,9 @@ DRAWER = """
 import sys
 from pathlib import Path
 from tqdm import tqdm
-from benchmarks import terminal
+from benchmarks.execution import progress_bars
 
-terminal.join(Path(sys.argv[1]))
+progress_bars.join(Path(sys.argv[1]))
 with tqdm.get_lock():
     print("draws", flush=True)
     sys.stdin.read()
