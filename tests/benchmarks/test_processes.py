@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.execution.worker_process import SignalledError, ended_by_signals, postponed
+from benchmarks.execution.worker_process import ENDING, SignalledError, ended_by_signals, postponed
 from leaderboards.store import read_board
 from leaderboards.verify import verify
 from tests.crash_test import members, orphans
@@ -87,6 +87,7 @@ def test_who_is_left_is_counted_and_killed() -> None:
         assert orphans(first.pid, 5) == []
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_an_ignored_signal_stays_ignored_and_a_second_one_ends_at_once() -> None:
     script = """
 import os, signal, sys
@@ -106,6 +107,16 @@ os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), 1)
 
 
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """What other tests' libraries made of them is theirs again behind the test."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("default_signals")
 def test_a_signal_waits_for_what_is_being_begun() -> None:
     done = []
 
