@@ -28,7 +28,7 @@ from data_prep.embed import recipe as vectors_recipe
 from leaderboards import store
 from leaderboards.metrics import metrics
 from leaderboards.record import PROTOCOL, Cost, Record, Stage, config_key
-from models.api import HasItemVectors, generator_of, parameters
+from models.api import HasItemVectors, Recommender, generator_of, parameters
 
 # Fields of a config that name item vectors.
 VECTORS = ("vectors", "collaborative")
@@ -135,14 +135,14 @@ def _run(
 ) -> None:
     known, graded = split_of(corpus, experiment)
     bench.hardware.set_num_threads()
-    label, device = f"{experiment.name} seed {seed}", str(bench.hardware.device)
+    label = f"{experiment.name} seed {seed}"
     place = place_of(bench, path)
 
     def watched(stage: str) -> list[Watcher]:
         return [*watch(stage), Reporter(place, bench.until)]
 
     fit = Fit(known, seed, bench.work / "fits", label, bench.hardware, bar_position, watch=watched)
-    reset_peak_memory(device)
+    reset_peak_memory(str(bench.hardware.device))
     origin = provenance.of(bench.hardware)
     given = with_inputs(bench, experiment, fit)
     recommender = models.load(experiment.model).train(experiment.config, given, fit).to(bench.hardware.device)
@@ -171,19 +171,24 @@ def _run(
         diagnostics=record_fields.diagnostics(known, graded, recommender),
         search=record_fields.search(test),
         code_card=generator.card() if generator else None,
-        cost=Cost(
-            train_seconds=sum(stage.seconds for stage in fit.stages),
-            stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
-            evaluate_users_per_second=graded.users / test.seconds,
-            peak_memory_bytes=peak_memory_bytes(device),
-            parameters=parameters(recommender),
-            energy_joules=None,
-        ),
+        cost=_cost(fit, recommender, graded.users / test.seconds),
         provenance=origin,
         ranks_sha256=store.content_sha256(ranks),
     )
     if process_rank() == 0:
         store.write(bench.board, row, ranks)
+
+
+def _cost(fit: Fit, recommender: Recommender, users_per_second: float) -> Cost:
+    """What a run took up to now."""
+    return Cost(
+        train_seconds=sum(stage.seconds for stage in fit.stages),
+        stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
+        evaluate_users_per_second=users_per_second,
+        peak_memory_bytes=peak_memory_bytes(str(fit.hardware.device)),
+        parameters=parameters(recommender),
+        energy_joules=None,
+    )
 
 
 class Split(NamedTuple):
