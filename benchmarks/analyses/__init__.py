@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 import models
-from benchmarks import experiments, provenance, run
+from benchmarks import experiments, provenance
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
+from benchmarks.resolved_row import resolve
+from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
 from data_prep.atomic import atomic_file
 from data_prep.corpus import Corpus
@@ -65,7 +67,7 @@ class Lab:
         jobs: trainings at a time, where an analysis needs several.
     """
 
-    bench: run.Bench
+    bench: Bench
     corpus: Corpus
     source: str = "auto"
     names: tuple[str, ...] = ()
@@ -110,7 +112,7 @@ class Lab:
         Raises:
             ValueError: a training failed.
         """
-        paths = [run.target(self.bench, self.corpus, experiment, self.seed) for experiment in chosen]
+        paths = [resolve(self.bench, self.corpus, experiment).record_path(self.seed) for experiment in chosen]
         missing = {path: experiment for path, experiment in zip(paths, chosen, strict=True) if not path.exists()}
         cells = [Cell(experiment, self.seed) for experiment in missing.values()]
         if run_all(self.bench, self.corpus.name, self.source, cells, self.jobs):
@@ -119,9 +121,9 @@ class Lab:
 
     def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
         self.bench.hardware.set_num_threads()
-        label = f"{experiment.name} seed {self.seed}"
-        fit = Fit(self.corpus, self.seed, self.bench.work / "fits", label, self.bench.hardware)
-        return run.with_inputs(self.bench, experiment, fit), fit
+        row = resolve(self.bench, self.corpus, experiment)
+        fit = row.fit(self.seed)
+        return row.inputs(fit), fit
 
 
 def analyse(name: str, lab: Lab, folder: Path) -> Finding:

@@ -20,7 +20,7 @@ from benchmarks.checks.regress import COMPARED, CORPUS, QUICK, held
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
-from benchmarks.run import target
+from benchmarks.resolved_row import resolve
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
 from leaderboards.plots import panels
@@ -97,7 +97,7 @@ def trained(lab: Lab, experiment: Experiment, pool: int) -> Row:
     apart = lab.bench.work / f"pools-of-{pool}"
     bench = lab.bench if pool == data_prep.batches.POOL else replace(lab.bench, board=apart / "board", work=apart)
     cells = [Cell(experiment, seed) for seed in range(seeds(lab))]
-    paths: list[Path] = [target(bench, lab.corpus, *cell) for cell in cells]
+    paths: list[Path] = [resolve(bench, lab.corpus, cell.experiment).record_path(cell.seed) for cell in cells]
     missing = [cell for cell, path in zip(cells, paths, strict=True) if not path.exists()]
     with pools_of(pool):  # in this process only, so one job
         if run_all(bench, lab.corpus.name, lab.source, missing, jobs=1):

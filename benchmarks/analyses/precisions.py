@@ -14,7 +14,7 @@ from benchmarks.analyses.batching import NAMES
 from benchmarks.checks.regress import BANK, CORPUS, bank, experiment, held
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
-from benchmarks.run import target
+from benchmarks.resolved_row import resolve
 from leaderboards.plots import panels
 from leaderboards.rows import Row
 from leaderboards.store import read_run
@@ -55,7 +55,7 @@ def trained(lab: Lab, name: str) -> Row:
     """
     bench = replace(lab.bench, hardware=replace(lab.bench.hardware, precision="bf16-mixed"))
     cells = [Cell(experiment(name), seed) for seed in range(BANK)]
-    paths = [target(bench, lab.corpus, *cell) for cell in cells]
+    paths = [resolve(bench, lab.corpus, cell.experiment).record_path(cell.seed) for cell in cells]
     missing = [cell for cell, path in zip(cells, paths, strict=True) if not path.exists()]
     if run_all(bench, lab.corpus.name, lab.source, missing, lab.jobs):
         raise ValueError(f"a training of {name} failed; the same command goes on from there")

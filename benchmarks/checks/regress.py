@@ -24,7 +24,7 @@ from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment, complete, flat
 from benchmarks.hardware import Hardware
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import weights_of
 from leaderboards.record import Provenance, Record

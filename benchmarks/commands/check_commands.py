@@ -25,7 +25,7 @@ def rerank(options: argparse.Namespace) -> int:
     """Ranks users of the records again whose weights are at hand."""
     from benchmarks.checks.rerank import deep
     from benchmarks.execution.cell import silence_lightning
-    from benchmarks.run import Bench
+    from benchmarks.settings import Bench
 
     silence_lightning()
     problems, says = deep(Bench(options.board, options.work), options.row, options.users)
@@ -36,7 +36,7 @@ def rerank(options: argparse.Namespace) -> int:
 def reproduce(options: argparse.Namespace) -> int:
     """Trains rows again from their records alone."""
     from benchmarks.checks import reproduce as again
-    from benchmarks.run import Bench
+    from benchmarks.settings import Bench
 
     if options.row is None and options.sample is None:
         raise ValueError("neither --row nor --sample is given; expected one, for a whole board is days of training")

@@ -26,7 +26,7 @@ def sweep(options: argparse.Namespace) -> int:
         )
     if options.cluster and not options.storage:
         raise ValueError("--cluster is given without --storage; machines share a study on PostgreSQL, not in a file")
-    from benchmarks.run import prepared
+    from benchmarks.settings import prepared
     from benchmarks.sweeps.study_spec import Plan
 
     site, study = _site(options)

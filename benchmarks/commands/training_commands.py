@@ -25,7 +25,7 @@ from leaderboards.record import BOARD
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
     from benchmarks.execution.cell import Cell
-    from benchmarks.run import Bench
+    from benchmarks.settings import Bench
     from benchmarks.training_precision import Choice
     from data_prep.corpus import Corpus
 
@@ -38,7 +38,8 @@ def bench(options: argparse.Namespace) -> int:
     from benchmarks import experiments
     from benchmarks.execution.cell import Cell
     from benchmarks.execution.local import run_all
-    from benchmarks.run import Bench, board_name, prepared
+    from benchmarks.resolved_row import board_name
+    from benchmarks.settings import Bench, prepared
     from benchmarks.tracking import wandb_run
     from benchmarks.training.fit import process_rank
     from leaderboards import board, tables
@@ -73,10 +74,10 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
-    from benchmarks.run import target
+    from benchmarks.resolved_row import resolve
 
     try:
-        return target(setting, corpus, *cell).exists()
+        return resolve(setting, corpus, cell.experiment).record_path(cell.seed).exists()
     except (ValueError, OSError):
         # What stands in the way of one cell is said when that cell runs, and stops no other.
         return False
@@ -85,7 +86,7 @@ def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
 def plan(options: argparse.Namespace) -> int:
     """Carries out a plan, or says how far it is."""
     from benchmarks.execution import board_plan as plans
-    from benchmarks.run import Bench
+    from benchmarks.settings import Bench
 
     end = time.time() + options.hours * 3600 if options.hours else None
 
@@ -109,7 +110,7 @@ def codes(options: argparse.Namespace) -> int:
     from benchmarks import experiments
     from benchmarks.code_cards import card
     from benchmarks.execution.cell import silence_lightning
-    from benchmarks.run import Bench, prepared
+    from benchmarks.settings import Bench, prepared
     from leaderboards import tables
     from leaderboards.codes import read_all, table
 
@@ -131,7 +132,7 @@ def analyse(options: argparse.Namespace) -> int:
     from benchmarks.analyses import Lab
     from benchmarks.analyses import analyse as make
     from benchmarks.execution.cell import silence_lightning
-    from benchmarks.run import Bench, prepared
+    from benchmarks.settings import Bench, prepared
 
     silence_lightning()
     corpus = prepared(options.work, options.corpus, options.source)

@@ -17,7 +17,8 @@ from benchmarks import best_config, provenance
 from benchmarks.execution.cell import silence_lightning
 from benchmarks.experiments import Experiment, complete
 from benchmarks.hardware import Hardware
-from benchmarks.run import Bench, key, prepared
+from benchmarks.resolved_row import resolve
+from benchmarks.settings import Bench, prepared
 from benchmarks.sweeps import local_workers, report, study_ledger, trial_queue
 from benchmarks.sweeps.objective import Objective
 from benchmarks.sweeps.search_space import defaults_of, space_of
@@ -75,7 +76,7 @@ def sweep(site: WorkerSettings, plan: Plan, corpus: Corpus, jobs: int = 1, clust
     """
     experiment = untuned(plan)
     space, bench = space_of(experiment, plan.settings), site.bench(plan, corpus)
-    name = study_name(plan, key(bench, corpus, experiment), space)
+    name = study_name(plan, resolve(bench, corpus, experiment).key, space)
     origin = provenance.of(bench.hardware)
     quiet()
     tqdm.write(f"study {name}", file=sys.stderr)

@@ -24,12 +24,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import data_prep
-from benchmarks import best_config, record_fields
-from benchmarks import run as run_module
+from benchmarks import best_config, model_inputs, record_fields
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import complete
-from benchmarks.run import Bench, key, run
+from benchmarks.resolved_row import resolve
+from benchmarks.run import run
+from benchmarks.settings import Bench
 from benchmarks.sweeps import local_workers
 from benchmarks.sweeps import study as study_module
 from benchmarks.sweeps.local_workers import attempt
@@ -236,7 +237,7 @@ def test_a_study_whose_trainings_all_diverge_has_no_winner(
 def test_only_the_recommenders_own_checks_are_reported(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "SMALL_STEPS", 3)
+    monkeypatch.setattr(model_inputs, "SMALL_STEPS", 3)
     experiment = complete("tiger-sas", corpus.name, [*TIGER, "warmup=1"])
     trial = optuna.create_study(direction="maximize").ask()
     stages = list[Stage]()
@@ -713,9 +714,9 @@ def test_a_wrong_winner_is_told_with_its_file(best: Path, text: str, says: str) 
 
 def test_vectors_and_references_are_untuned(best: Path, corpus: Corpus, tmp_path: Path) -> None:
     bench, experiment = Bench(tmp_path, tmp_path), complete("tiger-sas", "all_beauty")
-    before = key(bench, corpus, experiment)
+    before = resolve(bench, corpus, experiment).key
     best_config.write(best_config.path("all_beauty", "sasrec"), winner(lr=0.004))
-    assert key(bench, corpus, experiment) == before
+    assert resolve(bench, corpus, experiment).key == before
 
 
 def test_the_command_and_the_row_it_tunes(

@@ -15,7 +15,7 @@ import torch
 import benchmarks.analyses
 import benchmarks.run
 from benchmarks.analyses import ANALYSES, Lab, alignment, analyse, code_use, composition, sensitivity, unseen
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
 from leaderboards.published import utilisation as stated

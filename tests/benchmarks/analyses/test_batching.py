@@ -12,7 +12,7 @@ import pytest
 import benchmarks.run
 import data_prep.batches
 from benchmarks.analyses import Lab, batching
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.metrics import ndcg
 from leaderboards.statistics import compare, equivalence

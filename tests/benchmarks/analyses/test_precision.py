@@ -11,7 +11,7 @@ import pytest
 import benchmarks.run
 from benchmarks.analyses import Lab, precisions
 from benchmarks.checks.regress import BANK, bank, held
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.rows import Row
 from leaderboards.store import read_board
