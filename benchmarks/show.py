@@ -16,7 +16,8 @@ from tabulate import tabulate
 
 import models
 from benchmarks import experiments
-from benchmarks.experiments import Experiment, Layers, described, flat
+from benchmarks.config import described, flat
+from benchmarks.experiments import Experiment, Layers
 from data_prep.amazon2023 import category_of
 
 WIDTH = 120

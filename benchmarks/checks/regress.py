@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 from benchmarks import provenance
 from benchmarks.checks.rerank import platform, recall, rerank
+from benchmarks.config import flat
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
-from benchmarks.experiments import Experiment, complete, flat
+from benchmarks.experiments import Experiment, complete
 from benchmarks.hardware import Hardware
 from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import BEST
@@ -96,6 +97,11 @@ class Answer:
 def experiment(model: str) -> Experiment:
     """The model's run on the quick board."""
     return complete(model, CORPUS, QUICK.get(model, []), tuned=False)
+
+
+def gated(references: Path = REFERENCES) -> list[str]:
+    """The models that have references."""
+    return sorted(folder.name for folder in (references / CORPUS).glob("*"))
 
 
 def regress(

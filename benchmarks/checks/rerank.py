@@ -11,8 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 import models
 from benchmarks import provenance
+from benchmarks.config import flat
 from benchmarks.evaluate import Grader
-from benchmarks.experiments import UNSEEN, Experiment, flat
+from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.hardware import Hardware
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench, prepared

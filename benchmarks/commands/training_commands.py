@@ -34,7 +34,6 @@ GOES_ON = "; the same command goes on from the last epochs"
 
 def bench(options: argparse.Namespace) -> int:
     """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
-    import models
     from benchmarks import experiments
     from benchmarks.execution.cell import Cell
     from benchmarks.execution.local import run_all
@@ -45,7 +44,7 @@ def bench(options: argparse.Namespace) -> int:
     from leaderboards import board, tables
     from leaderboards.store import read_board
 
-    names, tuned = options.models or models.names(), not options.untuned
+    names, tuned = experiments.chosen(options.models), not options.untuned
     chosen = [experiments.complete(name, options.corpus, options.set, tuned) for name in names]
     corpus = prepared(options.work, options.corpus, options.source)
     # Of the processes of distributed training one prints.
@@ -153,7 +152,9 @@ def add(commands: Any) -> None:
     job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
     job.set_defaults(call=bench, interrupted=GOES_ON)
     add_common(job)
-    job.add_argument("--models", nargs="+", help="models or named experiments (default: every model)")
+    job.add_argument(
+        "--models", nargs="+", help="models or named experiments, or all (default: floors, SASRec, the five)"
+    )
     job.add_argument("--jobs", type=positive, help="runs at a time (default: one per core; one in all with a GPU)")
     job.add_argument("--devices", type=positive, default=1, help="of each node, that share each batch of a training")
     job.add_argument("--nodes", type=positive, default=1, help="machines of a training; docs/cluster.md says how")

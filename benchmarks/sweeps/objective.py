@@ -10,8 +10,9 @@ import pytorch_lightning as pl
 import torch
 
 import models
+from benchmarks.config import changed
 from benchmarks.evaluate import Grader
-from benchmarks.experiments import Experiment, changed
+from benchmarks.experiments import Experiment
 from benchmarks.resolved_row import ResolvedRow, resolve
 from benchmarks.settings import Bench
 from benchmarks.sweeps.study_spec import WARM_UP
