@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from data_prep.atomic import atomic_file
+from data_prep.atomic import write_text
 from leaderboards.record import TUNED
 
 BEST = Path(__file__).with_name("best")
@@ -77,8 +77,7 @@ def write(file: Path, winner: TunedConfig) -> None:
     values = winner.model_dump()
     params = values.pop("params")
     text = HEADER + _lines(values) + "\n[params]\n" + _lines({json.dumps(name): params[name] for name in params})
-    with atomic_file(file) as out:
-        out.write(text.encode())
+    write_text(file, text)
 
 
 def _lines(values: dict[str, Any]) -> str:

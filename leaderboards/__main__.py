@@ -6,10 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from data_prep.atomic import write_text
 from leaderboards import board, claims, escape, history, page, paper, tables, verdicts
 from leaderboards.record import BOARD
 from leaderboards.rows import rows_of
-from leaderboards.store import read_board, write_text
+from leaderboards.store import read_board
 from leaderboards.verify import verify
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.atomic import write_text
 from leaderboards import board as rows
 from leaderboards import codes, ledger, paper
-from leaderboards.store import Run, read_board, write_text
+from leaderboards.store import Run, read_board
 
 
 def corpora(board: Path) -> list[str]:

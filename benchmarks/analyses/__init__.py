@@ -19,7 +19,7 @@ from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
 from benchmarks.training.fit import Fit
-from data_prep.atomic import atomic_file
+from data_prep.atomic import write_text
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.plots import svg
@@ -134,8 +134,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> Finding:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
     stem = f"{lab.corpus.name}-{name}"
-    with atomic_file(folder / f"{stem}.svg") as file:
-        file.write(svg(found.figure).encode())
+    write_text(folder / f"{stem}.svg", svg(found.figure))
     parts = [
         f"# {name.capitalize()} on {lab.corpus.name}",
         found.table.to_markdown(index=False, floatfmt=".4g"),
@@ -143,8 +142,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> Finding:
         found.says,
         _origin(lab),
     ]
-    with atomic_file(folder / f"{stem}.md") as file:
-        file.write(("\n\n".join(parts) + "\n").encode())
+    write_text(folder / f"{stem}.md", "\n\n".join(parts) + "\n")
     return found
 
 

@@ -16,8 +16,8 @@ from benchmarks.experiments import Experiment
 from benchmarks.sweeps import trial_state
 from benchmarks.sweeps.study_spec import PRUNER, SAMPLER
 from benchmarks.sweeps.trial_queue import TrialQueue
+from data_prep.atomic import write_text
 from leaderboards.record import Name, Provenance, Section, Sha256
-from leaderboards.store import write_text
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
