@@ -13,7 +13,7 @@ from tabulate import tabulate
 from leaderboards import escape, verdicts
 from leaderboards.record import UNKNOWN, Record
 from leaderboards.rows import Pair, Row, pairs, rows_of, subject, titled
-from leaderboards.statistics import SEEDS_FOR_NOISE
+from leaderboards.statistics import SEEDS_FOR_VARIANCE
 from leaderboards.statistics import SIGNIFICANT as SIGNIFICANT  # also for whoever prints a pair
 from leaderboards.store import Run
 
@@ -38,9 +38,9 @@ SORTED_BY = {title: name for name, title in EVERY_SHOWN.items()} | {
 
 HEADER = "<!-- Rendered from the records by `make board`. Do not edit: the next rendering replaces it. -->"
 LEGEND = (
-    f"Means over seeds, ± the standard deviation from {SEEDS_FOR_NOISE} seeds on, sorted by NDCG@10. Unseen: by the "
+    f"Means over seeds, ± the standard deviation from {SEEDS_FOR_VARIANCE} seeds on, sorted by NDCG@10. Unseen: by the "
     "rank among the items that are not in the user's history; papers differ in which rank they take. Interval: 95%, of "
-    f"NDCG@10, two-level bootstrap over users and seeds; below {SEEDS_FOR_NOISE} seeds over users alone. Seconds: "
+    f"NDCG@10, two-level bootstrap over users and seeds; below {SEEDS_FOR_VARIANCE} seeds over users alone. Seconds: "
     "training and ranking of the test users, mean per seed. Certified: share of users whose list provably equals the "
     "full ranking. Expansions: prefixes that the exact search expanded per user. Beam 20: NDCG@10 of the same weights "
     "by a beam of 20 with the trie, less the exact one."
@@ -48,12 +48,12 @@ LEGEND = (
 COMPARED = (
     "Differences of NDCG@10 on the same users. p: signs of the users' differences flipped, the noise of "
     "seeds added, adjusted for all pairs of this board (Holm). Effect: Cohen's d over users. Detectable: the smallest "
-    f"true difference that is found with a chance of 80%. Where a row has fewer than {SEEDS_FOR_NOISE} seeds, its line "
-    "speaks of the trained weights, not of the method."
+    f"true difference that is found with a chance of 80%. Where a row has fewer than {SEEDS_FOR_VARIANCE} seeds, its "
+    "line speaks of the trained weights, not of the method."
 )
 PUBLISHED = (
     "z: ours less the published number over our standard error, of users and, from "
-    f"{SEEDS_FOR_NOISE} seeds on, of seeds. Reproduced: our 90% interval lies within "
+    f"{SEEDS_FOR_VARIANCE} seeds on, of seeds. Reproduced: our 90% interval lies within "
     f"{verdicts.REPRODUCED_WITHIN:.0%} of the number; within noise: |z| below {verdicts.SIGNIFICANT}. "
     "Seen items: whether the paper ranks those of the history (kept) or skips them (masked); ours is then ranked among "
     f"the others. {verdicts.TRANSCRIBED}: not read in the paper itself, but transcribed by others."
@@ -190,7 +190,7 @@ def _line(row: Row) -> dict[str, Any]:
     line |= {name: getattr(row.record, name) for name in ("experiment", "model", "key", "protocol")}
     line["fingerprint"] = row.record.corpus.fingerprint
     for name, v in values.items():
-        line |= {name: float(v.mean()), f"{name}_std": v.std(ddof=1) if len(v) >= SEEDS_FOR_NOISE else np.nan}
+        line |= {name: float(v.mean()), f"{name}_std": v.std(ddof=1) if len(v) >= SEEDS_FOR_VARIANCE else np.nan}
     return line | {
         "ndcg@10_low": row.bounds.low,
         "ndcg@10_high": row.bounds.high,

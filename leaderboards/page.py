@@ -13,7 +13,7 @@ from leaderboards import board, plots, verdicts
 from leaderboards.record import Record
 from leaderboards.rows import Pair, Row, pairs, rows_of, subject
 from leaderboards.slices import Slice, slices
-from leaderboards.statistics import SEEDS_FOR_NOISE, Difference, Interval, differences, interval, sample
+from leaderboards.statistics import SEEDS_FOR_VARIANCE, Difference, Interval, differences, interval, sample
 from leaderboards.store import Run
 
 # Of intervals by slice: half a unit of the last digit that is printed, at most.
@@ -51,7 +51,7 @@ def html(runs: Sequence[Run]) -> str:
         names={_id(row): f"{row.title} ({row.record.key})" for row in ranked},
         legend=board.LEGEND,
         compared=board.COMPARED,
-        seeds_for_noise=SEEDS_FOR_NOISE,
+        seeds_for_variance=SEEDS_FOR_VARIANCE,
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from leaderboards import escape
 from leaderboards.board import SHOWN, SIGNIFICANT
 from leaderboards.rows import Row, pairs, rows_of, subject, titles
-from leaderboards.statistics import SEEDS_FOR_NOISE
+from leaderboards.statistics import SEEDS_FOR_VARIANCE
 from leaderboards.store import Run
 
 MARK = r"$^{\dagger}$"
@@ -36,7 +36,7 @@ def latex(runs: Sequence[Run]) -> str:
     )
     caption = (
         f"{escape.latex(corpus.name)}: {corpus.users:,} users, {corpus.items:,} items, leave-one-out, full ranking, "
-        f"exact. Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_NOISE} seeds on{marks}."
+        f"exact. Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_VARIANCE} seeds on{marks}."
     )
     notes = [
         f"% {escape.line(f'{title}: {note}')}"
@@ -62,7 +62,7 @@ def _column(rows: list[Row], metric: str) -> list[str]:
     for row, mean in zip(rows, means, strict=True):
         text, place = f"{mean:.4f}", distinct.index(round(mean, 4))
         text = rf"\textbf{{{text}}}" if place == 0 else rf"\underline{{{text}}}" if place == 1 else text
-        if len(row.runs) >= SEEDS_FOR_NOISE:
+        if len(row.runs) >= SEEDS_FOR_VARIANCE:
             text += rf" {{\tiny $\pm${np.std([run.record.test[metric] for run in row.runs], ddof=1):.4f}}}"
         texts.append(text)
     return texts

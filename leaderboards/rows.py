@@ -15,7 +15,7 @@ import numpy as np
 from leaderboards import cards
 from leaderboards.metrics import UNSEEN, per_user
 from leaderboards.record import TUNED, Record
-from leaderboards.statistics import Comparison, Interval, Sample, Values, between, holm, interval, sample
+from leaderboards.statistics import Comparison, Interval, Sample, Values, compare_samples, holm, interval, sample
 from leaderboards.store import Run
 
 RANKED_BY = "ndcg@10"
@@ -166,7 +166,7 @@ _known: dict[tuple[str, str], Comparison] = {}
 def _compared(better: Row, worse: Row) -> Comparison:
     key = (better.gains_sha256, worse.gains_sha256)
     if key not in _known:
-        _known[key] = between(better.sample, worse.sample)
+        _known[key] = compare_samples(better.sample, worse.sample)
     return _known[key]
 
 

@@ -12,7 +12,7 @@ from leaderboards.board import markdown
 from leaderboards.page import html
 from leaderboards.paper import latex
 from leaderboards.rows import pairs, rows_of, subject
-from leaderboards.statistics import Comparison, Interval, Sample, Values, between, holm, interval
+from leaderboards.statistics import Comparison, Interval, Sample, Values, compare_samples, holm, interval
 from leaderboards.store import Run, read_board
 from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
 
@@ -26,9 +26,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
 
     def noted(first: Sample, second: Sample) -> Comparison:
         calls.append(first)
-        return between(first, second)
+        return compare_samples(first, second)
 
-    monkeypatch.setattr(rows_module, "between", noted)
+    monkeypatch.setattr(rows_module, "compare_samples", noted)
     monkeypatch.setattr(rows_module, "_known", {})
     return calls
 
@@ -92,4 +92,4 @@ def test_p_of_a_real_board_is_that_of_a_million_draws() -> None:
     rows = {row.title: row.sample for row in rows_of(read_board(BOARD, "all_beauty"))}
     expected = {"sasrec, tuned": 0.324181, "pit": 0.0126202, "letter": 0.00189214, "tiger": 1.7686e-05}
     for title, p in expected.items():
-        assert between(rows["sasrec"], rows[title]).p == pytest.approx(p, rel=3e-3)
+        assert compare_samples(rows["sasrec"], rows[title]).p == pytest.approx(p, rel=3e-3)
