@@ -45,6 +45,9 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def __neg__(self) -> Interval:
+        return Interval(-self.high, -self.low)
+
 
 class SeedVariance(NamedTuple):
     """The variance component of seeds in a mean over users and seeds, estimated without bias: it may be below 0.

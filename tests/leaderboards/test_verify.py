@@ -19,6 +19,7 @@ from leaderboards import board as rows
 from leaderboards import codes, ledger, store
 from leaderboards.__main__ import main
 from leaderboards.record import RANKS_SCHEMA
+from leaderboards.rows import Board
 from leaderboards.store import Run, write
 from leaderboards.tables import render
 from leaderboards.verify import verify
@@ -77,7 +78,7 @@ def test_a_rank_file_is_read_once_and_a_board_rendered_once(board: Path, monkeyp
 
     def counted(runs: Sequence[Run]) -> str:
         rendered.append(len(runs))
-        return markdown(runs)
+        return markdown(Board(runs))
 
     monkeypatch.setattr(store, "_read_parquet", noted)
     monkeypatch.setattr(rows, "markdown", counted)
