@@ -104,16 +104,15 @@ class Lab:
             raise ValueError(f"{experiment.model} has no tokenizer that is finished before its recommender is trained")
         return model.tokenize(experiment.config, *self._given(experiment))
 
-    def runs(self, chosen: Sequence[Experiment]) -> list[store.Run]:
-        """The runs of experiments, each trained where its record is missing.
+    def runs(self, cells: Sequence[Cell]) -> list[store.Run]:
+        """The runs of experiments and seeds, each trained where its record is missing.
 
         Raises:
             ValueError: a training failed.
         """
-        paths = [run.target(self.bench, self.corpus, experiment, self.seed) for experiment in chosen]
-        missing = {path: experiment for path, experiment in zip(paths, chosen, strict=True) if not path.exists()}
-        cells = [Cell(experiment, self.seed) for experiment in missing.values()]
-        if run_all(self.bench, self.corpus.name, self.source, cells, self.jobs):
+        paths = [run.target(self.bench, self.corpus, *cell) for cell in cells]
+        missing = {path: cell for path, cell in zip(paths, cells, strict=True) if not path.exists()}
+        if run_all(self.bench, self.corpus.name, self.source, list(missing.values()), self.jobs):
             raise ValueError("a training failed, so there is no picture; the same command goes on from there")
         return [store.read_run(self.bench.board, path) for path in paths]
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,9 @@ def test_a_rank_file_is_read_once_and_a_board_rendered_once(board: Path, monkeyp
         read.append(target)
         return parquet(target)
 
-    def counted(runs: Sequence[Run]) -> str:
-        rendered.append(len(runs))
-        return markdown(Board(runs))
+    def counted(board: Board) -> str:
+        rendered.append(len(board.runs))
+        return markdown(board)
 
     monkeypatch.setattr(store, "_read_parquet", noted)
     monkeypatch.setattr(rows, "markdown", counted)
