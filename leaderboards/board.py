@@ -11,7 +11,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from leaderboards import escape, verdicts
-from leaderboards.notes import row_notes
+from leaderboards.notes import BEATS_NO_FLOOR, BEST_FLOOR, row_notes
 from leaderboards.record import CorpusInfo, Record
 from leaderboards.rows import Board, Pair, Row, titled
 from leaderboards.statistics import SEEDS_FOR_VARIANCE
@@ -51,8 +51,8 @@ LEGEND = (
     "by a beam of 20 with the trie, less the exact one."
 )
 LEGEND_OF_FLOORS = (
-    f" {OVER_FLOOR}: NDCG@10 less that of the best row that trains nothing, on the same users, with its 95% interval; "
-    "who beats no floor is told by p as adjusted for all pairs of this board."
+    f" {OVER_FLOOR}: NDCG@10 less that of the best row that trains nothing, on the same users, with its 95% interval. "
+    "Beats none: no row that trains nothing is shown to be worse, by p as adjusted for all pairs of this board."
 )
 COMPARED = (
     "Differences of NDCG@10 on the same users. p: signs of the users' differences flipped, the noise of "
@@ -282,10 +282,11 @@ def _texts(line: Line) -> dict[str, str]:
     for name, title in EVERY_SHOWN.items():
         if name in line:
             texts[title] = _mean(line[name], line[f"{name}_std"])
-    texts["Interval"] = f"{line['ndcg@10_low']:.4f}-{line['ndcg@10_high']:.4f}" if measured else ""
-    if "over_floor" in line:
-        texts[OVER_FLOOR] = _over_floor(line)
+        # Where a page shows it without being scrolled.
+        if name == "ndcg@10" and "over_floor" in line:
+            texts[OVER_FLOOR] = _over_floor(line)
     return texts | {
+        "Interval": f"{line['ndcg@10_low']:.4f}-{line['ndcg@10_high']:.4f}" if measured else "",
         "Seeds": str(line["seeds"]) if measured else "",
         "Seconds": _amount(line["seconds"]),
         "Certified": _percent(line["certified_share"]) if measured else "",
@@ -297,8 +298,9 @@ def _texts(line: Line) -> dict[str, str]:
 
 def _over_floor(line: Line) -> str:
     if np.isnan(line["over_floor"]):
-        return ""
-    return f"{line['over_floor']:+.4f} ({signed_interval(line['over_floor_low'], line['over_floor_high'])})"
+        return "best floor" if BEST_FLOOR in line["notes"] else ""
+    text = f"{line['over_floor']:+.4f} ({signed_interval(line['over_floor_low'], line['over_floor_high'])})"
+    return f"{text}, beats none" if BEATS_NO_FLOOR in line["notes"] else text
 
 
 def _mean(mean: float, std: float) -> str:

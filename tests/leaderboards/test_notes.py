@@ -72,6 +72,8 @@ def test_all_tables_show_the_difference(board: Board) -> None:
     told = markdown(board)
     (line,) = [line for line in told.splitlines() if line.startswith("| strong")]
     assert text in line
+    assert re.search(r"^\| weak .*\), beats none \|", told, flags=re.MULTILINE)
+    assert re.search(r"^\| high floor .*\| +best floor \|", told, flags=re.MULTILINE)
     assert re.search(rf"^\d\. {BEATS_NO_FLOOR}$", told, flags=re.MULTILINE)
     page = html(board)
     assert f">{text}</td>" in page
@@ -87,7 +89,7 @@ def test_all_tables_show_the_difference(board: Board) -> None:
 def test_the_page_sorts_by_the_difference(board: Board) -> None:
     frame = table(board)
     place = list(frame.columns).index("over_floor")
-    values = [line.cells[7 + 2].value for line in page_lines(frame)]
+    values = [line.cells[6].value for line in page_lines(frame)]
     shown = ["" if np.isnan(value) else value for value in frame.iloc[:, place]]
     assert values == shown
 
