@@ -197,7 +197,7 @@ class Experiment:
         model: a file of `models/`.
         config: complete.
         unseen_users: the model is graded on users that were kept from it, those with the least history.
-        winner: of the sweep that some of the config is from.
+        tuned_config: of the sweep that some of the config is from.
         overrides: settings that differ from what the experiment has without them, `key=value`.
     """
 
@@ -205,7 +205,7 @@ class Experiment:
     model: str
     config: Any
     unseen_users: bool = False
-    winner: TunedConfig | None = None
+    tuned_config: TunedConfig | None = None
     overrides: tuple[str, ...] = ()
 
     @property
@@ -255,7 +255,7 @@ def complete(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool =
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
-    return Experiment(name, model, config, name.endswith(UNSEEN), made_of.found.winner, overrides)
+    return Experiment(name, model, config, name.endswith(UNSEEN), made_of.found.tuned_config, overrides)
 
 
 def _overrides(before: Any, after: Any, keys: Iterable[str]) -> tuple[str, ...]:
@@ -305,9 +305,9 @@ def layers(whole: str, corpus: str, settings: Iterable[str] = (), tuned: bool = 
 
 
 class Found(NamedTuple):
-    """Attributes: winner, of a sweep; changes, what it sets."""
+    """Attributes: tuned_config, of a sweep; changes, what it sets."""
 
-    winner: TunedConfig | None = None
+    tuned_config: TunedConfig | None = None
     changes: Mapping[str, Any] = {}
 
 
@@ -317,8 +317,8 @@ def _found(experiment: str, model: str, corpus: str, base: Any) -> Found:
     file = next((file for file in files if file.exists()), None)
     if file is None:
         return Found()
-    winner = best_config.read(file)
-    changes = {**dict(setting(text) for text in winner.settings), **winner.params}
+    tuned_config = best_config.read(file)
+    changes = {**dict(setting(text) for text in tuned_config.settings), **tuned_config.params}
     # Tells of a wrong key or value where it stands.
     changed(base, changes, str(file))
-    return Found(winner, changes)
+    return Found(tuned_config, changes)

@@ -116,8 +116,8 @@ def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -
         notes.append("small sizes")
     if experiment.overrides:
         notes.append(f"{OVERRIDDEN} {' '.join(experiment.overrides)}")
-    if experiment.winner:
-        notes.append(experiment.winner.note())
+    if experiment.tuned_config:
+        notes.append(experiment.tuned_config.note())
     if vectors is not None and vectors.stand_in:
         notes.append(f"{STAND_IN} {vectors.name}")
     return notes

@@ -82,8 +82,8 @@ def _legend(experiment: Experiment, made_of: Layers) -> Iterator[tuple[str, str]
     yield "default", "Config, the paper's setting unless the last column says otherwise"
     yield "small", "SMALL, sizes for corpora of a few thousand users"
     yield "paper", f"what the paper sets otherwise on this corpus, {described(made_of.papers)}"
-    if winner := made_of.found.winner:
-        yield "sweep", f"{winner.note()}, trial {winner.trial}"
+    if tuned := made_of.found.tuned_config:
+        yield "sweep", f"{tuned.note()}, trial {tuned.trial}"
     yield "variant", f"{experiment.whole}, {described(made_of.variant)}"
     yield "--set", described(made_of.settings)
 

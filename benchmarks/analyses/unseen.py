@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analyses import Finding, Lab
+from benchmarks.execution.cell import Cell
 from benchmarks.experiments import UNSEEN
 from benchmarks.resolved_row import resolve
 from leaderboards.metrics import per_user
@@ -26,7 +27,7 @@ def unseen(lab: Lab) -> Finding:
         ValueError: a training failed.
     """
     whole = [lab.experiment(name) for name in lab.names or MODELS]
-    runs = lab.runs([replace(each, name=each.whole + UNSEEN, unseen_users=True) for each in whole])
+    runs = lab.runs([Cell(replace(each, name=each.whole + UNSEEN, unseen_users=True), lab.seed) for each in whole])
     rows = []
     for experiment, (record, ranks) in zip(whole, runs, strict=True):
         row: dict[str, Any] = {"Experiment": experiment.whole}

@@ -28,10 +28,11 @@ from benchmarks.hardware import Hardware
 from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import weights_of
+from data_prep.atomic import write_text
 from leaderboards.record import Provenance, Record
 from leaderboards.rows import RANKED_BY, Row
 from leaderboards.statistics import Comparison, compare, equivalence
-from leaderboards.store import Run, read_run, write, write_text
+from leaderboards.store import Run, read_run, write
 
 CORPUS = "planted"
 HARDWARE = Hardware("cpu")

@@ -42,6 +42,7 @@ def bench(options: argparse.Namespace) -> int:
     from benchmarks.tracking import wandb_run
     from benchmarks.training.fit import process_rank
     from leaderboards import board, tables
+    from leaderboards.rows import Board
     from leaderboards.store import read_board
 
     names, tuned = experiments.chosen(options.models), not options.untuned
@@ -67,8 +68,9 @@ def bench(options: argparse.Namespace) -> int:
     for name in boards:
         if speaks and name in board.corpora(setting.board):
             title = f"{name}\n" if len(boards) > 1 else ""
-            print(f"\n{title}{board.console(board.table(read_board(setting.board, name)))}")
-            print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name)))
+            rows = Board(read_board(setting.board, name))
+            print(f"\n{title}{board.console(board.table(rows))}")
+            print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name, rows)))
     return 1 if failed else 0
 
 

@@ -27,7 +27,7 @@ from benchmarks.resolved_row import resolve
 from benchmarks.run import run_seed
 from benchmarks.settings import Bench
 from benchmarks.sweeps.study import WorkerSettings, sweep
-from benchmarks.sweeps.study_spec import Plan
+from benchmarks.sweeps.study_spec import StudySpec
 from benchmarks.tracking import wandb_run
 from benchmarks.tracking.metric_names import METRICS, NUMBERED
 from benchmarks.training import fit
@@ -305,8 +305,8 @@ def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Ex
 
 
 def test_the_trials_of_a_sweep_are_followed(tmp_path: Path, corpus: Corpus) -> None:
-    plan = Plan("sasrec", corpus.name, corpus.fingerprint, ("epochs=2", "width=16", "layers=1"), trials=2)
-    made = sweep(WorkerSettings(tmp_path, track="offline"), plan, corpus)
+    spec = StudySpec("sasrec", corpus.name, corpus.fingerprint, ("epochs=2", "width=16", "layers=1"), trials=2)
+    made = sweep(WorkerSettings(tmp_path, track="offline"), spec, corpus)
     found = [Read(file) for file in files(tmp_path)]
     values = {read.run["config"]["update"]["cell"]["trial"]: read.state["summary"] for read in found}
     assert {trial: summary[wandb_run.OBJECTIVE] for trial, summary in values.items()} == {
