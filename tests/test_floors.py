@@ -1,4 +1,4 @@
-"""The house's floors: who may import whom, read from the source without running it."""
+"""The house's floors: who may import whom, and how long a function may be, read from the source without running it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ DATA_OF_MODELS = "data_prep.corpus"
 WRITER = "data_prep.atomic"
 GIT_LIBRARIES = {"git", "pygit2", "dulwich"}
 GIT_READERS = {"benchmarks/provenance.py", "leaderboards/git.py"}
+# Lines of a function. Its complexity is ruff's to check; a file may be as long as its subject.
+LONGEST = 50
 # W&B's libraries -> the one file that knows each.
 TRACKERS = {"wandb": "benchmarks/tracking/wandb_run.py", "wandb_workspaces": "benchmarks/tracking/wandb_dashboards.py"}
 
@@ -87,6 +89,16 @@ def violations(name: str, source: str) -> list[str]:
     return found
 
 
+def too_long(name: str, source: str) -> list[str]:
+    """Functions of the module `name` with more lines than allowed, decorators not counted, one sentence each."""
+    return [
+        f"{name}, line {node.lineno}: {node.name} has {lines} lines; expected at most {LONGEST}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > LONGEST
+    ]
+
+
 def sources() -> list[str]:
     return sorted(file.relative_to(ROOT).as_posix() for package in ARROWS for file in (ROOT / package).rglob("*.py"))
 
@@ -140,6 +152,17 @@ def test_every_package_is_looked_at() -> None:
 @pytest.mark.parametrize("name", sources())
 def test_floor(name: str) -> None:
     assert violations(name, (ROOT / name).read_text()) == []
+
+
+@pytest.mark.parametrize("name", sources())
+def test_no_function_is_too_long(name: str) -> None:
+    assert too_long(name, (ROOT / name).read_text()) == []
+
+
+def test_a_function_that_is_too_long_is_seen() -> None:
+    head = "class A:\n    @staticmethod\n    async def f():\n"
+    assert too_long("a.py", head + "        g()\n" * 49) == []
+    assert too_long("a.py", head + "        g()\n" * 50) == ["a.py, line 3: f has 51 lines; expected at most 50"]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ class Axis(NamedTuple):
     """An option of a figure. Attributes: title; also, values beside those that a sweep chooses from."""
 
     title: str
-    also: tuple[float, ...] = ()
+    also: tuple[int | float, ...] = ()
 
 
 class Figure(NamedTuple):
@@ -87,7 +87,7 @@ def over(lab: Lab, shown: Figure) -> Finding:
     return Finding(table, figure, says)
 
 
-def grid_of(config: Any, shown: Figure) -> list[tuple[str, float]]:
+def grid_of(config: Any, shown: Figure) -> list[tuple[str, int | float]]:
     """Options of the figure and their values, ascending."""
     searched = {field.name: field.search for field in tuned_fields(config)}
     return [
