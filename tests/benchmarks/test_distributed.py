@@ -76,7 +76,7 @@ def test_a_loss_that_looks_across_the_batch_is_not_shared_out(tiny_corpus: Corpu
     fit = Fit(tiny_corpus, 0, tmp_path, "ragged seed 0", Hardware("cpu", devices=2))
     said = (
         r"^stage together of ragged seed 0 has a loss that looks across the whole batch, of which each of 2 processes "
-        r"would see its share alone; run it with DEVICES=1 NODES=1$"
+        r"would see its share alone; run it with --devices 1 --nodes 1$"
     )
     with pytest.raises(ValueError, match=said):
         fit("together", build, Budget(1, 20))
