@@ -20,6 +20,8 @@ from data_prep.corpus import Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 NAMES = ("tiger", "letter", "pit-coevolving")

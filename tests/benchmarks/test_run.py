@@ -301,6 +301,7 @@ print(*[key(Bench(folder, folder), corpus, complete(name, corpus.name)) for name
 """
 
 
+@pytest.mark.slow
 def test_a_key_is_the_same_under_two_kernels_of_linear_algebra(tmp_path: Path) -> None:
     kernels = [
         {"OPENBLAS_CORETYPE": "Prescott", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},

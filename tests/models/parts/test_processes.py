@@ -13,6 +13,8 @@ import torch
 from models.parts.processes import everywhere, first_own, own
 from tests.models.parts.toy_processes import ROWS, losses
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 Found = dict[str, Any]
