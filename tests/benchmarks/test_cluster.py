@@ -23,6 +23,8 @@ from data_prep.corpus import Corpus
 from leaderboards.store import Run, read_board
 from leaderboards.verify import verify
 
+pytestmark = pytest.mark.slow
+
 # Ray's switch for machines whose address nobody may reach, read where it is imported: all stays on loopback.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 ray = pytest.importorskip("ray", reason="the package ray is not installed")

@@ -30,6 +30,7 @@ def made(bench: Bench, corpus: Corpus, name: str) -> CodeCard:
     return card
 
 
+@pytest.mark.slow
 def test_a_card_has_the_key_of_the_row_and_trains_no_recommender(bench: Bench, tiny_corpus: Corpus) -> None:
     card = made(bench, tiny_corpus, "tiger")
     assert card.key == resolve(bench, tiny_corpus, complete("tiger", CORPUS, SETTINGS)).key

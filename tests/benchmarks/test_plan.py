@@ -219,6 +219,7 @@ def test_a_full_disk_is_told_before_anything_is_trained(
     assert not work.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_plan_ends_as_an_undisturbed_one(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,7 @@ class TestFromTheCommit:
         yield changed(Run(record, ranks), provenance=origin)
         assert str(tmp_path) not in trees()
 
+    @pytest.mark.slow
     def test_it_comes_out_again(self, claimed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         store.write(tmp_path / "board", *claimed)
         options = ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "again")]

@@ -306,6 +306,7 @@ print(*[resolve(bench, corpus, complete(name, corpus.name)).key for name in ("ti
 """
 
 
+@pytest.mark.slow
 def test_a_key_is_the_same_under_two_kernels_of_linear_algebra(tmp_path: Path) -> None:
     kernels = [
         {"OPENBLAS_CORETYPE": "Prescott", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},

@@ -345,6 +345,7 @@ def test_trials_are_counted_exactly(tmp_path: Path) -> None:
     assert second.trial is not None
 
 
+@pytest.mark.slow
 def test_hours_stop_a_study(tmp_path: Path) -> None:
     # The first trial begins when no time is spent yet.
     assert len(worked(tmp_path, 30, hours=1e-9)) == 1
@@ -408,6 +409,7 @@ def test_a_sweep_that_is_killed_goes_on(tmp_path: Path) -> None:
     accounted(folder, 3, log, lost=1)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     folder, log = tmp_path / "study", tmp_path / "log"
     open_toy(str(folder), 4)
@@ -719,6 +721,7 @@ def test_vectors_and_references_are_untuned(best: Path, corpus: Corpus, tmp_path
     assert resolve(bench, corpus, experiment).key == before
 
 
+@pytest.mark.slow
 def test_the_command_and_the_row_it_tunes(
     best: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

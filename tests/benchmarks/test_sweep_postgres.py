@@ -25,6 +25,8 @@ from benchmarks.user_errors import hidden
 from tests.benchmarks import toy_sweep
 from tests.benchmarks.toy_sweep import HEARTBEAT, open_toy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS, KILLED = 8, 3
 # Seconds after which a silent worker is known to be dead.

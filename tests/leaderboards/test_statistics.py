@@ -52,6 +52,7 @@ def true_mean(seed_spread: float) -> float:
     return float((1 / (1 + np.exp(-logit))).mean() * np.mean(1 / np.log2(1 + np.arange(1, 11))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed_spread", [0.0, SEED])
 def test_simulated_boards(seed_spread: float) -> None:
     """Intervals cover the truth in 93-97% of 1,000 boards; of two equal models 3.5-6% are told apart."""

@@ -333,6 +333,7 @@ def test_a_model_without_its_parts_is_refused(tmp_path: Path, monkeypatch: pytes
         models.load("halfwya")
 
 
+@pytest.mark.slow
 def test_a_copied_file_is_one_more_model(tmp_path: Path) -> None:
     for package in ("benchmarks", "data_prep", "leaderboards", "models"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "v*"))

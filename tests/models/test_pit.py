@@ -384,6 +384,7 @@ class TestTraining:
         after = straight.model.state_dict()
         assert all(torch.equal(before[name], after[name]) for name in before)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kill_at", [4, 6 + 7])
     def test_a_killed_training_ends_as_any_other(
         self, corpus: Corpus, tmp_path: Path, straight: Trained, kill_at: int
@@ -437,6 +438,7 @@ class TestNoLeak:
         graded = [Grader(some, "test", k=10)(model).ranks.tolist() for some in (corpus, other)]
         assert graded[0] != graded[1]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("coevolving", [False, True])
     def test_held_out_items_change_no_training(self, corpus: Corpus, tmp_path: Path, coevolving: bool) -> None:
         """Not the index, nor its weights: the selection sees training targets alone."""

@@ -122,6 +122,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tiny_corpus: Corpus) -> list[int]:
     return asked
 
 
+@pytest.mark.slow
 def test_sensitivity_has_a_record_of_every_value(lab: Callable[..., Lab], ran: list[int]) -> None:
     here, shown = lab("decor"), sensitivity.DECOR._replace(axes={"alpha": sensitivity.Axis("part", (0.0,))})
     for _ in range(2):  # the second time all records are there
@@ -276,6 +277,7 @@ def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
     assert table["Average"][0] == pytest.approx(np.mean([table[f"Entropy {level}"][0] for level in (1, 2, 3, 4)]))
 
 
+@pytest.mark.slow
 def test_the_index_by_hand(lab: Callable[..., Lab]) -> None:
     here = lab("pit", "pit-coevolving")
     (row,) = code_use.index(here).table.to_dict("records")
@@ -291,6 +293,7 @@ def test_the_index_by_hand(lab: Callable[..., Lab]) -> None:
         code_use.index(lab("decor", "decor"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "model"), [("prefixes", "decor"), ("entropy", "pit"), ("alignment", "etegrec")])
 def test_an_analysis_is_two_files(lab: Callable[..., Lab], tmp_path: Path, name: str, model: str) -> None:
     names = ("pit", "pit-rq-kmeans") if model == "pit" else ()

@@ -13,6 +13,8 @@ import torch
 from models.parts.processes import all_gather_rows, first_local_row, local_rows
 from tests.models.parts.toy_processes import ROWS, losses
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 Found = dict[str, Any]
