@@ -64,17 +64,19 @@ def adamw(
     schedule: Schedule = "constant",
     warmup: int = 0,
     own_lr: Mapping[nn.Module, float] | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> Any:
     """AdamW over the trainable parameters, stepped per batch; `warmup` is in steps. For `configure_optimizers`.
 
     Args:
         own_lr: submodules whose parameters have another learning rate.
+        betas: decay of the running means of the gradient and of its square.
     """
     own = {weight: rate for part, rate in (own_lr or {}).items() for weight in part.parameters()}
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     rates = {rate: [weight for weight in weights if own.get(weight, lr) == rate] for rate in (lr, *own.values())}
     groups = [{"params": group, "lr": rate} for rate, group in rates.items() if group]
-    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     total = int(module.trainer.estimated_stepping_batches)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, schedule, warmup, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
