@@ -105,6 +105,11 @@ VARIANTS = {
         "transitions", {"directed": False}, "what came directly before counts as what came directly after"
     ),
     "sasrec-bce": Variant("sasrec", {"loss": "bce"}),
+    "esasrec-no-ligr": Variant(
+        "esasrec",
+        {"block": "sasrec"},
+        "SASRec+SS of eSASRec's table: .0921 / .0531 (R@10 / N@10, Beauty_2014)",
+    ),
     "tiger-sas": Variant("tiger", {"vectors": "sasrec-128"}),
     **RECIPES,
     # The temperature of the generation loss; LETTER's own is .7, plain cross-entropy has 1.
@@ -168,6 +173,8 @@ VARIANTS = {
 ON_CORPUS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("decor", "industrial_and_scientific"): {"alpha": 0.25, "bos_queries": 32},
     ("decor", "video_games"): {"patience": 10},
+    ("esasrec", "sports_2014"): {"inner": 2},
+    ("esasrec", "toys_2014"): {"inner": 1},
     ("etegrec", "video_games"): {"sia_weight": 1e-3},
 }
 

@@ -70,11 +70,13 @@ def adamw(
     schedule: Schedule = "constant",
     warmup: int = 0,
     part_lr: Mapping[nn.Module, float] | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> Any:
     """AdamW over the trainable parameters, stepped per batch; `warmup` is in steps. For `configure_optimizers`.
 
     Args:
         part_lr: learning rates of submodules that have another than `lr`.
+        betas: decay of the running means of the gradient and of its square.
     """
     part_rates = {weight: rate for part, rate in (part_lr or {}).items() for weight in part.parameters()}
     weights_of_rate: dict[float, list[nn.Parameter]] = {rate: [] for rate in (lr, *part_rates.values())}
@@ -82,7 +84,7 @@ def adamw(
         if weight.requires_grad:
             weights_of_rate[part_rates.get(weight, lr)].append(weight)
     groups = [{"params": weights, "lr": rate} for rate, weights in weights_of_rate.items() if weights]
-    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     total = int(module.trainer.estimated_stepping_batches)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, schedule, warmup, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
