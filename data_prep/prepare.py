@@ -25,7 +25,7 @@ from data_prep.sequences import read_sequences
 logger = logging.getLogger(__name__)
 
 # Part of every prepared corpus's key: raise it with any change to what the preparation makes of the same files.
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 CARDS = Path(__file__).with_name("cards")
 DOWNLOADED = ("official", "hub")
 
@@ -197,7 +197,7 @@ def _prepare(name: str, source: Source, hashes: dict[str, str], k: int, folder: 
         "steps": sequences.steps,
         "item_text": text.card if text else None,
     }
-    corpus_files.save(folder, sequences, text.sentences if text else None, card)
+    corpus_files.save(folder, sequences, text, card)
 
 
 def _sequences(name: str, source: Source, k: int) -> Sequences:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
-from models.parts.encoder import encoder, initialise
+from models.parts.encoder import causal, encoder, initialise
 from models.parts.losses import catalogue_cross_entropy
 from models.parts.next_item import last, mean_prefixes, prefixes
 from models.parts.optim import adamw
@@ -93,11 +93,8 @@ class SasRec(Recommender):
         return trimmed(self._states, (history > 0).sum(1), history)
 
     def _states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """Causal, so right padding needs no mask of its own."""
         positions = torch.arange(history.shape[1], device=history.device)
-        x = self.dropout(self.norm(self.item(history) + self.position(positions)))
-        mask = nn.Transformer.generate_square_subsequent_mask(history.shape[1], device=x.device, dtype=x.dtype)
-        return self.blocks(x, mask=mask, is_causal=True)
+        return causal(self.blocks, self.dropout(self.norm(self.item(history) + self.position(positions))))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         place, positives = prefixes(batch)

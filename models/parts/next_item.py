@@ -16,6 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.api import Batch, Examples
+from models.parts.losses import catalogue_cross_entropy
+from models.parts.processes import processes
 
 
 class Prefixes(NamedTuple):
@@ -39,6 +41,19 @@ def prefixes(batch: Batch) -> Prefixes:
 def mean_prefixes(users: Examples, history: int, batch_size: int) -> float:
     """Those of a batch, on average, where `users` holds each user's longest example."""
     return float(np.minimum(users.length, history).sum() / math.ceil(len(users) / batch_size))
+
+
+def prefix_loss(
+    states: Float[Tensor, "B T D"], batch: Batch, items: Float[Tensor, "N D"], mean: float
+) -> Float[Tensor, ""]:
+    """Cross-entropy, over all items, of the item that follows each prefix; its logits are dot products.
+
+    Args:
+        mean: of the prefixes of a batch (`mean_prefixes`).
+    """
+    place, target = prefixes(batch)
+    # Each process sees its share of the batch, and their gradients are averaged.
+    return catalogue_cross_entropy(states.flatten(0, 1)[place], items, target - 1) * (processes() / mean)
 
 
 def last(states: Float[Tensor, "B T D"], history: Int[Tensor, "B T"]) -> Float[Tensor, "B D"]:
