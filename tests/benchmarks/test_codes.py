@@ -58,7 +58,10 @@ def test_a_card_that_exists_is_left_alone(bench: Bench, tiny_corpus: Corpus) -> 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("etegrec", r"etegrec has no tokenizer of its own to make a card of; possible: decor, letter, pit, tiger"),
+        (
+            "etegrec",
+            r"etegrec has no tokenizer of its own to make a card of; possible: cost, decor, letter, p5_cid, p5_sid, pit, tiger",
+        ),
         ("tiger-unseen-users", r"tiger-unseen-users is graded on unseen users, of whom a code card says nothing"),
     ],
 )
