@@ -11,8 +11,8 @@ graph of training alone. Different: an item has one code per level, and one that
 already; a part that falls into several connected ones is cut there, for between these the eigenvectors decide nothing;
 items that share no user are dealt out in order of their ids (the code: a number and no cluster).
 
-The clusters have a seed of their own, so that the seeds of a row share their codes. They take 11 s and .7 GiB on
-Beauty_2014, 31 s and .9 GiB on Musical_Instruments, and are three levels deep on both.
+The clusters have a seed of their own, so that the seeds of a row share their codes. They take seconds (3 on
+Beauty_2014, 7 on Musical_Instruments, of a core) and less than 1 GiB, and are three levels deep on both.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0352, R@10 .0507, N@5 .0234, N@10 .0285.
 
