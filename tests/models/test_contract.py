@@ -341,8 +341,8 @@ def test_a_copied_file_is_one_more_model(tmp_path: Path) -> None:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
     source = (ROOT / "models/tiger.py").read_text()
-    assert "width=64" in source
-    (tmp_path / "models/narrow.py").write_text(source.replace("width=64", "width=48"))
+    assert "hidden=(128,)" in source
+    (tmp_path / "models/narrow.py").write_text(source.replace("hidden=(128,)", "hidden=(96,)"))
     assert "narrow" not in models.names()
 
     here = {**os.environ, "PYTHONPATH": str(tmp_path)}

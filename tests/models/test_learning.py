@@ -33,6 +33,7 @@ LONG = {
     "transitions": transitions.SMALL,
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=15, valid_users=500),
     "tiger": quick("tiger", steps=450, warmup=50, valid_users=100),
+    "cost": quick("cost", steps=720, warmup=50, valid_users=100),
     "letter": quick("letter", tokenizer_epochs=60, steps=450, valid_users=50),
     "etegrec": quick("etegrec", steps=270, warmup=50, valid_users=100),
     "decor": quick("decor", steps=450, warmup=50, valid_users=100),
@@ -42,6 +43,7 @@ SHORT = {
     "transitions": transitions.SMALL,
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=4, valid_users=200),
     "tiger": quick("tiger", tokenizer_epochs=20, steps=180, warmup=20, valid_users=50),
+    "cost": quick("cost", tokenizer_epochs=20, steps=180, warmup=20, valid_users=50),
     "letter": quick("letter", tokenizer_epochs=10, steps=180, valid_users=50),
     "etegrec": quick(
         "etegrec", tokenizer_epochs=20, steps=180, warmup=20, warm_epochs=1, finish_epochs=1, valid_users=50
@@ -78,6 +80,14 @@ def test_from_noise_nothing_is_learned(name: str, noise_corpus: Corpus, tmp_path
     _, some = noise_corpus.split_users(NOISY)
     gain = per_user_ndcg(name, SHORT[name], some, tmp_path) - popular(some, tmp_path)
     assert interval(gain[None]).low <= 0
+
+
+@pytest.mark.parametrize("name", ["p5_sid", "p5_cid"])
+def test_codes_without_text_learn_what_follows(name: str, tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """They see no text, by which alone a thousand planted items are alike; here each of 40 has its own successor."""
+    config = quick(name, steps=250, warmup=50, batch_size=32)
+    score = per_user_ndcg(name, config, tiny_corpus, tmp_path).mean()
+    assert score >= 3 * popular(tiny_corpus, tmp_path).mean()
 
 
 def test_popularity_is_far_below_the_ceiling(planted_corpus: Corpus, tmp_path: Path) -> None:
