@@ -31,7 +31,7 @@ def quick(name: str, **changes: Any) -> Any:
 # Enough to see the structure, not to exhaust it.
 LONG = {
     "transitions": transitions.SMALL,
-    "sasrec": dataclasses.replace(sasrec.SMALL, epochs=15, valid_users=500),
+    "sasrec": dataclasses.replace(sasrec.SMALL, epochs=10, valid_users=200),
     "tiger": quick("tiger", steps=450, warmup=50, valid_users=100),
     "letter": quick("letter", tokenizer_epochs=60, steps=450, valid_users=50),
     "etegrec": quick("etegrec", steps=270, warmup=50, valid_users=100),
