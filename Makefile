@@ -9,14 +9,20 @@ quoted = '$(subst ','\'',$(1))'
 one = $(if $(value $(2)),$(1) $(call quoted,$(value $(2))))
 each = $(if $(value $(2)),$(1) $(foreach word,$(value $(2)),$(call quoted,$(word))))
 
-# A mistyped variable would be ignored, and everything trained in place of what was meant. What a target knows stands in
-# its help.
-KNOWN := $(foreach goal,$(MAKECMDGOALS),$(shell sed -n 's/^$(goal):.*## //p' Makefile | grep -oE '[A-Z]{2,}=' | tr -d =))
-GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
-UNKNOWN := $(filter-out PYTHON GRBENCH_% $(KNOWN),$(filter-out -% MAKE%,$(GIVEN)))
-$(if $(and $(MAKECMDGOALS),$(UNKNOWN)),$(error make $(MAKECMDGOALS) knows no $(firstword $(UNKNOWN)); expected any of: $(sort $(KNOWN))))
-
 PYTHON ?= python3
+# A mistyped variable would be ignored, and everything trained in place of what was meant. What a target knows stands in
+# its help. Of the environment, which is full of other programs' names, one is told that has an s too many or too few.
+KNOWN := $(sort $(foreach goal,$(MAKECMDGOALS),$(shell sed -n 's/^$(goal):.*## //p' Makefile | grep -oE '[A-Z]{2,}=' | tr -d =)))
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+MEANT := $(foreach name,$(KNOWN:%=%S) $(patsubst %S,%,$(KNOWN)),$(if $(filter environment,$(origin $(name))),$(name)))
+UNKNOWN := $(firstword $(filter-out PYTHON GRBENCH_% $(KNOWN),$(filter-out -% MAKE%,$(GIVEN)) $(MEANT)))
+# The known name that is spelt most like it.
+nearest = $(shell $(PYTHON) -c 'import difflib, sys; print(*difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1, 0))' $(call quoted,$(1)) $(KNOWN))
+possible = did you mean $(call nearest,$(UNKNOWN))? possible: $(KNOWN)$(if $(filter ARGS,$(KNOWN)),; other options go through ARGS="--option value")
+$(if $(and $(MAKECMDGOALS),$(UNKNOWN)),$(error make $(MAKECMDGOALS) knows no $(UNKNOWN); $(if $(KNOWN),$(possible),expected no variable)))
+
+# Options that have no variable, as the command has them.
+MORE = $(foreach word,$(value ARGS),$(call quoted,$(word)))
 # The boards are of all corpora, unless one is named.
 ONE := $(call one,--corpus,CORPUS)
 CORPUS ?= planted
@@ -36,37 +42,37 @@ $(READY): requirements.lock pyproject.toml
 	$(RUN) pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	touch $@
 
-test: $(READY) ## Run the tests (GRBENCH_DATA=folder adds those on real data)
-	$(RUN) pytest -q -n 2 --dist worksteal
+test: $(READY) ## Run the tests (GRBENCH_DATA=folder adds those on real data): FAST=1 (without the slow ones) ARGS="-k name"
+	$(RUN) pytest -q -n 2 --dist worksteal $(if $(value FAST),-m 'not slow') $(MORE)
 
 lint: $(READY) ## Check style and types
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
 
-data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub CARD=1 (add a download's hashes to its card)
-	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(call one,--source,SOURCE) $(if $(value CARD),--card)
+data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub CARD=1 (add a download's hashes to its card) ARGS="--k 3"
+	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(call one,--source,SOURCE) $(if $(value CARD),--card) $(MORE)
 
-bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n THREADS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... UNTUNED=1 TRACK=offline|online|off CLUSTER=auto|host:port DEVICES=n NODES=n
-	$(RUN) benchmarks bench $(call one,--corpus,CORPUS) $(call each,--models,MODELS) $(call one,--seeds,SEEDS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--threads,THREADS) $(call one,--precision,PRECISION) $(if $(value UNTUNED),--untuned) $(call one,--track,TRACK) $(call one,--cluster,CLUSTER) $(call one,--devices,DEVICES) $(call one,--nodes,NODES)
+bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... TRACK=offline|online|off ARGS="--threads 2 --untuned"
+	$(RUN) benchmarks bench $(call one,--corpus,CORPUS) $(call each,--models,MODELS) $(call one,--seeds,SEEDS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
 
-plan: $(READY) ## Make the rows of a plan, or say how far it is: PLAN=benchmarks/plans/smoke.toml HOURS=h JOBS=n STATE=1 VECTORS=path PRECISION=... BOARD=dir SOURCE=... THREADS=n CLUSTER=...
-	$(RUN) benchmarks plan $(call quoted,$(or $(value PLAN),benchmarks/plans/smoke.toml)) $(if $(value STATE),--state) $(call one,--hours,HOURS) $(call one,--jobs,JOBS) $(call one,--vectors-path,VECTORS) $(call one,--precision,PRECISION) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--threads,THREADS) $(call one,--cluster,CLUSTER)
+plan: $(READY) ## Make the rows of a plan, or say how far it is: PLAN=benchmarks/plans/smoke.toml HOURS=h JOBS=n STATE=1 VECTORS=path PRECISION=... BOARD=dir SOURCE=... ARGS=...
+	$(RUN) benchmarks plan $(call quoted,$(or $(value PLAN),benchmarks/plans/smoke.toml)) $(if $(value STATE),--state) $(call one,--hours,HOURS) $(call one,--jobs,JOBS) $(call one,--vectors-path,VECTORS) $(call one,--precision,PRECISION) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
-sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours CLUSTER=address SET="..." REPLACE=1 SOURCE=... THREADS=n PRECISION=... TRACK=offline|online|off
-	@$(RUN) benchmarks sweep --model $(call quoted,$(value MODEL)) $(call one,--corpus,CORPUS) $(call one,--trials,TRIALS) $(call one,--jobs,JOBS) $(call one,--storage,STORAGE) $(call one,--budget,BUDGET) $(if $(value REPLACE),--replace) $(call one,--cluster,CLUSTER) $(call each,--set,SET) $(call one,--source,SOURCE) $(call one,--threads,THREADS) $(call one,--precision,PRECISION) $(call one,--track,TRACK)
+sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours SET="..." REPLACE=1 SOURCE=... PRECISION=... TRACK=offline|online|off ARGS=...
+	@$(RUN) benchmarks sweep --model $(call quoted,$(value MODEL)) $(call one,--corpus,CORPUS) $(call one,--trials,TRIALS) $(call one,--jobs,JOBS) $(call one,--storage,STORAGE) $(call one,--budget,BUDGET) $(if $(value REPLACE),--replace) $(call each,--set,SET) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
 
-sweep-worker: $(READY) ## Work on a study on PostgreSQL, from any machine: STORAGE=url STUDY=name TRACK=offline|online|off
-	@$(RUN) benchmarks sweep-worker --storage $(call quoted,$(value STORAGE)) --study $(call quoted,$(value STUDY)) $(call one,--track,TRACK)
+sweep-worker: $(READY) ## Work on a study on PostgreSQL, from any machine: STORAGE=url STUDY=name TRACK=offline|online|off ARGS=...
+	@$(RUN) benchmarks sweep-worker --storage $(call quoted,$(value STORAGE)) --study $(call quoted,$(value STUDY)) $(call one,--track,TRACK) $(MORE)
 
-codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=... MODELS="tiger letter" SEEDS=n SET="..." BOARD=dir SOURCE=... THREADS=n
-	$(RUN) benchmarks codes $(call one,--corpus,CORPUS) $(or $(call each,--models,MODELS),--models tiger letter) $(call one,--seeds,SEEDS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--threads,THREADS)
+codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=... MODELS="tiger letter" SEEDS=n SET="..." BOARD=dir SOURCE=... ARGS=...
+	$(RUN) benchmarks codes $(call one,--corpus,CORPUS) $(or $(call each,--models,MODELS),--models tiger letter) $(call one,--seeds,SEEDS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
-show: $(READY) ## Print an experiment's complete config and where each value is from: MODEL=decor-base CORPUS=... SET="..." UNTUNED=1
-	$(RUN) benchmarks show $(call quoted,$(or $(value MODEL),tiger)) $(call quoted,$(value CORPUS)) $(call each,--set,SET) $(if $(value UNTUNED),--untuned)
+show: $(READY) ## Print an experiment's complete config and where each value is from: MODEL=decor-base CORPUS=... SET="..." ARGS=...
+	$(RUN) benchmarks show $(call quoted,$(or $(value MODEL),tiger)) $(call quoted,$(value CORPUS)) $(call each,--set,SET) $(MORE)
 
-analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision CORPUS=... MODELS=... JOBS=n SET="..." OUT=docs/analyses BOARD=dir SOURCE=... THREADS=n
-	$(RUN) benchmarks analyse $(call quoted,$(or $(value NAME),utilisation)) $(call one,--corpus,CORPUS) $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--out,OUT) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--threads,THREADS)
+analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision CORPUS=... MODELS=... JOBS=n SET="..." ARGS=...
+	$(RUN) benchmarks analyse $(call quoted,$(or $(value NAME),utilisation)) $(call one,--corpus,CORPUS) $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(MORE)
 
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore"
 	$(RUN) benchmarks perf $(call each,--only,ONLY)
@@ -81,17 +87,17 @@ verify: $(READY) ## Recompute every number of every record, check hashes and tab
 	$(RUN) leaderboards verify $(call one,--board,BOARD) $(call one,--row,ROW) $(call one,--base,BASE)
 	$(if $(value DEEP),$(RUN) benchmarks rerank $(call one,--board,BOARD) $(call one,--row,ROW))
 
-reproduce: $(READY) ## Train rows again from their records alone and compare: ROW=part of a path SAMPLE=n (drawn) MINUTES=n (at most) BASE=revision (new ones first) BOARD=dir WORK=dir SOURCE=... VECTORS=path
-	$(RUN) benchmarks reproduce $(call one,--row,ROW) $(call one,--sample,SAMPLE) $(call one,--minutes,MINUTES) $(call one,--base,BASE) $(call one,--board,BOARD) $(call one,--work,WORK) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS)
+reproduce: $(READY) ## Train rows again from their records alone and compare: ROW=part of a path SAMPLE=n (drawn) MINUTES=n (at most) BASE=revision (new ones first) BOARD=dir SOURCE=... VECTORS=path ARGS=...
+	$(RUN) benchmarks reproduce $(call one,--row,ROW) $(call one,--sample,SAMPLE) $(call one,--minutes,MINUTES) $(call one,--base,BASE) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
 
-regress: $(READY) ## Hold the quick board against its references: MODELS=... JOBS=n ACCEPT=1 WHY="..." (new references)
-	$(RUN) benchmarks regress $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(if $(value ACCEPT),--accept $(call one,--why,WHY))
+regress: $(READY) ## Hold the quick board against its references: MODELS=... JOBS=n ACCEPT=1 WHY="..." (new references) ARGS=...
+	$(RUN) benchmarks regress $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(if $(value ACCEPT),--accept $(call one,--why,WHY)) $(MORE)
 
-torture: $(READY) ## Kill benches and a sweep at random moments, nothing may be lost, change or be left at work: KILLS=100 SEED=0 WORK=dir
-	$(RUN) tests.crash_test $(call one,--kills,KILLS) $(call one,--seed,SEED) $(call one,--work,WORK)
+torture: $(READY) ## Kill benches and a sweep at random moments, nothing may be lost, change or be left at work: KILLS=100 SEED=0 ARGS=...
+	$(RUN) tests.crash_test $(call one,--kills,KILLS) $(call one,--seed,SEED) $(MORE)
 
-dashboards: $(READY) ## Define the workspace and the report of the W&B project: ENTITY=... PROJECT=... DRY=1 (print them)
-	$(RUN) benchmarks dashboards $(call one,--entity,ENTITY) $(call one,--project,PROJECT) $(if $(value DRY),--dry-run)
+dashboards: $(READY) ## Define the workspace and the report of the W&B project: ENTITY=... PROJECT=... DRY=1 (print them) ARGS=...
+	$(RUN) benchmarks dashboards $(call one,--entity,ENTITY) $(call one,--project,PROJECT) $(if $(value DRY),--dry-run) $(MORE)
 
 clean: ## Remove .venv and caches; records, tables and runs/ (downloads, trainings) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis grbench.egg-info

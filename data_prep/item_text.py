@@ -120,7 +120,8 @@ def _sentences(path: Path, wanted: set[str], malformed: Malformed) -> _Sentences
             conflicting += text != by_item[item].sentence
         else:
             by_item[item] = _Said(text, [HALF_CHARACTER.sub(REPLACEMENT, name) for name in categories(record)])
-            halved += [item] if text != said else []
+            if text != said:
+                halved.append(item)
     return _Sentences(by_item, repeated, conflicting, halved)
 
 
@@ -135,10 +136,12 @@ def _warn(path: Path, malformed: Malformed, found: _Sentences, missing: int, wan
             path, len(repeated), repeated[0], found.conflicting,
         )  # fmt: skip
     if halved:
+        shown = ", ".join(halved[:SHOWN])
+        if len(halved) > SHOWN:
+            shown += ", ..."
         logger.warning(
-            "%s: the text of %d items holds half a character (%s); U+FFFD takes its place",
-            path, len(halved), ", ".join(halved[:SHOWN]) + ", ..." * (len(halved) > SHOWN),
-        )  # fmt: skip
+            "%s: the text of %d items holds half a character (%s); U+FFFD takes its place", path, len(halved), shown
+        )
     if missing:
         logger.warning("%s: %d of %d items are not in the metadata and have no sentence", path, missing, wanted)
 

@@ -145,13 +145,14 @@ def _downloaded(category: str, origin: str, folder: Path, k: int) -> Source:
 
 
 def _generated(category: str, cache: Path, k: int) -> Source:
-    from data_prep import planted
+    from data_prep import planted, planted_files
 
-    generator = hashlib.sha256(Path(planted.__file__).read_bytes()).hexdigest()[:16]
+    sources = [Path(module).read_bytes() for module in (planted.__file__, planted_files.__file__)]
+    generator = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
     folder = cache / category.lower() / f"source-{generator}"
     if not folder.is_dir():
         with atomic_folder(folder) as temporary:
-            planted.write(temporary, noise_only=category == "Planted_Noise")
+            planted_files.write(temporary, noise_only=category == "Planted_Noise")
     found = amazon2023.find_local(category, folder, k)
     if found is None:
         raise FileNotFoundError(f"the generator wrote no reviews of {category} below {folder}; expected raw reviews")

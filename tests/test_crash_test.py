@@ -14,6 +14,8 @@ import pytest
 from tests import crash_test as torture
 from tests.crash_test import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 8
 SHORT = """

@@ -20,17 +20,19 @@ from typing import NamedTuple
 
 from benchmarks import provenance
 from benchmarks.checks.rerank import platform, recall, rerank
+from benchmarks.config import flat
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
-from benchmarks.experiments import Experiment, complete, flat
+from benchmarks.experiments import Experiment, complete
 from benchmarks.hardware import Hardware
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import weights_of
+from data_prep.atomic import write_text
 from leaderboards.record import Provenance, Record
 from leaderboards.rows import RANKED_BY, Row
 from leaderboards.statistics import Comparison, compare, equivalence
-from leaderboards.store import Run, read_run, write, write_text
+from leaderboards.store import Run, read_run, write
 
 CORPUS = "planted"
 HARDWARE = Hardware("cpu")
@@ -96,6 +98,11 @@ class Answer:
 def experiment(model: str) -> Experiment:
     """The model's run on the quick board."""
     return complete(model, CORPUS, QUICK.get(model, []), tuned=False)
+
+
+def gated(references: Path = REFERENCES) -> list[str]:
+    """The models that have references."""
+    return sorted(folder.name for folder in (references / CORPUS).glob("*"))
 
 
 def regress(

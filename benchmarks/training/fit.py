@@ -207,7 +207,7 @@ class Fit:
         if self.hardware.processes > 1 and getattr(module, "batch_wide_loss", False):
             raise ValueError(
                 f"stage {stage} of {self.label} has a loss that looks across the whole batch, of which each of "
-                f"{self.hardware.processes} processes would see its share alone; run it with DEVICES=1 NODES=1"
+                f"{self.hardware.processes} processes would see its share alone; run it with --devices 1 --nodes 1"
             )
         if budget.batch_size % self.hardware.processes:
             raise ValueError(

@@ -112,19 +112,23 @@ class RqVae(pl.LightningModule):
 
 
 def mlp(widths: tuple[int, ...], start: Literal["torch", "xavier"] = "torch", dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers with ReLU between them, and dropout after it where there is any."""
+    """Linear layers with a ReLU between two of them, followed by dropout where it is above 0."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         linear = nn.Linear(before, after)
         if start == "xavier":
             nn.init.xavier_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU(), *([Dropout(dropout)] if dropout else [])]
-    return nn.Sequential(*layers[: -2 if dropout else -1])
+        if layers:
+            layers.append(nn.ReLU())
+            if dropout:
+                layers.append(Dropout(dropout))
+        layers.append(linear)
+    return nn.Sequential(*layers)
 
 
-def distinctness(tokenizer: Tokenizer) -> float:
-    """Share of items whose codes no other item has: what LETTER and ETEGRec choose a tokenizer by."""
+def unique_code_share(tokenizer: Tokenizer) -> float:
+    """Share of items whose codes no other item has: by which LETTER and ETEGRec choose the epoch of a tokenizer."""
     return 1.0 - shared(tokenizer.item_codes())
 
 

@@ -21,7 +21,7 @@ from benchmarks.execution import cell as cell_module
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import complete
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import LAST
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
@@ -52,6 +52,7 @@ def tiny_cells(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     return corpus
 
 
+@pytest.mark.slow
 def test_the_command_as_a_user_runs_it(workplace: Path, planted_corpus: Corpus, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "bench", "--models", "popularity"]
     command += ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
@@ -71,6 +72,7 @@ def test_the_command_as_a_user_runs_it(workplace: Path, planted_corpus: Corpus, 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_processes_and_begins_no_other_run(workplace: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "bench", "--models", "sasrec", "--seeds", "3", "--jobs", "2"]
     command += ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "work"), "--set", "patience=100"]
@@ -153,6 +155,7 @@ def test_an_option_that_cannot_be_ends_with_two(
     assert "error: " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_jobs_do_not_change_a_number(bench: Callable[..., int], tmp_path: Path) -> None:
     assert bench(*QUICK, "--seeds", "2", "--jobs", "1", board="one") == 0
     assert bench(*QUICK, "--seeds", "2", "--jobs", "2", board="two") == 0

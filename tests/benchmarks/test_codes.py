@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import benchmarks.run
+import benchmarks.model_inputs
 from benchmarks import code_cards
 from benchmarks.experiments import complete
-from benchmarks.run import Bench, target
+from benchmarks.resolved_row import resolve
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.codes import CodeCard, read_all
 
@@ -19,7 +20,7 @@ CORPUS = "planted"  # by name, so that the small configs are taken
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(benchmarks.run, "STEPS", 1)
+    monkeypatch.setattr(benchmarks.model_inputs, "STEPS", 1)
     return Bench(tmp_path / "board", tmp_path / "work")
 
 
@@ -29,9 +30,10 @@ def made(bench: Bench, corpus: Corpus, name: str) -> CodeCard:
     return card
 
 
+@pytest.mark.slow
 def test_a_card_has_the_key_of_the_row_and_trains_no_recommender(bench: Bench, tiny_corpus: Corpus) -> None:
     card = made(bench, tiny_corpus, "tiger")
-    assert card.key == target(bench, tiny_corpus, complete("tiger", CORPUS, SETTINGS), 0).parent.name
+    assert card.key == resolve(bench, tiny_corpus, complete("tiger", CORPUS, SETTINGS)).key
     assert [stage.name for stage in card.stages] == ["tokenizer"]
     assert card.card.sizes == [8, 8, 8, 8]
     # TIGER's suffix tells all items apart, so what it repaired is what its first three codes had in common.

@@ -20,6 +20,8 @@ from data_prep.corpus import Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 NAMES = ("tiger", "letter", "pit-coevolving")
@@ -76,7 +78,7 @@ def test_a_loss_that_looks_across_the_batch_is_not_shared_out(tiny_corpus: Corpu
     fit = Fit(tiny_corpus, 0, tmp_path, "ragged seed 0", Hardware("cpu", devices=2))
     said = (
         r"^stage together of ragged seed 0 has a loss that looks across the whole batch, of which each of 2 processes "
-        r"would see its share alone; run it with DEVICES=1 NODES=1$"
+        r"would see its share alone; run it with --devices 1 --nodes 1$"
     )
     with pytest.raises(ValueError, match=said):
         fit("together", build, Budget(1, 20))

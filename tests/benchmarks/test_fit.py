@@ -610,6 +610,7 @@ fit("recommender", lambda: SasRec(given["config"], corpus.items, 1.0), given["bu
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_and_ends_as_any_other(
     new_fit: Callable[..., Fit], tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ print(status(begin("last", "1")))
 """
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent_and_the_bench_goes_on(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ rows = [{experiment = "popularity"}]
 """
 
 
+@pytest.mark.slow
 def test_all_lies_where_it_was_asked_for_and_is_whose_the_umask_says(
     umask: int, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

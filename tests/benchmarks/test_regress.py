@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import models
 import models.popularity
 import models.sasrec
 from benchmarks.__main__ import main
 from benchmarks.checks import regress
-from benchmarks.checks.regress import BANK, COMPARED, Answer, accept, bank, evaluation, note
+from benchmarks.checks.regress import BANK, COMPARED, Answer, accept, bank, evaluation, gated, note
 from benchmarks.checks.rerank import platform
+from benchmarks.experiments import DEFAULT
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.api import Ranking
@@ -52,15 +52,16 @@ def with_ties_to_the_larger_id(scores: Float[Tensor, "B N"], k: int) -> Ranking:
     return mirrored._replace(items=scores.shape[1] + 1 - mirrored.items)
 
 
-def test_every_model_has_its_references() -> None:
-    assert sorted(path.name for path in (regress.REFERENCES / regress.CORPUS).iterdir()) == models.names()
-    for name in models.names():
+def test_what_a_bench_runs_by_default_has_references() -> None:
+    assert gated() == sorted(DEFAULT)
+    for name in gated():
         runs = bank(name)
         assert [run.record.seed for run in runs] == list(range(BANK))
         assert {run.record.provenance.git_dirty_sha256 for run in runs} == {None}
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.slow
+@pytest.mark.parametrize("name", gated())
 def test_committed_weights_rank_as_they_did(name: str, tmp_path: Path) -> None:
     answer = evaluation(tmp_path, name, bank(name))
     assert answer.good, answer.says
@@ -105,6 +106,7 @@ def test_the_gate_is_of_a_cpu_where_there_is_a_gpu_too(monkeypatch: pytest.Monke
     assert (regress._here().precision, regress.HARDWARE.device) == ("32-true", torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_no_change_is_green(tmp_path: Path) -> None:
     answers = regress.regress(tmp_path, ["sasrec"], jobs=1)
     assert [answer.good for answer in answers] == [True, True], answers
@@ -113,12 +115,14 @@ def test_no_change_is_green(tmp_path: Path) -> None:
         assert f"{COMPARED} runs equal to the bit" in only(answers, "training").says
 
 
+@pytest.mark.slow
 def test_other_seeds_are_green(tmp_path: Path) -> None:
     answer = only(regress.regress(tmp_path, ["sasrec"], range(100, 100 + COMPARED), jobs=1), "training")
     assert answer.good, answer.says
     assert "p of a difference beyond the margin" in answer.says
 
 
+@pytest.mark.slow
 def test_half_the_learning_rate_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = adamw
     monkeypatch.setattr(models.sasrec, "adamw", lambda module, lr, *rest: whole(module, lr / 2, *rest))
@@ -162,6 +166,7 @@ def small_gate(tmp_path: Path, with_corpora: Callable[[Path], Path], monkeypatch
     return tmp_path / "references"
 
 
+@pytest.mark.slow
 def test_accept_writes_references_that_the_next_check_reads(
     small_gate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,8 @@ from benchmarks import provenance
 from benchmarks.__main__ import main
 from benchmarks.checks.reproduce import drawn, expected, held
 from benchmarks.experiments import complete
-from benchmarks.run import Bench, run
+from benchmarks.run import run
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.record import Record
@@ -167,6 +168,7 @@ class TestFromTheCommit:
         yield changed(Run(record, ranks), provenance=origin)
         assert str(tmp_path) not in trees()
 
+    @pytest.mark.slow
     def test_it_comes_out_again(self, claimed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         store.write(tmp_path / "board", *claimed)
         options = ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "again")]

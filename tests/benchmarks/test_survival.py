@@ -75,6 +75,7 @@ for place in ("alive", "dead"):
 """
 
 
+@pytest.mark.slow
 def test_of_two_that_start_a_cell_one_works_and_the_other_waits(tiny_data: Path, tmp_path: Path) -> None:
     settings = ("epochs=150", "patience=150", "width=8", "inner=8", "layers=1")
     command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--jobs", "1", "--set", *settings]
@@ -95,6 +96,7 @@ def test_of_two_that_start_a_cell_one_works_and_the_other_waits(tiny_data: Path,
     assert records[0] == records[1]
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_any_write_is_told_and_nothing_is_lost(
     bench: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
@@ -142,6 +144,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error",
     [
@@ -189,6 +192,7 @@ def test_durations_know_no_clock(bench: Callable[..., int], monkeypatch: pytest.
     assert found.record.corpus.users / found.record.cost.evaluate_users_per_second < passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "said"),
     [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM"), (signal.SIGHUP, "ended by SIGHUP")],

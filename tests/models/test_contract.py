@@ -20,11 +20,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-import benchmarks.run
+import benchmarks.model_inputs
 import models
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import HELD_OUT, Corpus, Examples
@@ -64,10 +64,10 @@ def reduced(config: Any) -> Any:
 def given(model: str, config: Any, fit: Fit, steps: int = EPOCHS) -> Corpus:
     """What a run gives a model: no test part, and the item vectors that the config names, but trained for few steps."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(benchmarks.run, "STEPS", steps)
-        patched.setattr(benchmarks.run, "SMALL_STEPS", steps)
+        patched.setattr(benchmarks.model_inputs, "STEPS", steps)
+        patched.setattr(benchmarks.model_inputs, "SMALL_STEPS", steps)
         bench = Bench(fit.root / "board", fit.root)
-        return benchmarks.run.with_inputs(bench, Experiment(model, model, config), fit)
+        return benchmarks.model_inputs.with_inputs(bench, Experiment(model, model, config), fit)
 
 
 # All ranking is done as the grader does it, without gradients.
@@ -333,6 +333,7 @@ def test_a_model_without_its_parts_is_refused(tmp_path: Path, monkeypatch: pytes
         models.load("halfwya")
 
 
+@pytest.mark.slow
 def test_a_copied_file_is_one_more_model(tmp_path: Path) -> None:
     for package in ("benchmarks", "data_prep", "leaderboards", "models"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "v*"))

@@ -20,6 +20,8 @@ from leaderboards.statistics import interval
 from models import sasrec, transitions
 from tests.models.test_contract import given
 
+pytestmark = pytest.mark.slow
+
 
 def quick(name: str, **changes: Any) -> Any:
     """The gate's sizes, for fewer steps, picked by a sample of users."""

@@ -38,6 +38,7 @@ def test_both_ways_find_the_same_core_and_it_is_neither_all_nor_nothing(tmp_path
     assert 0 < found["interactions"] < ROWS
 
 
+@pytest.mark.slow
 def test_the_pair_is_in_seconds_with_memory_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     ballast = np.ones(1 << 26)
     (made,) = kcore(ROWS)

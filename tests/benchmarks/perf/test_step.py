@@ -36,6 +36,7 @@ def modules(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> dict[str, Reco
     return step.contenders(setting)
 
 
+@pytest.mark.slow
 def test_each_turn_trains_its_own_weights(setting: Setting, modules: dict[str, Recommender]) -> None:
     assert moved(modules["step_letter_cpu"], setting) == {"generator"}
     assert moved(modules["step_etegrec_recommender_cpu"], setting) == {"generator", "to_latent", "to_semantic"}

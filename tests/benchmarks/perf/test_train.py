@@ -165,6 +165,7 @@ def test_sides_take_turns(setting: Setting, baseline: train.Side) -> None:
     assert min(turns.ours + turns.baseline) > 0
 
 
+@pytest.mark.slow
 def test_seeds_train_at_once(setting: Setting) -> None:
     rates = []
     elapsed = seconds(lambda: rates.append(at_once(setting, 2)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from data_prep.corpus import Batch
-from models.parts.rqvae import RqVae, RqVaeConfig, distinctness, mlp
+from models.parts.rqvae import RqVae, RqVaeConfig, mlp, unique_code_share
 
 CONFIG = RqVaeConfig(hidden=(16,), width=4, levels=2, codes=4, optimizer="adamw", lr=5e-3)
 
@@ -150,10 +150,10 @@ class Named(NamedTuple):
         return torch.tensor(self.codes)
 
 
-def test_distinctness_is_the_share_of_items_with_codes_of_their_own() -> None:
-    assert distinctness(Named([[0, 1], [1, 1], [0, 1], [2, 0], [0, 1]])) == pytest.approx(0.4)
-    assert distinctness(Named([[0, 1], [1, 0]])) == 1.0
-    assert distinctness(Named([[0, 1], [0, 1]])) == 0.0
+def test_unique_code_share_is_the_share_of_items_with_codes_of_their_own() -> None:
+    assert unique_code_share(Named([[0, 1], [1, 1], [0, 1], [2, 0], [0, 1]])) == pytest.approx(0.4)
+    assert unique_code_share(Named([[0, 1], [1, 0]])) == 1.0
+    assert unique_code_share(Named([[0, 1], [0, 1]])) == 0.0
 
 
 @pytest.mark.parametrize(
