@@ -15,9 +15,7 @@ CONFIG = Config(width=8, hidden=6, dropout=0.0, history=7)
 def test_scores_are_recboles() -> None:
     expected = foreign("gru4rec-recbole-1.2.1.npz")
     model = Gru4Rec(CONFIG, expected.scores.shape[1], 1.0)
-    model.load_state_dict(
-        renamed(expected.weights, {"item_embedding": "item", "gru_layers": "gru", "dense": "output"})
-    )
+    model.load_state_dict(renamed(expected.weights, {"item_embedding": "item", "gru_layers": "gru", "dense": "output"}))
     assert_scores_alike(model, expected)
 
 
