@@ -52,6 +52,9 @@ QUOTED = ["DECOR (arXiv 2509.10468v1)", "ETEGRec (SIGIR 2025, arXiv 2409.05546v3
 @pytest.mark.parametrize(
     ("experiment", "numbers"),
     [
+        ("caser", [[0.0242, 0.0392, 0.0154, 0.0202]]),
+        ("gru4rec", [[0.0345, 0.0537, 0.0220, 0.0281]]),
+        ("bert4rec", [[0.0305, 0.0483, 0.0196, 0.0253]]),
         ("sasrec", [[0.0341, 0.0530, 0.0217, 0.0277]]),
         ("tiger", [[0.0368, 0.0574, 0.0242, 0.0308]]),
         ("tiger-sas", [[0.0375, 0.0576, 0.0242, 0.0306]]),
@@ -91,6 +94,10 @@ def test_what_two_papers_state_on_musical_instruments(experiment: str, numbers: 
         ("pit-no-mls", "toys_2014", "PIT", 0.0798, 0.0405),
         ("pit-no-beam-index", "toys_2014", "PIT", 0.0622, 0.0321),
         ("pit-no-mls-no-beam-index", "toys_2014", "PIT", 0.0498, 0.0252),
+        ("esasrec", "beauty_2014", "eSASRec", 0.0928, 0.0523),
+        ("esasrec", "toys_2014", "eSASRec", 0.0939, 0.0538),
+        ("esasrec-no-ligr", "beauty_2014", "eSASRec", 0.0921, 0.0531),
+        ("esasrec-no-ligr", "toys_2014", "eSASRec", 0.0970, 0.0580),
         ("sasrec-bce", "beauty_2014", "PIT", 0.0592, 0.0327),
         ("sasrec-bce", "beauty_2014", "RPG", 0.0605, 0.0318),
         ("tiger", "beauty_2014", "PIT", 0.0648, 0.0336),
