@@ -26,14 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
-from models.parts.encoder import encoder, initialise
+from models.parts.encoder import EPSILON, encoder, initialise
 from models.parts.losses import catalogue_cross_entropy
 from models.parts.optim import adamw
 from models.parts.ragged import trimmed
 from models.parts.ranking import rank_scores
-
-EPSILON = 1e-12
-"""Of layer norms."""
 
 
 @dataclass(frozen=True)

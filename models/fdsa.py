@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
-from models.parts.encoder import causal, encoder, initialise
+from models.parts.encoder import EPSILON, causal, encoder, initialise
 from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
 from models.parts.ragged import trimmed
@@ -88,9 +88,9 @@ class Fdsa(Recommender):
         self.item = nn.Embedding(len(categories), config.width, padding_idx=0)
         self.feature = nn.EmbeddingBag(int(categories.max()) + 1, config.width, mode="mean", padding_idx=0)
         self.position = nn.Embedding(config.history, config.width)
-        self.norm = nn.LayerNorm(config.width)
+        self.norm = nn.LayerNorm(config.width, EPSILON)
         self.dropout = nn.Dropout(config.dropout)
-        sizes = (config.width, config.heads, config.inner, config.layers, config.dropout)
+        sizes = (config.width, config.heads, config.inner, config.layers, config.dropout, EPSILON)
         self.item_blocks, self.feature_blocks = encoder(*sizes), encoder(*sizes)
         self.merge = nn.Linear(2 * config.width, config.width)
         self.apply(initialise)

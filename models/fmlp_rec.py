@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, tuned
-from models.parts.encoder import initialise
+from models.parts.encoder import EPSILON, initialise
 from models.parts.losses import catalogue_cross_entropy
 from models.parts.optim import adamw
 from models.parts.precision import in_float32
@@ -87,7 +87,7 @@ class Block(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.Linear(config.width, config.inner), nn.GELU(), nn.Linear(config.inner, config.width)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(config.width, EPSILON) for _ in range(2))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
@@ -104,7 +104,7 @@ class FmlpRec(Recommender):
         self.history_length = config.history
         self.item = nn.Embedding(items + 1, config.width, padding_idx=0)
         self.position = nn.Embedding(config.history, config.width)
-        self.norm = nn.LayerNorm(config.width)
+        self.norm = nn.LayerNorm(config.width, EPSILON)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential(*(Block(config) for _ in range(config.layers)))
         self.apply(initialise)

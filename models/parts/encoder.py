@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from models.parts.ragged import trimmed
 
+EPSILON = 1e-12
+"""Of RecBole's layer norms."""
+
 
 def encoder(
     width: int, heads: int, inner: int, layers: int, dropout: float, epsilon: float = 1e-5
@@ -43,9 +46,9 @@ class ItemEncoder(nn.Module):
         self.mask = items + 1
         self.item = nn.Embedding(items + 2, width, padding_idx=0)
         self.position = nn.Embedding(history, width)
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width, EPSILON)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = encoder(width, heads, inner, layers, dropout)
+        self.blocks = encoder(width, heads, inner, layers, dropout, EPSILON)
 
     @property
     def items(self) -> Float[Tensor, "N D"]:

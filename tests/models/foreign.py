@@ -2,7 +2,8 @@
 
 Files of `fixtures/` are named by library and version. They were made in an environment with the library, from its own
 class: `inputs` are histories right-padded with 0, `scores` those of all items (column 0: padding), the rest is the
-class's state dict. Where the class has more than ours, that is 0: the padding row of items, Caser's users.
+class's state dict. Where the class has more than ours, that is 0: the padding row of items, Caser's users. Where it
+reads more than histories, that is beside them: the items' `categories`, and what S3-Rec is pre-trained on.
 """
 
 from __future__ import annotations
@@ -42,6 +43,24 @@ def renamed(weights: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str
             name = name.replace(theirs, ours)
         found[name] = weight
     return found
+
+
+BLOCKS = {
+    "multi_head_attention.LayerNorm": "norm1",
+    "multi_head_attention.dense": "self_attn.out_proj",
+    "multi_head_attention": "self_attn",
+    "feed_forward.LayerNorm": "norm2",
+    "feed_forward.dense_": "linear",
+}
+
+
+def with_recboles_blocks(weights: Mapping[str, Tensor], parts: Mapping[str, str]) -> dict[str, Tensor]:
+    """`renamed`, and so are the parts of RecBole's transformer, whose queries, keys and values are one here."""
+    state = renamed(weights, {**BLOCKS, **parts})
+    for name in [name for name in state if ".query." in name]:
+        whole = torch.cat([state.pop(name.replace("query", part)) for part in ("query", "key", "value")])
+        state[name.replace("query.", "in_proj_")] = whole
+    return state
 
 
 def assert_scores_alike(model: Recommender, expected: Foreign) -> None:

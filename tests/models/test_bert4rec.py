@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from models.bert4rec import Bert4Rec, Config, train
-from tests.models.foreign import assert_scores_alike, foreign, renamed
+from tests.models.foreign import assert_scores_alike, foreign, with_recboles_blocks
 from tests.models.test_contract import Untrained
 from tests.models.test_sasrec import HISTORIES, ITEMS, TARGETS, batch, padded
 
@@ -23,11 +23,6 @@ NAMES = {
     "item_embedding": "item",
     "position_embedding": "position",
     "trm_encoder.layer": "blocks.layers",
-    "multi_head_attention.LayerNorm": "norm1",
-    "multi_head_attention.dense": "self_attn.out_proj",
-    "multi_head_attention": "self_attn",
-    "feed_forward.LayerNorm": "norm2",
-    "feed_forward.dense_": "linear",
     "LayerNorm": "norm",
     "output_ffn": "output.0",
     "output_ln": "output.2",
@@ -36,11 +31,8 @@ NAMES = {
 
 
 def like_recboles(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Ours has queries, keys and values in one, and no bias of padding."""
-    state = renamed(weights, NAMES)
-    for kind in ("weight", "bias"):
-        parts = [state.pop(f"blocks.layers.0.self_attn.{name}.{kind}") for name in ("query", "key", "value")]
-        state[f"blocks.layers.0.self_attn.in_proj_{kind}"] = torch.cat(parts)
+    """Ours has no bias of padding."""
+    state = with_recboles_blocks(weights, NAMES)
     return state | {"bias": state["bias"][1:]}
 
 
