@@ -35,7 +35,7 @@ from models.parts.index import ItemIndex
 from models.parts.losses import info_nce
 from models.parts.optim import adamw
 from models.parts.recommender_config import SMALL_RECOMMENDER, RecommenderConfig
-from models.parts.rqvae import RqVae, RqVaeConfig, distinctness
+from models.parts.rqvae import RqVae, RqVaeConfig, unique_code_share
 from models.parts.tokenizer import suffixed
 
 OPEN = "the temperature of the contrastive loss, the sizes of the tokenizer and how long it learns"
@@ -76,7 +76,7 @@ def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
         lambda: CostTokenizer(config.tokenizer, vectors),
         Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check),
         corpus.examples("items"),
-        distinctness,
+        unique_code_share,
     )
     return suffixed(tokenizer.item_codes(), config.tokenizer.codes)
 

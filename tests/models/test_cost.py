@@ -14,7 +14,7 @@ from torch import Tensor
 from data_prep.corpus import Examples, ItemVectors
 from models.api import Budget, Fit
 from models.cost import Config, CostTokenizer, TokenizerConfig, contrast, tokenize
-from models.parts.rqvae import distinctness
+from models.parts.rqvae import unique_code_share
 from tests.models.hand import corpus_of
 from tests.models.parts.test_rqvae import batch, planted, train
 
@@ -91,7 +91,7 @@ def test_a_look_is_chosen_by_how_many_items_it_tells_apart() -> None:
     torch.manual_seed(0)
     index = tokenize(config, corpus, cast(Fit, untrained))
     ((stage, budget, examples, quality),) = asked
-    assert (stage, budget, quality) == ("tokenizer", Budget(7, 5, patience=7, check_every=2), distinctness)
+    assert (stage, budget, quality) == ("tokenizer", Budget(7, 5, patience=7, check_every=2), unique_code_share)
     assert examples is not None
     assert examples.target.tolist() == list(range(1, 33))
     assert index.sizes == (16, 16, 16)
