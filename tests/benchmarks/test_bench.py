@@ -103,7 +103,7 @@ def test_a_second_call_runs_nothing(
 ) -> None:
     assert bench("--models", "popularity") == 0
     assert "records exist" not in capsys.readouterr().out
-    monkeypatch.setattr(cell_module, "run", None)
+    monkeypatch.setattr(cell_module, "run_seed", None)
     assert bench("--models", "popularity") == 0
     said = capsys.readouterr().out
     assert f"1 of 1 records exist in {tmp_path / 'board' / 'planted'}" in said
