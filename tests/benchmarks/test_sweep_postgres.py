@@ -103,7 +103,7 @@ def test_a_server_that_restarts(own_postgres: tuple[str, Callable[[str], None]],
 
 def test_a_study_that_stays_lost_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     error = DBAPIError("SELECT 1", {}, Exception("gone\nfor good"))
-    desk = mock.Mock(keeping=mock.Mock(lost=lambda found: found is error))
+    desk = mock.Mock(spec=TrialQueue, keeping=mock.Mock(lost=lambda found: found is error))
     desk.claim.side_effect = error
     monkeypatch.setattr(local_workers, "PATIENCE", 0.05)
     monkeypatch.setattr(local_workers, "POLL", 0.02)
