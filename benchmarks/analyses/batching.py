@@ -113,7 +113,7 @@ def padding(corpus: Corpus, experiment: Experiment, pool: int, rows: int | None)
     return 1 - sum(int(part.sum()) for part in parts) / sum(len(part) * int(part[-1]) for part in parts)
 
 
-def widths(corpus: Corpus, experiment: Experiment, pool: int) -> list[Int[Tensor, "B"]]:
+def widths(corpus: Corpus, experiment: Experiment, pool: int) -> list[Int[Tensor, "_"]]:
     """Lengths of the histories of each batch of an epoch, ascending."""
     examples, config = _examples(corpus, experiment), experiment.config
     with pools_of(pool):

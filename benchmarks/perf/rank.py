@@ -142,7 +142,7 @@ class Exact:
                 norm.weight.data = weight * factor
         return factor
 
-    def _rank(self, rows: list[Int[Tensor, "B"]], jobs: int, rank: Callable[[Batch], Lists]) -> float:
+    def _rank(self, rows: list[Int[Tensor, "_"]], jobs: int, rank: Callable[[Batch], Lists]) -> float:
         threads = torch.get_num_threads()
 
         def one(some: Int[Tensor, "B"]) -> Lists:

@@ -70,7 +70,7 @@ class Spread(Batches):
     def __len__(self) -> int:
         return self.count
 
-    def rows(self) -> list[Int[Tensor, "B"]]:
+    def rows(self) -> list[Int[Tensor, "_"]]:
         rows = super().rows()
         return [rows[(2 * place + 1) * len(rows) // (2 * self.count)] for place in range(self.count)]
 
@@ -82,7 +82,7 @@ class Spread(Batches):
 class Mixed(Spread):
     """The pairs of a `Spread` in batches at random, as we train on them."""
 
-    def rows(self) -> list[Int[Tensor, "B"]]:
+    def rows(self) -> list[Int[Tensor, "_"]]:
         pairs = torch.cat(super().rows())
         mixed = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))]
         return list(mixed.tensor_split(self.count))

@@ -43,7 +43,7 @@ OBJECTIVE = "valid/ndcg@10"
 # Kinds of runs, W&B's job types.
 EXPERIMENT, TRIAL = "experiment", "trial"
 # Longest that one call of wandb may take, that wandb waits for its server, and that an ended run waits for wandb.
-CALL_SECONDS, SERVER_SECONDS, END_SECONDS = 30, 20, 30
+CALL_SECONDS, SERVER_SECONDS, END_SECONDS = 30, 20, 30.0
 
 
 def mode(asked: str | None, corpus: Corpus) -> str:

@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_others(new_fit: Callab
     torch.manual_seed(4)
     assert equal(trained, weights(sasrec(again)))
     assert not equal(trained, weights(sasrec(other)))
-    assert replace(first.stages[0], seconds=0) == replace(again.stages[0], seconds=0)
+    assert replace(first.stages[0], seconds=0.0) == replace(again.stages[0], seconds=0.0)
 
 
 def test_a_step_takes_the_mean_gradient_of_accumulated_batches(new_fit: Callable[..., Fit]) -> None:
@@ -580,7 +580,7 @@ def test_an_interrupted_training_ends_as_any_other(
             sasrec(broken, budget=budget, quality=quality)
     resumed = new_fit(folder="broken")
     assert equal(weights(sasrec(resumed, budget=budget, quality=quality)), expected)
-    assert replace(resumed.stages[0], seconds=0, reused=False) == replace(straight.stages[0], seconds=0)
+    assert replace(resumed.stages[0], seconds=0.0, reused=False) == replace(straight.stages[0], seconds=0.0)
 
 
 CHILD = """
@@ -671,4 +671,4 @@ def test_states_are_saved_once_a_minute_and_a_kill_costs_what_came_after(
     resumed = new_fit(folder="broken")
     assert equal(weights(sasrec(resumed, budget=budget, quality=half_a_minute)), expected)
     assert saved == [2, 4, 2, 4], "a resumed training waits a minute too"
-    assert replace(resumed.stages[0], seconds=0) == replace(straight.stages[0], seconds=0)
+    assert replace(resumed.stages[0], seconds=0.0) == replace(straight.stages[0], seconds=0.0)

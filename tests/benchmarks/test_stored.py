@@ -108,7 +108,7 @@ def same(fit: Fit, straight: tuple[dict[str, Tensor], Stage]) -> bool:
     expected, stage = straight
     found = sasrec(fit)
     equal = all(torch.equal(found[name], expected[name]) for name in expected)
-    return equal and replace(fit.stages[-1], seconds=0, reused=False) == replace(stage, seconds=0)
+    return equal and replace(fit.stages[-1], seconds=0.0, reused=False) == replace(stage, seconds=0.0)
 
 
 @pytest.mark.parametrize("how", DAMAGE)

@@ -105,7 +105,7 @@ def test_a_server_that_restarts(own_postgres: tuple[str, Callable[[str], None]],
 
 def test_a_study_that_stays_lost_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     error = DBAPIError("SELECT 1", {}, Exception("gone\nfor good"))
-    queue = mock.Mock(storage=mock.Mock(is_unreachable=lambda found: found is error))
+    queue = mock.Mock(spec=TrialQueue, storage=mock.Mock(is_unreachable=lambda found: found is error))
     queue.claim.side_effect = error
     monkeypatch.setattr(local_workers, "PATIENCE", 0.05)
     monkeypatch.setattr(local_workers, "POLL", 0.02)

@@ -374,7 +374,7 @@ def test_a_wandb_that_fails_is_told_once_and_fails_no_run(
     fake_wandb(tmp_path / "fake", call, does)
     monkeypatch.syspath_prepend(str(tmp_path / "fake"))
     monkeypatch.setattr(wandb_run, "CALL_SECONDS", 2)
-    monkeypatch.setattr(wandb_run, "END_SECONDS", 4)
+    monkeypatch.setattr(wandb_run, "END_SECONDS", 4.0)
     started = time.monotonic()
     record = cell(bench, corpus, sasrec)
     assert time.monotonic() - started < 20
