@@ -244,6 +244,7 @@ def test_a_corpus_name_that_is_a_path_is_no_corpus(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_cell_is_that_of_its_key_and_seed(
     bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
