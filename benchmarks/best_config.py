@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from data_prep.atomic import atomic_file
+from data_prep.atomic import write_text
 from leaderboards.record import TUNED
 
 BEST = Path(__file__).with_name("best")
@@ -52,7 +52,7 @@ class TunedConfig(BaseModel):
 
 
 def path(corpus: str, experiment: str, folder: Path | None = None) -> Path:
-    """Where the winner of an experiment on a corpus lies."""
+    """Where the tuned config of an experiment on a corpus lies."""
     return (folder or BEST) / corpus / f"{experiment}.toml"
 
 
@@ -60,7 +60,7 @@ def read(file: Path) -> TunedConfig:
     """
     Raises:
         FileNotFoundError: there is none.
-        ValueError: the file is no TOML, or does not hold what a winner holds.
+        ValueError: the file is no TOML, or does not hold what a tuned config holds.
     """
     try:
         return TunedConfig.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
@@ -72,13 +72,12 @@ def read(file: Path) -> TunedConfig:
         raise ValueError(f"{file} is no TOML file: {error}") from None
 
 
-def write(file: Path, winner: TunedConfig) -> None:
-    """Writes a winner, atomically, in place of an earlier one."""
-    values = winner.model_dump()
+def write(file: Path, tuned: TunedConfig) -> None:
+    """Writes a tuned config, atomically, in place of an earlier one."""
+    values = tuned.model_dump()
     params = values.pop("params")
     text = HEADER + _lines(values) + "\n[params]\n" + _lines({json.dumps(name): params[name] for name in params})
-    with atomic_file(file) as out:
-        out.write(text.encode())
+    write_text(file, text)
 
 
 def _lines(values: dict[str, Any]) -> str:

@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import models
-from benchmarks import provenance, record_fields, run
+from benchmarks import provenance, record_fields
 from benchmarks.experiments import Experiment
-from benchmarks.run import Bench
-from benchmarks.training.fit import Fit
+from benchmarks.resolved_row import published_config, resolve
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards import codes
 from leaderboards.record import Stage
@@ -29,22 +29,22 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
     if not isinstance(model, Tokenizing):
         possible = ", ".join(name for name in models.names() if isinstance(models.load(name), Tokenizing))
         raise ValueError(f"{experiment.model} has no tokenizer of its own to make a card of; possible: {possible}")
-    key = run.key(bench, corpus, experiment)
-    target = codes.path(bench.board, corpus.name, experiment.name, key, seed)
+    row = resolve(bench, corpus, experiment)
+    target = codes.path(bench.board, corpus.name, experiment.name, row.key, seed)
     if target.exists():
         return target
     bench.hardware.set_num_threads()
     origin = provenance.of(bench.hardware)
-    fit = Fit(corpus, seed, bench.work / "fits", f"{experiment.name} seed {seed}", bench.hardware)
-    given = run.with_inputs(bench, experiment, fit)
+    fit = row.fit(seed)
+    given = row.inputs(fit)
     index = model.tokenize(experiment.config, given, fit)
     made = codes.CodeCard(
         corpus=record_fields.corpus_info(corpus),
         model=experiment.model,
         experiment=experiment.name,
         seed=seed,
-        key=key,
-        config=run.published_config(experiment),
+        key=row.key,
+        config=published_config(experiment),
         vectors=record_fields.vectors_info(given.vectors),
         collaborative=record_fields.vectors_info(given.collaborative),
         notes=record_fields.notes(experiment, corpus, given.vectors),

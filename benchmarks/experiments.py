@@ -3,27 +3,22 @@
 A model's own name is its paper's configuration, with what the paper sets otherwise on a corpus (`ON_CORPUS`); on
 corpora of a few thousand users it is the model's `SMALL` one. A variant changes a few fields of that. A recipe's sizes,
 rates and lengths are for corpora of the papers' size: on the small ones it keeps only what makes it the recipe that it
-is, with the model's small sizes. Any name may end
-in `-unseen-users`: the users with the least history are then kept from the model, and the row says how it ranks for
-them. People write this file.
+is, with the model's small sizes. Any name may end in `-unseen-users`: the users with the least history are then kept
+from the model, and the row says how it ranks for them. People write this file.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pydantic
-from pydantic_core import ErrorDetails
-
 import models
 from benchmarks import best_config
 from benchmarks.best_config import TunedConfig
+from benchmarks.config import changed, described, flat, near, setting
 from data_prep.corpus import UNSEEN_USERS
 
 
@@ -110,6 +105,11 @@ VARIANTS = {
         "transitions", {"directed": False}, "what came directly before counts as what came directly after"
     ),
     "sasrec-bce": Variant("sasrec", {"loss": "bce"}),
+    "esasrec-no-ligr": Variant(
+        "esasrec",
+        {"block": "sasrec"},
+        "SASRec+SS of eSASRec's table: .0921 / .0531 (R@10 / N@10, Beauty_2014)",
+    ),
     "tiger-sas": Variant("tiger", {"vectors": "sasrec-128"}),
     **RECIPES,
     # The temperature of the generation loss; LETTER's own is .7, plain cross-entropy has 1.
@@ -173,9 +173,18 @@ VARIANTS = {
 ON_CORPUS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("decor", "industrial_and_scientific"): {"alpha": 0.25, "bos_queries": 32},
     ("decor", "video_games"): {"patience": 10},
+    ("esasrec", "sports_2014"): {"inner": 2},
+    ("esasrec", "toys_2014"): {"inner": 1},
     ("etegrec", "video_games"): {"sia_weight": 1e-3},
 }
 
+# What a bench runs where nothing was chosen: floors, SASRec and the five papers, within twelve minutes on planted.
+DEFAULT = (
+    *("popularity", "transitions", "item_knn", "last_item_vectors", "sasrec"),
+    *("tiger", "letter", "etegrec", "decor", "pit"),
+)
+# Stands for every model, where experiments are chosen.
+ALL = "all"
 # Ends the name of any experiment.
 UNSEEN = "-unseen-users"
 
@@ -184,13 +193,6 @@ FEWEST_VALID_USERS = 5_000
 
 # Too small for the papers' sizes: a paper-size model has more weights than they have interactions.
 SMALL_CORPORA = ("all_beauty", "planted", "planted_noise")
-# Kinds of pydantic's errors, as a user reads them.
-OUT_OF_RANGE = {
-    "greater_than_equal": "at least {ge:g}",
-    "greater_than": "more than {gt:g}",
-    "less_than": "less than {lt:g}",
-    "finite_number": "a finite number",
-}
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class Experiment:
         model: a file of `models/`.
         config: complete.
         unseen_users: the model is graded on users that were kept from it, those with the least history.
-        winner: of the sweep that some of the config is from.
+        tuned_config: of the sweep that some of the config is from.
         overrides: settings that differ from what the experiment has without them, `key=value`.
     """
 
@@ -210,7 +212,7 @@ class Experiment:
     model: str
     config: Any
     unseen_users: bool = False
-    winner: TunedConfig | None = None
+    tuned_config: TunedConfig | None = None
     overrides: tuple[str, ...] = ()
 
     @property
@@ -223,17 +225,14 @@ def names() -> list[str]:
     return sorted([*models.names(), *VARIANTS])
 
 
+def chosen(given: Sequence[str] | None) -> list[str]:
+    """The names that a bench was asked for."""
+    return models.names() if given == [ALL] else list(given or DEFAULT)
+
+
 def variant(name: str) -> Variant:
     """What a name of `names` stands for; a model's own name changes nothing."""
     return VARIANTS.get(name, Variant(name, {}))
-
-
-def described(settings: Mapping[str, Any]) -> str:
-    """Settings as one would type them after `--set`."""
-    return " ".join(
-        f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
-        for key, value in settings.items()
-    )
 
 
 def small(corpus: str) -> bool:
@@ -252,9 +251,9 @@ def complete(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool =
     """
     whole = name.removesuffix(UNSEEN)
     if whole not in names():
-        near = _near(name, [*names(), *(known + UNSEEN for known in names())])
+        close = near(name, [*names(), *(known + UNSEEN for known in names())])
         raise ValueError(
-            f"no model or experiment {name!r}; possible: {', '.join(names())}, each also with {UNSEEN}{near}"
+            f"no model or experiment {name!r}; possible: {', '.join(names())}, each also with {UNSEEN}{close}"
         )
     model, made_of = variant(whole).model, layers(whole, corpus, settings, tuned)
     named = changed(made_of.base, made_of.named(), model)
@@ -263,7 +262,7 @@ def complete(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool =
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
-    return Experiment(name, model, config, name.endswith(UNSEEN), made_of.found.winner, overrides)
+    return Experiment(name, model, config, name.endswith(UNSEEN), made_of.found.tuned_config, overrides)
 
 
 def _overrides(before: Any, after: Any, keys: Iterable[str]) -> tuple[str, ...]:
@@ -313,9 +312,9 @@ def layers(whole: str, corpus: str, settings: Iterable[str] = (), tuned: bool = 
 
 
 class Found(NamedTuple):
-    """Attributes: winner, of a sweep; changes, what it sets."""
+    """Attributes: tuned_config, of a sweep; changes, what it sets."""
 
-    winner: TunedConfig | None = None
+    tuned_config: TunedConfig | None = None
     changes: Mapping[str, Any] = {}
 
 
@@ -325,64 +324,8 @@ def _found(experiment: str, model: str, corpus: str, base: Any) -> Found:
     file = next((file for file in files if file.exists()), None)
     if file is None:
         return Found()
-    winner = best_config.read(file)
-    changes = {**dict(setting(text) for text in winner.settings), **winner.params}
+    tuned_config = best_config.read(file)
+    changes = {**dict(setting(text) for text in tuned_config.settings), **tuned_config.params}
     # Tells of a wrong key or value where it stands.
     changed(base, changes, str(file))
-    return Found(winner, changes)
-
-
-def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
-    """A copy of a config with dotted keys changed and every value checked against its field's type."""
-    values = dataclasses.asdict(base)
-    possible = sorted(dict(flat(values)))
-    for key, value in changes.items():
-        if key not in possible:
-            raise ValueError(
-                f"{owner} has no option {key!r:.200}; possible: {', '.join(possible)}{_near(key, possible)}"
-            )
-        *path, last = key.split(".")
-        place = values
-        for step in path:
-            place = place[step]
-        place[last] = value
-    try:
-        return pydantic.TypeAdapter(type(base)).validate_python(values)
-    except pydantic.ValidationError as error:
-        raise ValueError(f"{owner} {_refused(error.errors()[0])}") from None
-
-
-def _refused(error: ErrorDetails) -> str:
-    """What is wrong with a value, or with values together."""
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "value_error":
-        return f"options {where + ': ' if where else ''}{error['msg'].removeprefix('Value error, ')}"
-    given = f"option {where:.200} is {error['input']!r:.200}"
-    if error["type"] in OUT_OF_RANGE:
-        return f"{given}; expected {OUT_OF_RANGE[error['type']].format(**error.get('ctx', {}))}"
-    return f"{given}: {error['msg']}"
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Options of a config by their full names, those of a part dotted, as `changed` takes them."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def setting(text: str) -> tuple[str, Any]:
-    """`key=value` as key and value, JSON where it parses as JSON; a ValueError without an equals sign."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"setting {text!r:.200} is not of the form key=value")
-    try:
-        return key, json.loads(value)
-    except (ValueError, RecursionError):
-        return key, value
-
-
-def _near(given: str, possible: Iterable[str]) -> str:
-    near = difflib.get_close_matches(given, list(possible), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return Found(tuned_config, changes)

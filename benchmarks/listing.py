@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 import data_prep
 from benchmarks import experiments
+from benchmarks.config import described
 from leaderboards.published import stated
 
 # The corpus whose published numbers stand beside the experiments, and those that have a table of their own.
@@ -24,7 +25,7 @@ def listing() -> str:
     lines: list[list[Any]] = []
     for name in experiments.names():
         variant = experiments.variant(name)
-        changed = [variant.description, experiments.described(variant.changes())]
+        changed = [variant.description, described(variant.changes())]
         first = [name, variant.model, "; ".join(filter(None, changed))]
         said = _said(name, LISTED)
         lines += [[*first, *said[0]], *(["", "", "", *more] for more in said[1:])] if said else [first]

@@ -75,7 +75,7 @@ def collect(
         versions=_versions(),
         python=platform.python_version(),
         platform=platform.platform(),
-        device=f"{processes} x " * (processes > 1) + device_name(device),
+        device=f"{processes} x {device_name(device)}" if processes > 1 else device_name(device),
         threads=threads,
         precision=precision,
         evaluation_batch=evaluation_batch,

@@ -30,19 +30,19 @@ def search(test: Graded) -> Search:
     )
 
 
-def diagnostics(known: Corpus, graded: Corpus, recommender: Recommender) -> dict[str, dict[str, float]]:
+def diagnostics(train_corpus: Corpus, eval_corpus: Corpus, recommender: Recommender) -> dict[str, dict[str, float]]:
     """What the same weights score under the beams that papers use, with the trie and free, and on the seen users."""
     found = {}
     generator = generator_of(recommender)
     if generator:
-        grader = Grader(graded, "test", k=10)
+        grader = Grader(eval_corpus, "test", k=10)
         for width in BEAMS:
             for constrained in (True, False):
                 by_beam = grader(recommender, partial(generator.beam, width=width, constrained=constrained))
                 name = f"beam{width}/{'trie' if constrained else 'free'}"
                 found[name] = _at_10(by_beam) | {"invalid": by_beam.invalid}
-    if graded.seen_users:
-        found["seen_users"] = _at_10(Grader(known, "test", k=10)(recommender))
+    if eval_corpus.seen_users:
+        found["seen_users"] = _at_10(Grader(train_corpus, "test", k=10)(recommender))
     return found
 
 
@@ -51,9 +51,9 @@ def _at_10(graded: Graded) -> dict[str, float]:
     return {name: scores[name] for name in ("recall@10", "ndcg@10")}
 
 
-def rank_table(known: Corpus, graded: Corpus, valid: Graded, test: Graded) -> pa.Table:
+def rank_table(train_corpus: Corpus, eval_corpus: Corpus, valid: Graded, test: Graded) -> pa.Table:
     """Per user: both ranks, and the facts about the target by which a board can be sliced later."""
-    examples = graded.examples("test")
+    examples = eval_corpus.examples("test")
     return pa.Table.from_arrays(
         [
             pa.array(examples.user, pa.int32()),
@@ -61,24 +61,24 @@ def rank_table(known: Corpus, graded: Corpus, valid: Graded, test: Graded) -> pa
             pa.array(valid.ranks),
             pa.array(test.unseen_ranks),
             pa.array(valid.unseen_ranks),
-            pa.array(known.training_counts()[examples.target], pa.int32()),
+            pa.array(train_corpus.training_counts()[examples.target], pa.int32()),
             pa.array(examples.length, pa.int32()),
-            pa.array(_seen_in_training(known, examples)),
+            pa.array(_seen_in_training(train_corpus, examples)),
         ],
         schema=RANKS_SCHEMA,
     )
 
 
-def _seen_in_training(known: Corpus, test: Examples) -> np.ndarray:
+def _seen_in_training(train_corpus: Corpus, test: Examples) -> np.ndarray:
     """`[U]` whether some user's training part goes straight from the test history's last item to the test target."""
-    width, train = known.items + 1, known.examples("train")
+    width, train = train_corpus.items + 1, train_corpus.examples("train")
     pairs = train.last_item.astype(np.int64) * width + train.target
     return np.isin(test.last_item.astype(np.int64) * width + test.target, pairs)
 
 
-def valid_users(experiment: Experiment, known: Corpus) -> int:
+def valid_users(experiment: Experiment, train_corpus: Corpus) -> int:
     """On how many users epochs were chosen."""
-    return min(getattr(experiment.config, "valid_users", None) or known.users, known.users)
+    return min(getattr(experiment.config, "valid_users", None) or train_corpus.users, train_corpus.users)
 
 
 def corpus_info(corpus: Corpus) -> CorpusInfo:
@@ -116,17 +116,17 @@ def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -
         notes.append("small sizes")
     if experiment.overrides:
         notes.append(f"{OVERRIDDEN} {' '.join(experiment.overrides)}")
-    if experiment.winner:
-        notes.append(experiment.winner.note())
+    if experiment.tuned_config:
+        notes.append(experiment.tuned_config.note())
     if vectors is not None and vectors.stand_in:
         notes.append(f"{STAND_IN} {vectors.name}")
     return notes
 
 
-def unseen_notes(experiment: Experiment, known: Corpus, graded: Corpus) -> list[str]:
+def unseen_notes(experiment: Experiment, train_corpus: Corpus, eval_corpus: Corpus) -> list[str]:
     """That the graded users are others than those of the training; empty where they are the same."""
-    if not graded.seen_users:
+    if not eval_corpus.seen_users:
         return []
     # The board's own note compares with the users of its corpus, of whom none validated here.
-    validation = f"{valid_users(experiment, known):,} of the {known.users:,} others"
+    validation = f"{valid_users(experiment, train_corpus):,} of the {train_corpus.users:,} others"
     return [f"users with the least history, whom the model never saw; validation during training on {validation}"]

@@ -16,7 +16,8 @@ from tabulate import tabulate
 
 import models
 from benchmarks import experiments
-from benchmarks.experiments import Experiment, Layers, described, flat
+from benchmarks.config import described, flat
+from benchmarks.experiments import Experiment, Layers
 from data_prep.amazon2023 import category_of
 
 WIDTH = 120
@@ -81,8 +82,8 @@ def _legend(experiment: Experiment, made_of: Layers) -> Iterator[tuple[str, str]
     yield "default", "Config, the paper's setting unless the last column says otherwise"
     yield "small", "SMALL, sizes for corpora of a few thousand users"
     yield "paper", f"what the paper sets otherwise on this corpus, {described(made_of.papers)}"
-    if winner := made_of.found.winner:
-        yield "sweep", f"{winner.note()}, trial {winner.trial}"
+    if tuned := made_of.found.tuned_config:
+        yield "sweep", f"{tuned.note()}, trial {tuned.trial}"
     yield "variant", f"{experiment.whole}, {described(made_of.variant)}"
     yield "--set", described(made_of.settings)
 

@@ -38,7 +38,7 @@ CATEGORIES = (
 )  # fmt: skip
 # 5-cores of Amazon 2014: local sequence files only.
 ONLY_LOCAL = ("Beauty_2014", "Sports_2014", "Toys_2014")
-# Written by data_prep/planted.py in the schema of a category.
+# Written by data_prep/planted_files.py in the schema of a category.
 GENERATED = ("Planted", "Planted_Noise")
 
 OFFICIAL = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023"

@@ -123,10 +123,15 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_text(path: Path, content: str) -> None:
+    """Write a text file, UTF-8, atomically."""
+    with atomic_file(path) as file:
+        file.write(content.encode())
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
-    with atomic_file(path) as file:
-        file.write(json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _sync(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Corpus, Examples, Batch: what a model may see of the data.
 
 Shape letters are those of `models/api.py`: `B` users in a batch, `T` history length, `N` items (ids 1..N, 0 is
-padding), `I` = N+1 rows, `F` item-vector width; here also `U` users, `M` interactions, `E` examples.
+padding), `I` = N+1 rows, `F` item-vector width; here also `U` users, `M` interactions, `E` examples, `C` categories of
+an item.
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ class Corpus:
         user_ids: `[U]` the source's user ids, ascending.
         item_ids: `[N]` parent_asin of items 1..N, ascending.
         item_text: `[N]` one sentence per item, or None where the source has no metadata.
+        item_categories: `[N]` the categories of each item, or None likewise. They are in its sentence, too.
         card: counts at every step of the preparation, hashes of the source files, text template.
         vectors: item vectors, or None until an experiment asks for them.
         collaborative: item vectors trained on the training part, for a model that has both; None likewise.
@@ -154,6 +156,7 @@ class Corpus:
     codes: ItemCodes | None = None
     seen_users: str | None = None
     whole: str | None = None
+    item_categories: Any | None = None  # sequences of sequences of str; an Arrow array like the others
 
     def __post_init__(self) -> None:
         lengths, needed = np.diff(self.offsets), self.held_out + 1
@@ -242,9 +245,12 @@ class Corpus:
 
     def training_counts(self) -> Int64[np.ndarray, "I"]:
         """How often each item occurs in the users' training parts; row 0 is 0."""
-        positions = np.arange(self.interactions) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
-        from_end = np.repeat(np.diff(self.offsets), np.diff(self.offsets)) - positions
-        return np.bincount(self.flat[from_end > self.held_out], minlength=self.items + 1)
+        return np.bincount(self.flat[self.in_training()], minlength=self.items + 1)
+
+    def in_training(self) -> Bool[np.ndarray, "M"]:
+        """Which interactions are of their users' training parts."""
+        from_end = np.repeat(self.offsets[1:], np.diff(self.offsets)) - np.arange(self.interactions)
+        return from_end > self.held_out
 
     def without_test(self) -> Corpus:
         """What a model may train on and be chosen by: this corpus without the last item of each user, the test target.
@@ -320,6 +326,26 @@ class Corpus:
         if self.codes is None:
             raise self._not_given("codes")
         return self.codes
+
+    def categories(self) -> Int64[np.ndarray, "I C"]:
+        """Numbers of each item's categories, each once, right-padded with 0; row 0 is padding.
+
+        All categories are counted from 1 in the order of their names, whatever stands above them in the shop's tree.
+
+        Raises:
+            ValueError: no item has a category.
+        """
+        names = [dict.fromkeys(map(str, some)) for some in self.item_categories or ()]
+        number = {name: place for place, name in enumerate(sorted(set().union(*names)), 1)}
+        if not number:
+            raise ValueError(
+                f"corpus {self.name} has no item categories; expected item metadata with a list `categories`, as "
+                "beauty_2014, planted and the official downloads, but for all_beauty, have"
+            )
+        table = np.zeros((self.items + 1, max(map(len, names))), dtype=np.int64)
+        for row, some in zip(table[1:], names, strict=True):
+            row[: len(some)] = [number[name] for name in some]
+        return table
 
     def _values(self, field: Literal["vectors", "collaborative"]) -> Float32[np.ndarray, "I F"]:
         chosen: ItemVectors | None = getattr(self, field)

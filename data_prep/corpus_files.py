@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,22 @@ from data_prep.atomic import atomic_folder, write_json
 from data_prep.corpus import Corpus
 from data_prep.files import content_sha256
 from data_prep.filtering import Sequences
+from data_prep.item_text import ItemText
 
 # SHA-256 of each other file of the folder. To map a damaged Arrow file ends the process.
 HASHES = "hashes.json"
 
 
-def save(folder: Path, sequences: Sequences, item_text: Sequence[str] | None, card: dict[str, Any]) -> None:
-    """Write sequences, item text and card as one folder, or nothing.
+def save(folder: Path, sequences: Sequences, text: ItemText | None, card: dict[str, Any]) -> None:
+    """Write sequences, what is known of the items, and card as one folder, or nothing.
 
     Raises:
         OSError: the disk is full.
     """
     items = {"item_id": sequences.item_ids}
-    if item_text is not None:
-        items["item_text"] = pa.array(item_text, pa.string())
+    if text is not None:
+        items["item_text"] = pa.array(text.sentences, pa.string())
+        items["item_categories"] = pa.array(text.categories, pa.list_(pa.string()))
     with atomic_folder(folder) as temporary:
         _write(temporary / "flat.arrow", {"flat": pa.array(sequences.flat)})
         _write(temporary / "offsets.arrow", {"offsets": pa.array(sequences.offsets)})
@@ -62,6 +63,7 @@ def open_corpus(folder: Path, name: str) -> Corpus:
         user_ids=_read(folder / "users.arrow")["user_id"],
         item_ids=items["item_id"],
         item_text=items.get("item_text"),
+        item_categories=items.get("item_categories"),
         card=json.loads((folder / "card.json").read_text()),
     )
 

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 from filelock import FileLock
 from tqdm import tqdm
 
-from data_prep.atomic import atomic_file, out_of_space, write_json
+from data_prep.atomic import out_of_space, write_json, write_text
 from data_prep.files import content_sha256, parse_object
 
 CHUNK_BYTES = 1 << 20
@@ -207,8 +207,7 @@ def _finish(url: str, part: Path, path: Path, sha256: str | None) -> None:
     if sha256 not in (None, found):
         _discard(part)
         raise ValueError(f"{url}: the download's SHA-256 is {found}; expected {sha256}; it was thrown away")
-    with atomic_file(_pin(path)) as file:
-        file.write(found.encode() + b"\n")
+    write_text(_pin(path), found + "\n")
     part.replace(path)
     _discard(part)
 

@@ -37,14 +37,24 @@ SHOWN = 5
 
 
 class ItemText(NamedTuple):
-    """`[N]` sentences ("" where the metadata do not name the item) and what to tell about them on the card."""
+    """`[N]` sentences and categories ("" and none where the metadata do not name the item), and what to tell about them
+    on the card."""
 
     sentences: list[str]
+    categories: list[list[str]]
     card: dict[str, Any]
 
 
+class _Said(NamedTuple):
+    """What a metadata record says of its item."""
+
+    sentence: str
+    categories: list[str]
+
+
 def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
-    """One sentence for each of `item_ids` from a metadata file (`parent_asin` and any of the template's fields).
+    """One sentence for each of `item_ids`, and its categories, from a metadata file (`parent_asin` and any of the
+    template's fields).
 
     Of several lines for one item the first is kept; they are counted, with those whose sentence differs, and warned of.
     A line whose `parent_asin` is no id is malformed.
@@ -68,27 +78,28 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
         "items_with_half_characters": len(found.halved),
         "items_without_text": missing,
     }
-    return ItemText([found.by_item.get(item, "") for item in item_ids], card)
+    said = [found.by_item.get(item, _Said("", [])) for item in item_ids]
+    return ItemText([each.sentence for each in said], [each.categories for each in said], card)
 
 
 class _Sentences(NamedTuple):
     """What a metadata file says of the items that are wanted.
 
     Attributes:
-        by_item: the first sentence of each.
+        by_item: what the first line of each says.
         repeated: items of further lines.
         conflicting: how many of those lines say something else.
         halved: items whose text held half a character.
     """
 
-    by_item: dict[str, str]
+    by_item: dict[str, _Said]
     repeated: list[str]
     conflicting: int
     halved: list[str]
 
 
 def _sentences(path: Path, wanted: set[str], malformed: Malformed) -> _Sentences:
-    by_item: dict[str, str] = {}
+    by_item: dict[str, _Said] = {}
     repeated, halved, conflicting = list[str](), list[str](), 0
     for number, record in records(path, malformed):
         if number == 1:
@@ -106,10 +117,11 @@ def _sentences(path: Path, wanted: set[str], malformed: Malformed) -> _Sentences
         text = HALF_CHARACTER.sub(REPLACEMENT, said)
         if item in by_item:
             repeated.append(item)
-            conflicting += text != by_item[item]
+            conflicting += text != by_item[item].sentence
         else:
-            by_item[item] = text
-            halved += [item] if text != said else []
+            by_item[item] = _Said(text, [HALF_CHARACTER.sub(REPLACEMENT, name) for name in categories(record)])
+            if text != said:
+                halved.append(item)
     return _Sentences(by_item, repeated, conflicting, halved)
 
 
@@ -124,10 +136,12 @@ def _warn(path: Path, malformed: Malformed, found: _Sentences, missing: int, wan
             path, len(repeated), repeated[0], found.conflicting,
         )  # fmt: skip
     if halved:
+        shown = ", ".join(halved[:SHOWN])
+        if len(halved) > SHOWN:
+            shown += ", ..."
         logger.warning(
-            "%s: the text of %d items holds half a character (%s); U+FFFD takes its place",
-            path, len(halved), ", ".join(halved[:SHOWN]) + ", ..." * (len(halved) > SHOWN),
-        )  # fmt: skip
+            "%s: the text of %d items holds half a character (%s); U+FFFD takes its place", path, len(halved), shown
+        )
     if missing:
         logger.warning("%s: %d of %d items are not in the metadata and have no sentence", path, missing, wanted)
 
@@ -138,15 +152,17 @@ def sentence(record: dict[str, Any]) -> str:
         "title": _words(record.get("title")),
         "price": _price(record.get("price")),
         "brand": _words(record.get("store")) or _words(_details(record).get("Brand")),
-        "categories": _categories(record.get("categories")),
+        "categories": SEPARATOR.join(categories(record)),
     }
     said = "".join(form.format(values[name]) for name, form in TEMPLATE.items() if values[name])
     return said.lstrip(" ,").rstrip(".") + "." if said else ""
 
 
-def _categories(value: Any) -> str:
+def categories(record: dict[str, Any]) -> list[str]:
+    """Those of one metadata record, the widest first."""
+    value = record.get("categories")
     parts = value if isinstance(value, list) else [value]
-    return SEPARATOR.join(text for part in parts if (text := _words(part)))
+    return [text for part in parts if (text := _words(part))]
 
 
 def _price(value: Any) -> str:

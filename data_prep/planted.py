@@ -1,4 +1,4 @@
-"""The embedded corpus: raw reviews and metadata in the Amazon-2023 schema, with planted structure and a known ceiling.
+"""The embedded corpus's law: what users take next, and so the best score that any model can expect.
 
 1,000 items hang in a tree of 5 departments, 10 shelves and 40 leaves, and their text says so. 2,000 users each start at
 an item of the catalogue's round (every item starts two users) and then follow one law. From an item of leaf `c`:
@@ -8,33 +8,18 @@ an item of the catalogue's round (every item starts two users) and then follow o
 - Within the leaf, the item of popularity rank `r` has a share in proportion to `1 / sqrt(r)`.
 - No user takes an item twice: items of the history are struck out and the rest is renormalised.
 
-The noise-only variant has `NOISE` = 1, users and items of its own. Because the law is known, so is the best score
-that any model can expect: `ceiling`.
-
-The files also hold rows that the preparation must remove, and it can be told which:
-
-- later repeats of a review; the duplicate rule drops them;
-- passers-by with at most four items each, and odd items with at most four reviewers each; 5-core drops them at once;
-- stragglers, users of four catalogue items and one odd item, and fads, items of four users of the law and one
-  passer-by; they have five neighbours, one of whom goes first, so only a 5-core run to its fixpoint drops them.
-
-What is left, users of the law and catalogue items, have five or more of each other, hence are the 5-core.
+The noise-only variant has `NOISE` = 1, users and items of its own. `data_prep.planted_files` draws from the law and
+writes the raw files.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int, Int32, Int64
+from jaxtyping import Float64, Int, Int64
 
-from data_prep.atomic import atomic_file
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
 
@@ -67,23 +52,11 @@ ADJECTIVES = [
     "Heavy", "Modern", "Rustic", "Travel", "Junior", "Artisan", "Quiet", "Bright", "Matte", "Polished", "Tapered",
     "Curved", "Modular", "Woven", "Recycled",
 ]  # fmt: skip
-COLOURS = ["Amber", "Crimson", "Emerald", "Indigo", "Ivory", "Jade", "Mauve", "Ochre", "Pearl", "Russet", "Sable"]
-
-# Under this seed every item of both variants is taken at least five times; generation asserts it.
-SEED = 2042
 ITEMS = len(LEAVES) * len(ADJECTIVES)
-USERS = 2 * ITEMS
 MOVES = {13: 0.72, 22: 0.2, 31: 0.08}
 NOISE = 0.12
+# Items that a user takes.
 SHORTEST, LONGEST = 5, 16
-
-REPEATED = 0.03
-PASSERS_BY, STRAGGLERS, FADS = 600, 120, 40
-ODD_ITEMS = (PASSERS_BY + STRAGGLERS) // 4
-
-DAY = 86_400_000  # milliseconds
-OPENING = 1_420_070_400_000  # 2015-01-01
-TIED = 0.05  # share of reviews with the timestamp of the user's review before
 
 
 @dataclass(frozen=True)
@@ -127,12 +100,12 @@ def law(corpus: Corpus) -> Law:
     """
     asins = [str(asin) for asin in corpus.item_ids]
     for noise_only in (False, True):
-        number = {asin: n for n, asin in enumerate(_item_ids(noise_only)[:ITEMS])}
+        number = {asin: n for n, asin in enumerate(item_ids(noise_only, ITEMS))}
         if number.keys() == set(asins):
             order = np.array([number[asin] for asin in asins])
-            whole = _law(noise_only)
+            whole = law_of_catalogue(noise_only)
             return Law(whole.leaf[order], whole.move[:, order])
-    raise ValueError(f"corpus {corpus.name}: its {len(asins)} items are not the {ITEMS} that data_prep.planted writes")
+    raise ValueError(f"corpus {corpus.name}: its {len(asins)} items are not the {ITEMS} of the planted catalogue")
 
 
 def ceiling(corpus: Corpus) -> dict[str, float]:
@@ -153,21 +126,8 @@ def ceiling(corpus: Corpus) -> dict[str, float]:
     return {f"{metric}@{k}": float(gain[:k].sum()) for metric, gain in gains.items() for k in (5, 10, 20, 50)}
 
 
-def write(root: Path, noise_only: bool = False) -> None:
-    """Write the reviews and metadata of category `Planted`, or `Planted_Noise`, laid out as the official downloads are.
-
-    The same bytes each time: `<root>/raw/review_categories/<category>.jsonl.gz` and
-    `<root>/raw/meta_categories/meta_<category>.jsonl.gz`. Existing files are replaced whole or not at all.
-    """
-    category = "Planted_Noise" if noise_only else "Planted"
-    # Of all draws only random() is used, the one whose stream numpy has kept from version to version.
-    rng = np.random.Generator(np.random.PCG64(SEED))
-    _write(root / "raw/meta_categories" / f"meta_{category}.jsonl.gz", _metadata(noise_only))
-    _write(root / "raw/review_categories" / f"{category}.jsonl.gz", _reviews(noise_only, rng))
-
-
-def _law(noise_only: bool) -> Law:
-    """The law for items in the order of the catalogue: leaf after leaf, by popularity rank within."""
+def law_of_catalogue(noise_only: bool) -> Law:
+    """The law of a variant, for items in the order of the catalogue: leaf after leaf, by popularity rank within."""
     leaf = np.repeat(np.arange(len(LEAVES)), len(ADJECTIVES))
     share = 1 / np.sqrt(np.arange(1, len(ADJECTIVES) + 1))
     noise = 1.0 if noise_only else NOISE
@@ -177,124 +137,11 @@ def _law(noise_only: bool) -> Law:
     return Law(leaf, to_leaf[:, leaf] * np.tile(share / share.sum(), len(LEAVES)))
 
 
-def _sequences(noise_only: bool, rng: np.random.Generator) -> list[Int32[np.ndarray, "T"]]:
-    """Catalogue numbers (from 1) that each user of the law takes, oldest first."""
-    chances = _law(noise_only)
-    # The square makes short histories the most frequent, as they are in shops.
-    lengths = SHORTEST + (rng.random(USERS) ** 2 * (LONGEST + 1 - SHORTEST)).astype(int)
-    taken = np.zeros((USERS, LONGEST), np.int32)
-    taken[:, 0] = 1 + np.arange(USERS) % ITEMS
-    for step in range(1, LONGEST):
-        going = np.flatnonzero(lengths > step)
-        below = chances.next_item(taken[going, :step]).cumsum(1)
-        drawn = rng.random((len(going), 1)) * below[:, -1:]
-        taken[going, step] = 1 + (below <= drawn).sum(1)
-    rarest = int(np.bincount(taken[taken > 0], minlength=ITEMS + 1)[1:].min())
-    assert rarest >= SHORTEST, f"under seed {SEED} an item is taken {rarest} times; 5-core would drop it"
-    return [row[:length] for row, length in zip(taken, lengths, strict=True)]
+def item_ids(noise_only: bool, count: int) -> list[str]:
+    """parent_asin of the first items that the files have; the catalogue's come first."""
+    return ids(f"item {noise_only}", count, 8, "B0")
 
 
-def _chaff(rng: np.random.Generator) -> Int64[np.ndarray, "R 2"]:
-    """Reviews that 5-core must remove, as user and item numbers; those of the law come first in both counts."""
-    passers_by, stragglers, fads = np.arange(PASSERS_BY), np.arange(STRAGGLERS), np.arange(FADS)
-    pairs = [(USERS + passers_by, ITEMS + passers_by // 4)]
-    pairs += [(USERS + fads, ITEMS + ODD_ITEMS + fads)]
-    pairs += [(USERS + PASSERS_BY + stragglers, ITEMS + (PASSERS_BY + stragglers) // 4)]
-    for turn, item in enumerate(_spread(rng, PASSERS_BY, 2, ITEMS)):
-        some = passers_by % 3 > turn
-        pairs += [(USERS + passers_by[some], item[some])]
-    pairs += [(USERS + PASSERS_BY + stragglers, item) for item in _spread(rng, STRAGGLERS, 4, ITEMS)]
-    pairs += [(user, ITEMS + ODD_ITEMS + fads) for user in _spread(rng, FADS, 4, USERS)]
-    return np.concatenate([np.stack(pair, axis=1) for pair in pairs])
-
-
-def _spread(rng: np.random.Generator, rows: int, times: int, among: int) -> Int64[np.ndarray, "times rows"]:
-    """For each row so many different numbers below `among`, from a random start at equal distances."""
-    start = (rng.random(rows) * among).astype(np.int64)
-    return (start + np.arange(times)[:, None] * (among // times)) % among
-
-
-def _interactions(noise_only: bool, rng: np.random.Generator) -> Int64[np.ndarray, "R 3"]:
-    """User number, item number and timestamp (ms) of every review, in the order of the file."""
-    sequences = _sequences(noise_only, rng)
-    users = np.repeat(np.arange(USERS), [len(row) for row in sequences])
-    gaps = np.where(rng.random(len(users)) < TIED, 0, 1 + rng.random(len(users)) ** 2 * 60 * DAY).astype(np.int64)
-    starts = (rng.random(USERS) * 5 * 365 * DAY).astype(np.int64)
-    since = np.cumsum(gaps)
-    first = np.concatenate([[0], np.flatnonzero(np.diff(users)) + 1])
-    times = OPENING + starts[users] + since - since[first][users]
-    lawful = np.stack([users, np.concatenate(sequences) - 1, times], axis=1)
-
-    chaff = _chaff(rng)
-    days = OPENING + (rng.random(len(chaff)) * 7 * 365 * DAY).astype(np.int64)
-    once = np.concatenate([lawful, np.column_stack([chaff, days])])
-
-    again = once[rng.random(len(once)) < REPEATED]
-    again[:, 2] += DAY + (rng.random(len(again)) * 90 * DAY).astype(np.int64)
-    rows = np.concatenate([once, again])
-
-    # Shuffled, but reviews that a user wrote at one time stay in order: a stable sort by time restores the sequences.
-    moment = np.unique(rows[:, [0, 2]], axis=0, return_inverse=True)[1]
-    return rows[np.argsort(rng.random(len(rows))[moment], kind="stable")]
-
-
-def _reviews(noise_only: bool, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    items = _item_ids(noise_only)
-    users = _ids(f"user {noise_only}", USERS + PASSERS_BY + STRAGGLERS, 27, "A")
-    rows = _interactions(noise_only, rng)
-    ratings = 1 + (5 * np.sqrt(rng.random(len(rows)))).astype(int)
-    votes = (4 * rng.random(len(rows)) ** 4).astype(int)
-    for (user, item, time), rating, vote in zip(rows.tolist(), ratings.tolist(), votes.tolist(), strict=True):
-        yield {
-            "rating": float(rating),
-            "title": "",
-            "text": "",
-            "images": [],
-            # A variant of the item: who counts by asin instead of parent_asin gets another corpus.
-            "asin": items[item][:-1] + "XYZ"[time % 3],
-            "parent_asin": items[item],
-            "user_id": users[user],
-            "timestamp": time,
-            "helpful_vote": vote,
-            "verified_purchase": vote != 3,
-        }
-
-
-def _metadata(noise_only: bool) -> Iterator[dict[str, Any]]:
-    """Every item's record, in the order of parent_asin."""
-    for asin, number in sorted((asin, number) for number, asin in enumerate(_item_ids(noise_only))):
-        place, rank = divmod(number % ITEMS, len(ADJECTIVES))
-        (department, shelf, leaf), adjective = LEAVES[place], ADJECTIVES[rank]
-        colour = COLOURS[number % len(COLOURS)]
-        yield {
-            "main_category": department,
-            "title": f"{adjective} {leaf}, {colour}",
-            "average_rating": None,
-            "rating_number": None,
-            "features": [f"{leaf} for {shelf.lower()}", f"{adjective} make, {colour.lower()} finish"],
-            "description": [],
-            "price": None,
-            "images": [],
-            "videos": [],
-            "store": f"{department} {shelf} Store",
-            "categories": [department, shelf, leaf],
-            "details": json.dumps({"Color": colour}),
-            "parent_asin": asin,
-            "bought_together": None,
-        }
-
-
-def _item_ids(noise_only: bool) -> list[str]:
-    """parent_asin of the catalogue's items, then of odd items, then of fads."""
-    return _ids(f"item {noise_only}", ITEMS + ODD_ITEMS + FADS, 8, "B0")
-
-
-def _ids(kind: str, count: int, length: int, prefix: str) -> list[str]:
+def ids(kind: str, count: int, length: int, prefix: str) -> list[str]:
     """Ids that look like the shop's and whose order says nothing."""
     return [prefix + hashlib.sha256(f"{kind} {n}".encode()).hexdigest().upper()[:length] for n in range(count)]
-
-
-def _write(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    # Neither name nor time in the gzip header: the same records give the same bytes.
-    with atomic_file(path) as plain, gzip.GzipFile(filename="", mode="wb", fileobj=plain, mtime=0) as packed:
-        packed.writelines(json.dumps(record).encode() + b"\n" for record in records)

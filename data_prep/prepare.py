@@ -25,7 +25,7 @@ from data_prep.sequences import read_sequences
 logger = logging.getLogger(__name__)
 
 # Part of every prepared corpus's key: raise it with any change to what the preparation makes of the same files.
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 CARDS = Path(__file__).with_name("cards")
 DOWNLOADED = ("official", "hub")
 
@@ -145,13 +145,14 @@ def _downloaded(category: str, origin: str, folder: Path, k: int) -> Source:
 
 
 def _generated(category: str, cache: Path, k: int) -> Source:
-    from data_prep import planted
+    from data_prep import planted, planted_files
 
-    generator = hashlib.sha256(Path(planted.__file__).read_bytes()).hexdigest()[:16]
+    sources = [Path(module).read_bytes() for module in (planted.__file__, planted_files.__file__)]
+    generator = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
     folder = cache / category.lower() / f"source-{generator}"
     if not folder.is_dir():
         with atomic_folder(folder) as temporary:
-            planted.write(temporary, noise_only=category == "Planted_Noise")
+            planted_files.write(temporary, noise_only=category == "Planted_Noise")
     found = amazon2023.find_local(category, folder, k)
     if found is None:
         raise FileNotFoundError(f"the generator wrote no reviews of {category} below {folder}; expected raw reviews")
@@ -196,7 +197,7 @@ def _prepare(name: str, source: Source, hashes: dict[str, str], k: int, folder: 
         "steps": sequences.steps,
         "item_text": text.card if text else None,
     }
-    corpus_files.save(folder, sequences, text.sentences if text else None, card)
+    corpus_files.save(folder, sequences, text, card)
 
 
 def _sequences(name: str, source: Source, k: int) -> Sequences:

@@ -6,10 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from data_prep.atomic import write_text
 from leaderboards import board, claims, escape, history, page, paper, tables, verdicts
 from leaderboards.record import BOARD
-from leaderboards.rows import rows_of
-from leaderboards.store import read_board, write_text
+from leaderboards.rows import Board
+from leaderboards.store import read_board
 from leaderboards.verify import verify
 
 
@@ -27,13 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
 def render(options: argparse.Namespace) -> int:
     """Writes tables and pages; prints each corpus's rows, and what papers state of them."""
     for corpus in _corpora(options):
-        runs = tables.runs_of(options.board, corpus)
-        targets = tables.render(options.board, corpus, runs)
-        if runs:
+        rows = tables.board_of(options.board, corpus)
+        targets = tables.render(options.board, corpus, rows)
+        if rows is not None:
             targets.append(options.board / f"{corpus}.html")
-            write_text(targets[-1], page.html(runs))
-            print(f"{corpus}\n{board.console(board.table(runs))}\n")
-            said = verdicts.verdicts(rows_of(runs))
+            write_text(targets[-1], page.html(rows))
+            print(f"{corpus}\n{board.console(board.table(rows))}\n")
+            said = verdicts.verdicts(rows.rows)
             print(f"{verdicts.table(said, 'simple')}\n" if said else "No paper states numbers of these rows.\n")
         print("written: " + " ".join(str(target) for target in targets) + "\n")
     return 0
@@ -43,7 +44,7 @@ def latex(options: argparse.Namespace) -> int:
     """Prints the LaTeX tables."""
     for corpus in _corpora(options):
         if corpus in board.corpora(options.board):
-            print(paper.latex(read_board(options.board, corpus)))
+            print(paper.latex(Board(read_board(options.board, corpus))))
     return 0
 
 

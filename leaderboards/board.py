@@ -11,11 +11,10 @@ import pandas as pd
 from tabulate import tabulate
 
 from leaderboards import escape, verdicts
-from leaderboards.record import UNKNOWN, Record
-from leaderboards.rows import Pair, Row, pairs, rows_of, subject, titled
-from leaderboards.statistics import SEEDS_FOR_NOISE
-from leaderboards.statistics import SIGNIFICANT as SIGNIFICANT  # also for whoever prints a pair
-from leaderboards.store import Run
+from leaderboards.notes import BEATS_NO_FLOOR, BEST_FLOOR, row_notes
+from leaderboards.record import CorpusInfo, Record
+from leaderboards.rows import Board, Pair, Row, titled
+from leaderboards.statistics import SEEDS_FOR_VARIANCE
 
 SHOWN = {"recall@5": "Recall@5", "ndcg@5": "NDCG@5", "recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
 SHOWN_UNSEEN = {"recall@10_unseen": "Recall@10 unseen", "ndcg@10_unseen": "NDCG@10 unseen"}
@@ -23,12 +22,18 @@ EVERY_SHOWN = SHOWN | SHOWN_UNSEEN
 
 CEILING, RANKED, APART = "ceiling", "ranked", "not comparable"
 
+OVER_FLOOR = "Over best floor"
+# Columns of what not every board has: ranks among unseen items, and rows that train nothing.
+IF_KNOWN = {name: (name, f"{name}_std") for name in SHOWN_UNSEEN} | {
+    "over_floor": ("over_floor", "over_floor_low", "over_floor_high")
+}
 # Columns that a terminal has no room for.
-BOARD_ONLY = (*SHOWN_UNSEEN.values(), "Interval", "Expansions", "Beam 20", "Vectors")
-RIGHT = (*EVERY_SHOWN.values(), "Interval", "Seeds", "Seconds", "Certified", "Expansions", "Beam 20")
+BOARD_ONLY = (*SHOWN_UNSEEN.values(), "Interval", OVER_FLOOR, "Expansions", "Beam 20", "Vectors")
+RIGHT = (*EVERY_SHOWN.values(), "Interval", OVER_FLOOR, "Seeds", "Seconds", "Certified", "Expansions", "Beam 20")
 
 SORTED_BY = {title: name for name, title in EVERY_SHOWN.items()} | {
     "Interval": "ndcg@10_low",
+    OVER_FLOOR: "over_floor",
     "Seeds": "seeds",
     "Seconds": "seconds",
     "Certified": "certified_share",
@@ -38,22 +43,26 @@ SORTED_BY = {title: name for name, title in EVERY_SHOWN.items()} | {
 
 HEADER = "<!-- Rendered from the records by `make board`. Do not edit: the next rendering replaces it. -->"
 LEGEND = (
-    f"Means over seeds, ± the standard deviation from {SEEDS_FOR_NOISE} seeds on, sorted by NDCG@10. Unseen: by the "
+    f"Means over seeds, ± the standard deviation from {SEEDS_FOR_VARIANCE} seeds on, sorted by NDCG@10. Unseen: by the "
     "rank among the items that are not in the user's history; papers differ in which rank they take. Interval: 95%, of "
-    f"NDCG@10, two-level bootstrap over users and seeds; below {SEEDS_FOR_NOISE} seeds over users alone. Seconds: "
+    f"NDCG@10, two-level bootstrap over users and seeds; below {SEEDS_FOR_VARIANCE} seeds over users alone. Seconds: "
     "training and ranking of the test users, mean per seed. Certified: share of users whose list provably equals the "
     "full ranking. Expansions: prefixes that the exact search expanded per user. Beam 20: NDCG@10 of the same weights "
     "by a beam of 20 with the trie, less the exact one."
 )
+LEGEND_OF_FLOORS = (
+    f" {OVER_FLOOR}: NDCG@10 less that of the best row that trains nothing, on the same users, with its 95% interval. "
+    "Beats none: no row that trains nothing is shown to be worse, by p as adjusted for all pairs of this board."
+)
 COMPARED = (
     "Differences of NDCG@10 on the same users. p: signs of the users' differences flipped, the noise of "
     "seeds added, adjusted for all pairs of this board (Holm). Effect: Cohen's d over users. Detectable: the smallest "
-    f"true difference that is found with a chance of 80%. Where a row has fewer than {SEEDS_FOR_NOISE} seeds, its line "
-    "speaks of the trained weights, not of the method."
+    f"true difference that is found with a chance of 80%. Where a row has fewer than {SEEDS_FOR_VARIANCE} seeds, its "
+    "line speaks of the trained weights, not of the method."
 )
 PUBLISHED = (
     "z: ours less the published number over our standard error, of users and, from "
-    f"{SEEDS_FOR_NOISE} seeds on, of seeds. Reproduced: our 90% interval lies within "
+    f"{SEEDS_FOR_VARIANCE} seeds on, of seeds. Reproduced: our 90% interval lies within "
     f"{verdicts.REPRODUCED_WITHIN:.0%} of the number; within noise: |z| below {verdicts.SIGNIFICANT}. "
     "Seen items: whether the paper ranks those of the history (kept) or skips them (masked); ours is then ranked among "
     f"the others. {verdicts.TRANSCRIBED}: not read in the paper itself, but transcribed by others."
@@ -62,40 +71,46 @@ PUBLISHED = (
 
 # Of rows that are on a board and not ranked.
 SET_APART = "Set apart, for the board is about another content of the corpus, or of another protocol"
+NOT_COMPARABLE = "Not comparable with the rows above: another content of the corpus, or another protocol."
+
+Line = dict[Hashable, Any]
 
 
-def table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One line per row in the order of `rows_of`, unformatted; above them the corpus's ceiling, if it has one.
-
-    Args:
-        runs: of one corpus, at least one, as from `store.read_board`.
+def table(board: Board) -> pd.DataFrame:
+    """One line per row in the order of `Board.rows`, unformatted; above them the corpus's ceiling, if it has one.
 
     Returns:
         Columns `standing` (ceiling, ranked, not comparable), `experiment`, `model`, `key`, `protocol`, `fingerprint`;
         `recall@5`, `ndcg@5`,
         `recall@10`, `ndcg@10`, `recall@10_unseen`, `ndcg@10_unseen` (not under protocol v1), each followed by
         `<name>_std` (NaN below 3 seeds); `ndcg@10_low`, `ndcg@10_high` (95%);
+        `over_floor`, `over_floor_low`, `over_floor_high`: NDCG@10 less that of the best floor, and its interval (NaN
+        for that floor and for rows that are not comparable; no such columns without floors);
         `seeds`; `seconds` (training and test, mean per seed); `certified_share` (0..1); `expansions` and
         `beam20_gap` (NaN without codes); `vectors`; `notes` (a list).
 
     Raises:
         ValueError: there is no run.
     """
-    ceiling = subject(runs).corpus.ceiling if runs else None
-    lines = [_line(row) for row in rows_of(runs)]
+    lines = [_line(board, row) for row in board.rows]
+    ceiling = board.subject.corpus.ceiling
     first = [_ceiling_line(ceiling)] if ceiling else []
     frame = pd.DataFrame(first + lines, columns=list(lines[0])).astype({"seeds": "Int64"})
-    unknown = [name for name in SHOWN_UNSEEN if frame[name].isna().all()]
-    return frame.drop(columns=[column for name in unknown for column in (name, f"{name}_std")])
+    unknown = [column for name, columns in IF_KNOWN.items() if frame[name].isna().all() for column in columns]
+    return frame.drop(columns=unknown)
 
 
 def console(frame: pd.DataFrame) -> str:
-    """The `table` for a terminal: what was measured, without interval, vectors and notes; which rows are set apart."""
-    rows = frame.to_dict("records")
-    ranked = [_texts(row) for row in rows if row["standing"] != APART]
-    grid = _grid([{title: text for title, text in row.items() if title not in BOARD_ONLY} for row in ranked], "simple")
-    apart = [f"{row['experiment']} {row['key']} ({_graded_on(row)})" for row in rows if row["standing"] == APART]
-    return grid + (f"\n\n{SET_APART}: {', '.join(apart)}" if apart else "")
+    """The `table` for a terminal: what was measured, without intervals, vectors and notes; which rows are set apart."""
+    ranked, apart = _by_standing(frame)
+    shown = []
+    for line in ranked:
+        shown.append({title: text for title, text in _texts(line).items() if title not in BOARD_ONLY})
+    grid = _grid(shown, "simple")
+    if not apart:
+        return grid
+    names = [f"{line['experiment']} {line['key']} ({_graded_on(line)})" for line in apart]
+    return f"{grid}\n\n{SET_APART}: {', '.join(names)}"
 
 
 class Column(NamedTuple):
@@ -110,7 +125,7 @@ class Cell(NamedTuple):
     value: float | str
 
 
-class Line(NamedTuple):
+class PageLine(NamedTuple):
     """Attributes: id, of the row, empty of the ceiling; ranked, comparable with the others, as the ceiling is."""
 
     id: str
@@ -119,63 +134,78 @@ class Line(NamedTuple):
 
 
 def columns(frame: pd.DataFrame) -> list[Column]:
-    """Titles of `lines`."""
+    """Titles of `page_lines`."""
     return [Column(title, title in RIGHT) for title in _texts(frame.to_dict("records")[0])]
 
 
-def lines(frame: pd.DataFrame) -> list[Line]:
+def page_lines(frame: pd.DataFrame) -> list[PageLine]:
     """The `table` for a page: each cell as text, and as what it is sorted by."""
     found = []
-    for row in frame.to_dict("records"):
-        texts = _texts(row)
-        values = [row[SORTED_BY[title]] if title in SORTED_BY else text for title, text in texts.items()]
-        cells = [
-            Cell(text, "" if pd.isna(value) else value) for text, value in zip(texts.values(), values, strict=True)
-        ]
-        name = f"{row['model']}-{row['key']}" if row["key"] else ""
-        found.append(Line(name, row["standing"] != APART, cells))
+    for line in frame.to_dict("records"):
+        cells = []
+        for title, text in _texts(line).items():
+            value = line[SORTED_BY[title]] if title in SORTED_BY else text
+            cells.append(Cell(text, "" if pd.isna(value) else value))
+        name = f"{line['model']}-{line['key']}" if line["key"] else ""
+        found.append(PageLine(name, line["standing"] != APART, cells))
     return found
 
 
-def markdown(runs: Sequence[Run]) -> str:
+def legend(frame: pd.DataFrame) -> str:
+    """What the columns of a `table` say."""
+    return LEGEND + LEGEND_OF_FLOORS if "over_floor" in frame else LEGEND
+
+
+def markdown(board: Board) -> str:
     """The `table` for the repository: what was ranked, the rows and their footnotes, differences, published numbers."""
-    frame, rows, corpus = table(runs), rows_of(runs), subject(runs).corpus
-    notes = list(dict.fromkeys(note for row_notes in frame["notes"] for note in row_notes))
-    ranked, apart = (
-        [line for line in frame.to_dict("records") if (line["standing"] == APART) is far] for far in (False, True)
-    )
-    parts = [
-        HEADER,
-        f"# {corpus.name}",
-        f"{corpus.users:,} users, {corpus.items:,} items, {corpus.interactions:,} interactions, "
-        f"from {escape.markdown(corpus.source)}; fingerprint `{corpus.fingerprint[:12]}`.",
-        _grid([_linked(line, corpus.name, notes) for line in ranked], "github"),
-    ]
-    if apart:
-        title = "Not comparable with the rows above: another content of the corpus, or another protocol."
-        lines = [_linked(line, corpus.name, notes) | {"Graded on": _graded_on(line)} for line in apart]
-        parts += [title, _grid(lines, "github")]
-    parts += ["\n".join(f"{number}. {escape.markdown(note)}" for number, note in enumerate(notes, 1))] if notes else []
-    parts.append(LEGEND)
-    best = [pair for pair in pairs(rows) if pair.better is rows[0]]
+    frame, corpus = table(board), board.subject.corpus
+    parts = [HEADER, f"# {corpus.name}", _described(corpus), *_rows_in_markdown(frame, corpus.name), legend(frame)]
+    best = [pair for pair in board.pairs if pair.better is board.rows[0]]
     if best:
-        parts += ["## Differences to the best row", _grid([_difference(pair) for pair in best], "github"), COMPARED]
-    said = verdicts.verdicts(rows)
+        differences = _grid([_difference(pair) for pair in best], "github")
+        parts += ["## Differences to the best row", differences, COMPARED]
+    said = verdicts.verdicts(board.rows)
     if said:
         parts += ["## Published and ours", verdicts.table(said, "github"), PUBLISHED]
     return "\n\n".join(parts) + "\n"
 
 
-def csv(runs: Sequence[Run]) -> str:
+def csv(board: Board) -> str:
     """The `table` for machines."""
-    frame = table(runs)
+    frame = table(board)
     flat = frame.assign(notes=frame["notes"].map("; ".join))
     return flat.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
-def corpora(board: Path) -> list[str]:
-    """Names of the corpora that the board has records of."""
-    return sorted({target.relative_to(board).parts[0] for target in board.glob("*/*/*/seed-*.json")})
+def corpora(folder: Path) -> list[str]:
+    """Names of the corpora that the board in a folder has records of."""
+    return sorted({target.relative_to(folder).parts[0] for target in folder.glob("*/*/*/seed-*.json")})
+
+
+def _described(corpus: CorpusInfo) -> str:
+    return (
+        f"{corpus.users:,} users, {corpus.items:,} items, {corpus.interactions:,} interactions, "
+        f"from {escape.markdown(corpus.source)}; fingerprint `{corpus.fingerprint[:12]}`."
+    )
+
+
+def _rows_in_markdown(frame: pd.DataFrame, corpus: str) -> list[str]:
+    """The ranked rows, those apart where there are any, and the footnotes of both."""
+    footnotes = list(dict.fromkeys(note for notes in frame["notes"] for note in notes))
+    ranked, apart = _by_standing(frame)
+    parts = [_grid([_linked(line, corpus, footnotes) for line in ranked], "github")]
+    if apart:
+        linked = [_linked(line, corpus, footnotes) | {"Graded on": _graded_on(line)} for line in apart]
+        parts += [NOT_COMPARABLE, _grid(linked, "github")]
+    if footnotes:
+        parts.append("\n".join(f"{number}. {escape.markdown(note)}" for number, note in enumerate(footnotes, 1)))
+    return parts
+
+
+def _by_standing(frame: pd.DataFrame) -> tuple[list[Line], list[Line]]:
+    """Lines of the rows that are ranked, the ceiling among them, and of those that are not."""
+    apart = frame["standing"] == APART
+    return frame[~apart].to_dict("records"), frame[apart].to_dict("records")
 
 
 def _ceiling_line(ceiling: dict[str, float]) -> dict[str, Any]:
@@ -183,24 +213,29 @@ def _ceiling_line(ceiling: dict[str, float]) -> dict[str, Any]:
     return {"standing": CEILING, "experiment": CEILING, **texts, "notes": []} | ceiling
 
 
-def _line(row: Row) -> dict[str, Any]:
+def _line(board: Board, row: Row) -> dict[str, Any]:
     records = [run.record for run in row.runs]
-    values = {name: np.array([record.test.get(name, np.nan) for record in records]) for name in EVERY_SHOWN}
     line: dict[str, Any] = {"standing": RANKED if row.ranked else APART}
     line |= {name: getattr(row.record, name) for name in ("experiment", "model", "key", "protocol")}
     line["fingerprint"] = row.record.corpus.fingerprint
-    for name, v in values.items():
-        line |= {name: float(v.mean()), f"{name}_std": v.std(ddof=1) if len(v) >= SEEDS_FOR_NOISE else np.nan}
+    for name in EVERY_SHOWN:
+        by_seed = np.array([record.test.get(name, np.nan) for record in records])
+        line[name] = float(by_seed.mean())
+        line[f"{name}_std"] = by_seed.std(ddof=1) if len(by_seed) >= SEEDS_FOR_VARIANCE else np.nan
+    over = board.over_best_floor(row)
     return line | {
         "ndcg@10_low": row.bounds.low,
         "ndcg@10_high": row.bounds.high,
+        "over_floor": over.difference if over else np.nan,
+        "over_floor_low": over.interval.low if over else np.nan,
+        "over_floor_high": over.interval.high if over else np.nan,
         "seeds": len(records),
         "seconds": float(np.mean([seconds(record) for record in records])),
         "certified_share": float(np.mean([record.search.certified_share for record in records])),
         "expansions": float(np.mean([_number(record.search.mean_expansions) for record in records])),
         "beam20_gap": float(np.mean([_beam_gap(record) for record in records])),
         "vectors": ", ".join(str(info) for info in (row.record.vectors, row.record.collaborative) if info),
-        "notes": row_notes(row),
+        "notes": row_notes(board, row),
     }
 
 
@@ -210,16 +245,20 @@ def _difference(pair: Pair) -> dict[str, str]:
         "Experiment": escape.markdown(pair.worse.title),
         "Key": pair.worse.record.key,
         "Difference": f"{-found.difference:+.4f}",
-        "Interval": f"{-found.interval.high:+.4f} to {-found.interval.low:+.4f}",
+        "Interval": signed_interval(*-found.interval),
         "p": p_text(pair.p),
         "Effect": f"{-found.effect:+.2f}",
         "Detectable": f"{found.detectable:.4f}",
-        "Says": "differs" if pair.p < SIGNIFICANT else "not shown to differ",
+        "Says": "differs" if pair.differs else "not shown to differ",
     }
 
 
 def p_text(p: float) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}"
+
+
+def signed_interval(low: float, high: float) -> str:
+    return f"{low:+.4f} to {high:+.4f}"
 
 
 def seconds(record: Record) -> float:
@@ -236,50 +275,32 @@ def _beam_gap(record: Record) -> float:
     return _number(beam.get("ndcg@10")) - record.test["ndcg@10"]
 
 
-def row_notes(row: Row) -> list[str]:
-    """The notes of all seeds, and where their item vectors are not the same to the last digit."""
-    notes = [note for run in row.runs for note in notes_of(run.record)]
-    seeds: dict[str, list[str]] = {}
-    for record in (run.record for run in row.runs):
-        # Trained vectors are each seed's own.
-        if record.vectors and record.vectors.recipe and "model" not in record.vectors.recipe:
-            seeds.setdefault(record.vectors.sha256[:12], []).append(str(record.seed))
-    if len(seeds) > 1:
-        each = "; ".join(f"{digest}, seed {' '.join(of)}" for digest, of in seeds.items())
-        notes.append(f"item vectors were computed by several processors, with other last digits: {each}")
-    return list(dict.fromkeys(notes))
-
-
-def notes_of(record: Record) -> list[str]:
-    """What a reader of the row must know: the run's own notes, and what else its record tells."""
-    notes = list(record.notes)
-    # A row on unseen users says itself who validated: none of those it is graded on.
-    if "seen_users" not in record.diagnostics and record.valid_users < record.corpus.users:
-        notes.append(f"validation during training on {record.valid_users:,} of {record.corpus.users:,} users")
-    if record.provenance.git_dirty_sha256:
-        notes.append("run from a checkout with uncommitted changes")
-    if record.provenance.git_commit == UNKNOWN:
-        notes.append("made outside a git checkout: commit unknown")
-    if record.provenance.git_commit_told:
-        notes.append("run outside a checkout; its commit was told, not read")
-    return notes
-
-
-def _texts(row: dict[Hashable, Any]) -> dict[str, str]:
-    """A row as it is printed: title -> text."""
-    measured = row["standing"] != CEILING
-    return {
-        "Experiment": titled(row["experiment"], row["notes"]),
-        "Key": row["key"],
-        **{title: _mean(row[name], row[f"{name}_std"]) for name, title in EVERY_SHOWN.items() if name in row},
-        "Interval": f"{row['ndcg@10_low']:.4f}-{row['ndcg@10_high']:.4f}" if measured else "",
-        "Seeds": str(row["seeds"]) if measured else "",
-        "Seconds": _amount(row["seconds"]),
-        "Certified": _percent(row["certified_share"]) if measured else "",
-        "Expansions": _amount(row["expansions"]),
-        "Beam 20": "" if np.isnan(row["beam20_gap"]) else f"{row['beam20_gap']:+.4f}",
-        "Vectors": row["vectors"],
+def _texts(line: Line) -> dict[str, str]:
+    """A line of the `table` as it is printed: title -> text."""
+    measured = line["standing"] != CEILING
+    texts = {"Experiment": titled(line["experiment"], line["notes"]), "Key": line["key"]}
+    for name, title in EVERY_SHOWN.items():
+        if name in line:
+            texts[title] = _mean(line[name], line[f"{name}_std"])
+        # Where a page shows it without being scrolled.
+        if name == "ndcg@10" and "over_floor" in line:
+            texts[OVER_FLOOR] = _over_floor(line)
+    return texts | {
+        "Interval": f"{line['ndcg@10_low']:.4f}-{line['ndcg@10_high']:.4f}" if measured else "",
+        "Seeds": str(line["seeds"]) if measured else "",
+        "Seconds": _amount(line["seconds"]),
+        "Certified": _percent(line["certified_share"]) if measured else "",
+        "Expansions": _amount(line["expansions"]),
+        "Beam 20": "" if np.isnan(line["beam20_gap"]) else f"{line['beam20_gap']:+.4f}",
+        "Vectors": line["vectors"],
     }
+
+
+def _over_floor(line: Line) -> str:
+    if np.isnan(line["over_floor"]):
+        return "best floor" if BEST_FLOOR in line["notes"] else ""
+    text = f"{line['over_floor']:+.4f} ({signed_interval(line['over_floor_low'], line['over_floor_high'])})"
+    return f"{text}, beats none" if BEATS_NO_FLOOR in line["notes"] else text
 
 
 def _mean(mean: float, std: float) -> str:
@@ -299,18 +320,18 @@ def _percent(share: float) -> str:
     return "100%" if share == 1 else f"{np.floor(share * 1000) / 10:.1f}%"
 
 
-def _linked(row: dict[Hashable, Any], corpus: str, notes: list[str]) -> dict[str, str]:
-    """A row for Markdown: its key leads to its records, its notes to the footnotes."""
-    key = f"[{row['key']}]({corpus}/{row['model']}/{row['key']})" if row["key"] else ""
-    numbers = ", ".join(str(notes.index(note) + 1) for note in row["notes"])
-    texts = {title: escape.markdown(text) for title, text in _texts(row).items()}
+def _linked(line: Line, corpus: str, footnotes: Sequence[str]) -> dict[str, str]:
+    """A line for Markdown: its key leads to its records, its notes to the footnotes."""
+    key = f"[{line['key']}]({corpus}/{line['model']}/{line['key']})" if line["key"] else ""
+    numbers = ", ".join(str(footnotes.index(note) + 1) for note in line["notes"])
+    texts = {title: escape.markdown(text) for title, text in _texts(line).items()}
     return texts | {"Key": key, "Notes": numbers}
 
 
-def _graded_on(row: dict[Hashable, Any]) -> str:
-    return f"{row['protocol']}, {row['fingerprint'][:12]}"
+def _graded_on(line: Line) -> str:
+    return f"{line['protocol']}, {line['fingerprint'][:12]}"
 
 
-def _grid(rows: list[dict[str, str]], style: str) -> str:
-    align = ["right" if title in RIGHT else "left" for title in rows[0]]
-    return tabulate(rows, headers="keys", tablefmt=style, disable_numparse=True, colalign=align)
+def _grid(lines: list[dict[str, str]], style: str) -> str:
+    align = ["right" if title in RIGHT else "left" for title in lines[0]]
+    return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True, colalign=align)

@@ -11,10 +11,11 @@ from typing import Literal
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from tabulate import tabulate
 
+from data_prep.atomic import write_text
 from leaderboards import escape, ledger
 from leaderboards.record import CorpusInfo, Json, Name, Provenance, Section, Share, Stage, VectorsInfo
 from leaderboards.rows import titled
-from leaderboards.store import parse, write_text
+from leaderboards.store import parse
 
 FOLDER = "codes"
 HEADER = "<!-- Rendered from the cards by `make board`. Do not edit: the next rendering replaces it. -->"

@@ -9,22 +9,23 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from leaderboards import board, plots, verdicts
+from leaderboards import board as tables
+from leaderboards import plots, verdicts
+from leaderboards.notes import row_notes
 from leaderboards.record import Record
-from leaderboards.rows import Pair, Row, pairs, rows_of, subject
+from leaderboards.rows import Board, Pair, Row
 from leaderboards.slices import Slice, slices
-from leaderboards.statistics import SEEDS_FOR_NOISE, Difference, Interval, differences, interval, sample
-from leaderboards.store import Run
+from leaderboards.statistics import SEEDS_FOR_VARIANCE, Difference, Interval, differences, interval, sample
 
 # Of intervals by slice: half a unit of the last digit that is printed, at most.
 DIGITS = 5
 
 
-def html(runs: Sequence[Run]) -> str:
+def html(board: Board) -> str:
     """The page of one corpus.
 
-    Args:
-        runs: of one corpus, at least one, as from `store.read_board`.
+    Raises:
+        ValueError: there is no run.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("leaderboards", "."),
@@ -33,25 +34,23 @@ def html(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    rows, frame = rows_of(runs), board.table(runs)
-    ranked = [row for row in rows if row.ranked]
+    frame, ranked = tables.table(board), board.ranked
     # Facts of users and targets; every run on a corpus has the same.
     parts = slices(ranked[0].runs[0].ranks)
-    said = verdicts.verdicts(rows)
     return environment.get_template("page.html.j2").render(
-        corpus=subject(runs).corpus,
-        protocol=subject(runs).protocol,
-        columns=board.columns(frame),
-        lines=board.lines(frame),
-        details=[_details(row, parts) for row in rows],
+        corpus=board.subject.corpus,
+        protocol=board.subject.protocol,
+        columns=tables.columns(frame),
+        lines=tables.page_lines(frame),
+        details=[_details(board, row, parts) for row in board.rows],
         cost=Markup(plots.inlined(plots.cost(ranked), "cost", "NDCG@10 of each row over the seconds it took")),
-        verdicts=said,
-        published=board.PUBLISHED,
-        comparisons=_comparisons(rows, parts),
+        verdicts=verdicts.verdicts(board.rows),
+        published=tables.PUBLISHED,
+        comparisons=_comparisons(board, parts),
         names={_id(row): f"{row.title} ({row.record.key})" for row in ranked},
-        legend=board.LEGEND,
-        compared=board.COMPARED,
-        seeds_for_noise=SEEDS_FOR_NOISE,
+        legend=tables.legend(frame),
+        compared=tables.COMPARED,
+        seeds_for_variance=SEEDS_FOR_VARIANCE,
     )
 
 
@@ -59,17 +58,18 @@ def _id(row: Row) -> str:
     return f"{row.record.model}-{row.record.key}"
 
 
-def _details(row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
+def _details(board: Board, row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
     """What the page tells of one row."""
-    first, own = row.record, parts if row.ranked else slices(row.runs[0].ranks)
-    name, intervals = _id(row), [interval(row.gains[:, part.users]) for part in own]
-    drawn = plots.slices(row, own, intervals)
+    name, first = _id(row), row.record
+    own = parts if row.ranked else slices(row.runs[0].ranks)
+    intervals = [interval(row.gains[:, part.users]) for part in own]
+    by_slice = plots.slices(row, own, intervals)
     return {
         "id": name,
         "name": row.title,
         "key": first.key,
         "seeds": [run.record.seed for run in row.runs],
-        "notes": board.row_notes(row),
+        "notes": row_notes(board, row),
         "config": first.config,
         "vectors": [info for info in (first.vectors, first.collaborative) if info],
         "provenance": _provenance(row),
@@ -80,7 +80,7 @@ def _details(row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
         "index": _index(first),
         "slices": [_slice(row, part, bounds) for part, bounds in zip(own, intervals, strict=True)],
         "ranks": Markup(plots.inlined(plots.ranks(row), f"{name}-ranks", f"{row.title}: share of users by rank")),
-        "by_slice": Markup(plots.inlined(drawn, f"{name}-slices", f"{row.title}: NDCG@10 by slice")),
+        "by_slice": Markup(plots.inlined(by_slice, f"{name}-slices", f"{row.title}: NDCG@10 by slice")),
     }
 
 
@@ -139,12 +139,16 @@ def _beams(row: Row) -> list[dict[str, str]]:
     """The same weights by the beams that papers use, and on other users: means over seeds."""
     lines = []
     for name in row.record.diagnostics:
-        known = [run.record.diagnostics[name] for run in row.runs if name in run.record.diagnostics]
-        shared = [key for key in known[0] if all(key in values for values in known)]
-        mean = {key: float(np.mean([values[key] for values in known])) for key in shared}
+        by_seed = [run.record.diagnostics[name] for run in row.runs if name in run.record.diagnostics]
+        shared = [key for key in by_seed[0] if all(key in values for values in by_seed)]
+        mean = {key: float(np.mean([values[key] for values in by_seed])) for key in shared}
+        line = {"Ranked by": name}
+        for key in ("recall@10", "ndcg@10"):
+            if key in mean:
+                line[key] = f"{mean[key]:.4f}"
         invalid = mean.get("invalid", mean.get("invalid_share"))
-        line = {"Ranked by": name} | {key: f"{mean[key]:.4f}" for key in ("recall@10", "ndcg@10") if key in mean}
-        lines.append(line | {"Names no item": "" if invalid is None else f"{invalid:.2%}"})
+        line["Names no item"] = "" if invalid is None else f"{invalid:.2%}"
+        lines.append(line)
     return lines
 
 
@@ -152,12 +156,13 @@ def _codes(record: Record) -> list[dict[str, str]]:
     """The code card, what it says of each level: a line per level."""
     card = record.code_card or {}
     listed = {name: values for name, values in card.items() if isinstance(values, list)}
-    levels = range(max((len(values) for values in listed.values()), default=0))
-    return [
-        {"Level": str(level + 1)}
-        | {_plain(name): _number(values[level]) if level < len(values) else "" for name, values in listed.items()}
-        for level in levels
-    ]
+    lines = []
+    for level in range(max((len(values) for values in listed.values()), default=0)):
+        line = {"Level": str(level + 1)}
+        for name, values in listed.items():
+            line[_plain(name)] = _number(values[level]) if level < len(values) else ""
+        lines.append(line)
+    return lines
 
 
 def _index(record: Record) -> str:
@@ -176,13 +181,14 @@ def _slice(row: Row, part: Slice, bounds: Interval) -> dict[str, str]:
     }
 
 
-def _comparisons(rows: Sequence[Row], parts: Sequence[Slice]) -> dict[str, Any]:
+def _comparisons(board: Board, parts: Sequence[Slice]) -> dict[str, Any]:
     """What the page's script shows of two rows: the slices, and a line per pair of rows."""
-    ranked = [row for row in rows if row.ranked]
-    by_slice = [differences([sample(row.gains[:, part.users]) for row in ranked]) for part in parts]
+    by_slice = []
+    for part in parts:
+        by_slice.append(differences([sample(row.gains[:, part.users]) for row in board.ranked]))
     return {
         "slices": [[f"{part.family}: {part.name}", int(part.users.sum())] for part in parts],
-        "pairs": [_comparison(pair, there) for pair, *there in zip(pairs(rows), *by_slice, strict=True)],
+        "pairs": [_comparison(pair, there) for pair, *there in zip(board.pairs, *by_slice, strict=True)],
     }
 
 
@@ -195,8 +201,8 @@ def _comparison(pair: Pair, by_slice: Sequence[Difference]) -> dict[str, Any]:
         "difference": found.difference,
         "low": found.interval.low,
         "high": found.interval.high,
-        "p": board.p_text(pair.p),
-        "differs": pair.p < board.SIGNIFICANT,
+        "p": tables.p_text(pair.p),
+        "differs": pair.differs,
         "effect": found.effect,
         "detectable": found.detectable,
         "methods": found.methods,

@@ -2,71 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from leaderboards import escape
-from leaderboards.board import SHOWN, SIGNIFICANT
-from leaderboards.rows import Row, pairs, rows_of, subject, titles
-from leaderboards.statistics import SEEDS_FOR_NOISE
-from leaderboards.store import Run
+from leaderboards.board import OVER_FLOOR, SHOWN
+from leaderboards.notes import row_notes
+from leaderboards.rows import Board, Row, titles
+from leaderboards.statistics import SEEDS_FOR_VARIANCE, SIGNIFICANT
 
 MARK = r"$^{\dagger}$"
 
 
-def latex(runs: Sequence[Run]) -> str:
+def latex(board: Board) -> str:
     r"""The ranked rows: best of a column in bold, second best underlined, rows that differ from the best marked.
 
     Needs the package `booktabs`. The mark is by NDCG@10, adjusted for all pairs of the board.
+
+    Raises:
+        ValueError: there is no run.
     """
-    rows = [row for row in rows_of(runs) if row.ranked]
-    differing = {pair.worse.record.key for pair in pairs(rows) if pair.better is rows[0] and pair.p < SIGNIFICANT}
-    columns = {title: _column(rows, metric) for metric, title in SHOWN.items()}
+    rows, corpus = board.ranked, board.subject.corpus
     called = titles(rows)
-    names = [
-        escape.latex(title) + (MARK if row.record.key in differing else "")
-        for title, row in zip(called, rows, strict=True)
-    ]
+    differing = [pair.worse for pair in board.pairs if pair.better is rows[0] and pair.differs]
+    names = []
+    for title, row in zip(called, rows, strict=True):
+        marked = any(row is other for other in differing)
+        names.append(escape.latex(title) + MARK * marked)
+    columns = {title: _column(rows, metric) for metric, title in SHOWN.items()}
+    over_floor = [_over_floor(board, row) for row in rows]
+    if any(over_floor):
+        columns[OVER_FLOOR] = over_floor
     frame = pd.DataFrame({"Model": names, **columns, "Seeds": [len(row.runs) for row in rows]})
-    corpus = subject(runs).corpus
-    marks = (
-        f"; {MARK}: differs from the first row ($p<{SIGNIFICANT}$, Holm over all pairs, NDCG@10)" if differing else ""
-    )
-    caption = (
-        f"{escape.latex(corpus.name)}: {corpus.users:,} users, {corpus.items:,} items, leave-one-out, full ranking, "
-        f"exact. Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_NOISE} seeds on{marks}."
-    )
-    notes = [
-        f"% {escape.line(f'{title}: {note}')}"
-        for title, row in zip(called, rows, strict=True)
-        for note in row.record.notes
-    ]
-    head = ["% Rendered from the records by `make paper`. Do not edit.", f"% fingerprint {corpus.fingerprint}", *notes]
+    head = ["% Rendered from the records by `make paper`. Do not edit.", f"% fingerprint {corpus.fingerprint}"]
+    for title, row in zip(called, rows, strict=True):
+        head += [f"% {escape.line(f'{title}: {note}')}" for note in row_notes(board, row)]
     table = frame.to_latex(
         index=False,
         escape=False,
         column_format="l" + "r" * (len(frame.columns) - 1),
-        caption=caption,
-        label=_label(corpus.name),
+        caption=_caption(board, marks=bool(differing), floors=any(over_floor)),
+        label=f"tab:{corpus.name.replace('_', '-')}",
     )
     return "\n".join(head) + "\n" + table
+
+
+def _caption(board: Board, marks: bool, floors: bool) -> str:
+    corpus = board.subject.corpus
+    says = (
+        f"{escape.latex(corpus.name)}: {corpus.users:,} users, {corpus.items:,} items, leave-one-out, full ranking, "
+        f"exact. Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_VARIANCE} seeds on"
+    )
+    if floors:
+        says += f"; {OVER_FLOOR.lower()}: NDCG@10 less that of the best row that trains nothing, 95\\% interval"
+    if marks:
+        says += f"; {MARK}: differs from the first row ($p<{SIGNIFICANT}$, Holm over all pairs, NDCG@10)"
+    return f"{says}."
 
 
 def _column(rows: list[Row], metric: str) -> list[str]:
     means = [float(row.values(metric).mean()) for row in rows]
     # By what is printed: rows that read alike are marked alike.
     distinct = sorted({round(mean, 4) for mean in means}, reverse=True)
+    commands = {0: r"\textbf{%s}", 1: r"\underline{%s}"}
     texts = []
     for row, mean in zip(rows, means, strict=True):
-        text, place = f"{mean:.4f}", distinct.index(round(mean, 4))
-        text = rf"\textbf{{{text}}}" if place == 0 else rf"\underline{{{text}}}" if place == 1 else text
-        if len(row.runs) >= SEEDS_FOR_NOISE:
+        text = commands.get(distinct.index(round(mean, 4)), "%s") % f"{mean:.4f}"
+        if len(row.runs) >= SEEDS_FOR_VARIANCE:
             text += rf" {{\tiny $\pm${np.std([run.record.test[metric] for run in row.runs], ddof=1):.4f}}}"
         texts.append(text)
     return texts
 
 
-def _label(corpus: str) -> str:
-    return f"tab:{corpus.replace('_', '-')}"
+def _over_floor(board: Board, row: Row) -> str:
+    over = board.over_best_floor(row)
+    if over is None:
+        return ""
+    return rf"${over.difference:+.4f}$ {{\tiny $[{over.interval.low:+.4f}, {over.interval.high:+.4f}]$}}"

@@ -330,6 +330,11 @@ class Record(Section):
     ranks_sha256: Sha256
 
     @property
+    def is_trained(self) -> bool:
+        """Whether anything was trained for the run. What was not is a floor, which trained models have to beat."""
+        return bool(self.cost.stages)
+
+    @property
     def ranks_schema(self) -> pa.Schema:
         """Columns of its ranks."""
         return RANKS_SCHEMA_V1 if self.schema_version == 1 else RANKS_SCHEMA

@@ -15,7 +15,18 @@ import numpy as np
 from leaderboards import cards
 from leaderboards.metrics import UNSEEN, per_user
 from leaderboards.record import TUNED, Record
-from leaderboards.statistics import Comparison, Interval, Sample, Values, between, holm, interval, sample
+from leaderboards.statistics import (
+    SIGNIFICANT,
+    Comparison,
+    Difference,
+    Interval,
+    Sample,
+    Values,
+    compare_samples,
+    holm,
+    interval,
+    sample,
+)
 from leaderboards.store import Run
 
 RANKED_BY = "ndcg@10"
@@ -48,6 +59,10 @@ class Row:
     def title(self) -> str:
         """What tells it from the row of the same experiment with its defaults."""
         return titled(self.name, self.record.notes)
+
+    @property
+    def is_floor(self) -> bool:
+        return not self.record.is_trained
 
     @cached_property
     def gains(self) -> Values:
@@ -109,6 +124,58 @@ class Pair(NamedTuple):
     found: Comparison
     p: float
 
+    @property
+    def differs(self) -> bool:
+        return self.p < SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows of a corpus and how they compare, found out once for all that is rendered of them.
+
+    Attributes:
+        runs: of one corpus, at least one, as from `store.read_board`.
+    """
+
+    runs: Sequence[Run]
+
+    @cached_property
+    def subject(self) -> Record:
+        return subject(self.runs)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """As `rows_of`, whose ValueError it raises."""
+        return rows_of(self.runs)
+
+    @property
+    def ranked(self) -> list[Row]:
+        return [row for row in self.rows if row.ranked]
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        return pairs(self.rows)
+
+    @property
+    def best_floor(self) -> Row | None:
+        """Of the ranked rows that nothing was trained for the one with the highest NDCG@10, if there is any."""
+        return next((row for row in self.ranked if row.is_floor), None)
+
+    def over_best_floor(self, row: Row) -> Difference | None:
+        """NDCG@10 of a row less that of the best floor; None for that floor itself and where the two have no pair."""
+        floor = self.best_floor
+        for pair in self.pairs:
+            if pair.better is row and pair.worse is floor:
+                return Difference(pair.found.difference, pair.found.interval)
+            if pair.better is floor and pair.worse is row:
+                return Difference(-pair.found.difference, -pair.found.interval)
+        return None
+
+    def beats_no_floor(self, row: Row) -> bool:
+        """Whether a ranked row stands beside floors, none of which is shown to be worse."""
+        beaten = any(pair.better is row and pair.worse.is_floor and pair.differs for pair in self.pairs)
+        return row.ranked and self.best_floor is not None and not beaten
+
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
     """The rows of a board, the best first, then those that cannot be ranked with them.
@@ -166,7 +233,7 @@ _known: dict[tuple[str, str], Comparison] = {}
 def _compared(better: Row, worse: Row) -> Comparison:
     key = (better.gains_sha256, worse.gains_sha256)
     if key not in _known:
-        _known[key] = between(better.sample, worse.sample)
+        _known[key] = compare_samples(better.sample, worse.sample)
     return _known[key]
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import hashlib
 import math
-import os
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from data_prep.atomic import atomic_file, write_text
 from leaderboards import curves, ledger
 from leaderboards.metrics import UNSEEN, metrics
 from leaderboards.record import Record, Section
@@ -43,57 +40,6 @@ def content_sha256(ranks: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(target: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a temporary file in the target's folder, then move it into place; an error leaves nothing.
-
-    What a killed process left half-written of the same target is removed: a temporary file is locked while it is in
-    use, and a lock ends with its process.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}"):
-        if (lock := _own(left)) is not None:
-            left.unlink()
-            os.close(lock)
-    # One that is not locked yet may be taken for a left one; then another is made.
-    lock = None
-    while lock is None:
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        temporary.touch()
-        lock = _own(temporary)
-    try:
-        fill(temporary)
-        os.fsync(lock)
-        temporary.replace(target)
-    except OSError as error:
-        # That of a full disk names no file.
-        error.filename = error.filename or str(target)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(lock)
-
-
-def _own(path: Path) -> int | None:
-    """A handle that holds the lock of `path` until it is closed; None where another process holds it or removed it."""
-    try:
-        handle = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), path.stat()):
-            return handle
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(handle)
-    return None
-
-
-def write_text(target: Path, content: str) -> None:
-    """Write a text file atomically, UTF-8."""
-    write_atomically(target, lambda temporary: temporary.write_text(content, encoding="utf-8"))
-
-
 def write(board: Path, record: Record, ranks: pa.Table) -> Path:
     """Store a run, the ranks first, so that no record lies there without them; a repeated run changes nothing.
 
@@ -115,7 +61,8 @@ def write(board: Path, record: Record, ranks: pa.Table) -> Path:
     if other:
         raise ValueError(f"record {target} already exists with another result: {'; '.join(other[:4])}")
     if stored is None or not _ranks_path(target).exists():
-        write_atomically(_ranks_path(target), lambda temporary: _write_parquet(ranks, temporary))
+        with atomic_file(_ranks_path(target)) as file:
+            _write_parquet(ranks, file)
     if stored is None:
         if (learned := curves.table(record)) is not None:
             write_text(curves.path(target), learned)
@@ -213,10 +160,10 @@ def _read_parquet(target: Path) -> pa.Table:
         raise ValueError(f"ranks {target} are no readable Parquet file: {reason}") from error
 
 
-def _write_parquet(ranks: pa.Table, target: Path) -> None:
+def _write_parquet(ranks: pa.Table, file: IO[bytes]) -> None:
     pq.write_table(
         ranks,
-        target,
+        file,
         compression="zstd",
         compression_level=19,
         use_dictionary=[name for name in ranks.column_names if name not in ("user", "transition_seen")],

@@ -11,6 +11,7 @@ from pathlib import Path
 from leaderboards import claims, curves, history, ledger, tables
 from leaderboards.metrics import CUTOFFS, UNSEEN
 from leaderboards.record import RANKS_SCHEMA, UNKNOWN, Record
+from leaderboards.rows import Board
 from leaderboards.store import Run, read_run
 
 # Columns of a rank file that tell of users and targets, not of a model.
@@ -119,7 +120,7 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
         record = run.record
         name = _name(record)
         same_ranks = ranked.setdefault((record.corpus.name, record.ranks_sha256), run).record
-        if same_ranks is not record and record.cost.stages:
+        if same_ranks is not record and record.is_trained:
             yield f"{board}: {record.corpus.name}/{name} has the ranks of {_name(same_ranks)}; a training has its own"
         other = places.setdefault((record.corpus.name, record.key, record.seed), name)
         if other != name:
@@ -154,7 +155,7 @@ def _of_corpus(board: Path, corpus: str, row: str | None, runs: Sequence[Run] | 
         yield from (problem for problem in ledger.problems(board, corpus) if row is None or row in problem)
         if row is not None or runs is None:
             return
-        contents = tables.rendered(board, corpus, runs)
+        contents = tables.rendered(board, corpus, Board(runs) if runs else None)
     except (ValueError, OSError) as error:
         yield str(error)
         return

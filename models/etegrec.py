@@ -1,16 +1,16 @@
 """ETEGRec: end-to-end learnable item tokenization (Liu et al., SIGIR 2025, arXiv 2409.05546).
 
-An RQ-VAE of a SASRec's item vectors names the items; a T5 generates the names. They learn by turns (alternating
-optimization): in the first epoch of a cycle the tokenizer, with the recommender frozen, after which all items are
-renamed; in the others the recommender. Two alignments tie them together: sequence-item (Eq. 15), between the code
+An RQ-VAE of a SASRec's item vectors names the items; a T5 generates the names. Alternating
+optimization: the first epoch of a cycle trains the tokenizer, with the recommender frozen, and then renames all items;
+the others train the recommender. Two alignments tie them together: sequence-item (Eq. 15), between the code
 distributions of the target and of the encoded history, and preference-semantic (Eq. 16), between the target's
 reconstruction and the decoder's first state. When validation gains no more, the tokenizer is frozen for good and the
 recommender finished on cross-entropy.
 
 Where paper and official code disagree there is a field, see `Config`. From the code: initial weights N(0, .02), one
-embedding table per level for inputs and outputs alike, no user or end token, schedules per step of their own. A fourth
-code tells items with equal codes apart, by item id. Levels after the first train codebooks, not the encoder. The side
-that is frozen has no dropout. Reconstructed: SASRec's epochs.
+embedding table per level for inputs and outputs alike, no user or end token, a learning-rate schedule for each side. A
+fourth code tells items with equal codes apart, by item id. Levels after the first train codebooks, not the encoder. The
+frozen side has no dropout. Reconstructed: SASRec's epochs.
 
 Published on Musical_Instruments (table 3): R@5 .0402, R@10 .0624, N@5 .0260, N@10 .0331; run again by DECOR's authors:
 .0387, .0609, .0251, .0323.
@@ -46,9 +46,9 @@ from models.api import (
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.losses import symmetric_info_nce, symmetric_kl
-from models.parts.optim import Turns, adamw
+from models.parts.optim import AlternatingSchedule, adamw
 from models.parts.quantize import Quantized
-from models.parts.rqvae import RqVae, RqVaeConfig, distinctness
+from models.parts.rqvae import RqVae, RqVaeConfig, unique_code_share
 from models.parts.seq2seq import T5Sizes
 
 PRETRAINED = RqVaeConfig(
@@ -78,8 +78,8 @@ class Config:
     history: Count = 50
     """Longest history, in items."""
     training: Literal["alternating", "joint", "retrained"] = "alternating"
-    """`joint`: no turns, all weights learn in every step. `retrained`: after the alternation a fresh recommender learns
-    the final codes by cross-entropy alone (the ablation without end-to-end learning)."""
+    """`joint`: no alternation, every step trains all weights. `retrained`: after the alternation a fresh recommender
+    learns the final codes by cross-entropy alone (the ablation without end-to-end learning)."""
     cycle: Several = tuned(2, choices=[2, 4])
     """Epochs C of a cycle, the first of which is the tokenizer's."""
     sia_weight: Weight = tuned(3e-4, choices=[5e-3, 1e-3, 5e-4, 3e-4, 1e-4])
@@ -142,7 +142,7 @@ SMALL = Config(
 
 
 def pretrain(config: Config, corpus: Corpus, fit: Fit) -> RqVae:
-    """The tokenizer as it is before the alternation."""
+    """Trains the RQ-VAE alone, before the alternation."""
     vectors = torch.from_numpy(corpus.item_vectors())
     epochs = config.tokenizer_epochs
     return fit(
@@ -150,15 +150,22 @@ def pretrain(config: Config, corpus: Corpus, fit: Fit) -> RqVae:
         lambda: RqVae(config.tokenizer, vectors),
         Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check),
         corpus.examples("items"),
-        quality=distinctness,
+        quality=unique_code_share,
     )
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
-    tokenizer, size, users = pretrain(config, corpus, fit), config.batch_size, config.valid_users
-    epochs = whole_epochs(config.steps, corpus, size * config.accumulate) if config.steps else config.epochs
+    tokenizer = pretrain(config, corpus, fit)
+    epochs = config.epochs
+    if config.steps:
+        epochs = whole_epochs(config.steps, corpus, config.batch_size * config.accumulate)
     together = Budget(
-        epochs, size, config.patience, config.check_every, valid_users=users, accumulate=config.accumulate
+        epochs,
+        config.batch_size,
+        config.patience,
+        config.check_every,
+        valid_users=config.valid_users,
+        accumulate=config.accumulate,
     )
     model = fit("together", lambda: Etegrec(config, tokenizer), together)
     if config.training == "retrained":
@@ -167,16 +174,21 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     return fit("finish", model.finish, finish)
 
 
-class Learning(NamedTuple):
-    """Which parts learn in an epoch, and whether they are aligned."""
+class TrainableParts(NamedTuple):
+    """What an epoch trains: the parts that are not frozen, and whether the two alignments are in the loss."""
 
     tokenizer: bool
     recommender: bool
     aligned: bool
 
 
-class Heard(NamedTuple):
-    """Histories in the tokenizer's terms: mean encoder state in its latent space, first decoder state among items."""
+class ProjectedHistory(NamedTuple):
+    """Histories projected into the tokenizer's spaces.
+
+    Attributes:
+        latent: of the mean encoder state, in the RQ-VAE's latent space.
+        semantic: of the first decoder state, in the space of item vectors.
+    """
 
     latent: Float[Tensor, "B D"]
     semantic: Float[Tensor, "B F"]
@@ -190,83 +202,90 @@ class Etegrec(Recommender):
     def __init__(
         self, config: Config, tokenizer: RqVae, stage: Literal["together", "retrained", "finish"] = "together"
     ) -> None:
-        """`together`: tokenizer and recommender learn. In the other stages the recommender does, by cross-entropy."""
+        """Stage `together` trains tokenizer and recommender; the other stages the recommender, by cross-entropy."""
         super().__init__()
         self.config = config
         self.history_length = config.history
         self.stage = stage
         self.tokenizer = tokenizer
-        names, size = tokenizer.item_codes(), tokenizer.config.codes
-        index = ItemIndex(with_suffix(names, size), (*tokenizer.quantizer.sizes, size), names)
+        codes, size = tokenizer.item_codes(), tokenizer.config.codes
+        index = ItemIndex(with_suffix(codes, size), (*tokenizer.quantizer.sizes, size), codes)
         self.generator = CodeGenerator(config.t5, index, "level")
         self.to_latent = nn.Linear(config.t5.width, tokenizer.config.width)
         self.to_semantic = nn.Linear(config.t5.width, tokenizer.vectors.shape[1])
         for part in (self.generator, self.to_latent, self.to_semantic):
             part.apply(_initialise)
-        self.learn(Learning(tokenizer=True, recommender=True, aligned=True))
+        self.set_trainable(TrainableParts(tokenizer=True, recommender=True, aligned=True))
 
-    def learn(self, learning: Learning) -> None:
-        """Who learns from now on; in the stages after `together` the generator alone."""
+    def set_trainable(self, parts: TrainableParts) -> None:
+        """Freezes all but `parts`; in the stages after `together` all but the generator."""
         together = self.stage == "together"
-        self.learning = learning if together else Learning(tokenizer=False, recommender=True, aligned=False)
-        self.tokenizer.requires_grad_(self.learning.tokenizer)
-        self.generator.requires_grad_(self.learning.recommender)
-        for adapter in (self.to_latent, self.to_semantic):
-            adapter.requires_grad_(self.learning.recommender and together)
+        self.trainable = parts if together else TrainableParts(tokenizer=False, recommender=True, aligned=False)
+        self.tokenizer.requires_grad_(self.trainable.tokenizer)
+        self.generator.requires_grad_(self.trainable.recommender)
+        for projection in (self.to_latent, self.to_semantic):
+            projection.requires_grad_(self.trainable.recommender and together)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Etegrec:
-        """What is frozen has no dropout."""
+        """Frozen parts stay in evaluation mode, without dropout."""
         super().train(mode)
-        self.tokenizer.train(mode and self.learning.tokenizer)
-        self.generator.train(mode and self.learning.recommender)
+        self.tokenizer.train(mode and self.trainable.tokenizer)
+        self.generator.train(mode and self.trainable.recommender)
         return self
 
     def finish(self) -> Etegrec:
         """The same model in its last stage."""
         self.stage = "finish"
-        self.learn(self.learning)
+        self.set_trainable(self.trainable)
         return self.train()
 
     def on_train_epoch_start(self) -> None:
-        """Whose turn it is."""
-        turn, joint = self.current_epoch % self.config.cycle == 0, self.config.training == "joint"
-        self.learn(Learning(joint or turn, joint or not turn, self.current_epoch >= self.config.warm_epochs))
+        """Alternates: freezes tokenizer or recommender."""
+        joint = self.config.training == "joint"
+        tokenizer_epoch = self.current_epoch % self.config.cycle == 0
+        aligned = self.current_epoch >= self.config.warm_epochs
+        self.set_trainable(TrainableParts(joint or tokenizer_epoch, joint or not tokenizer_epoch, aligned))
 
     def on_train_epoch_end(self) -> None:
-        """All items get the names that the tokenizer now has for them."""
-        if self.learning.tokenizer:
-            names = self.tokenizer.item_codes()
-            self.generator.index.assign(with_suffix(names, self.tokenizer.config.codes), names)
+        """Renames all items, if the epoch trained the tokenizer."""
+        if self.trainable.tokenizer:
+            codes = self.tokenizer.item_codes()
+            self.generator.index.assign(with_suffix(codes, self.tokenizer.config.codes), codes)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """L_GR = L_REC + alignments, or L_IT = L_SQ + alignments, or the sum of all."""
-        learning = self.learning
+        trainable = self.trainable
         loss = torch.zeros((), device=batch.target.device)
-        heard = None
-        if learning.recommender or learning.aligned:
+        projected = None
+        if trainable.recommender or trainable.aligned:
             labels = self.generator.item_tokens(batch.target)
             read = self.generator.read(batch.history)
-            states = self.generator.states(labels if learning.recommender else labels[:, :1], read)
-            heard = Heard(self.to_latent(read.encoded.mean()), self.to_semantic(states[:, 0]))
-            if learning.recommender:
+            # The alignments read the decoder's first state alone.
+            states = self.generator.states(labels if trainable.recommender else labels[:, :1], read)
+            projected = ProjectedHistory(self.to_latent(read.encoded.mean()), self.to_semantic(states[:, 0]))
+            if trainable.recommender:
                 loss = loss + self.generator.loss(states, labels)
-        if learning.tokenizer or learning.aligned:
+        if trainable.tokenizer or trainable.aligned:
             rows = _first_of_each(batch.target)
-            loss = loss + self._target_loss(batch.target[rows], rows, heard)
+            loss = loss + self._target_loss(batch.target[rows], rows, projected)
         return loss
 
-    def _target_loss(self, item: Int[Tensor, "X"], rows: Int[Tensor, "X"], heard: Heard | None) -> Float[Tensor, ""]:
-        """Of different targets `item` and the histories `rows` before them."""
-        config, (quantized, reconstruction) = self.config, self.tokenizer(item)
+    def _target_loss(
+        self, item: Int[Tensor, "X"], rows: Int[Tensor, "X"], projected: ProjectedHistory | None
+    ) -> Float[Tensor, ""]:
+        """L_SQ and the alignments, of the distinct targets `item` and the histories in the batch's `rows`."""
+        config = self.config
+        quantized, reconstruction = self.tokenizer(item)
         loss = torch.zeros((), device=item.device)
-        if self.learning.tokenizer:
+        if self.trainable.tokenizer:
             loss = loss + self.tokenizer.loss(item, quantized, reconstruction)
-        if self.learning.aligned and heard is not None:
-            latent = self.tokenizer.quantizer(heard.latent[rows])
-            loss = loss + config.sia_weight * sequence_item(quantized, latent, config.sia_sign, config.sia_levels)
-            semantic = heard.semantic[rows]
-            loss = loss + config.psa_weight * symmetric_info_nce(reconstruction, semantic, config.psa_temperature)
+        if self.trainable.aligned and projected is not None:
+            history = self.tokenizer.quantizer(projected.latent[rows])
+            sia = sequence_item(quantized, history, config.sia_sign, config.sia_levels)  # Eq. 15
+            loss = loss + config.sia_weight * sia
+            psa = symmetric_info_nce(reconstruction, projected.semantic[rows], config.psa_temperature)  # Eq. 16
+            loss = loss + config.psa_weight * psa
         return loss
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
@@ -274,10 +293,15 @@ class Etegrec(Recommender):
 
     def configure_optimizers(self) -> Any:
         config = self.config
-        if self.stage != "together":
-            lr, warmup = (config.finish_lr, 0) if self.stage == "finish" else (config.lr, config.warmup)
-            return adamw(self, lr, config.weight_decay, "cosine", warmup)
-        # The weights of one optimizer that get no gradient are left as they are: two optimizers, each in its turn.
+        if self.stage == "finish":
+            return adamw(self, config.finish_lr, config.weight_decay, "cosine")
+        if self.stage == "retrained":
+            return adamw(self, config.lr, config.weight_decay, "cosine", config.warmup)
+        return self._alternating_adamw()
+
+    def _alternating_adamw(self) -> Any:
+        """AdamW over both sides: a step leaves alone the weights that have no gradient, those of the frozen side."""
+        config = self.config
         recommender = [*self.generator.parameters(), *self.to_latent.parameters(), *self.to_semantic.parameters()]
         groups = [
             {"params": list(self.tokenizer.parameters()), "lr": config.tokenizer_lr},
@@ -285,10 +309,11 @@ class Etegrec(Recommender):
         ]
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         total = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = total // int(self.trainer.max_epochs or 1)
         cycle = 1 if config.training == "joint" else config.cycle
-        turns = Turns(cycle, config.warmup, total, total // int(self.trainer.max_epochs or 1))
+        schedule = AlternatingSchedule(cycle, config.warmup, total, steps_per_epoch)
         # Lambdas, not methods: a scheduler's state would hold a method's attributes.
-        factors = [lambda step: turns.first(step), lambda step: turns.second(step)]
+        factors = [lambda step: schedule.first(step), lambda step: schedule.second(step)]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -297,16 +322,20 @@ def sequence_item(
     target: Quantized, history: Quantized, sign: Literal["nearest", "farthest"], levels: Literal["mean", "sum"]
 ) -> Float[Tensor, ""]:
     """Eq. 15: symmetric KL between the code distributions of targets and of the histories before them."""
+    p, q = target.logits.flatten(0, 1), history.logits.flatten(0, 1)
     # A quantizer's logits are minus the distances.
-    p, q = ((each.logits if sign == "nearest" else -each.logits).flatten(0, 1) for each in (target, history))
-    return symmetric_kl(p, q) * (target.logits.shape[1] if levels == "sum" else 1)
+    if sign == "farthest":
+        p, q = -p, -q
+    mean_over_levels = symmetric_kl(p, q)
+    return mean_over_levels * target.logits.shape[1] if levels == "sum" else mean_over_levels
 
 
 def _first_of_each(item: Int[Tensor, "B"]) -> Int[Tensor, "X"]:
-    """The row in which each item comes first."""
+    """The first row of each distinct item, in order of item."""
     distinct, which = item.unique(return_inverse=True)
     rows = torch.arange(len(item), device=item.device)
-    return rows.new_full(distinct.shape, len(item)).scatter_reduce(0, which, rows, "amin")
+    beyond = rows.new_full(distinct.shape, len(item))
+    return beyond.scatter_reduce(0, which, rows, "amin")
 
 
 def _initialise(module: nn.Module) -> None:

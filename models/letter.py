@@ -52,7 +52,7 @@ from models.parts.index import ItemIndex
 from models.parts.losses import info_nce
 from models.parts.optim import adamw
 from models.parts.quantize import ResidualGradient, ResidualQuantizer, sinkhorn
-from models.parts.rqvae import distinctness, mlp
+from models.parts.rqvae import mlp, unique_code_share
 from models.parts.seq2seq import T5Sizes
 
 # Items whose codes are shared out at a time, so that a repair of a large corpus fits into memory.
@@ -147,7 +147,7 @@ def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
         lambda: LetterTokenizer(config.tokenizer, vectors, collaborative),
         Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check, clip=0.0),
         corpus.examples("items"),
-        quality=distinctness,
+        quality=unique_code_share,
     )
     codes = tokenizer.item_codes()
     return ItemIndex(F.pad(tokenizer.reassigned(codes), (0, 0, 1, 0), value=-1), tokenizer.quantizer.sizes, codes)
@@ -188,7 +188,7 @@ class LetterTokenizer(pl.LightningModule):
         self.start_seed = int(torch.randint(2**31 - 1, ()))
 
     def on_train_start(self) -> None:
-        """The codebooks start here: it takes minutes, and a tokenizer that is built may have been trained already."""
+        """Initialises the codebooks. It takes minutes, so a tokenizer that is only loaded does not do it."""
         if self.current_epoch == 0:  # a training that goes on has them
             self.start()
             # Processes that train together agree to the last bit.
@@ -197,13 +197,13 @@ class LetterTokenizer(pl.LightningModule):
 
     @torch.no_grad()
     def start(self) -> None:
-        """Sets the codebooks to clusters of what all items leave over, by the seed under which this was built."""
+        """Sets each codebook to cluster centres of all items' residuals, under the seed drawn in the constructor."""
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(self.start_seed)
             self.quantizer.start_from(self.encoder(self.vectors[1:]), self._centres)
 
     def _centres(self, latents: Float[Tensor, "N D"], codes: int) -> Float[Tensor, "V D"]:
-        """Of clusters of similar sizes."""
+        """Centres of `codes` clusters of similar sizes."""
         smallest = min(len(latents) // (2 * codes), 50)
         largest = max(4 * smallest, -(-2 * len(latents) // codes))  # enough room on a corpus of any size
         return constrained_kmeans(latents, codes, smallest, largest, self.config.restarts).centres
@@ -212,7 +212,8 @@ class LetterTokenizer(pl.LightningModule):
         """Groups the codes of each level anew."""
         if not self.config.diversity:
             return
-        clusters, codes = min(self.config.clusters, self.config.codes // 2), self.config.codes
+        codes = self.config.codes
+        clusters = min(self.config.clusters, codes // 2)
         restarts = self.config.cluster_restarts
         # Two at least: a code alone in its cluster would have no other to be drawn to.
         smallest = max(2, min(codes // 20, 10))

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, final
+from typing import Any, Literal, NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
@@ -61,7 +61,7 @@ from models.parts.index import ItemIndex, distinct
 from models.parts.item_to_item import ItemToItem, ItemToItemConfig, nearness, rq_kmeans
 from models.parts.item_to_token import ItemToToken, ItemToTokenConfig
 from models.parts.optim import Schedule, adamw
-from models.parts.processes import everywhere
+from models.parts.processes import all_gather_rows
 from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.seq2seq import T5Sizes
 from models.parts.tokenizer import faithfulness
@@ -164,33 +164,60 @@ SMALL = Config(
 )
 
 
+class StaticCodes(NamedTuple):
+    """What a static tokenizer gives items 1..N.
+
+    Attributes:
+        codes: several items may have equal ones.
+        nearness: of each item to the codes of the last level; larger is nearer.
+    """
+
+    codes: Int[Tensor, "N L"]
+    nearness: Float[Tensor, "N V"]
+
+
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
     """The static codes c0, one sequence for each item and no other."""
-    vectors, size = torch.from_numpy(corpus.item_vectors()), config.tokenizer.codes
+    vectors = torch.from_numpy(corpus.item_vectors())
     if config.start == "rq-vae":
-        epochs = config.tokenizer_epochs
-        budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
-        items = corpus.examples("items")
-        tokenizer = fit("tokenizer", lambda: RqVae(config.tokenizer, vectors), budget, items, faithfulness)
-        with torch.no_grad():
-            quantized = tokenizer.quantizer(tokenizer.encoder(tokenizer.vectors[1:]))
-        codes, near = quantized.codes, quantized.logits[:, -1]
+        static = _rq_vae_codes(config, vectors, corpus, fit)
     else:
-        epochs = config.pretraining_epochs
-        budget = Budget(epochs, config.pretraining_batch, patience=epochs)
-        pretrained = fit("pretraining", lambda: ItemToItem(config.i2i, vectors), budget)
-        x = F.normalize(pretrained.item_vectors()[1:], dim=1)
-        codes = rq_kmeans(x, config.tokenizer.levels, size, config.balanced, int(pretrained.seed))
-        near = nearness(x, codes, size)
-    own = F.pad(distinct(codes, near), (0, 0, 1, 0), value=-1)
-    return ItemIndex(own, (size,) * config.tokenizer.levels, codes)
+        static = _rq_kmeans_codes(config, vectors, fit)
+    unique_codes = F.pad(distinct(static.codes, static.nearness), (0, 0, 1, 0), value=-1)
+    sizes = (config.tokenizer.codes,) * config.tokenizer.levels
+    return ItemIndex(unique_codes, sizes, static.codes)
+
+
+def _rq_vae_codes(config: Config, vectors: Float[Tensor, "I F"], corpus: Corpus, fit: Fit) -> StaticCodes:
+    epochs = config.tokenizer_epochs
+    budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
+    items = corpus.examples("items")
+    tokenizer = fit("tokenizer", lambda: RqVae(config.tokenizer, vectors), budget, items, faithfulness)
+    with torch.no_grad():
+        quantized = tokenizer.quantizer(tokenizer.encoder(tokenizer.vectors[1:]))
+    return StaticCodes(quantized.codes, quantized.logits[:, -1])
+
+
+def _rq_kmeans_codes(config: Config, vectors: Float[Tensor, "I F"], fit: Fit) -> StaticCodes:
+    """Residual k-means of item vectors that were pre-trained on item-to-item pairs (figure 5)."""
+    epochs = config.pretraining_epochs
+    budget = Budget(epochs, config.pretraining_batch, patience=epochs)
+    pretrained = fit("pretraining", lambda: ItemToItem(config.i2i, vectors), budget)
+    x = F.normalize(pretrained.item_vectors()[1:], dim=1)
+    size = config.tokenizer.codes
+    codes = rq_kmeans(x, config.tokenizer.levels, size, config.balanced, int(pretrained.seed))
+    return StaticCodes(codes, nearness(x, codes, size))
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
-    start, vectors, size = tokenize(config, corpus, fit), torch.from_numpy(corpus.item_vectors()), config.batch_size
-    warm = whole_epochs(config.warm_steps, corpus, size) if config.warm_steps else config.warm_epochs
-    epochs = whole_epochs(config.steps, corpus, size) if config.steps else config.epochs
-    budget = Budget(warm, size, config.patience, valid_users=config.valid_users)
+    start = tokenize(config, corpus, fit)
+    vectors = torch.from_numpy(corpus.item_vectors())
+    warm_epochs, epochs = config.warm_epochs, config.epochs
+    if config.warm_steps:
+        warm_epochs = whole_epochs(config.warm_steps, corpus, config.batch_size)
+    if config.steps:
+        epochs = whole_epochs(config.steps, corpus, config.batch_size)
+    budget = Budget(warm_epochs, config.batch_size, config.patience, valid_users=config.valid_users)
     model = fit("warm-up", lambda: Pit(config, start, vectors), budget)
     return fit("dynamic", lambda: model.evolve(epochs), replace(budget, epochs=epochs))
 
@@ -231,10 +258,12 @@ class Pit(Recommender):
     @torch.no_grad()
     def evolve(self, epochs: int) -> Pit:
         """The same model at the start of its second stage: the index holds c0 alone."""
-        self.evolving, config = True, self.config
-        every = torch.arange(len(self.start_codes), device=self.device)
-        sure = self.eval().tokenizer.log_prob(self.items(every), self.start_codes.clamp(min=0)).sum(1)
-        index = one_to_one(self.start_codes, HIGHEST + sure, config.beam if config.beam_index else 1)
+        config = self.config
+        self.evolving = True
+        items = torch.arange(len(self.start_codes), device=self.device)
+        log_prob = self.eval().tokenizer.log_prob(self.items(items), self.start_codes.clamp(min=0)).sum(1)
+        sequences = config.beam if config.beam_index else 1
+        index = one_to_one(self.start_codes, HIGHEST + log_prob, sequences)  # Eq. 12
         for name, column in index._asdict().items():
             self.register_buffer(name, column)
         self.register_buffer("churn", torch.full((epochs,), -1.0))
@@ -245,65 +274,82 @@ class Pit(Recommender):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Eq. 8 in the warm-up, eq. 11 after it."""
-        config, item, read = self.config, batch.target, self.generator.read(batch.history)
+        config, item = self.config, batch.target
+        read = self.generator.read(batch.history)
         if self.evolving:
-            codes = self._selected(item, read)
-            of_item = self._anchored(item, codes)
+            codes = self._select(item, read)
+            item_loss = self._regularised_item_loss(item, codes)
         else:
             codes = self.start_codes[item]
-            of_item = -self.tokenizer.log_prob(self.items(item), codes).sum(1).mean()
+            item_loss = -self.tokenizer.log_prob(self.items(item), codes).sum(1).mean()
         labels = self.generator.sequence_tokens(codes)
-        of_user = -self.generator.chosen(self.generator.states(labels, read), labels).sum(1).mean()
-        loss = of_user + config.i2t_weight * of_item
+        states = self.generator.states(labels, read)
+        user_loss = -self.generator.chosen(states, labels).sum(1).mean()
+        loss = user_loss + config.i2t_weight * item_loss
         if self.din is None:
             return loss
         return loss + config.csa_weight * alignment(self.din, self.items, batch.history, item, config.negatives)
 
-    def _anchored(self, item: Int[Tensor, "B"], codes: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
-        """I2T's loss on the selected sequences, its reference's on c0, and how far they are apart (eq. 14-16)."""
-        if self.reference is None:  # I2T is frozen
+    def _regularised_item_loss(self, item: Int[Tensor, "B"], codes: Int[Tensor, "B L"]) -> Float[Tensor, ""]:
+        """Eq. 14-16: I2T's loss on the selected sequences, the reference's on c0, and the KL between the two; 0 where
+        I2T is frozen.
+        """
+        if self.reference is None:
             return self.weights.new_zeros(())
         x = self.items(item)
-        now, start = self.tokenizer.log_prob(x, codes), self.reference.log_prob(x, self.start_codes[item])
-        own = -((HIGHEST + now.sum(1) > self.config.sure) * now.sum(1)).mean()
-        ratio = self.reference.log_prob(x, codes).detach() - now
-        divergence = (ratio.exp() - ratio - 1).mean()  # k3
-        return own - start.sum(1).mean() + self.config.kl_weight * divergence
+        log_prob = self.tokenizer.log_prob(x, codes)
+        start_loss = -self.reference.log_prob(x, self.start_codes[item]).sum(1).mean()
+        sequence_log_prob = log_prob.sum(1)
+        sure = HIGHEST + sequence_log_prob > self.config.sure
+        selected_loss = -(sure * sequence_log_prob).mean()
+        log_ratio = self.reference.log_prob(x, codes).detach() - log_prob
+        divergence = (log_ratio.exp() - log_ratio - 1).mean()  # the k3 estimator
+        return selected_loss + start_loss + self.config.kl_weight * divergence
 
     @torch.no_grad()
-    def _selected(self, item: Int[Tensor, "B"], read: Read) -> Int[Tensor, "B L"]:
+    def _select(self, item: Int[Tensor, "B"], read: Read) -> Int[Tensor, "B L"]:
         """c* of each target, after the beam index has taken in what I2T proposes (algorithm 1)."""
-        everyone = everywhere(item).unique()  # of all processes, which so keep one index
-        codes, log_prob = self.tokenizer.eval().best(self.items(everyone), self.config.beam)
+        # Each process takes in the proposals for the targets of all, so that all keep one index.
+        items = all_gather_rows(item).unique()
+        proposed, log_prob = self.tokenizer.eval().best(self.items(items), self.config.beam)
         self.tokenizer.train(self.training)
-        index = BeamIndex(self.codes, self.weights, self.renewed)
-        proposed = Proposals(everyone, codes, HIGHEST + log_prob)
-        index = updated(index, proposed, self.current_epoch, self.config.momentum, self.config.lease)
-        self.codes, self.weights, self.renewed = index
-        owned = self.config.candidates == "owned"
-        codes = self.codes[item] if owned else codes[torch.searchsorted(everyone, item)]
-        return codes[torch.arange(len(item), device=item.device), self._choice(codes, read)]
+        self._take_in(Proposals(items, proposed, HIGHEST + log_prob))
+        if self.config.candidates == "owned":
+            candidates = self.codes[item]
+        else:
+            candidates = proposed[torch.searchsorted(items, item)]
+        rows = torch.arange(len(item), device=item.device)
+        return candidates[rows, self._chosen(candidates, read)]
 
-    def _choice(self, codes: Int[Tensor, "B C L"], read: Read) -> Int[Tensor, "B"]:
-        """Eq. 10: the sequence of the least cross-entropy, without dropout of its own."""
-        held = codes[..., 0] >= 0
+    def _take_in(self, proposals: Proposals) -> None:
+        index = BeamIndex(self.codes, self.weights, self.renewed)
+        index = updated(index, proposals, self.current_epoch, self.config.momentum, self.config.lease)
+        self.codes, self.weights, self.renewed = index
+
+    def _chosen(self, candidates: Int[Tensor, "B C L"], read: Read) -> Int[Tensor, "B"]:
+        """Which candidate each target is learned by. Eq. 10: the one of the least cross-entropy, decoded without
+        dropout.
+        """
+        exists = candidates[..., 0] >= 0
         if self.config.selection == "random":
-            return held.float().multinomial(1).squeeze(1)
+            return exists.float().multinomial(1).squeeze(1)
         self.generator.eval()
-        labels = self.generator.sequence_tokens(codes.clamp(min=0)).flatten(0, 1)
-        losses = -self.generator.chosen(self.generator.states(labels, read.repeat(held.shape[1])), labels).mean(1)
+        labels = self.generator.sequence_tokens(candidates.clamp(min=0)).flatten(0, 1)
+        states = self.generator.states(labels, read.repeat(candidates.shape[1]))
+        losses = -self.generator.chosen(states, labels).mean(1)
         self.generator.train(self.training)
-        return losses.view(held.shape).masked_fill(~held, torch.inf).argmin(1)
+        return losses.view(exists.shape).masked_fill(~exists, torch.inf).argmin(1)
 
     def on_train_epoch_end(self) -> None:
         if self.evolving:
-            before = self.generator.index.codes[1:, 0]
-            self.churn[self.current_epoch] = (self.codes[1:, 0] != before).any(1).float().mean()
+            before, now = self.generator.index.codes[1:, 0], self.codes[1:, 0]
+            self.churn[self.current_epoch] = (now != before).any(1).float().mean()
             self._publish()
 
     def _publish(self) -> None:
-        """What ranks, and what histories are read by, is the beam index as it now is."""
-        self.generator.index.assign(self.codes if self.config.served == "all" else self.codes[:, :1])
+        """Gives the generator, which reads histories and ranks, the sequences that the beam index has now."""
+        heaviest_alone = self.config.served == "best"
+        self.generator.index.assign(self.codes[:, :1] if heaviest_alone else self.codes)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return self.generator.rank(history, k)
@@ -313,5 +359,5 @@ class Pit(Recommender):
         schedule: Schedule = "cosine" if self.evolving else "constant"
         warmup = int(config.warmup * self.trainer.estimated_stepping_batches)
         parts = (self.items, self.din, self.tokenizer, self.reference)
-        own: dict[nn.Module, float] = {part: config.i2t_lr for part in parts if part is not None}
-        return adamw(self, config.lr, config.weight_decay, schedule, warmup, own)
+        part_lr: dict[nn.Module, float] = {part: config.i2t_lr for part in parts if part is not None}
+        return adamw(self, config.lr, config.weight_decay, schedule, warmup, part_lr)

@@ -13,18 +13,18 @@ Published on Musical_Instruments (ETEGRec, table 3): R@5 .0341, R@10 .0530, N@5 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.parts.encoder import causal, encoder, initialise
 from models.parts.losses import catalogue_cross_entropy
+from models.parts.next_item import last, mean_prefixes, prefixes
 from models.parts.optim import adamw
 from models.parts.processes import processes
 from models.parts.ragged import trimmed
@@ -66,8 +66,8 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     budget = Budget(config.epochs, config.batch_size, config.patience, valid_users=config.valid_users)
     # A user's longest training example holds all its training positions.
     users = corpus.examples("train").longest_per_user()
-    positions = np.minimum(users.length, config.history).sum() / math.ceil(len(users) / config.batch_size)
-    return fit("recommender", lambda: SasRec(config, corpus.items, float(positions)), budget, users)
+    mean = mean_prefixes(users, config.history, config.batch_size)
+    return fit("recommender", lambda: SasRec(config, corpus.items, mean), budget, users)
 
 
 @final
@@ -75,8 +75,7 @@ class SasRec(Recommender):
     def __init__(self, config: Config, items: int, positions: float) -> None:
         """
         Args:
-            positions: training positions of a batch, on average. The sum of a batch's losses is divided by it rather
-                than by the batch's own number, so that an epoch weighs all prefixes alike, as RecBole's does.
+            positions: training positions of a batch, on average, which the sum of its losses is divided by.
         """
         super().__init__()
         self.config = config
@@ -86,32 +85,20 @@ class SasRec(Recommender):
         self.position = nn.Embedding(config.history, config.width)
         self.norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
-        layer = nn.TransformerEncoderLayer(
-            config.width, config.heads, config.inner, config.dropout, activation="gelu", batch_first=True
-        )
-        layer.dropout = nn.Dropout(0.0)  # torch's own, between the feed-forward's two layers, which RecBole has not
-        self.blocks = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
-        self.apply(_initialise)
+        self.blocks = encoder(config.width, config.heads, config.inner, config.layers, config.dropout)
+        self.apply(initialise)
 
     def states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """State after each item; at padding it has no meaning."""
         return trimmed(self._states, (history > 0).sum(1), history)
 
     def _states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """Causal, so right padding needs no mask of its own."""
         positions = torch.arange(history.shape[1], device=history.device)
-        x = self.dropout(self.norm(self.item(history) + self.position(positions)))
-        mask = nn.Transformer.generate_square_subsequent_mask(history.shape[1], device=x.device, dtype=x.dtype)
-        return self.blocks(x, mask=mask, is_causal=True)
+        return causal(self.blocks, self.dropout(self.norm(self.item(history) + self.position(positions))))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        history, target = batch.history, batch.target
-        length = (history > 0).sum(1)
-        following = torch.cat([history[:, 1:], torch.zeros_like(history[:, :1])], dim=1)
-        following = following.scatter(1, length[:, None] - 1, target[:, None])
-        # Numbers of the positions, not a mask: a GPU is held up once for them, and not by each tensor and its gradient.
-        valid = (history > 0).flatten().nonzero()[:, 0]
-        states, positives = self.states(history).flatten(0, 1)[valid], following.flatten()[valid]
+        place, positives = prefixes(batch)
+        states = self.states(batch.history).flatten(0, 1)[place]
         # Each process sees its share of the batch, and their gradients are averaged.
         return self._losses(states, positives) * (processes() / self.positions)
 
@@ -128,27 +115,10 @@ class SasRec(Recommender):
         return (states @ self.item.weight[1:].T).float()
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        last = (history > 0).sum(1) - 1
-        states = self.states(history)[torch.arange(len(history), device=history.device), last]
-        return rank_scores(self.item_scores(states), k)
+        return rank_scores(self.item_scores(last(self.states(history), history)), k)
 
     def item_vectors(self) -> Float[Tensor, "I D"]:
         return self.item.weight.detach().clone()
 
     def configure_optimizers(self) -> Any:
         return adamw(self, self.config.lr, self.config.weight_decay)
-
-
-def _initialise(module: nn.Module) -> None:
-    """Normal(0, .02) for weights, zero for biases and the padding row, as RecBole does."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear | nn.MultiheadAttention):
-        bias = module.bias if isinstance(module, nn.Linear) else module.in_proj_bias
-        if bias is not None:
-            nn.init.zeros_(bias)
-    if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-        nn.init.normal_(module.in_proj_weight, std=0.02)
-    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-        with torch.no_grad():
-            module.weight[module.padding_idx].zero_()

@@ -106,14 +106,18 @@ class Transitions(Recommender):
         last = history.gather(1, (history > 0).sum(1, keepdim=True) - 1)[:, 0]
         scores = self.places.repeat(len(last), 1)
         reached = Reached(torch.arange(len(last), device=last.device), last, self.counts.new_ones(len(last)))
-        for weight in self.weights[: 1 + self.config.two_hops]:
+        hops = 2 if self.config.two_hops else 1
+        for weight in self.weights[:hops]:
             reached = self._step(reached)
             scores.index_put_((reached.user, reached.item), weight * reached.times, accumulate=True)
         return rank_scores(scores[:, 1:], k)
 
     def _step(self, at: Reached) -> Reached:
-        """To all that followed."""
-        first, ways = self.first[at.item], self.first[at.item + 1] - self.first[at.item]
+        """One hop on, to all items that followed."""
+        first = self.first[at.item]
+        ways = self.first[at.item + 1] - first
         origin = torch.arange(len(ways), device=ways.device).repeat_interleave(ways)
-        link = (first - ways.cumsum(0) + ways)[origin] + torch.arange(len(origin), device=ways.device)
+        # In the result, the ways from one item begin where those from the items before it end.
+        begin = ways.cumsum(0) - ways
+        link = (first - begin)[origin] + torch.arange(len(origin), device=ways.device)
         return Reached(at.user[origin], self.following[link], at.times[origin] * self.counts[link])

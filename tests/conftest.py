@@ -76,6 +76,7 @@ def tiny() -> Corpus:
         [f"B{item:02}" for item in range(ITEMS)],
         text,
         {"origin": "local", "layout": "sequences"},
+        item_categories=[[kind, trait] for kind in KINDS for trait in TRAITS],
     )
 
 

@@ -321,7 +321,7 @@ def _winner_kind(folder: Path) -> Kind:
 
     def use(place: Path) -> None:
         with mock.patch.object(best_config, "BEST", place):
-            assert complete("tiger", "planted").winner
+            assert complete("tiger", "planted").tuned_config
 
     return Kind(folder, ("planted/tiger.toml",), use)
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 import models
-from benchmarks import experiments, provenance, run
+from benchmarks import experiments, provenance
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
+from benchmarks.resolved_row import resolve
+from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
-from data_prep.atomic import atomic_file
+from data_prep.atomic import write_text
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.plots import svg
@@ -65,7 +67,7 @@ class Lab:
         jobs: trainings at a time, where an analysis needs several.
     """
 
-    bench: run.Bench
+    bench: Bench
     corpus: Corpus
     source: str = "auto"
     names: tuple[str, ...] = ()
@@ -104,24 +106,23 @@ class Lab:
             raise ValueError(f"{experiment.model} has no tokenizer that is finished before its recommender is trained")
         return model.tokenize(experiment.config, *self._given(experiment))
 
-    def runs(self, chosen: Sequence[Experiment]) -> list[store.Run]:
-        """The runs of experiments, each trained where its record is missing.
+    def runs(self, cells: Sequence[Cell]) -> list[store.Run]:
+        """The runs of experiments and seeds, each trained where its record is missing.
 
         Raises:
             ValueError: a training failed.
         """
-        paths = [run.target(self.bench, self.corpus, experiment, self.seed) for experiment in chosen]
-        missing = {path: experiment for path, experiment in zip(paths, chosen, strict=True) if not path.exists()}
-        cells = [Cell(experiment, self.seed) for experiment in missing.values()]
-        if run_all(self.bench, self.corpus.name, self.source, cells, self.jobs):
+        paths = [resolve(self.bench, self.corpus, cell.experiment).record_path(cell.seed) for cell in cells]
+        missing = {path: cell for path, cell in zip(paths, cells, strict=True) if not path.exists()}
+        if run_all(self.bench, self.corpus.name, self.source, list(missing.values()), self.jobs):
             raise ValueError("a training failed, so there is no picture; the same command goes on from there")
         return [store.read_run(self.bench.board, path) for path in paths]
 
     def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
         self.bench.hardware.set_num_threads()
-        label = f"{experiment.name} seed {self.seed}"
-        fit = Fit(self.corpus, self.seed, self.bench.work / "fits", label, self.bench.hardware)
-        return run.with_inputs(self.bench, experiment, fit), fit
+        row = resolve(self.bench, self.corpus, experiment)
+        fit = row.fit(self.seed)
+        return row.inputs(fit), fit
 
 
 def analyse(name: str, lab: Lab, folder: Path) -> Finding:
@@ -134,8 +135,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> Finding:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
     stem = f"{lab.corpus.name}-{name}"
-    with atomic_file(folder / f"{stem}.svg") as file:
-        file.write(svg(found.figure).encode())
+    write_text(folder / f"{stem}.svg", svg(found.figure))
     parts = [
         f"# {name.capitalize()} on {lab.corpus.name}",
         found.table.to_markdown(index=False, floatfmt=".4g"),
@@ -143,8 +143,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> Finding:
         found.says,
         _origin(lab),
     ]
-    with atomic_file(folder / f"{stem}.md") as file:
-        file.write(("\n\n".join(parts) + "\n").encode())
+    write_text(folder / f"{stem}.md", "\n\n".join(parts) + "\n")
     return found
 
 

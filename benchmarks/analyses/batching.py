@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,12 @@ import data_prep.batches
 from benchmarks.analyses import Finding, Lab
 from benchmarks.checks.regress import COMPARED, CORPUS, QUICK, held
 from benchmarks.execution.cell import Cell
-from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
-from benchmarks.run import target
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
 from leaderboards.plots import panels
 from leaderboards.rows import Row
 from leaderboards.statistics import Comparison
-from leaderboards.store import read_run
 from models.parts.ragged import ROWS, packing
 
 NAMES = ("sasrec", "tiger", "letter", "etegrec", "decor", "pit")
@@ -97,12 +93,8 @@ def trained(lab: Lab, experiment: Experiment, pool: int) -> Row:
     apart = lab.bench.work / f"pools-of-{pool}"
     bench = lab.bench if pool == data_prep.batches.POOL else replace(lab.bench, board=apart / "board", work=apart)
     cells = [Cell(experiment, seed) for seed in range(seeds(lab))]
-    paths: list[Path] = [target(bench, lab.corpus, *cell) for cell in cells]
-    missing = [cell for cell, path in zip(cells, paths, strict=True) if not path.exists()]
     with pools_of(pool):  # in this process only, so one job
-        if run_all(bench, lab.corpus.name, lab.source, missing, jobs=1):
-            raise ValueError(f"a training of {experiment.name} failed; the same command goes on from there")
-    return Row([read_run(bench.board, path) for path in paths], ranked=True)
+        return Row(replace(lab, bench=bench, jobs=1).runs(cells), ranked=True)
 
 
 def computed(corpus: Corpus, experiment: Experiment) -> float:

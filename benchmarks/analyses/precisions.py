@@ -13,11 +13,8 @@ from benchmarks.analyses import Finding, Lab
 from benchmarks.analyses.batching import NAMES
 from benchmarks.checks.regress import BANK, CORPUS, bank, experiment, held
 from benchmarks.execution.cell import Cell
-from benchmarks.execution.local import run_all
-from benchmarks.run import target
 from leaderboards.plots import panels
 from leaderboards.rows import Row
-from leaderboards.store import read_run
 
 
 def precision(lab: Lab) -> Finding:
@@ -55,11 +52,7 @@ def trained(lab: Lab, name: str) -> Row:
     """
     bench = replace(lab.bench, hardware=replace(lab.bench.hardware, precision="bf16-mixed"))
     cells = [Cell(experiment(name), seed) for seed in range(BANK)]
-    paths = [target(bench, lab.corpus, *cell) for cell in cells]
-    missing = [cell for cell, path in zip(cells, paths, strict=True) if not path.exists()]
-    if run_all(bench, lab.corpus.name, lab.source, missing, lab.jobs):
-        raise ValueError(f"a training of {name} failed; the same command goes on from there")
-    return Row([read_run(bench.board, path) for path in paths], ranked=True)
+    return Row(replace(lab, bench=bench).runs(cells), ranked=True)
 
 
 def _figure(table: pd.DataFrame, intervals: Sequence[tuple[float, float]]) -> Any:

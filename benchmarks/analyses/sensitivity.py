@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmarks.analyses import Finding, Lab
+from benchmarks.execution.cell import Cell
 from benchmarks.sweeps.search_space import tuned_fields
 from leaderboards.metrics import ndcg
 from leaderboards.plots import panels
@@ -19,7 +20,7 @@ class Axis(NamedTuple):
     """An option of a figure. Attributes: title; also, values beside those that a sweep chooses from."""
 
     title: str
-    also: tuple[float, ...] = ()
+    also: tuple[int | float, ...] = ()
 
 
 class Figure(NamedTuple):
@@ -61,7 +62,7 @@ def over(lab: Lab, shown: Figure) -> Finding:
     if base.model != shown.model:
         raise ValueError(f"{name} is an experiment of {base.model}; the figure is of {shown.model}'s options")
     grid = grid_of(base.config, shown)
-    runs = lab.runs([lab.experiment(name, f"{option}={value}") for option, value in grid])
+    runs = lab.runs([Cell(lab.experiment(name, f"{option}={value}"), lab.seed) for option, value in grid])
     rows = []
     for (option, value), (record, ranks) in zip(grid, runs, strict=True):
         low, high = interval(ndcg(ranks["rank"].to_numpy(), 10)[None])
@@ -86,7 +87,7 @@ def over(lab: Lab, shown: Figure) -> Finding:
     return Finding(table, figure, says)
 
 
-def grid_of(config: Any, shown: Figure) -> list[tuple[str, float]]:
+def grid_of(config: Any, shown: Figure) -> list[tuple[str, int | float]]:
     """Options of the figure and their values, ascending."""
     searched = {field.name: field.search for field in tuned_fields(config)}
     return [

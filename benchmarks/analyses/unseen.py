@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import run
 from benchmarks.analyses import Finding, Lab
+from benchmarks.execution.cell import Cell
 from benchmarks.experiments import UNSEEN
+from benchmarks.resolved_row import resolve
 from leaderboards.metrics import per_user
 from leaderboards.plots import grouped, panels
 from leaderboards.statistics import interval
@@ -26,7 +27,7 @@ def unseen(lab: Lab) -> Finding:
         ValueError: a training failed.
     """
     whole = [lab.experiment(name) for name in lab.names or MODELS]
-    runs = lab.runs([replace(each, name=each.whole + UNSEEN, unseen_users=True) for each in whole])
+    runs = lab.runs([Cell(replace(each, name=each.whole + UNSEEN, unseen_users=True), lab.seed) for each in whole])
     rows = []
     for experiment, (record, ranks) in zip(whole, runs, strict=True):
         row: dict[str, Any] = {"Experiment": experiment.whole}
@@ -46,10 +47,11 @@ def unseen(lab: Lab) -> Finding:
         grouped(axis, places, series, {"unseen": spread.clip(min=0)})
         axis.set_xticks(places, table["Experiment"])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", fontsize=8, frameon=False, ncols=2)
-    known, graded = run.split_of(lab.corpus, replace(whole[0], unseen_users=True))
+    split = resolve(lab.bench, lab.corpus, replace(whole[0], unseen_users=True))
     says = (
         f"Test metrics on users whom the model has seen and on users whom it has not, seed {lab.seed}: the same "
-        f"weights, learned from {known.users:,} users without the {graded.users:,} of the least history. Low and "
-        "high: 95% interval on the unseen users, bootstrap. The two kinds differ in the length of their histories, too."
+        f"weights, learned from {split.train_corpus.users:,} users without the {split.eval_corpus.users:,} of the "
+        "least history. Low and high: 95% interval on the unseen users, bootstrap. The two kinds differ in the length "
+        "of their histories, too."
     )
     return Finding(table, figure, says)

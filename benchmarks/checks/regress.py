@@ -20,17 +20,19 @@ from typing import NamedTuple
 
 from benchmarks import provenance
 from benchmarks.checks.rerank import platform, recall, rerank
+from benchmarks.config import flat
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
-from benchmarks.experiments import Experiment, complete, flat
+from benchmarks.experiments import Experiment, complete
 from benchmarks.hardware import Hardware
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import weights_of
+from data_prep.atomic import write_text
 from leaderboards.record import Provenance, Record
 from leaderboards.rows import RANKED_BY, Row
 from leaderboards.statistics import Comparison, compare, equivalence
-from leaderboards.store import Run, read_run, write, write_text
+from leaderboards.store import Run, read_run, write
 
 CORPUS = "planted"
 HARDWARE = Hardware("cpu")
@@ -70,7 +72,14 @@ QUICK: Mapping[str, list[str]] = {
         "dropout=0.2",
         "lr=0.002",
     ],
+    "gru4rec": ["width=32", "hidden=32", "history=10", "dropout=0.2", "lr=0.005", "epochs=6"],
+    "caser": ["width=32", "horizontal=4", "history=5", "dropout=0.1", "lr=0.01", "epochs=12"],
+    "bert4rec": ["width=32", "inner=64", "history=10", "dropout=0.0", "masked=0.4", "lr=0.003", "epochs=20"],
+    "esasrec": ["width=32", "inner=2", "negatives=128", "history=10", "lr=0.005", "epochs=10"],
     "tiger": [*_T5, *_RQVAE, "steps=1080", "warmup=60"],
+    "p5_sid": [*_T5, "steps=1080", "warmup=60"],
+    "p5_cid": [*_T5, "steps=1080", "warmup=60"],
+    "cost": [*_T5, *_RQVAE, "steps=1080", "warmup=60"],
     "letter": [*_T5, "tokenizer_epochs=100", "steps=1080"],
     "etegrec": [*_T5, *_RQVAE, "warm_epochs=2", "steps=360", "warmup=60", "finish_epochs=2"],
     "decor": [*_T5, *_RQVAE, "tokenizer.width=32", "steps=1080", "warmup=60", "bos_queries=4"],
@@ -96,6 +105,11 @@ class Answer:
 def experiment(model: str) -> Experiment:
     """The model's run on the quick board."""
     return complete(model, CORPUS, QUICK.get(model, []), tuned=False)
+
+
+def gated(references: Path = REFERENCES) -> list[str]:
+    """The models that have references."""
+    return sorted(folder.name for folder in (references / CORPUS).glob("*"))
 
 
 def regress(

@@ -20,7 +20,7 @@ from scipy import stats
 
 from benchmarks import provenance
 from benchmarks.checks.rerank import hardware_of, platform
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from data_prep.data_folder import VARIABLE, data_folder
 from leaderboards import store
 from leaderboards.git import git, root_of

@@ -11,10 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 
 import models
 from benchmarks import provenance
+from benchmarks.config import flat
 from benchmarks.evaluate import Grader
-from benchmarks.experiments import UNSEEN, Experiment, flat
+from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.hardware import Hardware
-from benchmarks.run import Bench, prepared, split_of, with_inputs
+from benchmarks.resolved_row import resolve
+from benchmarks.settings import Bench, prepared
 from benchmarks.training.fit import Fit, NotTrainedError
 from benchmarks.training_precision import Precision
 from data_prep.corpus import UNSEEN_USERS, Corpus
@@ -38,7 +40,7 @@ class Recalled(NamedTuple):
     """A trained recommender again, the users it was graded on, and the stages that it is made of."""
 
     recommender: Recommender
-    graded: Corpus
+    eval_corpus: Corpus
     fit: Fit
 
 
@@ -54,8 +56,8 @@ def rerank(
     Raises:
         NotTrainedError, ValueError: as `recall`.
     """
-    recommender, graded, _ = recall(bench, run.record, source, weights)
-    grader = Grader(graded, "test", users)
+    recommender, eval_corpus, _ = recall(bench, run.record, source, weights)
+    grader = Grader(eval_corpus, "test", users)
     found = grader(recommender).ranks
     stored = run.ranks["rank"].to_numpy()[grader.examples.user]
     return Again(len(found), int((found != stored).sum()))
@@ -73,16 +75,15 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
     """
     experiment = experiment_of(record)
     corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source)
-    known, graded = split_of(corpus, experiment)
-    label = f"{record.experiment} seed {record.seed}"
     precision = TypeAdapter(Precision).validate_python(record.provenance.precision)
     hardware = dataclasses.replace(bench.hardware, precision=precision)
-    fit = Fit(known, record.seed, bench.work / "fits", label, hardware, weights=weights, trains=False)
-    bench.hardware.set_num_threads()
-    given = with_inputs(bench, experiment, fit)
+    row = resolve(dataclasses.replace(bench, hardware=hardware), corpus, experiment)
+    fit = row.fit(record.seed, weights=weights, trains=False)
+    hardware.set_num_threads()
+    given = row.inputs(fit)
     recommender = models.load(record.model).train(experiment.config, given, fit)
     _check_weights(record, fit)
-    return Recalled(recommender.to(bench.hardware.device), graded, fit)
+    return Recalled(recommender.to(hardware.device), row.eval_corpus, fit)
 
 
 def _check_weights(record: Record, fit: Fit) -> None:

@@ -25,7 +25,7 @@ def rerank(options: argparse.Namespace) -> int:
     """Ranks users of the records again whose weights are at hand."""
     from benchmarks.checks.rerank import deep
     from benchmarks.execution.cell import silence_lightning
-    from benchmarks.run import Bench
+    from benchmarks.settings import Bench
 
     silence_lightning()
     problems, says = deep(Bench(options.board, options.work), options.row, options.users)
@@ -36,7 +36,7 @@ def rerank(options: argparse.Namespace) -> int:
 def reproduce(options: argparse.Namespace) -> int:
     """Trains rows again from their records alone."""
     from benchmarks.checks import reproduce as again
-    from benchmarks.run import Bench
+    from benchmarks.settings import Bench
 
     if options.row is None and options.sample is None:
         raise ValueError("neither --row nor --sample is given; expected one, for a whole board is days of training")
@@ -51,13 +51,12 @@ def reproduce(options: argparse.Namespace) -> int:
 
 def regress(options: argparse.Namespace) -> int:
     """Asks whether the code still gives the numbers it gave, or makes new references."""
-    import models
     from benchmarks.checks import regress as gate
     from benchmarks.execution.cell import silence_lightning
 
     silence_lightning()
-    names, jobs = options.models or models.names(), options.jobs or default_jobs()
-    references = options.references or gate.REFERENCES
+    references, jobs = options.references or gate.REFERENCES, options.jobs or default_jobs()
+    names = options.models or gate.gated(references)
     if options.accept:
         lines = gate.accept(options.work, names, options.why, jobs, references)
         gate.note(lines, Path("CHANGELOG.md"))
@@ -92,7 +91,7 @@ def add(commands: Any) -> None:
     _add_reproduce(commands)
     gate = commands.add_parser("regress", help="hold the quick board, on a CPU, against its references: the gate")
     gate.set_defaults(call=regress)
-    gate.add_argument("--models", nargs="+", help="these models (default: every model)")
+    gate.add_argument("--models", nargs="+", help="these models (default: all that have references)")
     gate.add_argument("--first-seed", type=int, default=0, help="seeds of the fresh runs count from here")
     gate.add_argument("--jobs", type=positive, help="runs at a time")
     gate.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")

@@ -26,13 +26,13 @@ def sweep(options: argparse.Namespace) -> int:
         )
     if options.cluster and not options.storage:
         raise ValueError("--cluster is given without --storage; machines share a study on PostgreSQL, not in a file")
-    from benchmarks.run import prepared
-    from benchmarks.sweeps.study_spec import Plan
+    from benchmarks.settings import prepared
+    from benchmarks.sweeps.study_spec import StudySpec
 
-    site, study = _site(options)
+    settings, study = _worker_settings(options)
     corpus = prepared(options.work, options.corpus, options.source)
     print(corpus)
-    plan = Plan(
+    spec = StudySpec(
         options.model,
         options.corpus,
         corpus.fingerprint,
@@ -46,7 +46,7 @@ def sweep(options: argparse.Namespace) -> int:
         hardware_of(options).precision,
         options.heartbeat,
     )
-    made = study.sweep(site, plan, corpus, options.jobs, options.cluster)
+    made = study.sweep(settings, spec, corpus, options.jobs, options.cluster)
     written = study.conclude(made, options.board, options.best, options.replace)
     print(f"\n{summary(made)}\n\nwritten: {' '.join(str(path) for path in written)}")
     return 0
@@ -54,8 +54,8 @@ def sweep(options: argparse.Namespace) -> int:
 
 def sweep_worker(options: argparse.Namespace) -> int:
     """Works on the trials of a study that another process has begun."""
-    site, study = _site(options)
-    study.assist(site, options.study)
+    settings, study = _worker_settings(options)
+    study.join(settings, options.study)
     return 0
 
 
@@ -101,7 +101,7 @@ def add(commands: Any) -> None:
     hand.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
 
 
-def _site(options: argparse.Namespace) -> tuple[WorkerSettings, Any]:
+def _worker_settings(options: argparse.Namespace) -> tuple[WorkerSettings, Any]:
     """Where to work, and the module that does."""
     if options.storage:
         from benchmarks.sweeps.storage import database

@@ -25,7 +25,7 @@ from leaderboards.record import BOARD
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
     from benchmarks.execution.cell import Cell
-    from benchmarks.run import Bench
+    from benchmarks.settings import Bench
     from benchmarks.training_precision import Choice
     from data_prep.corpus import Corpus
 
@@ -34,17 +34,18 @@ GOES_ON = "; the same command goes on from the last epochs"
 
 def bench(options: argparse.Namespace) -> int:
     """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
-    import models
     from benchmarks import experiments
     from benchmarks.execution.cell import Cell
     from benchmarks.execution.local import run_all
-    from benchmarks.run import Bench, board_name, prepared
+    from benchmarks.resolved_row import board_name
+    from benchmarks.settings import Bench, prepared
     from benchmarks.tracking import wandb_run
     from benchmarks.training.fit import process_rank
     from leaderboards import board, tables
+    from leaderboards.rows import Board
     from leaderboards.store import read_board
 
-    names, tuned = options.models or models.names(), not options.untuned
+    names, tuned = experiments.chosen(options.models), not options.untuned
     chosen = [experiments.complete(name, options.corpus, options.set, tuned) for name in names]
     corpus = prepared(options.work, options.corpus, options.source)
     # Of the processes of distributed training one prints.
@@ -67,16 +68,17 @@ def bench(options: argparse.Namespace) -> int:
     for name in boards:
         if speaks and name in board.corpora(setting.board):
             title = f"{name}\n" if len(boards) > 1 else ""
-            print(f"\n{title}{board.console(board.table(read_board(setting.board, name)))}")
-            print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name)))
+            rows = Board(read_board(setting.board, name))
+            print(f"\n{title}{board.console(board.table(rows))}")
+            print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name, rows)))
     return 1 if failed else 0
 
 
 def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
-    from benchmarks.run import target
+    from benchmarks.resolved_row import resolve
 
     try:
-        return target(setting, corpus, *cell).exists()
+        return resolve(setting, corpus, cell.experiment).record_path(cell.seed).exists()
     except (ValueError, OSError):
         # What stands in the way of one cell is said when that cell runs, and stops no other.
         return False
@@ -85,7 +87,7 @@ def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
 def plan(options: argparse.Namespace) -> int:
     """Carries out a plan, or says how far it is."""
     from benchmarks.execution import board_plan as plans
-    from benchmarks.run import Bench
+    from benchmarks.settings import Bench
 
     end = time.time() + options.hours * 3600 if options.hours else None
 
@@ -109,7 +111,7 @@ def codes(options: argparse.Namespace) -> int:
     from benchmarks import experiments
     from benchmarks.code_cards import card
     from benchmarks.execution.cell import silence_lightning
-    from benchmarks.run import Bench, prepared
+    from benchmarks.settings import Bench, prepared
     from leaderboards import tables
     from leaderboards.codes import read_all, table
 
@@ -131,7 +133,7 @@ def analyse(options: argparse.Namespace) -> int:
     from benchmarks.analyses import Lab
     from benchmarks.analyses import analyse as make
     from benchmarks.execution.cell import silence_lightning
-    from benchmarks.run import Bench, prepared
+    from benchmarks.settings import Bench, prepared
 
     silence_lightning()
     corpus = prepared(options.work, options.corpus, options.source)
@@ -152,7 +154,9 @@ def add(commands: Any) -> None:
     job = commands.add_parser("bench", help="run what is missing on a corpus and print its table")
     job.set_defaults(call=bench, interrupted=GOES_ON)
     add_common(job)
-    job.add_argument("--models", nargs="+", help="models or named experiments (default: every model)")
+    job.add_argument(
+        "--models", nargs="+", help="models or named experiments, or all (default: floors, SASRec, the five)"
+    )
     job.add_argument("--jobs", type=positive, help="runs at a time (default: one per core; one in all with a GPU)")
     job.add_argument("--devices", type=positive, default=1, help="of each node, that share each batch of a training")
     job.add_argument("--nodes", type=positive, default=1, help="machines of a training; docs/cluster.md says how")

@@ -28,8 +28,9 @@ from tabulate import tabulate
 from benchmarks import experiments
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
-from benchmarks.experiments import Experiment
-from benchmarks.run import Bench, board_name, nearest_folder, place_of, prepared, target
+from benchmarks.resolved_row import ResolvedRow, resolve
+from benchmarks.run import nearest_folder
+from benchmarks.settings import Bench, prepared
 from benchmarks.training_precision import Choice
 from data_prep.corpus import Corpus
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
@@ -79,25 +80,19 @@ class Plan:
 
 
 class Planned(NamedTuple):
-    """A row of a plan, with what its trainings need at hand."""
+    """A row of a plan. Attributes: wanted; corpus, the whole one; row, what it comes to."""
 
     wanted: Wanted
-    bench: Bench
     corpus: Corpus
-    experiment: Experiment
-    first: Path
-    """Record of seed 0; found once, for a key hashes the items' text."""
+    row: ResolvedRow
 
     @property
-    def cells(self) -> list[Cell]:
-        return [Cell(self.experiment, seed) for seed in range(self.wanted.seeds)]
-
-    def target(self, cell: Cell) -> Path:
-        return self.first.with_name(f"seed-{cell.seed}.json")
+    def seeds(self) -> range:
+        return range(self.wanted.seeds)
 
     def finished(self) -> list[Path]:
         """Records that are there."""
-        return [path for path in map(self.target, self.cells) if path.exists()]
+        return [path for path in map(self.row.record_path, self.seeds) if path.exists()]
 
 
 class Standing(NamedTuple):
@@ -130,10 +125,12 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
             if getattr(experiment.config, "vectors", None) not in WITH_PATH:
                 setting = replace(setting, vectors_path=None)
             corpus = corpora(setting.work, name, source)
-            row = Planned(wanted, setting, corpus, experiment, target(setting, corpus, experiment, seed=0))
+            row = resolve(setting, corpus, experiment)
+            # Tells whether the inputs are there; the row keeps it.
+            _ = row.key
         except (ValueError, OSError) as error:
             raise ValueError(f"{where}: {error}") from error
-        found.append(row)
+        found.append(Planned(wanted, corpus, row))
     return found
 
 
@@ -169,21 +166,26 @@ def carry_out(plan: Sequence[Planned], source: str, jobs: int, cluster: str | No
     `Bench.until` has come is none of them."""
     failed: list[Cell] = []
     # Neighbouring rows that have these in common share the jobs.
-    for (bench, corpus), rows in groupby(plan, key=lambda row: (row.bench, row.corpus.name)):
-        cells = [cell for row in rows for cell in row.cells if not row.target(cell).exists()]
+    for (bench, corpus), rows in groupby(plan, key=lambda planned: (planned.row.bench, planned.corpus.name)):
+        cells = [
+            Cell(planned.row.experiment, seed)
+            for planned in rows
+            for seed in planned.seeds
+            if not planned.row.record_path(seed).exists()
+        ]
         failed += run_all(bench, corpus, source, cells, jobs, cluster)
     return failed
 
 
-def standing(row: Planned, cell: Cell) -> Standing:
+def standing(planned: Planned, seed: int) -> Standing:
     """How far a cell has come."""
-    path = row.target(cell)
+    path = planned.row.record_path(seed)
     if path.exists():
         return Standing("done", _hours(read(path).cost.train_seconds))
-    place = place_of(row.bench, path)
+    place = planned.row.place(seed)
     told, running = place.read(), place.running()
     if told is None:
-        spent = [read(path).cost.train_seconds for path in row.finished()]
+        spent = [read(path).cost.train_seconds for path in planned.finished()]
         other = f"about {_hours(sum(spent) / len(spent))}, as other seeds" if spent else ""
         return Standing("running" if running else "to do", other)
     says = f"{told.stage}, {told.epochs} of {told.of} epochs, at most {_hours(told.left)} more"
@@ -193,7 +195,9 @@ def standing(row: Planned, cell: Cell) -> Standing:
 def states(plan: Sequence[Planned]) -> str:
     """A line per cell: the plan against what there is."""
     lines = [
-        [row.corpus.name, row.experiment.name, cell.seed, *standing(row, cell)] for row in plan for cell in row.cells
+        [planned.corpus.name, planned.row.experiment.name, seed, *standing(planned, seed)]
+        for planned in plan
+        for seed in planned.seeds
     ]
     return tabulate(lines, ["Corpus", "Experiment", "Seed", "State", "Hours, or how far"], disable_numparse=True)
 
@@ -205,9 +209,9 @@ def results(plan: Sequence[Planned]) -> str:
 
 
 def _lines(planned: Planned) -> list[list[str]]:
-    runs = [read_run(planned.bench.board, path) for path in planned.finished()]
-    board = board_name(planned.corpus.name, planned.experiment)
-    begin = [board, planned.experiment.name, f"{len(runs)} of {planned.wanted.seeds}"]
+    row = planned.row
+    runs = [read_run(row.bench.board, path) for path in planned.finished()]
+    begin = [row.eval_corpus.name, row.experiment.name, f"{len(runs)} of {planned.wanted.seeds}"]
     hours = _hours(sum(run.record.cost.train_seconds for run in runs)) if runs else ""
     aims: dict[str, float | str | None] = {**planned.wanted.aim}
     of = str(aims.pop(OF, ""))

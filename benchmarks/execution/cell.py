@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from benchmarks.execution import progress_bars
 from benchmarks.experiments import Experiment
-from benchmarks.run import Bench, prepared, run
+from benchmarks.resolved_row import resolve
+from benchmarks.run import run_seed
+from benchmarks.settings import Bench, prepared
 from benchmarks.tracking import wandb_run
 
 
@@ -31,9 +33,9 @@ Results = Generator[Ended, None, None]
 def run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> Path:
     """Runs a cell in this process; returns where its record lies."""
     silence_lightning()
-    loaded = prepared(setting.work, corpus, source)
-    with wandb_run.follow(setting, loaded, *cell) as tracker:
-        path = run(setting, loaded, *cell, bar_position=progress_bars.place, watch=tracker.watch)
+    row = resolve(setting, prepared(setting.work, corpus, source), cell.experiment)
+    with wandb_run.follow(row, cell.seed) as tracker:
+        path = run_seed(row, cell.seed, bar_position=progress_bars.place, watch=tracker.watch)
         tracker.record(path)
     return path
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from benchmarks.execution import progress_bars, worker_process
 from benchmarks.execution.cell import Cell, Results, run_cell
 from benchmarks.execution.cell_progress import OutOfTimeError
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from benchmarks.training.fit import process_rank
 from benchmarks.user_errors import user_message
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from benchmarks.execution.cell import Cell, Results, run_cell, silence_lightning
 from benchmarks.hardware import Hardware
 from benchmarks.provenance import ROOT
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from leaderboards.record import Record
 from leaderboards.store import read_run, write
 

@@ -7,13 +7,13 @@ own.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -138,17 +138,11 @@ def compare(rows: int) -> tuple[Result, Result]:
 
 
 def main() -> int:
-    """Compare, or, in a process of its own, one stage; 1 where the two do not agree."""
+    """Compare; 1 where the two do not agree."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.perf.kcore", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rows", type=int, default=ROWS, help="rows to generate (default: %(default)s)")
-    parser.add_argument("--stage", choices=("generate", *STAGES), help=argparse.SUPPRESS)
-    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.stage:
-        print(json.dumps(_measured(options.stage, options.path, options.rows)._asdict()))
-        return 0
     try:
-        compare(options.rows)
+        compare(parser.parse_args().rows)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -163,18 +157,8 @@ def _measured(stage: str, path: Path, rows: int) -> Result:
 
 
 def _child(stage: str, path: Path, rows: int) -> Result:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.perf.kcore",
-        "--stage",
-        stage,
-        "--path",
-        str(path),
-        "--rows",
-        str(rows),
-    ]
-    return Result(**json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_measured, stage, path, rows).result()
 
 
 def _ids(prefix: str, count: int, length: int, random: np.random.Generator) -> pa.Array:

@@ -50,7 +50,7 @@ def contenders(setting: Setting) -> dict[str, Recommender]:
     for turn in ("recommender", "tokenizer"):
         end_to_end = etegrec.Config()
         module = etegrec.Etegrec(end_to_end, RqVae(end_to_end.tokenizer, vectors))
-        module.learn(etegrec.Learning(turn == "tokenizer", turn == "recommender", aligned=True))
+        module.set_trainable(etegrec.TrainableParts(turn == "tokenizer", turn == "recommender", aligned=True))
         found[f"step_etegrec_{turn}_cpu"] = module
     sizes = decor.Config()
     found["step_decor_cpu"] = decor.Decor(sizes, index, torch.randn(3, sizes.tokenizer.codes, sizes.t5.width))

@@ -26,7 +26,7 @@ from benchmarks.execution import worker_process
 from benchmarks.execution.cell import silence_lightning
 from benchmarks.hardware import Hardware
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
-from benchmarks.run import prepared
+from benchmarks.settings import prepared
 from benchmarks.training.bf16_plugin import Bf16
 from benchmarks.training.checkpoint_callback import Watcher
 from benchmarks.training_precision import choose

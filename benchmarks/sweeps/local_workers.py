@@ -19,7 +19,7 @@ from uuid import uuid4
 from tqdm import tqdm
 
 from benchmarks.execution import progress_bars, worker_process
-from benchmarks.sweeps.storage import living
+from benchmarks.sweeps.storage import heartbeats
 from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.user_errors import hidden, user_message
 
@@ -40,7 +40,7 @@ def worker_name() -> str:
 
 
 def work(
-    desk: TrialQueue, objective: Callable[[Trial], float], name: str, alive: AbstractContextManager[Any] | None = None
+    queue: TrialQueue, objective: Callable[[Trial], float], name: str, alive: AbstractContextManager[Any] | None = None
 ) -> None:
     """Works on trials until none is left and none runs; waits a while for a study that cannot be reached.
 
@@ -55,9 +55,9 @@ def work(
     with alive or nullcontext():
         while not done:
             try:
-                done, lost_at = _once(desk, objective, name), None
+                done, lost_at = _once(queue, objective, name), None
             except Exception as error:
-                if not desk.keeping.lost(error):
+                if not queue.storage.is_unreachable(error):
                     raise
                 says, now = hidden(f"the study cannot be reached: {str(error).splitlines()[0]}"), time.monotonic()
                 if lost_at is None:
@@ -68,30 +68,30 @@ def work(
                 time.sleep(POLL)
 
 
-def _once(desk: TrialQueue, objective: Callable[[Trial], float], name: str) -> bool:
+def _once(queue: TrialQueue, objective: Callable[[Trial], float], name: str) -> bool:
     """Works on the next trial, or waits for one; whether there will be none any more."""
-    trial, done = desk.claim(name)
+    trial, done = queue.claim(name)
     if trial is not None:
-        with living(desk.keeping, trial):
-            said = attempt(desk, objective, trial)
+        with heartbeats(queue.storage, trial):
+            said = attempt(queue, objective, trial)
         tqdm.write(f"trial {trial.number}: {said}; {shown(trial.params)}", file=sys.stderr)
     elif not done:
         time.sleep(POLL)
     return done
 
 
-def attempt(desk: TrialQueue, objective: Callable[[Trial], float], trial: Trial) -> str:
+def attempt(queue: TrialQueue, objective: Callable[[Trial], float], trial: Trial) -> str:
     """Finds a trial's worth and ends it; returns how it ended. A ValueError of the objective is a failed trial."""
     from optuna import TrialPruned
     from optuna.exceptions import UpdateFinishedTrialError
 
     try:
         value = objective(trial)
-        kept, said = desk.end(trial, value), f"{value:.4f}"
+        kept, said = queue.end(trial, value), f"{value:.4f}"
     except TrialPruned:
-        kept, said = desk.end(trial), "pruned"
+        kept, said = queue.end(trial), "pruned"
     except ValueError as error:
-        kept, said = desk.end(trial, error=str(error)), f"failed: {error}"
+        kept, said = queue.end(trial, error=str(error)), f"failed: {error}"
     except UpdateFinishedTrialError:
         kept, said = False, ""
     return said if kept else "given to another worker, since this one gave no signs of life"

@@ -10,14 +10,15 @@ import pytorch_lightning as pl
 import torch
 
 import models
-from benchmarks import run
+from benchmarks.config import changed
 from benchmarks.evaluate import Grader
-from benchmarks.experiments import Experiment, changed
+from benchmarks.experiments import Experiment
+from benchmarks.resolved_row import ResolvedRow, resolve
+from benchmarks.settings import Bench
 from benchmarks.sweeps.study_spec import WARM_UP
 from benchmarks.sweeps.trial_state import DEFAULT
 from benchmarks.tracking import wandb_run
 from benchmarks.training.checkpoint_callback import Stage, Watcher
-from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from models.api import Recommender
@@ -38,7 +39,7 @@ class Objective:
         seed: of every training.
     """
 
-    bench: run.Bench
+    bench: Bench
     corpus: Corpus
     experiment: Experiment
     seed: int
@@ -53,32 +54,32 @@ class Objective:
         from optuna import TrialPruned
 
         config = changed(self.experiment.config, trial.params, self.experiment.model)
-        experiment = dataclasses.replace(self.experiment, config=config)
+        row = resolve(self.bench, self.corpus, dataclasses.replace(self.experiment, config=config))
         study = trial.study.study_name
-        with wandb_run.follow(self.bench, self.corpus, experiment, self.seed, study, trial.number) as tracker:
+        with wandb_run.follow(row, self.seed, study, trial.number) as tracker:
             try:
-                value = self._worth(trial, experiment, tracker)
+                value = self._worth(trial, row, tracker)
             except TrialPruned:
                 tracker.summary({"pruned": 1})
                 raise
             tracker.summary({wandb_run.OBJECTIVE: value})
         return value
 
-    def _worth(self, trial: Trial, experiment: Experiment, tracker: wandb_run.Tracker) -> float:
-        known = run.split_of(self.corpus, experiment).known
-        label, bench = f"{experiment.name} trial {trial.number}", self.bench
-        fit = Fit(known, self.seed, bench.work / "fits", label, bench.hardware, self.bar_position)
-        bench.hardware.set_num_threads()
+    def _worth(self, trial: Trial, row: ResolvedRow, tracker: wandb_run.Tracker) -> float:
+        experiment, hardware = row.experiment, row.bench.hardware
+        label = f"{experiment.name} trial {trial.number}"
+        fit = row.fit(self.seed, label=label, bar_position=self.bar_position)
+        hardware.set_num_threads()
 
         def watch(stage: str) -> list[Watcher]:
             return [*tracker.watch(stage), Reporter(trial, len(fit.stages))]
 
         try:
             # Vectors are trained without a look at validation, so nobody watches there.
-            given = run.with_inputs(bench, experiment, fit)
+            given = row.inputs(fit)
             watched = dataclasses.replace(fit, watch=watch)
             recommender = models.load(experiment.model).train(experiment.config, given, watched)
-            found = Grader(given, "valid", k=10)(recommender.to(bench.hardware.device))
+            found = Grader(given, "valid", k=10)(recommender.to(hardware.device))
         except torch.OutOfMemoryError as error:
             raise ValueError(f"out of memory: {str(error).splitlines()[0]}") from None
         trial.set_user_attr("epochs", sum(stage.epochs for stage in fit.stages))

@@ -14,8 +14,8 @@ from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap
 
 from benchmarks.sweeps.study_ledger import Ledger, path
+from data_prep.atomic import write_text
 from leaderboards.plots import BAR, INK, STYLE, inlined
-from leaderboards.store import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

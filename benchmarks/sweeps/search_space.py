@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.experiments import Experiment, setting, variant
+from benchmarks.config import setting
+from benchmarks.experiments import Experiment, variant
 from models.api import SEARCH_RANGE
 
 if TYPE_CHECKING:

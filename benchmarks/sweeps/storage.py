@@ -43,34 +43,34 @@ class StudyStorage:
 
     Attributes:
         lock: held by one worker at a time, and by none that is dead.
-        dead: whether the worker of a running trial is known to have died.
-        sign: gives a sign of life for a running trial.
-        every: seconds between two signs; None where none are needed.
-        sweep: fails running trials whose signs are missing.
-        lost: whether an error says that the study cannot be reached, maybe for a while only.
+        is_dead: whether the worker of a running trial is known to have died.
+        beat: gives a sign of life for a running trial.
+        interval: seconds between two signs; None where none are needed.
+        fail_stale: fails running trials whose signs are missing.
+        is_unreachable: whether an error says that the study cannot be reached, maybe for a while only.
     """
 
-    storage: BaseStorage
+    backend: BaseStorage
     lock: Callable[[], AbstractContextManager[Any]]
-    dead: Callable[[FrozenTrial], bool] = lambda trial: False
-    sign: Callable[[Trial], None] = lambda trial: None
-    every: int | None = None
-    sweep: Callable[[Study], None] = lambda study: None
-    lost: Callable[[Exception], bool] = lambda error: False
+    is_dead: Callable[[FrozenTrial], bool] = lambda trial: False
+    beat: Callable[[Trial], None] = lambda trial: None
+    interval: int | None = None
+    fail_stale: Callable[[Study], None] = lambda study: None
+    is_unreachable: Callable[[Exception], bool] = lambda error: False
 
 
 @contextmanager
-def living(keeping: StudyStorage, trial: Trial) -> Iterator[None]:
+def heartbeats(storage: StudyStorage, trial: Trial) -> Iterator[None]:
     """Gives signs of life for a trial, from a thread of its own, while the block lasts."""
-    if keeping.every is None:
+    if storage.interval is None:
         yield
         return
     ended = threading.Event()
 
     def give() -> None:
-        while not ended.wait(keeping.every):
+        while not ended.wait(storage.interval):
             try:
-                keeping.sign(trial)
+                storage.beat(trial)
             except Exception as error:
                 # A database that restarts is back for the next sign; until then the trial may be taken back.
                 warnings.warn(f"no sign of life for trial {trial.number}: {hidden(str(error))}", stacklevel=1)
@@ -174,10 +174,10 @@ def in_database(url: str, name: str, heartbeat: int) -> StudyStorage:
     return StudyStorage(
         storage,
         lambda: _advisory_lock(storage.engine, _lock_key(name)),
-        sign=lambda trial: storage.record_heartbeat(trial._trial_id),
-        every=heartbeat,
-        sweep=fail_stale_trials,
-        lost=lambda error: isinstance(error, (DBAPIError, StorageInternalError)),
+        beat=lambda trial: storage.record_heartbeat(trial._trial_id),
+        interval=heartbeat,
+        fail_stale=fail_stale_trials,
+        is_unreachable=lambda error: isinstance(error, (DBAPIError, StorageInternalError)),
     )
 
 

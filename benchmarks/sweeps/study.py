@@ -1,4 +1,4 @@
-"""A sweep from its plan to its winner, and a worker that lends a hand from anywhere."""
+"""A sweep from its spec to its tuned config, and a worker that joins it from anywhere."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from benchmarks import best_config, provenance
 from benchmarks.execution.cell import silence_lightning
 from benchmarks.experiments import Experiment, complete
 from benchmarks.hardware import Hardware
-from benchmarks.run import Bench, key, prepared
+from benchmarks.resolved_row import resolve
+from benchmarks.settings import Bench, prepared
 from benchmarks.sweeps import local_workers, report, study_ledger, trial_queue
 from benchmarks.sweeps.objective import Objective
 from benchmarks.sweeps.search_space import defaults_of, space_of
 from benchmarks.sweeps.storage import StudyStorage, in_database, in_folder, worker_lock
 from benchmarks.sweeps.study_ledger import Ledger
-from benchmarks.sweeps.study_spec import Plan, plan_of, study_name
+from benchmarks.sweeps.study_spec import StudySpec, spec_of, study_name
 from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.tracking import wandb_run
 from data_prep.corpus import Corpus
@@ -32,7 +33,7 @@ from leaderboards import source, tables
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What this host adds to a plan.
+    """What this host adds to a spec.
 
     Attributes:
         work: folder of trainings, corpora, and studies on files.
@@ -50,18 +51,20 @@ class WorkerSettings:
         """Where a study on a file lies."""
         return self.work / "sweeps" / name
 
-    def keeping(self, name: str, heartbeat: int) -> StudyStorage:
+    def open_storage(self, name: str, heartbeat: int) -> StudyStorage:
         """Raises ValueError and OSError as `in_database` does."""
         return in_database(self.storage, name, heartbeat) if self.storage else in_folder(self.folder(name))
 
-    def bench(self, plan: Plan, corpus: Corpus) -> Bench:
+    def bench(self, spec: StudySpec, corpus: Corpus) -> Bench:
         """For trainings; nothing is written to its board. Raises ValueError as `tracking.mode` does."""
-        hardware = Hardware(plan.accelerator, threads=plan.threads, precision=plan.precision)
+        hardware = Hardware(spec.accelerator, threads=spec.threads, precision=spec.precision)
         track = wandb_run.mode(self.track, corpus)
         return Bench(self.work / "board", self.work, self.vectors_path, hardware, track)
 
 
-def sweep(site: WorkerSettings, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | None = None) -> Ledger:
+def sweep(
+    settings: WorkerSettings, spec: StudySpec, corpus: Corpus, jobs: int = 1, cluster: str | None = None
+) -> Ledger:
     """Runs a study, or goes on with it, until it is done.
 
     Args:
@@ -73,27 +76,27 @@ def sweep(site: WorkerSettings, plan: Plan, corpus: Corpus, jobs: int = 1, clust
         ValueError: the experiment has nothing to tune, the storage is none that we use, or wandb is missing.
         OSError: the storage cannot be reached; another process runs the study on a file; a worker could not go on.
     """
-    experiment = untuned(plan)
-    space, bench = space_of(experiment, plan.settings), site.bench(plan, corpus)
-    name = study_name(plan, key(bench, corpus, experiment), space)
+    experiment = untuned(spec)
+    space, bench = space_of(experiment, spec.settings), settings.bench(spec, corpus)
+    name = study_name(spec, resolve(bench, corpus, experiment).key, space)
     origin = provenance.of(bench.hardware)
     quiet()
     tqdm.write(f"study {name}", file=sys.stderr)
-    with _alone(site, name):
-        keeping = site.keeping(name, plan.heartbeat)
-        made = trial_queue.make(keeping, name, plan, space, defaults_of(experiment, space), origin.source_sha256)
+    with _alone(settings, name):
+        storage = settings.open_storage(name, spec.heartbeat)
+        made = trial_queue.make(storage, name, spec, space, defaults_of(experiment, space), origin.source_sha256)
         if cluster:
             from benchmarks.execution.ray_cluster import workers_in_cluster
 
-            workers_in_cluster(cluster, bench.hardware, partial(_worker, site, name), jobs)
+            workers_in_cluster(cluster, bench.hardware, partial(join, settings, name), jobs)
         elif jobs > 1:
-            local_workers.run_all(partial(_worker, site, name), jobs, site.work)
+            local_workers.run_all(partial(join, settings, name), jobs, settings.work)
         else:
-            _work(site, made, experiment, corpus)
+            _work(settings, made, experiment, corpus)
         return study_ledger.ledger(made, experiment, origin)
 
 
-def assist(site: WorkerSettings, name: str, place: int = 0) -> None:
+def join(settings: WorkerSettings, name: str, place: int = 0) -> None:
     """Works on a study's trials until it is done.
 
     Args:
@@ -104,18 +107,18 @@ def assist(site: WorkerSettings, name: str, place: int = 0) -> None:
         OSError: the storage cannot be reached.
     """
     quiet()
-    plan = plan_of(trial_queue.find(site.keeping(name, Plan.heartbeat), name))
-    experiment = untuned(plan)
-    corpus = prepared(site.work, plan.corpus, plan.source)
-    if corpus.fingerprint != plan.fingerprint:
+    spec = spec_of(trial_queue.find(settings.open_storage(name, StudySpec.heartbeat), name))
+    experiment = untuned(spec)
+    corpus = prepared(settings.work, spec.corpus, spec.source)
+    if corpus.fingerprint != spec.fingerprint:
         raise ValueError(
-            f"corpus {plan.corpus} has the fingerprint {corpus.fingerprint[:12]} here; study {name} is on "
-            f"{plan.fingerprint[:12]}"
+            f"corpus {spec.corpus} has the fingerprint {corpus.fingerprint[:12]} here; study {name} is on "
+            f"{spec.fingerprint[:12]}"
         )
-    keeping = site.keeping(name, plan.heartbeat)
+    storage = settings.open_storage(name, spec.heartbeat)
     code = source.of_folder(provenance.ROOT)
-    found = TrialQueue(trial_queue.find(keeping, name), keeping, space_of(experiment, plan.settings), code)
-    _work(site, found, experiment, corpus, place)
+    found = TrialQueue(trial_queue.find(storage, name), storage, space_of(experiment, spec.settings), code)
+    _work(settings, found, experiment, corpus, place)
 
 
 def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool = False) -> list[Path]:
@@ -131,18 +134,18 @@ def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool 
     """
     written = [study_ledger.write(board, made), report.write(board, made)]
     written.append(tables.list_evidence(board, made.corpus))
-    target, winner = best_config.path(made.corpus, made.experiment, best), study_ledger.winner(made)
+    target, tuned = best_config.path(made.corpus, made.experiment, best), study_ledger.tuned_config(made)
     earlier = best_config.read(target) if target.exists() and not replace else None
-    if earlier and not winner.replaces(earlier):
-        tqdm.write(f"{target} keeps {earlier}, not {winner}; REPLACE=1 (--replace) takes the new one", file=sys.stderr)
+    if earlier and not tuned.replaces(earlier):
+        tqdm.write(f"{target} keeps {earlier}, not {tuned}; REPLACE=1 (--replace) takes the new one", file=sys.stderr)
         return written
-    best_config.write(target, winner)
+    best_config.write(target, tuned)
     return [*written, target]
 
 
-def untuned(plan: Plan) -> Experiment:
+def untuned(spec: StudySpec) -> Experiment:
     """The experiment that a study starts from."""
-    return complete(plan.experiment, plan.corpus, plan.settings, tuned=False)
+    return complete(spec.experiment, spec.corpus, spec.settings, tuned=False)
 
 
 def quiet() -> None:
@@ -156,29 +159,25 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
 
 
-def _worker(site: WorkerSettings, name: str, place: int) -> None:
-    assist(site, name, place)
-
-
-def _work(site: WorkerSettings, found: TrialQueue, experiment: Experiment, corpus: Corpus, place: int = 0) -> None:
-    objective = Objective(site.bench(found.plan, corpus), corpus, experiment, found.plan.seed, place)
+def _work(settings: WorkerSettings, found: TrialQueue, experiment: Experiment, corpus: Corpus, place: int = 0) -> None:
+    objective = Objective(settings.bench(found.spec, corpus), corpus, experiment, found.spec.seed, place)
     name = local_workers.worker_name()
-    alive = None if site.storage else worker_lock(site.folder(found.study.study_name), name)
+    alive = None if settings.storage else worker_lock(settings.folder(found.study.study_name), name)
     local_workers.work(found, objective, name, alive)
 
 
 @contextmanager
-def _alone(site: WorkerSettings, name: str) -> Iterator[None]:
+def _alone(settings: WorkerSettings, name: str) -> Iterator[None]:
     """On a file, one process runs a study; its workers share it. On a database any number may."""
-    if site.storage:
+    if settings.storage:
         yield
         return
-    site.folder(name).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(site.folder(name) / "sweep.lock")
+    settings.folder(name).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.folder(name) / "sweep.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise OSError(f"study {name} is being run by another process; its folder is {site.folder(name)}") from None
+        raise OSError(f"study {name} is being run by another process; its folder is {settings.folder(name)}") from None
     try:
         yield
     finally:

@@ -16,8 +16,8 @@ from benchmarks.experiments import Experiment
 from benchmarks.sweeps import trial_state
 from benchmarks.sweeps.study_spec import PRUNER, SAMPLER
 from benchmarks.sweeps.trial_queue import TrialQueue
+from data_prep.atomic import write_text
 from leaderboards.record import Name, Provenance, Section, Sha256
-from leaderboards.store import write_text
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -93,7 +93,7 @@ def path(board: Path, corpus: str, study: str, ending: str = "json") -> Path:
     return board / f"{corpus}.sweeps" / f"{study}.{ending}"
 
 
-def ledger(desk: TrialQueue, experiment: Experiment, provenance: Provenance) -> Ledger:
+def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) -> Ledger:
     """What the study says of itself by now.
 
     Args:
@@ -102,7 +102,7 @@ def ledger(desk: TrialQueue, experiment: Experiment, provenance: Provenance) -> 
     import optuna
     from optuna.distributions import distribution_to_json
 
-    trials, plan = desk.trials(), desk.plan
+    trials, spec = queue.trials(), queue.spec
     lines = [_line(trial) for trial in trials]
     begun = [trial.datetime_start for trial in trials if trial.datetime_start]
     ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
@@ -110,19 +110,19 @@ def ledger(desk: TrialQueue, experiment: Experiment, provenance: Provenance) -> 
     complete = [line for line in lines if line.state == "complete" and line.value is not None]
     defaults = {trial.number for trial in trials if trial.user_attrs.get(trial_state.DEFAULT)}
     return Ledger(
-        study=desk.study.study_name,
+        study=queue.study.study_name,
         experiment=experiment.name,
         model=experiment.model,
-        corpus=plan.corpus,
-        fingerprint=plan.fingerprint,
-        settings=list(plan.settings),
-        seed=plan.seed,
-        asked=plan.trials,
-        hours_asked=plan.hours,
+        corpus=spec.corpus,
+        fingerprint=spec.fingerprint,
+        settings=list(spec.settings),
+        seed=spec.seed,
+        asked=spec.trials,
+        hours_asked=spec.hours,
         hours=sum(line.seconds or 0 for line in lines) / 3600,
         wall_hours=wall / timedelta(hours=1),
         states=dict(sorted(Counter(line.state for line in lines).items())),
-        space={name: json.loads(distribution_to_json(found)) for name, found in desk.space.items()},
+        space={name: json.loads(distribution_to_json(found)) for name, found in queue.space.items()},
         sampler=SAMPLER,
         pruner=PRUNER,
         optuna=optuna.__version__,
@@ -140,7 +140,7 @@ def best_of(lines: Sequence[TrialLine]) -> TrialLine | None:
     return max(complete, key=lambda line: (line.value, -line.number), default=None)
 
 
-def winner(ledger: Ledger) -> TunedConfig:
+def tuned_config(ledger: Ledger) -> TunedConfig:
     """
     Raises:
         ValueError: no trial completed.

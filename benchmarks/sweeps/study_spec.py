@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.study import Study
 
-# Attribute of a study that holds its plan.
-PLAN = "plan"
+# Attribute of a study that holds its spec.
+SPEC = "plan"
 # Trials drawn at random before the sampler learns; trials before any is pruned; checks of a stage before it is pruned.
 RANDOM, UNPRUNED, WARM_UP = 10, 5, 5
 SAMPLER = f"TPE, {RANDOM} random trials first, each trial seeded by its place"
@@ -31,7 +31,7 @@ Space = Mapping[str, "BaseDistribution"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudySpec:
     """What a worker on any host needs.
 
     Attributes:
@@ -57,7 +57,7 @@ class Plan:
     heartbeat: int = 30
 
 
-def study_name(plan: Plan, key: str, space: Space) -> str:
+def study_name(spec: StudySpec, key: str, space: Space) -> str:
     """A study's name: another space, config, corpus or seed is another study; more trials go on with it.
 
     Args:
@@ -66,32 +66,32 @@ def study_name(plan: Plan, key: str, space: Space) -> str:
     from optuna.distributions import distribution_to_json
 
     ranges = {name: distribution_to_json(distribution) for name, distribution in space.items()}
-    content = [key, plan.experiment, ranges, plan.seed, plan.threads, SAMPLER, PRUNER]
-    return f"{plan.experiment}-{plan.corpus}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]}"
+    content = [key, spec.experiment, ranges, spec.seed, spec.threads, SAMPLER, PRUNER]
+    return f"{spec.experiment}-{spec.corpus}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]}"
 
 
-def plan_of(study: Study) -> Plan:
+def spec_of(study: Study) -> StudySpec:
     """
     Raises:
         ValueError: the study is none of a sweep.
     """
     try:
-        return TypeAdapter(Plan).validate_python(study.user_attrs.get(PLAN))
+        return TypeAdapter(StudySpec).validate_python(study.user_attrs.get(SPEC))
     except ValidationError:
-        raise ValueError(f"study {study.study_name!r} holds no plan; expected one that a sweep has made") from None
+        raise ValueError(f"study {study.study_name!r} holds no spec; expected one that a sweep has made") from None
 
 
-def attributes(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON has it."""
-    return dataclasses.asdict(plan) | {"settings": list(plan.settings)}
+def attributes(spec: StudySpec) -> dict[str, Any]:
+    """The spec as JSON has it."""
+    return dataclasses.asdict(spec) | {"settings": list(spec.settings)}
 
 
-def sampler(plan: Plan, number: int) -> BaseSampler:
+def sampler(spec: StudySpec, number: int) -> BaseSampler:
     """The sampler of the trial that is drawn after `number` others. Workers that shared a seed would draw the same
     values, and a restarted study would draw its first ones again."""
     from optuna.samplers import TPESampler
 
-    seed = int(np.random.SeedSequence((plan.seed, number)).generate_state(1)[0])
+    seed = int(np.random.SeedSequence((spec.seed, number)).generate_state(1)[0])
     return TPESampler(n_startup_trials=RANDOM, seed=seed)
 
 

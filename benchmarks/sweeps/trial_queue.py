@@ -1,6 +1,6 @@
 """Hands a study's trials to workers, each once, and takes those back whose workers died.
 
-All changes of hands happen under one lock, so that trials are counted exactly: as many end as the plan says, and no
+All changes of hands happen under one lock, so that trials are counted exactly: as many end as the spec says, and no
 more begin. A trial whose worker was killed fails and is queued again with the same values; where the folder of
 trainings is shared, its training goes on from the last checkpoint.
 """
@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.sweeps.storage import StudyStorage
-from benchmarks.sweeps.study_spec import PLAN, Plan, Space, attributes, plan_of, pruner, sampler
+from benchmarks.sweeps.study_spec import SPEC, Space, StudySpec, attributes, pruner, sampler, spec_of
 from benchmarks.sweeps.trial_state import (
     DEFAULT,
     ERROR,
@@ -49,28 +49,28 @@ class TrialQueue:
     """
 
     study: Study
-    keeping: StudyStorage
+    storage: StudyStorage
     space: Space
     source: str = "unknown"
 
     @property
-    def plan(self) -> Plan:
+    def spec(self) -> StudySpec:
         """Raises ValueError where the study is none of a sweep."""
-        return plan_of(self.study)
+        return spec_of(self.study)
 
     def claim(self, worker: str) -> Claim:
         """The next trial for a worker, its values chosen."""
-        with self.keeping.lock():
+        with self.storage.lock():
             self.recover()
-            plan, trials = self.plan, self.trials()
+            spec, trials = self.spec, self.trials()
             counted = [trial for trial in trials if counts(trial)]
-            late = plan.hours is not None and spent(counted) >= timedelta(hours=plan.hours)
-            if late or len(counted) >= plan.trials:
+            late = spec.hours is not None and spent(counted) >= timedelta(hours=spec.hours)
+            if late or len(counted) >= spec.trials:
                 return Claim(None, done=all(trial.state.is_finished() for trial in counted))
             # Repeats have their values already: a study that was interrupted draws what another would.
-            self.study.sampler = sampler(plan, sum(not history(trial) for trial in trials))
+            self.study.sampler = sampler(spec, sum(not history(trial) for trial in trials))
             trial = self.study.ask(dict(self.space))
-            self.keeping.sign(trial)
+            self.storage.beat(trial)
             trial.set_user_attr(SOURCE, self.source)
             # Until this is written the trial is nobody's, which tells of a worker that died before.
             trial.set_user_attr(OWNER, [worker, trial.number])
@@ -85,7 +85,7 @@ class TrialQueue:
         """
         from optuna.trial import TrialState
 
-        with self.keeping.lock():
+        with self.storage.lock():
             if self.trials()[trial.number].state.is_finished():
                 return False
             if error is not None:
@@ -102,9 +102,9 @@ class TrialQueue:
         from optuna.storages import RetryHeartbeatStaleTrialCallback
         from optuna.trial import TrialState
 
-        self.keeping.sweep(self.study)
+        self.storage.fail_stale(self.study)
         for trial in self.trials():
-            if trial.state == TrialState.RUNNING and (not is_owned(trial) or self.keeping.dead(trial)):
+            if trial.state == TrialState.RUNNING and (not is_owned(trial) or self.storage.is_dead(trial)):
                 self.study.tell(trial.number, state=TrialState.FAIL)
         trials = self.trials()
         followed = {number for trial in trials for number in history(trial)}
@@ -119,7 +119,7 @@ class TrialQueue:
 
 
 def make(
-    keeping: StudyStorage, name: str, plan: Plan, space: Space, defaults: Mapping[str, Any], source: str
+    storage: StudyStorage, name: str, spec: StudySpec, space: Space, defaults: Mapping[str, Any], source: str
 ) -> TrialQueue:
     """A study, made or found again. Its first trial is the defaults, so that tuning never ends below them.
 
@@ -128,17 +128,17 @@ def make(
     """
     import optuna
 
-    with keeping.lock():
+    with storage.lock():
         study = optuna.create_study(
-            study_name=name, storage=keeping.storage, direction="maximize", load_if_exists=True, pruner=pruner()
+            study_name=name, storage=storage.backend, direction="maximize", load_if_exists=True, pruner=pruner()
         )
-        study.set_user_attr(PLAN, attributes(plan))
+        study.set_user_attr(SPEC, attributes(spec))
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(dict(defaults), user_attrs={DEFAULT: True})
-    return TrialQueue(study, keeping, space, source)
+    return TrialQueue(study, storage, space, source)
 
 
-def find(keeping: StudyStorage, name: str) -> Study:
+def find(storage: StudyStorage, name: str) -> Study:
     """The study of a name.
 
     Raises:
@@ -147,6 +147,6 @@ def find(keeping: StudyStorage, name: str) -> Study:
     import optuna
 
     try:
-        return optuna.load_study(study_name=name, storage=keeping.storage, pruner=pruner())
+        return optuna.load_study(study_name=name, storage=storage.backend, pruner=pruner())
     except KeyError:
         raise ValueError(f"no study {name!r} is kept there; `sweep` makes it and prints its name") from None

@@ -29,7 +29,7 @@ def interrupted(trial: FrozenTrial) -> bool:
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether the trial is one of those that the plan asks for: neither waiting nor repeated by another."""
+    """Whether the trial is one of those that the spec asks for: neither waiting nor repeated by another."""
     from optuna.trial import TrialState
 
     return trial.state != TrialState.WAITING and not interrupted(trial)

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -26,6 +26,7 @@ EVERY = 1.0
 P = ParamSpec("P")
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where readings go.
 

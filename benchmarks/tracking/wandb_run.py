@@ -30,8 +30,7 @@ from leaderboards.record import PROTOCOL
 if TYPE_CHECKING:
     import wandb
 
-    from benchmarks.experiments import Experiment
-    from benchmarks.run import Bench
+    from benchmarks.resolved_row import ResolvedRow
     from benchmarks.training.checkpoint_callback import Watcher
     from data_prep.corpus import Corpus
     from leaderboards.record import Record
@@ -68,18 +67,16 @@ def mode(asked: str | None, corpus: Corpus) -> str:
 
 
 @contextlib.contextmanager
-def follow(
-    bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, study: str | None = None, trial: int | None = None
-) -> Iterator[Tracker]:
-    """What a run is followed by, as `bench.track` says; of a sweep's trial, under the names of study and trial.
+def follow(row: ResolvedRow, seed: int, study: str | None = None, trial: int | None = None) -> Iterator[Tracker]:
+    """What a run is followed by, as `Bench.track` says; of a sweep's trial, under the names of study and trial.
 
     The run is named once there is something to log. A run that fails is left marked as crashed.
     """
     from benchmarks.training.fit import process_rank
 
     tracker = Tracker()
-    if bench.track != OFF and process_rank() == 0:
-        tracker = tracker_of(_start(bench, corpus, experiment, seed, study, trial))
+    if row.bench.track != OFF and process_rank() == 0:
+        tracker = tracker_of(_start(row, seed, study, trial))
     try:
         yield tracker
     finally:
@@ -125,18 +122,15 @@ class Tracker:
             self.scribe.close()
 
 
-def _start(
-    bench: Bench, corpus: Corpus, experiment: Experiment, seed: int, study: str | None, trial: int | None
-) -> dict[str, Any]:
+def _start(row: ResolvedRow, seed: int, study: str | None, trial: int | None) -> dict[str, Any]:
     """What a W&B run begins with. No path of this machine and no command, which may hold a password, is in it."""
     import dataclasses
 
-    from benchmarks import provenance, run
+    from benchmarks import provenance
 
-    graded = run.split_of(corpus, experiment).graded
-    key = run.key(bench, corpus, experiment)
+    bench, experiment, corpus, key = row.bench, row.experiment, row.eval_corpus, row.key
     origin = provenance.of(bench.hardware)
-    cell = [graded.name, key, seed, origin.git_commit, origin.git_dirty_sha256, study, trial]
+    cell = [corpus.name, key, seed, origin.git_commit, origin.git_dirty_sha256, study, trial]
     sweep = {} if study is None else {"study": study, "trial": trial}
     name = f"{experiment.model}-{key}-s{seed}"
     return {
@@ -146,15 +140,15 @@ def _start(
         "server_seconds": SERVER_SECONDS,
         "id": hashlib.sha256(json.dumps(cell).encode()).hexdigest()[:16],
         "name": name if study is None else f"{name}-t{trial}",
-        "group": study or f"{graded.name}/{key}",
+        "group": study or f"{corpus.name}/{key}",
         "job_type": EXPERIMENT if study is None else TRIAL,
-        "tags": _fitting([PROTOCOL, graded.name, experiment.model, *([study] if study else [])]),
+        "tags": _fitting([PROTOCOL, corpus.name, experiment.model, *([study] if study else [])]),
         "config": {
             **dataclasses.asdict(experiment.config),
             "cell": {
                 "protocol": PROTOCOL,
-                "corpus": graded.name,
-                "fingerprint": graded.fingerprint,
+                "corpus": corpus.name,
+                "fingerprint": corpus.fingerprint,
                 "model": experiment.model,
                 "experiment": experiment.name,
                 "key": key,

@@ -65,27 +65,31 @@ def updated(index: BeamIndex, proposed: Proposals, now: int, momentum: float, le
             other what it weighs where it is.
         lease: Delta t: a sequence of another item can be taken once it was renewed longer ago than this.
     """
+    width = index.weights.shape[1]
     stored, offered = _numbers(index.codes, proposed.codes)
+    # [P, A, C]: whether a stored sequence of an item is among those that the item proposes.
     same = stored[proposed.item][:, :, None] == offered[:, None]
-    again = same.any(2)
+    proposed_again, stored_already = same.any(2), same.any(1)
     firm = index.renewed >= now - lease
     firm[:, 0] = True
-    firm[proposed.item] |= again
-    won, lost = _claims(stored, offered.masked_fill(same.any(1), -1), proposed.weights, firm)
+    firm[proposed.item] |= proposed_again
+    won, lost = _claims(stored, offered.masked_fill(stored_already, -1), proposed.weights, firm)
     kept = (stored >= 0) & ~lost
-    rest = _heaviest(index, kept, index.weights.shape[1])
 
     before = BeamIndex(*(column[proposed.item] for column in index))
-    fresh = (same * proposed.weights[:, None]).sum(2)
-    weights = torch.where(again, momentum * before.weights + (1 - momentum) * fresh, before.weights)
-    renewed = before.renewed.masked_fill(again, now)
+    new_weights = (same * proposed.weights[:, None]).sum(2)
+    averaged = momentum * before.weights + (1 - momentum) * new_weights  # Eq. 13
+    weights = torch.where(proposed_again, averaged, before.weights)
+    renewed = before.renewed.masked_fill(proposed_again, now)
     merged = BeamIndex(
         torch.cat([before.codes, proposed.codes], 1),
         torch.cat([weights, proposed.weights], 1),
         torch.cat([renewed, torch.full_like(offered, now)], 1),
     )
-    rows = _heaviest(merged, torch.cat([kept[proposed.item], won], 1), index.weights.shape[1])
-    return BeamIndex(*(column.index_put((proposed.item,), row) for column, row in zip(rest, rows, strict=True)))
+    updated_rows = _heaviest(merged, torch.cat([kept[proposed.item], won], 1), width)
+    all_rows = _heaviest(index, kept, width)
+    columns = zip(all_rows, updated_rows, strict=True)
+    return BeamIndex(*(column.index_put((proposed.item,), rows) for column, rows in columns))
 
 
 def _claims(
@@ -98,9 +102,10 @@ def _claims(
         firm: links that cannot be taken from their items.
     """
     ordered, link = stored.flatten().sort()
-    place = torch.searchsorted(ordered, wanted).clamp(max=len(ordered) - 1)
-    owned, link = ordered[place] == wanted, link[place]
-    number = wanted.masked_fill(owned & firm.flatten()[link], -1).flatten()
+    position = torch.searchsorted(ordered, wanted).clamp(max=len(ordered) - 1)
+    owned, link = ordered[position] == wanted, link[position]
+    refused = owned & firm.flatten()[link]
+    number = wanted.masked_fill(refused, -1).flatten()
     # By sequence, then the largest weight first, then the smaller item: sorts are stable.
     order = weights.flatten().argsort(descending=True, stable=True)
     order = order[number[order].argsort(stable=True)]
@@ -112,8 +117,9 @@ def _claims(
 
 
 def _heaviest(index: BeamIndex, kept: Bool[Tensor, "X M"], width: int) -> BeamIndex:
-    """The `width` heaviest of the kept sequences of each row, then empty places."""
-    order = index.weights.masked_fill(~kept, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :width]
+    """The `width` heaviest of the kept sequences of each row, then empty ones."""
+    weights = index.weights.masked_fill(~kept, -torch.inf)
+    order = weights.argsort(dim=1, descending=True, stable=True)[:, :width]
     empty = ~kept.gather(1, order)
     codes = index.codes.gather(1, order[..., None].expand(-1, -1, index.codes.shape[2]))
     weights, renewed = index.weights.gather(1, order), index.renewed.gather(1, order)

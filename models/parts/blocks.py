@@ -19,11 +19,11 @@ from models.parts.precision import product_format
 
 
 class Bias(NamedTuple):
-    """What is added to the scores of attention.
+    """Position bias and mask, which are added to attention scores.
 
     Attributes:
         learned: by relative position.
-        masked: the same for each of R rows, or one for all, in the format of scores; -inf where a token must not look.
+        masked: the same for each of R rows, or one for all, in the format of scores; -inf where not allowed.
     """
 
     learned: Float[Tensor, "1 H W W"]
@@ -31,14 +31,14 @@ class Bias(NamedTuple):
 
 
 def position_bias(attention: Any, allowed: Bool[Tensor, "R W W"]) -> Bias:
-    """That of T5's first block, which all others share."""
+    """The bias of T5's first block, which all others share; `allowed`: who may attend to whom."""
     width = allowed.shape[-1]
     learned = attention.compute_bias(width, width)
     return Bias(learned, learned.to(product_format(learned)).masked_fill(~allowed[:, None], -torch.inf))
 
 
 def self_attention(layer: Any, x: Float[Tensor, "R W D"], bias: Bias, dropout: float) -> Float[Tensor, "R W D"]:
-    """What a `T5LayerSelfAttention` adds to the residual stream, before dropout. `dropout`: of attention's weights."""
+    """Output of a `T5LayerSelfAttention` before its residual connection. `dropout`: of the attention weights."""
     attention = layer.SelfAttention
     # One product instead of three.
     weight = torch.cat([attention.q.weight, attention.k.weight, attention.v.weight])
@@ -47,14 +47,14 @@ def self_attention(layer: Any, x: Float[Tensor, "R W D"], bias: Bias, dropout: f
 
 
 def feed_forward(layer: Any, x: Float[Tensor, "R W D"], dropout: float) -> Float[Tensor, "R W D"]:
-    """What a `T5LayerFF` adds to the residual stream, before dropout. `dropout`: of its hidden layer."""
+    """Output of a `T5LayerFF` before its residual connection. `dropout`: of the hidden layer."""
     dense = layer.DenseReluDense
     hidden = _relu_dropout(dense.wi(normed(layer.layer_norm, x)), dropout)
     return F.linear(hidden.values, dense.wo.weight * hidden.scale)
 
 
 def normed(norm: Any, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-    """What a `T5LayerNorm` makes of the residual stream, in the format of the product that comes next."""
+    """Output of a `T5LayerNorm`, in the format of the matrix product that comes next."""
     made: Tensor = _RmsNorm.apply(x, norm.weight, norm.variance_epsilon, product_format(x))  # type: ignore[no-untyped-call]
     return made
 
@@ -68,13 +68,13 @@ class _Dropped(NamedTuple):
 
 
 def _relu_dropout(x: Float[Tensor, "... D"], dropout: float) -> _Dropped:
-    """Overwrites `x`."""
+    """ReLU, then dropout; overwrites `x`."""
     keep = kept(x.shape, dropout, x.device)
     return _Dropped(_ReluDropout.apply(x, keep.mask), keep.scale)  # type: ignore[no-untyped-call]
 
 
 def _attend(qkv: Float[Tensor, "R W C"], bias: Bias, dropout: float) -> _Dropped:
-    """What queries read, `[R, W, H * d]`. As always in T5, no score is divided by anything."""
+    """Attention outputs, `[R, W, H * d]`. T5 does not scale scores."""
     rows, width, heads = *qkv.shape[:2], bias.learned.shape[1]
     if qkv.is_cpu:
         # The library's fused kernel has no dropout there.

@@ -89,7 +89,7 @@ class _Assignment:
         self.labels = self.cost.argmin(1)
         sizes = np.bincount(self.labels, minlength=self.outside)
         self.taken = sizes.clip(smallest, largest)
-        # Vectors that a place has too many, or, below 0, that it lacks; in sum 0.
+        # Vectors that a node has too many, or, below 0, that it lacks; in sum 0.
         self.excess = np.append(sizes - self.taken, self.taken.sum() - len(distance))
         self.step = np.full((self.outside + 1, self.outside + 1), NO_WAY)
         self.mover = np.zeros((self.outside, self.outside), np.int64)
@@ -97,13 +97,13 @@ class _Assignment:
             self._price(cluster)
 
     def settled(self) -> NDArray[np.int64]:
-        """The labels when no place has too many."""
+        """The optimal labels: moves vectors until no cluster, nor the outside, has too many."""
         while (self.excess > 0).any():
             self._move(self._cheapest_chain())
         return self.labels
 
     def _price(self, cluster: int) -> None:
-        """What a move from a cluster to each other place costs, and which vector makes it."""
+        """Updates the cost of the cheapest move from a cluster to each other node, and the vector that it moves."""
         members = np.flatnonzero(self.labels == cluster)
         self.step[cluster, : self.outside] = NO_WAY
         if len(members):
@@ -114,7 +114,7 @@ class _Assignment:
         self.step[self.outside, cluster] = 0 if self.taken[cluster] > self.smallest else NO_WAY
 
     def _cheapest_chain(self) -> list[int]:
-        """Places from one with too many to one that lacks some (Bellman and Ford's algorithm)."""
+        """Nodes from one with too many vectors to one that lacks some (Bellman-Ford)."""
         far, before = np.where(self.excess > 0, 0, NO_WAY), np.full(self.outside + 1, -1)
         while True:
             through = far[:, None] + self.step
@@ -138,6 +138,6 @@ class _Assignment:
                 self.labels[self.mover[here, there]] = there
         self.excess[chain[0]] -= 1
         self.excess[chain[-1]] += 1
-        for place in chain:
-            if place != self.outside:
-                self._price(place)
+        for node in chain:
+            if node != self.outside:
+                self._price(node)

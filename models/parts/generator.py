@@ -27,10 +27,10 @@ is scaled, as in T5. `level`: there is no end token; a code competes with those 
 
 
 class Composition(NamedTuple):
-    """What histories make of the decoder's inputs: at each place `keep` of the token's own vector, plus `added`.
+    """Decoder inputs that depend on the history: at each position `keep` times the token's vector, plus `added`.
 
     Attributes:
-        keep: `[L]`; place 0 is the start token's.
+        keep: `[L]`; position 0 is the start token's.
         added: `[B, L, D]`.
     """
 
@@ -39,13 +39,13 @@ class Composition(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What has been read of a batch of histories."""
+    """A batch of encoded histories, and the composition of decoder inputs where a model has one."""
 
     encoded: Encoded
     composition: Composition | None = None
 
     def repeat(self, times: int) -> Read:
-        """Every history so many times, one after the other."""
+        """Each history `times` times in a row."""
         encoded = Encoded(*(tensor.repeat_interleave(times, 0) for tensor in self.encoded))
         if self.composition is None:
             return Read(encoded)
@@ -105,7 +105,7 @@ class CodeGenerator(nn.Module):
     def vectors(self, table: Float[Tensor, "X D"] | None = None) -> list[Float[Tensor, "_ D"]]:
         """Vectors of the codes of each level, or those of another table of the same tokens."""
         table = self.token.weight if table is None else table
-        return [table[self._own(level)] for level in range(self.index.levels)]
+        return [table[self._level_tokens(level)] for level in range(self.index.levels)]
 
     def states(self, labels: Int[Tensor, "B l"], read: Read) -> Float[Tensor, "B l D"]:
         """Teacher forcing: the state from which each token of the labels is to be predicted."""
@@ -147,7 +147,7 @@ class CodeGenerator(nn.Module):
         return scores.masked_fill(~held, -torch.inf).logsumexp(2)
 
     def steps(self, history: Int[Tensor, "B T"]) -> Step:
-        """Encodes the histories; what it returns generates their next codes."""
+        """Encodes the histories; the function that it returns gives the log-probabilities of their next codes."""
         encoded, composition = self.read(history)
         memory = self.transformer.memory(encoded)
         table, output = self.token.weight, self._output()
@@ -165,7 +165,7 @@ class CodeGenerator(nn.Module):
         return step
 
     def _output(self) -> Float[Tensor, "X D"]:
-        """Vectors that states are compared with."""
+        """Output weights."""
         return self.token.weight if self.head is None else self.head.weight
 
     def log_probs(
@@ -176,16 +176,20 @@ class CodeGenerator(nn.Module):
         output: Float[Tensor, "X D"] | None = None,
     ) -> Float[Tensor, "P V"]:
         """Log-probabilities of the codes of a level. `output`: the output's vectors, where they are at hand already."""
-        own, output = self._own(level), self._output() if output is None else output
+        tokens = self._level_tokens(level)
+        if output is None:
+            output = self._output()
         if self.style == "level":
-            return ((states @ output[own].T).float() / temperature).log_softmax(-1)
+            logits = (states @ output[tokens].T).float() / temperature
+            return logits.log_softmax(-1)
         if self.head is None:
             states = states * self.transformer.sizes.width**-0.5
-        return ((states @ output.T).float() / temperature).log_softmax(-1)[:, own]
+        logits = (states @ output.T).float() / temperature
+        return logits.log_softmax(-1)[:, tokens]
 
-    def _own(self, level: int) -> slice:
-        """The tokens of a level."""
-        return slice(self.first_token[level], self.first_token[level] + self.index.sizes[level])
+    def _level_tokens(self, level: int) -> slice:
+        first = self.first_token[level]
+        return slice(first, first + self.index.sizes[level])
 
     def card(self) -> dict[str, Any]:
         """The code card."""

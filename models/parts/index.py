@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 
@@ -80,17 +80,9 @@ class ItemIndex(nn.Module):
         Raises:
             ValueError: a code is outside its codebook, row 0 is not padding, or an item has no sequence or one twice.
         """
-        codes, sizes = (codes[:, None] if codes.ndim == 2 else codes), self.sizes
-        if codes.shape[2] != len(sizes) or (codes[0] != -1).any():
-            raise ValueError(f"codes of shape {tuple(codes.shape)} need {len(sizes)} levels and -1 in row 0")
-        outside = (codes < -1) | (codes >= torch.tensor(sizes, device=codes.device))
-        # All of a sequence is there or nothing; an item has one at least.
-        outside |= (codes == -1) & (codes != -1).any(2, keepdim=True)
-        outside[1:] |= (codes[1:] == -1).all(2, keepdim=True).all(1, keepdim=True)
-        if outside.any():
-            item, sequence, level = (int(i) for i in outside.nonzero()[0])
-            code = int(codes[item, sequence, level])
-            raise ValueError(f"item {item} has code {code} at level {level}; possible: 0..{sizes[level] - 1}")
+        if codes.ndim == 2:
+            codes = codes[:, None]
+        _check(codes, self.sizes)
         self.codes = codes.long().clone()
         before = _sequences(self.codes) if unrepaired is None else unrepaired
         self.duplicates_before = torch.tensor(shared(before), device=codes.device)
@@ -104,10 +96,12 @@ class ItemIndex(nn.Module):
     def continuations(self, level: int, node: Int[Tensor, "P"]) -> Continuations:
         """Legal continuations of the nodes of a level."""
         first, key = getattr(self, f"first_{level}"), getattr(self, f"key_{level}")
-        start, fan_out = first[node], first[node + 1] - first[node]
+        first_child = first[node]
+        fan_out = first[node + 1] - first_child
         parent = torch.arange(len(node), device=node.device).repeat_interleave(fan_out)
-        # The first child of a prefix stands where the children of those before it end.
-        offset = start - (fan_out.cumsum(0) - fan_out)
+        # In the result, a prefix's children begin where those of the prefixes before it end.
+        begin = fan_out.cumsum(0) - fan_out
+        offset = first_child - begin
         child = torch.arange(len(parent), device=node.device) + offset[parent]
         return Continuations(parent, child, key[child] % self.sizes[level])
 
@@ -115,8 +109,9 @@ class ItemIndex(nn.Module):
         """The child reached by a code, or -1 where the index has no such prefix."""
         keys = getattr(self, f"key_{level}")
         wanted = node * self.sizes[level] + code
-        place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        return torch.where((node >= 0) & (keys[place] == wanted), place, -1)
+        position = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+        found = (node >= 0) & (keys[position] == wanted)
+        return torch.where(found, position, -1)
 
     def parent(self, level: int, child: Int[Tensor, "..."]) -> tuple[Int[Tensor, "..."], Int[Tensor, "..."]]:
         """Node of a level whose child is given, and the code from it to the child."""
@@ -125,10 +120,12 @@ class ItemIndex(nn.Module):
 
     def items_at(self, leaf: Int[Tensor, "..."]) -> Int[Tensor, "... G"]:
         """Items that a complete sequence names, ascending, padded with 0; `G` is the largest such group."""
-        first = self.get_buffer("leaf_first")
-        place = first[leaf.clamp(min=0)][..., None] + torch.arange(self.largest_group, device=leaf.device)
-        inside = (place < first[leaf.clamp(min=0) + 1][..., None]) & (leaf >= 0)[..., None]
-        return torch.where(inside, self.get_buffer("leaf_items")[torch.where(inside, place, 0)], 0)
+        first, items = self.get_buffer("leaf_first"), self.get_buffer("leaf_items")
+        known = leaf.clamp(min=0)
+        begin, end = first[known][..., None], first[known + 1][..., None]
+        position = begin + torch.arange(self.largest_group, device=leaf.device)
+        inside = (position < end) & (leaf >= 0)[..., None]
+        return torch.where(inside, items[torch.where(inside, position, 0)], 0)
 
     def leaves_of(self, item: Int[Tensor, "..."]) -> Int[Tensor, "... A"]:
         """The nodes of an item's complete sequences; -1 where there is none."""
@@ -138,20 +135,21 @@ class ItemIndex(nn.Module):
         """The code card: what the codes of a row look like.
 
         Share of items with duplicate codes before and after the repair, number of distinct sequences before it, and how
-        well the codes reconstruct the item vectors. Per level: share of sequences whose codes up
-        to that level another one has too, share of codes in use, entropy of code usage in nats, mean and largest number
-        of children of a prefix. Mean number of sequences per item and of items per sequence, and the largest of these.
+        well the codes reconstruct the item vectors. Per level: share of sequences whose codes up to that level another
+        one has too, share of codes in use, entropy of code usage in nats, mean and largest number of children of a
+        prefix. Mean number of sequences per item and of items per sequence, and the largest of these.
         """
         codes = _sequences(self.codes).cpu()
         usage = self.usage()
         entropy = [torch.special.entr(count / count.sum()).sum() for count in usage]
+        error = self.reconstruction_error
         return {
             "levels": self.levels,
             "sizes": list(self.sizes),
             "duplicates_before": float(self.duplicates_before),
             "duplicates_after": shared(codes),
             "distinct_before": int(self.distinct_before),
-            "reconstruction_error": None if self.reconstruction_error is None else float(self.reconstruction_error),
+            "reconstruction_error": None if error is None else float(error),
             "shared_prefix": [shared(codes[:, : level + 1]) for level in range(self.levels)],
             "utilisation": [float((count > 0).float().mean()) for count in usage],
             "entropy": [float(nats) for nats in entropy],
@@ -168,14 +166,32 @@ class ItemIndex(nn.Module):
         return [torch.bincount(codes[:, level], minlength=size).float() for level, size in enumerate(self.sizes)]
 
     def _build(self) -> None:
-        every = self.codes.cpu().numpy()
-        items, places = np.nonzero(every[:, :, 0] >= 0)
-        codes = every[items, places]
+        """Derives the trie from `codes`."""
+        table = self.codes.cpu().numpy()
+        items, slots = np.nonzero(table[:, :, 0] >= 0)
+        codes = table[items, slots]
         order = np.lexsort(codes.T[::-1])  # stable: items of one sequence stay in order of id
-        items, places, codes = items[order], places[order], codes[order]
-        node = np.zeros(len(codes), dtype=np.int64)
+        items, slots, codes = items[order], slots[order], codes[order]
+        leaf = self._build_levels(codes)
+        same_as_next = (leaf[:-1] == leaf[1:]) & (items[:-1] == items[1:])
+        if same_as_next.any():
+            row = int(same_as_next.argmax())
+            raise ValueError(f"item {items[row]} has the sequence {codes[row].tolist()} twice")
+        self.leaves = self._nodes[-1]
+        leaf_first = np.searchsorted(leaf, np.arange(self.leaves + 1))
+        self.largest_group = int(np.diff(leaf_first).max())
+        self._keep("leaf_first", leaf_first)
+        self._keep("leaf_items", items)
+        leaf_of = np.full(table.shape[:2], -1)
+        leaf_of[items, slots] = leaf
+        self._keep("leaf_of", leaf_of)
+
+    def _build_levels(self, codes: Int[np.ndarray, "Q L"]) -> Int64[np.ndarray, "Q"]:
+        """Builds the levels from sequences in lexicographic order; the leaf of each."""
         self._fan_out: list[int] = []
         self._nodes = [1]
+        node = np.zeros(len(codes), dtype=np.int64)
+        # Where the prefix differs from that of the sequence before it.
         new = np.zeros(len(codes), dtype=bool)
         new[0] = True
         for level, size in enumerate(self.sizes):
@@ -187,29 +203,38 @@ class ItemIndex(nn.Module):
             self._fan_out.append(int(np.diff(first).max()))
             self._nodes.append(len(code))
             node = np.cumsum(new) - 1
-        twice = np.flatnonzero((node[1:] == node[:-1]) & (items[1:] == items[:-1]))
-        if len(twice):
-            raise ValueError(f"item {items[twice[0]]} has the sequence {codes[twice[0]].tolist()} twice")
-        leaf_first = np.append(np.flatnonzero(new), len(order))
-        self.largest_group = int(np.diff(leaf_first).max())
-        self._keep("leaf_first", leaf_first)
-        self._keep("leaf_items", items)
-        leaf_of = np.full(every.shape[:2], -1)
-        leaf_of[items, places] = node
-        self._keep("leaf_of", leaf_of)
-        self.leaves = self._nodes[-1]
+        return node
 
     def _keep(self, name: str, array: np.ndarray) -> None:
         self.register_buffer(name, torch.from_numpy(array).to(self.codes.device), persistent=False)
 
 
+def _check(codes: Int[Tensor, "I A L"], sizes: tuple[int, ...]) -> None:
+    """
+    Raises:
+        ValueError: as `ItemIndex.assign` does.
+    """
+    if codes.shape[2] != len(sizes) or (codes[0] != -1).any():
+        raise ValueError(f"codes of shape {tuple(codes.shape)} need {len(sizes)} levels and -1 in row 0")
+    absent = codes == -1
+    wrong = (codes < -1) | (codes >= torch.tensor(sizes, device=codes.device))
+    # A sequence is absent as a whole, and an item has one at least.
+    wrong |= absent & ~absent.all(2, keepdim=True)
+    wrong[1:] |= absent[1:].all(2, keepdim=True).all(1, keepdim=True)
+    if wrong.any():
+        item, sequence, level = (int(i) for i in wrong.nonzero()[0])
+        code = int(codes[item, sequence, level])
+        raise ValueError(f"item {item} has code {code} at level {level}; possible: 0..{sizes[level] - 1}")
+
+
 def shared(codes: Int[Tensor, "Q l"]) -> float:
     """Share of sequences that occur more than once."""
-    groups = torch.unique(codes, dim=0, return_counts=True)[1]
-    return float(groups[groups > 1].sum() / len(codes))
+    counts = torch.unique(codes, dim=0, return_counts=True)[1]
+    return float(counts[counts > 1].sum() / len(codes))
 
 
 def _sequences(codes: Int[Tensor, "I A L"]) -> Int[Tensor, "Q L"]:
+    """Of all items, one after the other."""
     every = codes[1:].flatten(0, 1)
     return every[every[:, 0] >= 0]
 
@@ -230,12 +255,14 @@ def with_suffix(codes: Int[Tensor, "N L"], size: int) -> Int[Tensor, "I L1"]:
     first = torch.searchsorted(ordered, ordered)
     suffix = torch.empty_like(group)
     suffix[order] = torch.arange(len(group), device=group.device) - first
-    if int(suffix.max()) >= size:
+    largest = int(suffix.max()) + 1
+    if largest > size:
         raise ValueError(
-            f"{int(suffix.max()) + 1} items have equal codes, but the suffix codebook tells only {size} apart: "
+            f"{largest} items have equal codes, but the suffix codebook tells only {size} apart: "
             "the tokenizer has collapsed, or the item vectors hardly differ"
         )
-    return torch.nn.functional.pad(torch.cat([codes, suffix[:, None]], dim=1), (0, 0, 1, 0), value=-1)
+    suffixed = torch.cat([codes, suffix[:, None]], dim=1)
+    return torch.nn.functional.pad(suffixed, (0, 0, 1, 0), value=-1)
 
 
 def distinct(codes: Int[Tensor, "N L"], nearness: Float[Tensor, "N V"]) -> Int[Tensor, "N L"]:
@@ -250,20 +277,23 @@ def distinct(codes: Int[Tensor, "N L"], nearness: Float[Tensor, "N V"]) -> Int[T
     Raises:
         ValueError: more items share all codes but the last than the last level has codes.
     """
-    names = [tuple(row) for row in codes.tolist()]
-    order = nearness.gather(1, codes[:, -1:]).squeeze(1).argsort(descending=True, stable=True).tolist()
+    sequences = [tuple(row) for row in codes.tolist()]
+    nearness_to_own = nearness.gather(1, codes[:, -1:]).squeeze(1)
+    nearest_first = nearness_to_own.argsort(descending=True, stable=True).tolist()
     taken, others = set[tuple[int, ...]](), list[int]()
-    for item in order:
-        others += [item] if names[item] in taken else []
-        taken.add(names[item])
+    for item in nearest_first:
+        if sequences[item] in taken:
+            others.append(item)
+        taken.add(sequences[item])
     for item in others:
-        ranked = nearness[item].argsort(descending=True, stable=True).tolist()
-        free = next((code for code in ranked if (*names[item][:-1], code) not in taken), None)
+        prefix = sequences[item][:-1]
+        last_codes = nearness[item].argsort(descending=True, stable=True).tolist()
+        free = next((code for code in last_codes if (*prefix, code) not in taken), None)
         if free is None:
             raise ValueError(
-                f"more than {len(ranked)} items share all codes but the last, whose codebook tells only {len(ranked)} "
-                "apart: the tokenizer has collapsed, or the item vectors hardly differ"
+                f"more than {len(last_codes)} items share all codes but the last, whose codebook tells only "
+                f"{len(last_codes)} apart: the tokenizer has collapsed, or the item vectors hardly differ"
             )
-        names[item] = (*names[item][:-1], free)
-        taken.add(names[item])
-    return torch.tensor(names, device=codes.device)
+        sequences[item] = (*prefix, free)
+        taken.add(sequences[item])
+    return torch.tensor(sequences, device=codes.device)

@@ -45,18 +45,19 @@ class ItemToToken(nn.Module):
 
     def forward(self, x: Float[Tensor, "B D"], codes: Int[Tensor, "B l"]) -> list[Float[Tensor, "B _"]]:
         """Log-probabilities of the code after each prefix, the empty one first."""
-        read = [self.token(codes[:, level] + self.first[level]) for level in range(codes.shape[1])]
-        inputs = torch.stack([x.detach(), *read], 1)
+        of_codes = [self.token(codes[:, level] + self.first[level]) for level in range(codes.shape[1])]
+        inputs = torch.stack([x.detach(), *of_codes], 1)
         length = inputs.shape[1]
+        inputs = inputs + self.place[:length]
         later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         # Unless it is told, torch compares the mask with a causal one, and holds a GPU up at every step.
-        logits = self.head(self.decoder(inputs + self.place[:length], mask=later, is_causal=True)).float()
+        logits = self.head(self.decoder(inputs, mask=later, is_causal=True)).float()
         # A code competes with those of its level.
         levels = zip(logits.unbind(1), self.first[:length], self.sizes, strict=False)
         return [row[:, first : first + size].log_softmax(1) for row, first, size in levels]
 
     def log_prob(self, x: Float[Tensor, "B D"], codes: Int[Tensor, "B L"]) -> Float[Tensor, "B L"]:
-        """Of each code of given sequences."""
+        """Log-probabilities of each code of given sequences."""
         levels = zip(self(x, codes[:, :-1]), codes.T, strict=True)
         return torch.cat([log_probs.gather(1, code[:, None]) for log_probs, code in levels], 1)
 
@@ -66,9 +67,11 @@ class ItemToToken(nn.Module):
         codes = torch.zeros(len(x), 1, 0, dtype=torch.long, device=x.device)
         scores = torch.zeros(len(x), 1, device=x.device)
         for size in self.sizes:
-            log_probs = self(x.repeat_interleave(scores.shape[1], 0), codes.flatten(0, 1))[-1]
+            beams, level = codes.shape[1:]
+            log_probs = self(x.repeat_interleave(beams, 0), codes.flatten(0, 1))[-1]
             grown = (scores[..., None] + log_probs.view(*scores.shape, size)).flatten(1)
-            scores, place = grown.topk(min(width, grown.shape[1]), dim=1)
-            before = codes.gather(1, (place // size)[..., None].expand(-1, -1, codes.shape[2]))
-            codes = torch.cat([before, (place % size)[..., None]], 2)
+            scores, position = grown.topk(min(width, grown.shape[1]), dim=1)
+            parent, code = position // size, position % size
+            prefix = codes.gather(1, parent[..., None].expand(-1, -1, level))
+            codes = torch.cat([prefix, code[..., None]], 2)
         return codes, scores

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.parts.precision import product_format
-from models.parts.processes import everywhere, first_own
+from models.parts.processes import all_gather_rows, first_local_row
 
 # Logits held at a time: 32 MiB in float32.
 LOGITS = 1 << 23
@@ -34,12 +34,12 @@ def info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"]) -> Float[Tensor, 
     """Mean of -log softmax(x @ y.T) on the diagonal: each row of `x` is to find its own row of `y` in the batch.
 
     The batch is that of all P processes, each of which has as many rows. Process p takes the mean L_p over its own rows
-    of `x`, each against all of `y`; the loss of the whole batch is L = 1/P sum_p L_p. `everywhere` sums the gradient of
-    a row of `y` over the processes, so that p has the share of its rows in d(sum_p L_p). The mean over processes, which
-    DDP takes of these shares, is 1/P d(sum_p L_p) = dL.
+    of `x`, each against all of `y`; the loss of the whole batch is L = 1/P sum_p L_p. `all_gather_rows` sums the
+    gradient of a row of `y` over the processes, so that p has the share of its rows in d(sum_p L_p). The mean over
+    processes, which DDP takes of these shares, is 1/P d(sum_p L_p) = dL.
     """
-    target = torch.arange(len(x), device=x.device) + first_own(len(x))
-    return F.cross_entropy((x @ everywhere(y).T).float(), target)
+    target = torch.arange(len(x), device=x.device) + first_local_row(len(x))
+    return F.cross_entropy((x @ all_gather_rows(y).T).float(), target)
 
 
 def symmetric_info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"], temperature: float) -> Float[Tensor, ""]:

@@ -31,11 +31,16 @@ def factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
 
 
 @dataclass(frozen=True)
-class Turns:
-    """Cosine factors of two sides that learn by turns: one has the first epoch of each cycle, the second the others.
+class AlternatingSchedule:
+    """Cosine factors of two parameter groups trained in alternation: the first in the first epoch of each cycle, the
+    second in the cycle's other epochs. With a cycle of 1 both are trained in every step.
 
-    Each counts the steps of its own turns. As in ETEGRec's code, the first has a cycle's share of warm-up and length,
-    the second the length of all steps, of which it takes a part. With a cycle of 1 both learn in every step.
+    Each group counts its own steps only. As in ETEGRec's code, warm-up and length are divided by the cycle for the
+    first; the second has those of all steps, although it takes only a part of them.
+
+    Attributes:
+        cycle: epochs.
+        warmup, total: steps.
     """
 
     cycle: int
@@ -44,17 +49,18 @@ class Turns:
     steps_per_epoch: int
 
     def first(self, step: int) -> float:
-        return factor(self._of_first(step), "cosine", self.warmup // self.cycle, self.total // self.cycle)
+        return factor(self._first_steps(step), "cosine", self.warmup // self.cycle, self.total // self.cycle)
 
     def second(self, step: int) -> float:
-        taken = step - self._of_first(step) if self.cycle > 1 else step
-        return factor(taken, "cosine", self.warmup, self.total)
+        own_steps = step - self._first_steps(step) if self.cycle > 1 else step
+        return factor(own_steps, "cosine", self.warmup, self.total)
 
-    def _of_first(self, step: int) -> int:
-        """Steps that the first side has taken before this one."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        cycle, turn = divmod(epoch, self.cycle)
-        return cycle * self.steps_per_epoch + (self.steps_per_epoch if turn else within)
+    def _first_steps(self, step: int) -> int:
+        """Steps of the first group among the first `step` steps of training."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        cycles, epoch_in_cycle = divmod(epoch, self.cycle)
+        in_this_cycle = step_in_epoch if epoch_in_cycle == 0 else self.steps_per_epoch
+        return cycles * self.steps_per_epoch + in_this_cycle
 
 
 def adamw(
@@ -63,18 +69,22 @@ def adamw(
     weight_decay: float,
     schedule: Schedule = "constant",
     warmup: int = 0,
-    own_lr: Mapping[nn.Module, float] | None = None,
+    part_lr: Mapping[nn.Module, float] | None = None,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> Any:
     """AdamW over the trainable parameters, stepped per batch; `warmup` is in steps. For `configure_optimizers`.
 
     Args:
-        own_lr: submodules whose parameters have another learning rate.
+        part_lr: learning rates of submodules that have another than `lr`.
+        betas: decay of the running means of the gradient and of its square.
     """
-    own = {weight: rate for part, rate in (own_lr or {}).items() for weight in part.parameters()}
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    rates = {rate: [weight for weight in weights if own.get(weight, lr) == rate] for rate in (lr, *own.values())}
-    groups = [{"params": group, "lr": rate} for rate, group in rates.items() if group]
-    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+    part_rates = {weight: rate for part, rate in (part_lr or {}).items() for weight in part.parameters()}
+    weights_of_rate: dict[float, list[nn.Parameter]] = {rate: [] for rate in (lr, *part_rates.values())}
+    for weight in module.parameters():
+        if weight.requires_grad:
+            weights_of_rate[part_rates.get(weight, lr)].append(weight)
+    groups = [{"params": weights, "lr": rate} for rate, weights in weights_of_rate.items() if weights]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     total = int(module.trainer.estimated_stepping_batches)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, schedule, warmup, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -9,29 +9,29 @@ from torch import Tensor, distributed
 
 
 def processes() -> int:
-    """How many train together."""
+    """Number of processes that train together; 1 outside distributed training."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def everywhere(values: Tensor) -> Tensor:
-    """The rows of all processes, that of each after the other's; all must have as many. Alone: the rows themselves.
+def all_gather_rows(values: Tensor) -> Tensor:
+    """Concatenates the rows of all processes, by rank; all must have as many. One process gets its own `values`.
 
-    A row's gradient is the sum of what all processes make of it, so it must be used alike by all: the backward pass is
-    a collective too.
+    The gradient of a row is the sum over all processes, so all must use it alike: the backward pass is a collective
+    too.
     """
     gathered: Tensor = _Gathered.apply(values) if _several() else values  # type: ignore[no-untyped-call]
     return gathered
 
 
-def own(values: Tensor) -> Tensor:
-    """Of the rows that `everywhere` gives, or of as many, those of this process."""
+def local_rows(values: Tensor) -> Tensor:
+    """The rows of this process among those of all, in the order of `all_gather_rows`."""
     if not _several():
         return values
     return values.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
-def first_own(rows: int) -> int:
-    """Where this process's rows begin among all, where each has so many."""
+def first_local_row(rows: int) -> int:
+    """Position of this process's first row among those of all, where each process has `rows`."""
     return distributed.get_rank() * rows if _several() else 0
 
 
@@ -50,4 +50,4 @@ class _Gathered(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         distributed.all_reduce(total)
-        return own(total)
+        return local_rows(total)

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from models.parts.precision import in_float32
-from models.parts.processes import everywhere, own
+from models.parts.processes import all_gather_rows, local_rows
 
 # exp(-2 / epsilon) is a number above 0 from here on.
 SMALLEST_EPSILON = 0.003
@@ -70,8 +70,11 @@ class ResidualQuantizer(nn.Module):
         for level, codebook in enumerate(self.codebooks):
             distance = squared_distance(residual, codebook)
             evenly = self.training and self.epsilon > 0 and level == len(self.codebooks) - 1
-            # The batch of all processes, of which each takes its own rows' codes.
-            code = own(sinkhorn(everywhere(distance.detach()), self.epsilon)) if evenly else distance.argmin(1)
+            if evenly:
+                # The assignment is over the batch of all processes, of which each keeps the codes of its rows.
+                code = local_rows(sinkhorn(all_gather_rows(distance.detach()), self.epsilon))
+            else:
+                code = distance.argmin(1)
             vector = codebook[code]
             # sum over levels of |sg(r) - e|^2 + beta |r - sg(e)|^2
             loss = loss + (residual.detach() - vector).square().sum(1).mean()

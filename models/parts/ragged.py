@@ -68,31 +68,37 @@ class Packing(NamedTuple):
 
     @property
     def allowed(self) -> Bool[Tensor, "R W W"]:
-        """Whose token may look at whose: those of one input."""
+        """Which tokens may attend to which: those of the same input."""
         return self.owner[:, :, None] == self.owner[:, None]
 
     def pack(self, inputs: Float[Tensor, "B S D"]) -> Float[Tensor, "R W D"]:
         return _moved(inputs.flatten(0, 1), self.source, self.target).unflatten(0, self.owner.shape)
 
     def unpack(self, rows: Float[Tensor, "R W D"], inputs: int) -> Float[Tensor, "B S D"]:
-        """Back to so many inputs; 0 where there is padding."""
+        """The rows taken apart into `inputs` inputs; 0 where there is padding."""
         return _moved(rows.flatten(0, 1), self.target, self.source).unflatten(0, (inputs, -1))
 
 
 def packing(mask: Bool[Tensor, "B S"]) -> Packing:
     """Packs inputs that are padded on the right into rows as wide as the longest, by first fit, the longest first."""
     length, padded = mask.sum(1).numpy(), mask.shape[1]
-    order, width = np.argsort(-length, kind="stable"), int(length.max())
-    free, start = np.full(len(length), width), np.empty(len(length), np.int64)
-    for place in order:
-        row = int(np.argmax(free >= length[place]))
-        start[place] = (row + 1) * width - free[row]
-        free[row] -= length[place]
+    width = int(length.max())
+    # Where each input begins among the rows, laid end to end, and how much room each row has left.
+    start, free = np.empty(len(length), np.int64), np.full(len(length), width)
+    for number in np.argsort(-length, kind="stable"):
+        row = int(np.argmax(free >= length[number]))
+        start[number] = (row + 1) * width - free[row]
+        free[row] -= length[number]
     rows = int((free < width).sum())
+    # Of each token: its position in its input, among the padded inputs and among the rows.
     within = np.arange(length.sum()) - np.repeat(length.cumsum() - length, length)
-    here, there = (np.repeat(first, length) + within for first in (np.arange(len(length)) * padded, start))
-    owner, source, target = np.zeros(rows * width, np.int64), np.full(rows * width, -1), np.full(mask.numel(), -1)
-    owner[there], source[there], target[here] = here // padded + 1, here, there
+    unpacked = np.repeat(np.arange(len(length)) * padded, length) + within
+    packed = np.repeat(start, length) + within
+    owner = np.zeros(rows * width, np.int64)
+    source, target = np.full(rows * width, -1), np.full(mask.numel(), -1)
+    owner[packed] = unpacked // padded + 1
+    source[packed] = unpacked
+    target[unpacked] = packed
     return Packing(torch.from_numpy(owner).view(rows, width), torch.from_numpy(source), torch.from_numpy(target))
 
 

@@ -79,9 +79,10 @@ class RqVae(pl.LightningModule):
         return quantized, self.decoder(quantized.vector)
 
     def loss(
-        self, item: Int[Tensor, "B"], quantized: Quantized, reconstruction: Float[Tensor, "B F"]
+        self, item: Int[Tensor, "B"], quantized: Quantized, reconstruction: Float[Tensor, "B F"], weight: float = 1.0
     ) -> Float[Tensor, ""]:
-        error = (self.vectors[item] - reconstruction).square()
+        """`weight`: of the reconstruction's error beside the terms of codebooks and commitment."""
+        error = weight * (self.vectors[item] - reconstruction).square()
         if self.config.reduction == "sum":
             return error.sum(1).mean() + quantized.loss
         return error.mean() + quantized.loss / (self.config.levels * self.config.width)
@@ -112,19 +113,23 @@ class RqVae(pl.LightningModule):
 
 
 def mlp(widths: tuple[int, ...], start: Literal["torch", "xavier"] = "torch", dropout: float = 0.0) -> nn.Sequential:
-    """Linear layers with ReLU between them, and dropout after it where there is any."""
+    """Linear layers with a ReLU between two of them, followed by dropout where it is above 0."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         linear = nn.Linear(before, after)
         if start == "xavier":
             nn.init.xavier_normal_(linear.weight)
             nn.init.zeros_(linear.bias)
-        layers += [linear, nn.ReLU(), *([Dropout(dropout)] if dropout else [])]
-    return nn.Sequential(*layers[: -2 if dropout else -1])
+        if layers:
+            layers.append(nn.ReLU())
+            if dropout:
+                layers.append(Dropout(dropout))
+        layers.append(linear)
+    return nn.Sequential(*layers)
 
 
-def distinctness(tokenizer: Tokenizer) -> float:
-    """Share of items whose codes no other item has: what LETTER and ETEGRec choose a tokenizer by."""
+def unique_code_share(tokenizer: Tokenizer) -> float:
+    """Share of items whose codes no other item has: by which LETTER and ETEGRec choose the epoch of a tokenizer."""
     return 1.0 - shared(tokenizer.item_codes())
 
 

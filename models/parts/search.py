@@ -78,10 +78,11 @@ def exact_search(
         cap: expansions per user; a user who needs more gets what was found, not certified. To complete the scores of
             items with several sequences may take some more.
     """
-    search = _Search(step, users, index, k, CAP if cap is None else cap)
     if width is None:
         # An item has at most A sequences, so that k * A sequences name k items.
-        width = max(WIDTH, min(k * index.codes.shape[1], BEAM_ROWS // max(1, users)))
+        enough = k * index.codes.shape[1]
+        width = max(WIDTH, min(enough, BEAM_ROWS // max(1, users)))
+    search = _Search(step, users, index, k, CAP if cap is None else cap)
     search.run(width)
     return search.ranking()
 
@@ -93,18 +94,21 @@ def beam_search(step: Step, users: int, index: ItemIndex, k: int, width: int, co
         constrained: follow legal codes only; otherwise all codes, where a finished sequence that names no item keeps
             its rank as item 0.
     """
+    continued = _legal if constrained else _any
     prefixes, cache = _root(users, index), None
     for level in range(index.levels):
         log_probs, cache = step(level, prefixes.user, prefixes.code, prefixes.parent, cache)
-        grown = _legal(index, level, prefixes, log_probs) if constrained else _any(index, level, prefixes, log_probs)
+        grown = continued(index, level, prefixes, log_probs)
         prefixes = grown.pick(_widest(grown, users, width))
     items = index.items_at(prefixes.node)
-    # A finished sequence that names no item holds one place, as item 0.
-    held = items > 0
-    held[:, 0] = True
-    row, place = held.nonzero(as_tuple=True)
-    found = prefixes.user[row], items[row, place], prefixes.score[row]
-    return _best(*(found if index.codes.shape[1] == 1 else _summed(*found)), users, k)
+    # A finished sequence that names no item keeps its rank, as item 0.
+    listed = items > 0
+    listed[:, 0] = True
+    row, position = listed.nonzero(as_tuple=True)
+    user, item, score = prefixes.user[row], items[row, position], prefixes.score[row]
+    if index.codes.shape[1] > 1:
+        user, item, score = _summed(user, item, score)
+    return _best(user, item, score, users, k)
 
 
 class _Search:
@@ -128,23 +132,27 @@ class _Search:
         self.leaves = _root(users, index).pick(slice(0))
 
     def run(self, width: int) -> None:
-        """A beam first, for a floor. What it left aside is searched from the deepest level up: the cheapest first."""
+        """A beam sets the first floor. The prefixes that it left out are searched after it, those of the deepest level
+        first, for they are the cheapest.
+        """
         levels = self.index.levels
         if levels > 1:
+            # The cap holds for the beam, too: one expansion at the root, `width` at each level below.
             width = min(width, max(1, (self.cap - 1) // (levels - 1)))
         prefixes, cache = _root(self.users, self.index), None
-        left: list[tuple[Prefixes, Any]] = []
-        for level in range(levels):
+        left_out: list[tuple[Prefixes, Any]] = []
+        for level in range(levels - 1):
             grown, cache = self._expand(level, prefixes, cache)
-            if level + 1 < levels:
-                chosen = _widest(grown, self.users, width)
-                # Those chosen are done with; a score that no floor lets pass leaves them out later.
-                left.append((grown._replace(score=grown.score.index_fill(0, chosen, -torch.inf)), cache))
-                prefixes = grown.pick(chosen)
-        self._finish(grown)
+            chosen = _widest(grown, self.users, width)
+            # Instead of a mask: a score that no floor lets pass.
+            rest = grown._replace(score=grown.score.index_fill(0, chosen, -torch.inf))
+            left_out.append((rest, cache))
+            prefixes = grown.pick(chosen)
+        leaves, _ = self._expand(levels - 1, prefixes, cache)
+        self._finish(leaves)
         for level in reversed(range(1, levels)):
-            aside, cache = left[level - 1]
-            self._descend(level, self._hopeful(aside), cache)
+            rest, cache = left_out[level - 1]
+            self._descend(level, self._hopeful(rest), cache)
 
     def ranking(self) -> Ranking:
         user, item, score = self._items()
@@ -155,7 +163,7 @@ class _Search:
         return found._replace(certified=certified, expansions=self.spent)
 
     def _expand(self, level: int, prefixes: Prefixes, cache: Any) -> tuple[Prefixes, Any]:
-        self.spent += _starts(prefixes.user, self.users).diff()
+        self.spent += _counts(prefixes.user, self.users)
         log_probs, cache = self.step(level, prefixes.user, prefixes.code, prefixes.parent, cache)
         return self._hopeful(_legal(self.index, level, prefixes, log_probs)), cache
 
@@ -179,8 +187,9 @@ class _Search:
     def _affordable(self, level: int, prefixes: Prefixes) -> Prefixes:
         """The best prefixes of each user, as many as the cap allows here; the levels below get an equal share."""
         share = ((self.cap - self.spent) // (self.index.levels - level)).clamp(min=0)
-        if not (_starts(prefixes.user, self.users).diff() > share).any():
+        if not (_counts(prefixes.user, self.users) > share).any():
             return prefixes
+        # In order of user, each user's best first.
         prefixes = prefixes.pick(prefixes.score.argsort(descending=True, stable=True))
         prefixes = prefixes.pick(prefixes.user.argsort(stable=True))
         keep = _slots(prefixes.user, self.users) < share[prefixes.user]
@@ -190,10 +199,12 @@ class _Search:
 
     def _finish(self, leaves: Prefixes) -> None:
         """Takes hopeful complete sequences in, and raises the floor."""
-        leaves = Prefixes(*map(torch.cat, zip(self.leaves, leaves, strict=True)))
+        columns = zip(self.leaves, leaves, strict=True)
+        leaves = Prefixes(*(torch.cat(pair) for pair in columns))
         self.leaves = leaves.pick(leaves.user.argsort(stable=True))
         user, _, score = self._items()
-        kth = _dense(user, score, self.users, self.k).topk(self.k, dim=1).values[:, -1]
+        best = _dense(user, score, self.users, self.k).topk(self.k, dim=1).values
+        kth = best[:, -1]
         sequences = self.index.codes.shape[1]
         # An item none of whose sequences reaches the floor has a log-sum-exp below the K-th best item's.
         self.floor = kth if sequences == 1 else kth - math.log(sequences) - SLACK
@@ -202,44 +213,58 @@ class _Search:
     def _items(self) -> tuple[Int[Tensor, "F"], Int[Tensor, "F"], Float[Tensor, "F"]]:
         """User, item and best sequence's score of the items found, in order of user and item."""
         items = self.index.items_at(self.leaves.node)
-        row, place = (items > 0).nonzero(as_tuple=True)
-        rows = len(self.index.codes)
-        key, found = (self.leaves.user[row] * rows + items[row, place]).unique(return_inverse=True)
-        best = self.floor.new_full(key.shape, -torch.inf)
-        best.scatter_reduce_(0, found, self.leaves.score[row], "amax")
-        return key // rows, key % rows, best
+        row, position = (items > 0).nonzero(as_tuple=True)
+        # One number per pair of user and item.
+        base = len(self.index.codes)
+        pair, which = (self.leaves.user[row] * base + items[row, position]).unique(return_inverse=True)
+        best = self.floor.new_full(pair.shape, -torch.inf)
+        best.scatter_reduce_(0, which, self.leaves.score[row], "amax")
+        return pair // base, pair % base, best
 
     def _item_scores(self, user: Int[Tensor, "F"], item: Int[Tensor, "F"]) -> Float[Tensor, "F"]:
         """Log-sum-exp over all sequences of items; those that the search has not met are scored now."""
-        node = self.index.leaves_of(item)
-        width = self.index.leaves
-        wanted = (user[:, None] * width + node).masked_fill(node < 0, -1)
-        known = self.leaves.user * width + self.leaves.node
-        missing = wanted[(node >= 0) & ~torch.isin(wanted, known)].unique()
-        chunks = [missing[start : start + self.rows] for start in range(0, len(missing), self.rows)]
-        scores = [self._sequence_scores(chunk // width, chunk % width) for chunk in chunks]
+        leaf = self.index.leaves_of(item)
+        exists = leaf >= 0
+        # One number per pair of user and sequence.
+        base = self.index.leaves
+        wanted = (user[:, None] * base + leaf).masked_fill(~exists, -1)
+        known = self.leaves.user * base + self.leaves.node
+        missing = wanted[exists & ~torch.isin(wanted, known)].unique()
+        scores = [self.leaves.score]
+        for start in range(0, len(missing), self.rows):
+            chunk = missing[start : start + self.rows]
+            scores.append(self._sequence_scores(chunk // base, chunk % base))
         known, order = torch.cat([known, missing]).sort()
-        score = torch.cat([self.leaves.score, *scores])[order][torch.searchsorted(known, wanted.clamp(min=0))]
-        return score.masked_fill(node < 0, -torch.inf).logsumexp(1)
+        score = torch.cat(scores)[order]
+        of_item = score[torch.searchsorted(known, wanted.clamp(min=0))]
+        return of_item.masked_fill(~exists, -torch.inf).logsumexp(1)
 
     def _sequence_scores(self, user: Int[Tensor, "M"], leaf: Int[Tensor, "M"]) -> Float[Tensor, "M"]:
         """Scores of complete sequences, in order of user and leaf. A prefix that several share is expanded once."""
-        path, codes = [leaf], list[Tensor]()
-        for level in reversed(range(self.index.levels)):
-            node, code = self.index.parent(level, path[0])
-            path, codes = [node, *path], [code, *codes]
-        score, parent = torch.zeros_like(leaf, dtype=self.floor.dtype), torch.zeros_like(leaf)
-        cache = None
+        nodes, codes = self._path(leaf)
+        every = torch.arange(len(leaf), device=leaf.device)
+        score = torch.zeros_like(leaf, dtype=self.floor.dtype)
+        parent, cache = torch.zeros_like(leaf), None
         for level in range(self.index.levels):
-            distinct, row = (user * self.index.leaves + path[level]).unique(return_inverse=True)
+            prefix, row = (user * self.index.leaves + nodes[level]).unique(return_inverse=True)
             # One of the sequences that share a prefix stands for it.
-            one = torch.empty_like(distinct).scatter_(0, row, torch.arange(len(row), device=row.device))
-            self.spent += _starts(user[one], self.users).diff()
-            last = codes[level - 1][one] if level else torch.zeros_like(one)
-            log_probs, cache = self.step(level, user[one], last, parent[one], cache)
+            one = torch.empty_like(prefix).scatter_(0, row, every)
+            self.spent += _counts(user[one], self.users)
+            last_code = codes[level - 1][one] if level else torch.zeros_like(one)
+            log_probs, cache = self.step(level, user[one], last_code, parent[one], cache)
             score = score + log_probs[row, codes[level]]
             parent = row
         return score
+
+    def _path(self, leaf: Int[Tensor, "M"]) -> tuple[list[Int[Tensor, "M"]], list[Int[Tensor, "M"]]]:
+        """For each level, from the root on: the node from which a sequence goes on, and its code there."""
+        nodes, codes = [], []
+        node = leaf
+        for level in reversed(range(self.index.levels)):
+            node, code = self.index.parent(level, node)
+            nodes.append(node)
+            codes.append(code)
+        return nodes[::-1], codes[::-1]
 
 
 def _root(users: int, index: ItemIndex) -> Prefixes:
@@ -268,10 +293,11 @@ def _any(index: ItemIndex, level: int, prefixes: Prefixes, log_probs: Float[Tens
 
 def _summed(user: Int[Tensor, "F"], item: Int[Tensor, "F"], score: Float[Tensor, "F"]) -> tuple[Tensor, Tensor, Tensor]:
     """Log-sum-exp over each user's sequences of an item, in order of user; those of no item (0) stay apart."""
-    own = torch.where(item > 0, item, -1 - torch.arange(len(item), device=item.device))
-    pair, found = torch.stack([user, own]).unique(dim=1, return_inverse=True)
-    best = score.new_full((pair.shape[1],), -torch.inf).scatter_reduce_(0, found, score, "amax")
-    total = torch.zeros_like(best).index_add_(0, found, (score - best[found]).exp())
+    # A number below 0 for each sequence of no item.
+    item = torch.where(item > 0, item, -1 - torch.arange(len(item), device=item.device))
+    pair, which = torch.stack([user, item]).unique(dim=1, return_inverse=True)
+    best = score.new_full((pair.shape[1],), -torch.inf).scatter_reduce_(0, which, score, "amax")
+    total = torch.zeros_like(best).index_add_(0, which, (score - best[which]).exp())
     return pair[0].contiguous(), pair[1].clamp(min=0), best + total.log()
 
 
@@ -280,8 +306,13 @@ def _starts(user: Int[Tensor, "P"], users: int) -> Int[Tensor, "B1"]:
     return torch.searchsorted(user, torch.arange(users + 1, device=user.device))
 
 
+def _counts(user: Int[Tensor, "P"], users: int) -> Int[Tensor, "B"]:
+    """How many rows each user has."""
+    return _starts(user, users).diff()
+
+
 def _slots(user: Int[Tensor, "P"], users: int) -> Int[Tensor, "P"]:
-    """Place of each row among its user's rows."""
+    """Position of each row among its user's rows."""
     return torch.arange(len(user), device=user.device) - _starts(user, users)[user]
 
 
@@ -297,7 +328,8 @@ def _dense(user: Int[Tensor, "P"], value: Tensor, users: int, width: int, fill: 
 def _widest(prefixes: Prefixes, users: int, width: int) -> Int[Tensor, "Q"]:
     """Rows of the `width` best prefixes of each user, in order of user."""
     score, slot = _dense(prefixes.user, prefixes.score, users, width).topk(width, dim=1)
-    return (_starts(prefixes.user, users)[:-1, None] + slot)[score > -torch.inf]
+    row = _starts(prefixes.user, users)[:-1, None] + slot
+    return row[score > -torch.inf]
 
 
 def _best(user: Int[Tensor, "F"], item: Int[Tensor, "F"], score: Float[Tensor, "F"], users: int, k: int) -> Ranking:

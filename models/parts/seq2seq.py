@@ -180,8 +180,8 @@ class CodeTransformer(nn.Module):
         `parent` are rows of the prefixes that `cache` belongs to. A prefix's keys and values are stored with the prefix
         that ends in them and only pointed at by longer ones.
         """
-        seats = _Seats(user, len(memory.mask))
-        memory = seats.present(memory)
+        padding = _UserPadding(user, len(memory.mask))
+        memory = padding.select_users(memory)
         past = [Token(table, row[parent]) for table, row in cache]
         sizes = (2, self.sizes.heads, self.sizes.head_width)
         table = token.new_empty(len(user), len(self._blocks), *sizes)
@@ -192,8 +192,8 @@ class CodeTransformer(nn.Module):
         x = token
         for number, block in enumerate(self._blocks):
             attention, hidden = block.layer[0].SelfAttention, block.layer[0].layer_norm(x)
-            for place, (old, row) in enumerate(past):
-                torch.index_select(old[:, number], 0, row, out=both[place])
+            for position, (old, row) in enumerate(past):
+                torch.index_select(old[:, number], 0, row, out=both[position])
             weight = torch.cat([attention.k.weight, attention.v.weight])
             torch.mm(hidden, weight.T, out=both[-1].flatten(1))
             table[:, number] = both[-1]
@@ -202,9 +202,9 @@ class CodeTransformer(nn.Module):
             weights = ((self._heads(attention.q(hidden)) * keys).sum(-1) + bias).softmax(0)
             x = x + attention.o((weights[..., None] * values).sum(0).flatten(1))
             attention = block.layer[1].EncDecAttention
-            query = seats.seat(self._heads(attention.q(block.layer[1].layer_norm(x))))
+            query = padding.pad(self._heads(attention.q(block.layer[1].layer_norm(x))))
             weights = (query @ memory.keys[number] + memory.mask).softmax(-1)
-            x = x + attention.o(seats.leave(weights @ memory.values[number]).flatten(1))
+            x = x + attention.o(padding.unpad(weights @ memory.values[number]).flatten(1))
             feed_forward = block.layer[2].DenseReluDense
             x = x + feed_forward.wo(feed_forward.wi(block.layer[2].layer_norm(x)).relu_())
         return self.decoder.final_layer_norm(x), (*past, Token(table, torch.arange(len(user), device=user.device)))
@@ -213,30 +213,36 @@ class CodeTransformer(nn.Module):
         return x.unflatten(-1, (self.sizes.heads, self.sizes.head_width))
 
 
-class _Seats:
-    """Prefixes, flat and in order of user, side by side per user: `[P, H, d]` <-> `[U, H, places, d]`.
+class _UserPadding:
+    """Pads the flat prefixes, in order of user, to the same number for each user: `[P, H, d]` <-> `[U, H, W, d]`.
 
-    Attention over a history needs a user's prefixes together; all else is cheaper without the empty places.
+    Attention over a history needs a user's prefixes side by side; all else is cheaper without padding.
+
+    Attributes:
+        users: `[U]` those that have prefixes.
+        row, position: `[P]` which of these users, and which of the user's prefixes.
+        width: W, the largest number of prefixes of a user.
     """
 
     def __init__(self, user: Int[Tensor, "P"], users: int) -> None:
         self.users, self.row, count = user.unique_consecutive(return_inverse=True, return_counts=True)
-        self.place = torch.arange(len(user), device=user.device) - (count.cumsum(0) - count)[self.row]
-        self.places = int(count.max()) if len(count) else 0
+        first = count.cumsum(0) - count
+        self.position = torch.arange(len(user), device=user.device) - first[self.row]
+        self.width = int(count.max()) if len(count) else 0
         self.all = len(self.users) == users
 
-    def present(self, memory: Memory) -> Memory:
-        """Of the users who have prefixes."""
+    def select_users(self, memory: Memory) -> Memory:
+        """The memory of the users who have prefixes."""
         if self.all:
             return memory
         keys, values = ([layer[self.users] for layer in layers] for layers in (memory.keys, memory.values))
         return Memory(keys, values, memory.mask[self.users])
 
-    def seat(self, x: Float[Tensor, "P H d"]) -> Float[Tensor, "U H places d"]:
-        heads, width = x.shape[1:]
-        seated = x.new_zeros(len(self.users), heads, self.places, width)
-        seated[self.row, :, self.place] = x
-        return seated
+    def pad(self, x: Float[Tensor, "P H d"]) -> Float[Tensor, "U H W d"]:
+        heads, head_width = x.shape[1:]
+        padded = x.new_zeros(len(self.users), heads, self.width, head_width)
+        padded[self.row, :, self.position] = x
+        return padded
 
-    def leave(self, seated: Float[Tensor, "U H places d"]) -> Float[Tensor, "P H d"]:
-        return seated[self.row, :, self.place]
+    def unpad(self, padded: Float[Tensor, "U H W d"]) -> Float[Tensor, "P H d"]:
+        return padded[self.row, :, self.position]

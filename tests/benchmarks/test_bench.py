@@ -21,7 +21,7 @@ from benchmarks.execution import cell as cell_module
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import complete
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import LAST
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board

@@ -18,7 +18,7 @@ from benchmarks.execution.local import run_all
 from benchmarks.execution.ray_cluster import cells_in_cluster, tasks
 from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.store import Run, read_board
 from leaderboards.verify import verify

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import benchmarks.run
+import benchmarks.model_inputs
 from benchmarks import code_cards
 from benchmarks.experiments import complete
-from benchmarks.run import Bench, target
+from benchmarks.resolved_row import resolve
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.codes import CodeCard, read_all
 
@@ -19,7 +20,7 @@ CORPUS = "planted"  # by name, so that the small configs are taken
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(benchmarks.run, "STEPS", 1)
+    monkeypatch.setattr(benchmarks.model_inputs, "STEPS", 1)
     return Bench(tmp_path / "board", tmp_path / "work")
 
 
@@ -32,7 +33,7 @@ def made(bench: Bench, corpus: Corpus, name: str) -> CodeCard:
 @pytest.mark.slow
 def test_a_card_has_the_key_of_the_row_and_trains_no_recommender(bench: Bench, tiny_corpus: Corpus) -> None:
     card = made(bench, tiny_corpus, "tiger")
-    assert card.key == target(bench, tiny_corpus, complete("tiger", CORPUS, SETTINGS), 0).parent.name
+    assert card.key == resolve(bench, tiny_corpus, complete("tiger", CORPUS, SETTINGS)).key
     assert [stage.name for stage in card.stages] == ["tokenizer"]
     assert card.card.sizes == [8, 8, 8, 8]
     # TIGER's suffix tells all items apart, so what it repaired is what its first three codes had in common.
@@ -48,6 +49,18 @@ def test_a_card_of_letter_counts_the_training_of_its_collaborative_vectors(bench
     assert card.card.duplicates_after <= card.card.duplicates_before
 
 
+@pytest.mark.parametrize(("name", "stages"), [("p5_sid", []), ("p5_cid", []), ("cost", ["tokenizer"])])
+def test_cards_of_codes_without_and_with_a_training(
+    bench: Bench, tiny_corpus: Corpus, name: str, stages: list[str]
+) -> None:
+    settings = SETTINGS if name == "cost" else []
+    code_cards.card(bench, tiny_corpus, complete(name, CORPUS, settings), 0)
+    (card,) = read_all(bench.board, tiny_corpus.name)
+    assert [stage.name for stage in card.stages] == stages
+    assert card.card.duplicates_after == 0
+    assert (card.vectors is not None) == (name == "cost")
+
+
 def test_a_card_that_exists_is_left_alone(bench: Bench, tiny_corpus: Corpus) -> None:
     experiment = complete("tiger", CORPUS, SETTINGS)
     path = code_cards.card(bench, tiny_corpus, experiment, 0)
@@ -59,7 +72,10 @@ def test_a_card_that_exists_is_left_alone(bench: Bench, tiny_corpus: Corpus) -> 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("etegrec", r"etegrec has no tokenizer of its own to make a card of; possible: decor, letter, pit, tiger"),
+        (
+            "etegrec",
+            r"etegrec has no tokenizer of its own to make a card of; possible: cost, decor, .*p5_sid, pit, tiger",
+        ),
         ("tiger-unseen-users", r"tiger-unseen-users is graded on unseen users, of whom a code card says nothing"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import models
-from benchmarks import experiments
+from benchmarks import config, experiments
 from benchmarks.experiments import complete
 from models import decor, etegrec, letter, pit, sasrec, tiger
 from models.parts.seq2seq import T5Sizes
@@ -20,6 +20,13 @@ from models.parts.tokenizer import TokenizerConfig
 def test_every_model_is_an_experiment_and_every_variant_too() -> None:
     assert experiments.names() == sorted({*models.names(), *experiments.VARIANTS})
     assert len(experiments.names()) == len(models.names()) + len(experiments.VARIANTS)
+
+
+def test_a_bench_is_asked_for_names_for_every_model_or_for_nothing() -> None:
+    assert experiments.chosen(["tiger", "pit-no-csa"]) == ["tiger", "pit-no-csa"]
+    assert experiments.chosen(["all"]) == models.names()
+    assert experiments.chosen(None) == list(experiments.DEFAULT)
+    assert set(experiments.DEFAULT) <= set(models.names())
 
 
 @pytest.mark.parametrize("name", experiments.names())
@@ -144,9 +151,9 @@ def test_a_described_variant_can_be_typed() -> None:
     for name in experiments.VARIANTS:
         found = experiments.variant(name)
         for corpus in ("musical_instruments", "planted"):
-            typed = experiments.described(found.changes(experiments.small(corpus))).split()
+            typed = config.described(found.changes(experiments.small(corpus))).split()
             assert complete(found.model, corpus, typed).config == complete(name, corpus).config
-    assert experiments.described({"loss": "bce", "t5.dropout": 0.5, "sizes": [1, 2], "none": None}) == (
+    assert config.described({"loss": "bce", "t5.dropout": 0.5, "sizes": [1, 2], "none": None}) == (
         "loss=bce t5.dropout=0.5 sizes=[1,2] none=null"
     )
 

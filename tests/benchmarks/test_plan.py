@@ -22,7 +22,7 @@ from benchmarks.execution.board_plan import Planned, carry_out, load, results, s
 from benchmarks.execution.cell_progress import OutOfTimeError, Place, Progress, in_time
 from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
-from benchmarks.run import Bench, place_of
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
 from tests.crash_test import PLACES, Job, start
@@ -58,7 +58,7 @@ def planned(folder: Path, text: str = PLAN, until: float | None = None) -> list[
 
 def test_a_plan_is_carried_out_once(corpus: Corpus, tmp_path: Path) -> None:
     rows = planned(tmp_path)
-    assert [standing(row, cell).state for row in rows for cell in row.cells] == ["to do"] * 3
+    assert [standing(row, seed).state for row in rows for seed in row.seeds] == ["to do"] * 3
     assert carry_out(rows, "auto", jobs=1) == []
     runs = read_board(tmp_path / "board", "all_beauty")
     assert sorted((run.record.experiment, run.record.seed) for run in runs) == [
@@ -66,7 +66,7 @@ def test_a_plan_is_carried_out_once(corpus: Corpus, tmp_path: Path) -> None:
         ("sasrec", 0),
         ("sasrec", 1),
     ]
-    assert [standing(row, cell).state for row in rows for cell in row.cells] == ["done"] * 3
+    assert [standing(row, seed).state for row in rows for seed in row.seeds] == ["done"] * 3
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "board").rglob("*.json")}
     assert carry_out(rows, "auto", jobs=1) == []
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "board").rglob("*.json")}
@@ -150,18 +150,18 @@ def test_a_training_that_stops_tells_how_far_it_is(
 
     monkeypatch.setattr("benchmarks.execution.cell_progress.in_time", second_look)
     assert carry_out(rows[1:], "auto", jobs=1) == []
-    (begun, done) = [standing(rows[1], cell) for cell in rows[1].cells]
+    (begun, done) = [standing(rows[1], seed) for seed in rows[1].seeds]
     assert (begun.state, done.state) == ("begun", "done")
     assert begun.says.startswith("recommender, 2 of 3 epochs, at most 0.00 h more")
 
 
 def test_a_cell_at_work_is_told_from_one_left_behind(corpus: Corpus, tmp_path: Path) -> None:
     (row, _) = planned(tmp_path)
-    place = place_of(row.bench, row.target(row.cells[0]))
+    place = row.row.place(0)
     place.file.parent.mkdir(parents=True)
     place.file.write_text('{"stage": "s", "epochs": 5, "of": 20, "seconds": 10.0}')
     assert place.read() == Progress("s", 5, 20, 10.0)
-    assert standing(row, row.cells[0]) == ("begun", "s, 5 of 20 epochs, at most 0.01 h more")
+    assert standing(row, 0) == ("begun", "s, 5 of 20 epochs, at most 0.01 h more")
     lock = f"{place.lock}-0"
     script = (
         "import sys, filelock; held = filelock.FileLock(sys.argv[1]); held.acquire(); print(1, flush=True); input()"
@@ -170,9 +170,9 @@ def test_a_cell_at_work_is_told_from_one_left_behind(corpus: Corpus, tmp_path: P
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert standing(row, row.cells[0]).state == "running"
+        assert standing(row, 0).state == "running"
         holder.kill()
-    assert standing(row, row.cells[0]).state == "begun"
+    assert standing(row, 0).state == "begun"
     place.file.write_text("{")
     assert place.read() is None
     assert Place(tmp_path / "none").read() is None

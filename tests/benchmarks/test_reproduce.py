@@ -19,7 +19,8 @@ from benchmarks import provenance
 from benchmarks.__main__ import main
 from benchmarks.checks.reproduce import drawn, expected, held
 from benchmarks.experiments import complete
-from benchmarks.run import Bench, run
+from benchmarks.run import run
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.record import Record

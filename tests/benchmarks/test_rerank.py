@@ -14,7 +14,8 @@ from benchmarks.__main__ import main
 from benchmarks.checks.rerank import deep, experiment_of, hardware_of, platform, recall, rerank
 from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
-from benchmarks.run import Bench, run
+from benchmarks.run import run
+from benchmarks.settings import Bench
 from benchmarks.training import checkpoint_io
 from benchmarks.training.fit import NotTrainedError
 from data_prep.corpus import Corpus

@@ -16,10 +16,13 @@ import torch
 
 import data_prep
 import models
-from benchmarks import run as run_module
+from benchmarks import model_inputs, resolved_row
 from benchmarks.experiments import SMALL_CORPORA, complete
 from benchmarks.listing import LISTED, MORE
-from benchmarks.run import Bench, board_name, key, run, target, with_inputs
+from benchmarks.model_inputs import with_inputs
+from benchmarks.resolved_row import board_name, resolve
+from benchmarks.run import run
+from benchmarks.settings import Bench
 from benchmarks.training import fit
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import Fit
@@ -61,7 +64,7 @@ def shared_sequences(record: Record) -> object:
 @pytest.fixture(scope="module", autouse=True)
 def _short_trainings_of_item_vectors() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "SMALL_STEPS", 3)
+        patch.setattr(model_inputs, "SMALL_STEPS", 3)
         yield
 
 
@@ -278,26 +281,28 @@ def test_a_key_needs_no_vectors_and_no_processor(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = complete("letter", corpus.name, LETTER)
-    here = key(Bench(tmp_path, tmp_path), corpus, experiment)
+    here = resolve(Bench(tmp_path, tmp_path), corpus, experiment).key
 
     def refused(*arguments: Any) -> Any:
         raise AssertionError("a key made item vectors")
 
-    monkeypatch.setattr(run_module, "item_vectors", refused)
-    assert key(Bench(tmp_path, tmp_path), corpus, experiment) == here
+    monkeypatch.setattr(model_inputs, "item_vectors", refused)
+    assert resolve(Bench(tmp_path, tmp_path), corpus, experiment).key == here
     other = replace(corpus, item_text=[*list(corpus.item_text or ())[:-1], "another sentence"])
     monkeypatch.setattr(type(corpus), "fingerprint", corpus.fingerprint)
-    assert key(Bench(tmp_path, tmp_path), other, experiment) != here
+    assert resolve(Bench(tmp_path, tmp_path), other, experiment).key != here
 
 
 KEY_SCRIPT = """
 import sys
 from pathlib import Path
 from benchmarks.experiments import complete
-from benchmarks.run import Bench, key
+from benchmarks.resolved_row import resolve
+from benchmarks.settings import Bench
 from tests.conftest import tiny
 corpus, folder = tiny(), Path(sys.argv[1])
-print(*[key(Bench(folder, folder), corpus, complete(name, corpus.name)) for name in ("tiger", "letter", "decor")])
+bench = Bench(folder, folder)
+print(*[resolve(bench, corpus, complete(name, corpus.name)).key for name in ("tiger", "letter", "decor")])
 """
 
 
@@ -536,7 +541,9 @@ def test_a_sample_of_the_seen_users_is_told(bench: Bench, corpus: Corpus, tmp_pa
 
 
 def test_unseen_users_are_a_row_of_another_board(bench: Bench, corpus: Corpus) -> None:
-    whole, unseen = (target(bench, corpus, complete(name, corpus.name), 0) for name in ("tiger", "tiger-unseen-users"))
+    whole, unseen = (
+        resolve(bench, corpus, complete(name, corpus.name)).record_path(0) for name in ("tiger", "tiger-unseen-users")
+    )
     assert whole.parts[-4:-2] == ("all_beauty", "tiger")
     assert unseen.parts[-4:-2] == ("all_beauty_unseen_users", "tiger")
     assert whole.parts[-2] != unseen.parts[-2]
@@ -546,7 +553,7 @@ def test_a_board_that_cannot_be_written_is_told_before_the_training(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench = Bench(tmp_path / "board", tmp_path / "work")
-    monkeypatch.setattr(run_module, "Fit", None)
+    monkeypatch.setattr(resolved_row, "Fit", None)
     monkeypatch.setattr(os, "access", lambda folder, mode: False)
     with pytest.raises(OSError, match=r"cannot be written; expected a folder for records \(BOARD=, --board\)"):
         run(bench, corpus, complete("sasrec", corpus.name, SASREC), 0)
@@ -558,10 +565,10 @@ def test_a_record_that_exists_is_left_alone(
 ) -> None:
     ran("sasrec", *SASREC)
     experiment = complete("sasrec", corpus.name, SASREC)
-    path = target(bench, corpus, experiment, 0)
+    path = resolve(bench, corpus, experiment).record_path(0)
     before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.parent.iterdir()}
     assert len(before) == 3
-    monkeypatch.setattr(run_module, "Fit", None)
+    monkeypatch.setattr(resolved_row, "Fit", None)
     assert run(bench, corpus, experiment, 0) == path
     assert {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in path.parent.iterdir()} == before
 
@@ -595,9 +602,9 @@ def test_the_config_and_the_vectors_decide_the_key(bench: Bench, corpus: Corpus)
         complete("tiger", corpus.name),
         complete("tiger-sas", corpus.name),
     ]
-    keys = [target(bench, corpus, experiment, 0).parent.name for experiment in experiments]
+    keys = [resolve(bench, corpus, experiment).key for experiment in experiments]
     reworded = replace(corpus, item_text=[*corpus.item_text[:-1], "something else"])  # type: ignore[index]
-    keys += [target(bench, reworded, experiment, 0).parent.name for experiment in experiments]
+    keys += [resolve(bench, reworded, experiment).key for experiment in experiments]
     assert len(set(keys)) == len(keys)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks import best_config, experiments
 from benchmarks.__main__ import main
-from benchmarks.experiments import complete, flat, layers
+from benchmarks.config import flat
+from benchmarks.experiments import complete, layers
 from benchmarks.show import WIDTH, Option, field_docs, options, shown
 from models import etegrec, tiger
 from models.parts.rqvae import RqVaeConfig

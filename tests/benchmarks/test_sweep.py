@@ -24,12 +24,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import data_prep
-from benchmarks import best_config, record_fields
-from benchmarks import run as run_module
+from benchmarks import best_config, model_inputs, record_fields
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import complete
-from benchmarks.run import Bench, key, run
+from benchmarks.resolved_row import resolve
+from benchmarks.run import run
+from benchmarks.settings import Bench
 from benchmarks.sweeps import local_workers
 from benchmarks.sweeps import study as study_module
 from benchmarks.sweeps.local_workers import attempt
@@ -37,9 +38,9 @@ from benchmarks.sweeps.objective import STAGE, Objective, Reporter
 from benchmarks.sweeps.report import html
 from benchmarks.sweeps.search_space import defaults_of, space_of
 from benchmarks.sweeps.storage import JournalLock, in_folder, worker_lock
-from benchmarks.sweeps.study import WorkerSettings, assist, conclude, sweep
+from benchmarks.sweeps.study import WorkerSettings, conclude, join, sweep
 from benchmarks.sweeps.study_ledger import Ledger, TrialLine, best_of, path
-from benchmarks.sweeps.study_spec import UNPRUNED, WARM_UP, Plan, pruner, study_name
+from benchmarks.sweeps.study_spec import UNPRUNED, WARM_UP, StudySpec, pruner, study_name
 from benchmarks.sweeps.trial_state import DEFAULT, RETRIES, counts, history, interrupted
 from benchmarks.training.checkpoint_callback import Stage
 from benchmarks.training.fit import Fit
@@ -64,15 +65,15 @@ def corpus(tiny_corpus: Corpus) -> Corpus:
     return replace(tiny_corpus, name="all_beauty")
 
 
-def plan(corpus: Corpus, **more: Any) -> Plan:
-    return Plan("sasrec", corpus.name, corpus.fingerprint, SETTINGS, **{"trials": 3, **more})
+def spec(corpus: Corpus, **more: Any) -> StudySpec:
+    return StudySpec("sasrec", corpus.name, corpus.fingerprint, SETTINGS, **{"trials": 3, **more})
 
 
 @pytest.fixture(scope="module")
 def swept(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[WorkerSettings, Ledger]:
     """A real sweep of three trials, and where it ran."""
-    site = WorkerSettings(tmp_path_factory.mktemp("work"))
-    return site, sweep(site, plan(corpus), corpus)
+    settings = WorkerSettings(tmp_path_factory.mktemp("work"))
+    return settings, sweep(settings, spec(corpus), corpus)
 
 
 def asked(params: Mapping[str, Any]) -> optuna.Trial:
@@ -120,23 +121,23 @@ def test_the_space_holds_the_defaults() -> None:
 
 
 def test_nothing_to_search(tmp_path: Path, corpus: Corpus) -> None:
-    nothing = Plan("popularity", corpus.name, corpus.fingerprint)
+    nothing = StudySpec("popularity", corpus.name, corpus.fingerprint)
     with pytest.raises(ValueError, match=r"^popularity has no tuned field to search; a sweep needs at least one$"):
         sweep(WorkerSettings(tmp_path), nothing, corpus)
 
 
 def test_another_plan_is_another_study(corpus: Corpus) -> None:
     space = {"lr": FloatDistribution(0.1, 1.0)}
-    first = study_name(plan(corpus), "key", space)
+    first = study_name(spec(corpus), "key", space)
     assert first.startswith("sasrec-all_beauty-")
     others = [
-        study_name(plan(corpus, seed=1), "key", space),
-        study_name(plan(corpus), "other", space),
-        study_name(plan(corpus), "key", {"lr": FloatDistribution(0.1, 2.0)}),
+        study_name(spec(corpus, seed=1), "key", space),
+        study_name(spec(corpus), "other", space),
+        study_name(spec(corpus), "key", {"lr": FloatDistribution(0.1, 2.0)}),
     ]
     assert len({first, *others}) == 4
     # Neither the host's ways nor a stop by hours make it another one.
-    assert study_name(plan(corpus, trials=40, hours=2.0, source="local", heartbeat=5), "key", space) == first
+    assert study_name(spec(corpus, trials=40, hours=2.0, source="local", heartbeat=5), "key", space) == first
 
 
 # What a trial is worth
@@ -181,7 +182,7 @@ def test_no_trial_sees_the_test_part(
         make(self, corpus, part, *rest, **more)
 
     monkeypatch.setattr(Grader, "__init__", noted)
-    again = sweep(WorkerSettings(tmp_path), plan(other), other)
+    again = sweep(WorkerSettings(tmp_path), spec(other), other)
     assert [(line.params, line.value) for line in again.trials] == [(line.params, line.value) for line in ledger.trials]
     assert set(parts) == {"valid"}
     fields = json.dumps([line.model_dump(exclude={"params"}) for line in again.trials])
@@ -191,29 +192,29 @@ def test_no_trial_sees_the_test_part(
 def test_values_that_were_tried_train_once(
     swept: tuple[WorkerSettings, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site, ledger = swept
+    settings, ledger = swept
     monkeypatch.setattr(Fit, "_train", None)
     experiment = complete("sasrec", corpus.name, SETTINGS)
-    objective = Objective(Bench(site.work, site.work), corpus, experiment, 0)
+    objective = Objective(Bench(settings.work, settings.work), corpus, experiment, 0)
     assert objective(asked(ledger.trials[1].params)) == ledger.trials[1].value
 
 
 def test_a_diverged_training_is_a_failed_trial(tmp_path: Path, corpus: Corpus) -> None:
     experiment = complete("tiger", corpus.name, [*TIGER, "warmup=1"])
     objective = Objective(Bench(tmp_path, tmp_path), corpus, experiment, 0)
-    desk = open_toy(str(tmp_path / "study"), 2)
-    trial = desk.claim("worker").trial
+    queue = open_toy(str(tmp_path / "study"), 2)
+    trial = queue.claim("worker").trial
     assert trial is not None
-    said = attempt(desk, lambda _: objective(asked({"tokenizer.lr": 1e30})), trial)
+    said = attempt(queue, lambda _: objective(asked({"tokenizer.lr": 1e30})), trial)
     assert "the training of tiger trial 0 tokenizer has diverged" in said
-    (found,) = desk.trials()
+    (found,) = queue.trials()
     assert found.state == TrialState.FAIL
     assert "has diverged" in found.user_attrs["error"]
     assert counts(found)
     # It is not tried again.
-    assert desk.claim("worker").trial is not None
-    assert len(desk.trials()) == 2
-    assert not history(desk.trials()[1])
+    assert queue.claim("worker").trial is not None
+    assert len(queue.trials()) == 2
+    assert not history(queue.trials()[1])
 
 
 def test_a_study_whose_trainings_all_diverge_has_no_winner(
@@ -236,7 +237,7 @@ def test_a_study_whose_trainings_all_diverge_has_no_winner(
 def test_only_the_recommenders_own_checks_are_reported(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "SMALL_STEPS", 3)
+    monkeypatch.setattr(model_inputs, "SMALL_STEPS", 3)
     experiment = complete("tiger-sas", corpus.name, [*TIGER, "warmup=1"])
     trial = optuna.create_study(direction="maximize").ask()
     stages = list[Stage]()
@@ -313,13 +314,13 @@ def test_a_resumed_training_reports_its_past(curves: optuna.Study) -> None:
 
 def worked(folder: Path, trials: int, stop: int | None = None, **more: Any) -> list[Any]:
     """A toy study worked on in this process, by claims that may stop in the midst; its trials."""
-    desk = open_toy(str(folder), trials, **more)
+    queue = open_toy(str(folder), trials, **more)
     for _ in range(stop or trials):
-        trial, _ = desk.claim("worker")
+        trial, _ = queue.claim("worker")
         if trial is None:
             break
-        desk.end(trial, -abs(trial.params["x"] - 0.3))
-    return list(desk.trials())
+        queue.end(trial, -abs(trial.params["x"] - 0.3))
+    return list(queue.trials())
 
 
 def test_a_study_that_was_interrupted_draws_what_another_would(tmp_path: Path) -> None:
@@ -338,8 +339,8 @@ def test_a_study_that_was_interrupted_draws_what_another_would(tmp_path: Path) -
 
 
 def test_trials_are_counted_exactly(tmp_path: Path) -> None:
-    desk = open_toy(str(tmp_path), 2)
-    first, second = desk.claim("one"), desk.claim("two")
+    queue = open_toy(str(tmp_path), 2)
+    first, second = queue.claim("one"), queue.claim("two")
     assert first.trial is not None
     assert second.trial is not None
 
@@ -352,11 +353,11 @@ def test_hours_stop_a_study(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_takes_its_workers_down_is_given_up(tmp_path: Path) -> None:
-    desk = open_toy(str(tmp_path), 2)
+    queue = open_toy(str(tmp_path), 2)
     # Nobody holds the lock of any of these workers.
-    numbers = [claim.trial.number for n in range(RETRIES + 2) if (claim := desk.claim(f"worker {n}")).trial]
+    numbers = [claim.trial.number for n in range(RETRIES + 2) if (claim := queue.claim(f"worker {n}")).trial]
     assert numbers == list(range(RETRIES + 2))
-    found = desk.trials()
+    found = queue.trials()
     assert [interrupted(trial) for trial in found] == [True] * RETRIES + [False, False]
     assert all(trial.params == {"x": 0.0} for trial in found[:-1])
     assert found[-1].params != {"x": 0.0}
@@ -478,20 +479,20 @@ def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
 
 
 def test_two_sweeps_of_one_study_at_once(swept: tuple[WorkerSettings, Ledger], corpus: Corpus) -> None:
-    site, ledger = swept
+    settings, ledger = swept
     with (
-        study_module._alone(site, ledger.study),
+        study_module._alone(settings, ledger.study),
         pytest.raises(OSError, match=rf"^study {ledger.study} is being run by another process"),
     ):
-        sweep(site, plan(corpus), corpus)
+        sweep(settings, spec(corpus), corpus)
 
 
 def test_a_finished_study_runs_nothing_again(
     swept: tuple[WorkerSettings, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site, ledger = swept
+    settings, ledger = swept
     monkeypatch.setattr(Objective, "__call__", None)
-    again = sweep(site, plan(corpus), corpus)
+    again = sweep(settings, spec(corpus), corpus)
     assert again.trials == ledger.trials
     assert again.hours == ledger.hours == sum(line.seconds or 0 for line in ledger.trials) / 3600
 
@@ -499,35 +500,35 @@ def test_a_finished_study_runs_nothing_again(
 def test_a_worker_with_another_corpus_is_turned_away(
     swept: tuple[WorkerSettings, Ledger], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site, ledger = swept
+    settings, ledger = swept
     flat = tiny_corpus.flat[::-1].copy()
     monkeypatch.setattr(data_prep, "load", lambda name, source, cache: replace(tiny_corpus, flat=flat))
     with pytest.raises(ValueError, match=rf"has the fingerprint .* here; study {ledger.study} is on"):
-        assist(site, ledger.study)
+        join(settings, ledger.study)
     with pytest.raises(ValueError, match="no study 'another' is kept there"):
-        assist(site, "another")
+        join(settings, "another")
 
 
 def test_a_worker_lock_is_held_while_it_lives(tmp_path: Path) -> None:
-    desk = open_toy(str(tmp_path), 1)
+    queue = open_toy(str(tmp_path), 1)
     with worker_lock(tmp_path, "alive"):
-        assert desk.claim("alive").trial is not None
-        assert desk.claim("other") == (None, False)
-    again = desk.claim("other").trial
+        assert queue.claim("alive").trial is not None
+        assert queue.claim("other") == (None, False)
+    again = queue.claim("other").trial
     assert again is not None
-    assert history(desk.trials()[again.number]) == [0]
+    assert history(queue.trials()[again.number]) == [0]
 
 
 def test_a_bug_in_an_objective_is_no_failed_trial(tmp_path: Path) -> None:
-    desk = open_toy(str(tmp_path), 1)
+    queue = open_toy(str(tmp_path), 1)
 
     def broken(trial: optuna.Trial) -> float:
         raise RuntimeError("ours")
 
     with pytest.raises(RuntimeError, match="ours"):
-        local_workers.work(desk, broken, "worker", worker_lock(tmp_path, "worker"))
-    assert desk.claim("other").trial is not None
-    assert [interrupted(trial) for trial in desk.trials()] == [True, False]
+        local_workers.work(queue, broken, "worker", worker_lock(tmp_path, "worker"))
+    assert queue.claim("other").trial is not None
+    assert [interrupted(trial) for trial in queue.trials()] == [True, False]
 
 
 # Ledger, winner, page
@@ -573,9 +574,9 @@ def test_the_board_is_not_disturbed(swept: tuple[WorkerSettings, Ledger], corpus
 
 
 def test_more_trials_go_on_with_a_study(swept: tuple[WorkerSettings, Ledger], corpus: Corpus, tmp_path: Path) -> None:
-    site, before = swept
-    shutil.copytree(site.work, tmp_path / "work")
-    after = sweep(WorkerSettings(tmp_path / "work"), plan(corpus, trials=before.asked + 1), corpus)
+    settings, before = swept
+    shutil.copytree(settings.work, tmp_path / "work")
+    after = sweep(WorkerSettings(tmp_path / "work"), spec(corpus, trials=before.asked + 1), corpus)
     assert (after.study, after.asked, after.ended) == (before.study, before.asked + 1, before.asked + 1)
     assert [found.params for found in after.trials[: before.asked]] == [found.params for found in before.trials]
 
@@ -615,9 +616,9 @@ def test_which_winner_gives_way(changes: dict[str, Any], expected: bool) -> None
 def test_no_password_is_written(
     swept: tuple[WorkerSettings, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site, _ = swept
+    settings, _ = swept
     monkeypatch.setattr(sys, "argv", ["benchmarks/__main__.py", "sweep", "--storage", "postgresql://me:hunter2@h/d"])
-    found = sweep(site, plan(corpus), corpus).provenance.command
+    found = sweep(settings, spec(corpus), corpus).provenance.command
     assert "hunter2" not in found
     assert "--storage postgresql://..." in found
 
@@ -645,33 +646,33 @@ def best(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "best"
 
 
-def winner(**params: Any) -> best_config.TunedConfig:
+def tuned_config(**params: Any) -> best_config.TunedConfig:
     return best_config.TunedConfig(study="s-1", trial=3, trials=30, value=0.125, settings=["epochs=7"], params=params)
 
 
 def test_a_winner_survives_its_file(best: Path) -> None:
-    found = winner(lr=5e-05, loss='b"ce\\', flag=True, **{"tokenizer.codes": 64})
+    found = tuned_config(lr=5e-05, loss='b"ce\\', flag=True, **{"tokenizer.codes": 64})
     best_config.write(best_config.path("c", "m"), found)
     assert best_config.read(best / "c/m.toml") == found
 
 
 def test_winners_take_the_place_of_defaults(best: Path) -> None:
-    best_config.write(best_config.path("all_beauty", "sasrec"), winner(lr=0.004, dropout=0.3))
+    best_config.write(best_config.path("all_beauty", "sasrec"), tuned_config(lr=0.004, dropout=0.3))
     tuned = complete("sasrec", "all_beauty")
     assert tuned.config == replace(sasrec.SMALL, lr=0.004, dropout=0.3, epochs=7)
-    assert tuned.winner is not None
+    assert tuned.tuned_config is not None
     # A variant's own settings and explicit ones win over them.
     assert complete("sasrec-bce", "all_beauty").config == replace(tuned.config, loss="bce")
     assert complete("sasrec", "all_beauty", ["lr=0.1"]).config == replace(tuned.config, lr=0.1)
     assert complete("sasrec-unseen-users", "all_beauty").config == tuned.config
-    assert complete("sasrec", "all_beauty", ["lr=0.1", "dropout=0", "epochs=1"]).winner is None
-    assert complete("sasrec", "all_beauty", ["lr=0.1"]).winner is not None
+    assert complete("sasrec", "all_beauty", ["lr=0.1", "dropout=0", "epochs=1"]).tuned_config is None
+    assert complete("sasrec", "all_beauty", ["lr=0.1"]).tuned_config is not None
     # Neither the untuned nor another corpus know of them.
     assert complete("sasrec", "all_beauty", tuned=False).config == complete("sasrec", "planted").config == sasrec.SMALL
 
 
 def test_what_overrides_a_winner_is_said_and_not_called_tuned(best: Path, corpus: Corpus) -> None:
-    best_config.write(best_config.path("all_beauty", "sasrec"), winner(lr=0.004, dropout=0.3))
+    best_config.write(best_config.path("all_beauty", "sasrec"), tuned_config(lr=0.004, dropout=0.3))
 
     def said(*settings: str) -> tuple[str, list[str]]:
         experiment = complete("sasrec", "all_beauty", settings)
@@ -689,8 +690,8 @@ def test_what_overrides_a_winner_is_said_and_not_called_tuned(best: Path, corpus
 
 
 def test_a_variants_own_winner_comes_first(best: Path) -> None:
-    best_config.write(best_config.path("all_beauty", "sasrec"), winner(lr=0.004))
-    best_config.write(best_config.path("all_beauty", "sasrec-bce"), winner(lr=0.002))
+    best_config.write(best_config.path("all_beauty", "sasrec"), tuned_config(lr=0.004))
+    best_config.write(best_config.path("all_beauty", "sasrec-bce"), tuned_config(lr=0.002))
     assert complete("sasrec-bce", "all_beauty").config.lr == 0.002
     assert complete("sasrec", "all_beauty").config.lr == 0.004
 
@@ -716,9 +717,9 @@ def test_a_wrong_winner_is_told_with_its_file(best: Path, text: str, says: str) 
 
 def test_vectors_and_references_are_untuned(best: Path, corpus: Corpus, tmp_path: Path) -> None:
     bench, experiment = Bench(tmp_path, tmp_path), complete("tiger-sas", "all_beauty")
-    before = key(bench, corpus, experiment)
-    best_config.write(best_config.path("all_beauty", "sasrec"), winner(lr=0.004))
-    assert key(bench, corpus, experiment) == before
+    before = resolve(bench, corpus, experiment).key
+    best_config.write(best_config.path("all_beauty", "sasrec"), tuned_config(lr=0.004))
+    assert resolve(bench, corpus, experiment).key == before
 
 
 @pytest.mark.slow

@@ -20,12 +20,14 @@ import pytest
 import pytorch_lightning as pl
 import safetensors.torch
 
-from benchmarks import run as run_module
+from benchmarks import model_inputs
 from benchmarks.__main__ import main
 from benchmarks.experiments import Experiment, complete
-from benchmarks.run import Bench, run
+from benchmarks.resolved_row import resolve
+from benchmarks.run import run_seed
+from benchmarks.settings import Bench
 from benchmarks.sweeps.study import WorkerSettings, sweep
-from benchmarks.sweeps.study_spec import Plan
+from benchmarks.sweeps.study_spec import StudySpec
 from benchmarks.tracking import wandb_run
 from benchmarks.tracking.metric_names import METRICS, NUMBERED
 from benchmarks.training import fit
@@ -95,8 +97,9 @@ def files(work: Path) -> list[Path]:
 
 def cell(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int = 0, **more: Any) -> Record:
     """As `benchmarks.execution.local` runs a cell."""
-    with wandb_run.follow(bench, corpus, experiment, seed, **more) as tracker:
-        path = run(bench, corpus, experiment, seed, watch=tracker.watch)
+    row = resolve(bench, corpus, experiment)
+    with wandb_run.follow(row, seed, **more) as tracker:
+        path = run_seed(row, seed, watch=tracker.watch)
         tracker.record(path)
     return store.read(path)
 
@@ -104,7 +107,7 @@ def cell(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int = 0, **
 @pytest.fixture(scope="module", autouse=True)
 def _short_trainings_of_item_vectors() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "SMALL_STEPS", 3)
+        patch.setattr(model_inputs, "SMALL_STEPS", 3)
         yield
 
 
@@ -262,8 +265,8 @@ def test_a_run_that_was_stopped_goes_on_under_its_id(bench: Bench, corpus: Corpu
             if stage.epochs == 2:
                 raise StopError
 
-    with pytest.raises(StopError), wandb_run.follow(bench, corpus, sasrec, 0) as tracker:
-        run(bench, corpus, sasrec, 0, watch=lambda stage: [*tracker.watch(stage), Stop()])
+    with pytest.raises(StopError), wandb_run.follow(resolve(bench, corpus, sasrec), 0) as tracker:
+        run_seed(resolve(bench, corpus, sasrec), 0, watch=lambda stage: [*tracker.watch(stage), Stop()])
     # Nobody waits for the tracking of a run that has failed.
     deadline = time.monotonic() + 60
     while [exit_code(file) for file in files(bench.work)] != [1] and time.monotonic() < deadline:
@@ -284,13 +287,13 @@ def test_another_seed_or_trial_is_another_run(bench: Bench, corpus: Corpus, sasr
     other = replace(sasrec, config=replace(sasrec.config, lr=0.5))
     given: list[tuple[Any, int, Any, Any]] = [(sasrec, 0, None, None), (sasrec, 1, None, None), (other, 0, None, None)]
     given += [(sasrec, 0, "study", 0), (sasrec, 0, "study", 1), (sasrec, 0, "more", 0)]
-    ids = [wandb_run._start(bench, corpus, *one)["id"] for one in given]
+    ids = [wandb_run._start(resolve(bench, corpus, experiment), *one)["id"] for experiment, *one in given]
     assert len(set(ids)) == len(ids)
-    assert ids[0] == wandb_run._start(bench, corpus, *given[0])["id"]
+    assert ids[0] == wandb_run._start(resolve(bench, corpus, sasrec), 0, None, None)["id"]
 
 
 def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
-    with wandb_run.follow(bench, corpus, sasrec, 0, study="all_beauty-sasrec", trial=3) as tracker:
+    with wandb_run.follow(resolve(bench, corpus, sasrec), 0, study="all_beauty-sasrec", trial=3) as tracker:
         tracker.summary({wandb_run.OBJECTIVE: 0.25})
     (file,) = files(bench.work)
     read = Read(file)
@@ -305,8 +308,8 @@ def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Ex
 
 @pytest.mark.slow
 def test_the_trials_of_a_sweep_are_followed(tmp_path: Path, corpus: Corpus) -> None:
-    plan = Plan("sasrec", corpus.name, corpus.fingerprint, ("epochs=2", "width=16", "layers=1"), trials=2)
-    made = sweep(WorkerSettings(tmp_path, track="offline"), plan, corpus)
+    spec = StudySpec("sasrec", corpus.name, corpus.fingerprint, ("epochs=2", "width=16", "layers=1"), trials=2)
+    made = sweep(WorkerSettings(tmp_path, track="offline"), spec, corpus)
     found = [Read(file) for file in files(tmp_path)]
     values = {read.run["config"]["update"]["cell"]["trial"]: read.state["summary"] for read in found}
     assert {trial: summary[wandb_run.OBJECTIVE] for trial, summary in values.items()} == {
@@ -457,18 +460,18 @@ def test_off_starts_nothing(
     bench: Bench, corpus: Corpus, sasrec: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", None)
-    with wandb_run.follow(replace(bench, track="off"), corpus, sasrec, 0) as tracker:
+    with wandb_run.follow(resolve(replace(bench, track="off"), corpus, sasrec), 0) as tracker:
         assert list(tracker.watch("recommender")) == []
         tracker.record(tmp_path / "record.json")
         tracker.summary({})
     # Of several processes that train together the first is followed.
     monkeypatch.setattr(fit, "process_rank", lambda: 1)
-    with wandb_run.follow(bench, corpus, sasrec, 0) as tracker:
+    with wandb_run.follow(resolve(bench, corpus, sasrec), 0) as tracker:
         assert list(tracker.watch("recommender")) == []
 
 
 def test_a_run_that_logs_nothing_leaves_nothing(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
-    with pytest.raises(StopError), wandb_run.follow(bench, corpus, sasrec, 0):
+    with pytest.raises(StopError), wandb_run.follow(resolve(bench, corpus, sasrec), 0):
         raise StopError
     assert not (bench.work / "wandb").exists()
 

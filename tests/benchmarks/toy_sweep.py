@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from benchmarks.sweeps import local_workers, trial_queue
 from benchmarks.sweeps.storage import in_database, in_folder, worker_lock
-from benchmarks.sweeps.study_spec import Plan
+from benchmarks.sweeps.study_spec import StudySpec
 from benchmarks.sweeps.trial_queue import TrialQueue
 
 NAME = "toy"
@@ -36,9 +36,9 @@ def open_toy(where: str, trials: int, name: str = "toy", hours: float | None = N
     """The study, made or found again."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
-    keeping = in_database(where, name, HEARTBEAT) if "://" in where else in_folder(Path(where))
-    plan = Plan("toy", "none", "0" * 64, trials=trials, hours=hours, seed=seed, heartbeat=HEARTBEAT)
-    return trial_queue.make(keeping, name, plan, SPACE, {"x": 0.0}, "toy")
+    storage = in_database(where, name, HEARTBEAT) if "://" in where else in_folder(Path(where))
+    spec = StudySpec("toy", "none", "0" * 64, trials=trials, hours=hours, seed=seed, heartbeat=HEARTBEAT)
+    return trial_queue.make(storage, name, spec, SPACE, {"x": 0.0}, "toy")
 
 
 def worth(trial: Trial, seconds: float, log: Path) -> float:

@@ -238,3 +238,19 @@ def test_item_codes_are_the_experiments() -> None:
         CORPUS.item_codes()
     codes = ItemCodes(np.zeros((CORPUS.items, 2), dtype=np.int64), (3, 3), "file.tsv", "a" * 64)
     assert replace(CORPUS, codes=codes).item_codes() is codes
+
+
+def test_categories_by_hand() -> None:
+    named = [["Tools", "Saws"], ["Art"], [], ["Saws", "Tools", "Saws"], ["Art", "Tools"], []]
+    corpus = corpus_of(SEQUENCES, item_categories=named)
+    # Art 1, Saws 2, Tools 3.
+    expected = [[0, 0], [3, 2], [1, 0], [0, 0], [2, 3], [1, 3], [0, 0]]
+    assert corpus.categories().tolist() == corpus.without_test().categories().tolist() == expected
+    assert replace(corpus, item_categories=pa.array(named)).categories().tolist() == expected
+    assert corpus.fingerprint == corpus_of(SEQUENCES).fingerprint
+
+
+@pytest.mark.parametrize("named", [None, [[]] * 6])
+def test_a_corpus_without_categories_says_so(named: list[list[str]] | None) -> None:
+    with pytest.raises(ValueError, match=r"corpus hand has no item categories; expected item metadata with .*planted"):
+        corpus_of(SEQUENCES, item_categories=named).categories()

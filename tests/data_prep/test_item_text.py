@@ -164,3 +164,16 @@ def test_metadata_of_another_corpus(tmp_path: Path) -> None:
 def test_metadata_without_the_id(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"meta\.jsonl has no column parent_asin; found asin, title"):
         read_item_text(write(tmp_path / "meta.jsonl", {"asin": "B01", "title": "One"}), ["B01"])
+
+
+def test_categories_are_those_of_the_sentence(tmp_path: Path) -> None:
+    written = {
+        "B01": ["Bath &amp; Body", None, " <b>Soap</b>\n", "half \ud83c"],
+        "B02": "Hair",
+        "B03": [],
+        "B04": None,
+    }
+    lines = [{"parent_asin": item, "title": "One", "categories": names} for item, names in written.items()]
+    text = read_item_text(write(tmp_path / "meta.jsonl", *lines), [*written, "B05"])
+    assert text.categories == [["Bath & Body", "Soap", "half \ufffd"], ["Hair"], [], [], []]
+    assert text.sentences[:2] == ["One, in Bath & Body > Soap > half \ufffd.", "One, in Hair."]

@@ -1,4 +1,4 @@
-"""The planted corpus against a pipeline of its own in pandas, and its law against the draws."""
+"""The planted corpus against a pipeline of its own in pandas, and its law against the files' draws."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gzip
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ import pytest
 from jaxtyping import Float64, Int64
 
 import data_prep
-from data_prep import planted
+from data_prep import planted, planted_files
 from data_prep.corpus import Corpus, Examples
 
 K = 10
@@ -65,7 +64,7 @@ class Planted:
 @pytest.fixture(scope="module", params=[False, True], ids=["planted", "planted_noise"])
 def variant(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Planted:
     root = tmp_path_factory.mktemp("planted")
-    planted.write(root, noise_only=request.param)
+    planted_files.write(root, noise_only=request.param)
     category = "Planted_Noise" if request.param else "Planted"
     reviews = read(root / f"raw/review_categories/{category}.jsonl.gz")
     meta = read(root / f"raw/meta_categories/meta_{category}.jsonl.gz")
@@ -107,28 +106,6 @@ def test_files_have_the_official_keys(variant: Planted) -> None:
     assert set(variant.meta.parent_asin) == set(variant.reviews.parent_asin)
     assert (variant.reviews.asin != variant.reviews.parent_asin).all()
     assert variant.reviews.timestamp.between(1_420_070_400_000, 1_750_000_000_000).all()
-
-
-def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        planted.write(tmp_path / name)
-    files = [sorted(path for path in (tmp_path / name).rglob("*") if path.is_file()) for name in ("a", "b")]
-    assert [path.name for path in files[0]] == ["meta_Planted.jsonl.gz", "Planted.jsonl.gz"]
-    assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted.write(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-
-    def stopped(*_: Any) -> Any:
-        yield {"rating": 5.0}
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(planted, "_metadata", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        planted.write(tmp_path)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_the_core_is_what_the_law_drew(variant: Planted) -> None:
@@ -193,8 +170,8 @@ def test_one_probability_by_hand(variant: Planted) -> None:
     rank = np.array([1 + planted.ADJECTIVES.index(word) for word in adjectives])
     share = rank**-0.5 / sum(r**-0.5 for r in range(1, 26))
 
-    def item(place: int, of_rank: int) -> int:
-        return 1 + int(np.flatnonzero((leaf == place) & (rank == of_rank))[0])
+    def item(of_leaf: int, of_rank: int) -> int:
+        return 1 + int(np.flatnonzero((leaf == of_leaf) & (rank == of_rank))[0])
 
     last, seen, target = item(4, 7), item(17, 1), item(17, 3)
     to_17, to_4 = (1 - noise) * 0.72 + noise / 40, noise / 40
@@ -286,7 +263,7 @@ def test_structure_can_be_learned_where_there_is_some(variant: Planted) -> None:
 
 def test_another_corpus_has_no_law(variant: Planted) -> None:
     stranger = replace(variant.corpus, name="all_beauty", item_ids=[f"B{n:09d}" for n in range(1_000)])
-    with pytest.raises(ValueError, match="corpus all_beauty: its 1000 items are not the 1000 that"):
+    with pytest.raises(ValueError, match="corpus all_beauty: its 1000 items are not the 1000 of the planted catalogue"):
         planted.law(stranger)
 
 

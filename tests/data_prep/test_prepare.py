@@ -117,6 +117,8 @@ def test_metadata_becomes_item_text_and_changes_the_fingerprint_only(data: Path,
         [{"parent_asin": item, "title": f"Tool {item}", "store": "Shop"} for item in reversed(ITEMS)],
     )
     told = load("software", "local", cache, data)
+    assert told.item_categories is not None
+    assert (bare.item_categories, told.item_categories.to_pylist()) == (None, [[]] * len(ITEMS))
     assert told.item_text is not None
     assert told.item_text.to_pylist() == [f"Tool {item}, by Shop." for item in ITEMS]
     assert told.sequences_sha256 == bare.sequences_sha256
@@ -345,6 +347,11 @@ def test_planted_goes_the_raw_way(cache: Path) -> None:
     assert steps[0]["interactions"] > steps[1]["interactions"] > steps[-1]["interactions"], "it plants what must go"
     assert corpus.item_text is not None
     assert all(corpus.item_text.to_pylist())
+    assert corpus.item_categories is not None
+    named = zip(corpus.item_text.to_pylist(), corpus.item_categories.to_pylist(), strict=True)
+    assert all(text.endswith(f", in {' > '.join(categories)}.") for text, categories in named)
+    # 5 departments, 10 shelves, 40 leaves.
+    assert (corpus.categories().shape, corpus.categories().max()) == ((1001, 3), 55)
 
 
 def test_the_command_prints_the_card(

@@ -15,8 +15,8 @@ import pytest
 from leaderboards.__main__ import main
 from leaderboards.board import console, corpora, markdown, table
 from leaderboards.paper import latex
+from leaderboards.rows import Board, titles
 from leaderboards.rows import rows_of as made_rows
-from leaderboards.rows import titles
 from leaderboards.statistics import interval
 from leaderboards.store import write
 from leaderboards.tables import render
@@ -60,10 +60,10 @@ def test_rendered_numbers_are_those_of_the_rank_files(tmp_path: Path) -> None:
 
 
 def test_a_board_of_the_first_protocol_has_no_ranks_among_unseen_items() -> None:
-    assert "unseen" in markdown([run_of()]).split("Means over seeds")[0]
-    first = markdown([run_of_v1()])
+    assert "unseen" in markdown(Board([run_of()])).split("Means over seeds")[0]
+    first = markdown(Board([run_of_v1()]))
     assert "unseen" not in first.split("Means over seeds")[0]
-    assert not [name for name in table([run_of_v1()]).columns if "unseen" in name]
+    assert not [name for name in table(Board([run_of_v1()])).columns if "unseen" in name]
 
 
 def test_rendering_again_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_rendering_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_standard_deviation_from_three_seeds_on() -> None:
     runs = [run_of(seed) for seed in range(3)]
-    assert math.isnan(table(runs[:2])["ndcg@10_std"].item())
+    assert math.isnan(table(Board(runs[:2]))["ndcg@10_std"].item())
     values = [run.record.test["ndcg@10"] for run in runs]
     expected = math.sqrt(sum((value - sum(values) / 3) ** 2 for value in values) / 2)
-    frame = table(runs)
+    frame = table(Board(runs))
     assert frame["ndcg@10_std"].item() == pytest.approx(expected)
     assert f"{sum(values) / 3:.4f} ± {expected:.4f}" in console(frame)
 
@@ -88,7 +88,7 @@ def test_standard_deviation_from_three_seeds_on() -> None:
 def test_best_row_first_beneath_the_ceiling() -> None:
     weak = run_of(experiment="weak", corpus={"ceiling": CEILING}, ranks=ranks_of(200, 1, hit_share=0.1))
     strong = run_of(experiment="strong", corpus={"ceiling": CEILING}, ranks=ranks_of(200, 1, hit_share=0.9))
-    frame = table([weak, strong])
+    frame = table(Board([weak, strong]))
     assert frame["experiment"].tolist() == ["ceiling", "strong", "weak"]
     lines = console(frame).splitlines()
     assert lines[2].split() == ["ceiling", "0.5000", "0.4000", "0.7000", "0.4500"]
@@ -96,7 +96,7 @@ def test_best_row_first_beneath_the_ceiling() -> None:
 
 
 def test_configs_of_one_experiment_are_rows_of_their_own() -> None:
-    frame = table([run_of(0), run_of(1), run_of(0, config={"width": 128})])
+    frame = table(Board([run_of(0), run_of(1), run_of(0, config={"width": 128})]))
     assert frame["seeds"].tolist() in ([2, 1], [1, 2])
     assert frame["key"].nunique() == 2
 
@@ -109,21 +109,21 @@ def test_rows_of_another_corpus_or_protocol_are_listed_apart(other: dict[str, An
     ours = run_of(0, experiment="ours", ranks=ranks_of(200, 1, hit_share=0.1))
     more = run_of(0, experiment="more", ranks=ranks_of(200, 1, hit_share=0.05), config={"width": 128})
     for known in ([ours], [ours, more]):
-        frame = table([*foreign, *known])
+        frame = table(Board([*foreign, *known]))
         assert frame["experiment"].tolist()[-2:] == [known[-1].record.experiment, "foreign"]
         assert frame["standing"].tolist() == ["ranked"] * len(known) + ["not comparable"]
     ranked, apart = console(frame).split("Set apart")
     assert "foreign" not in ranked
     assert f"foreign {foreign[0].record.key} ({foreign[0].record.protocol}, " in apart
-    above, beneath = markdown([*foreign, ours]).split("Not comparable")
+    above, beneath = markdown(Board([*foreign, ours])).split("Not comparable")
     assert ("foreign" in above, "foreign" in beneath) == (False, True)
 
 
 def test_a_tuned_row_says_so_in_its_name() -> None:
     tuned = run_of(0, notes=["small sizes", "tuned with 30 trials (study s-1)"])
-    for text in (console(table([tuned])), markdown([tuned])):
+    for text in (console(table(Board([tuned]))), markdown(Board([tuned]))):
         assert f"{tuned.record.experiment}, tuned" in text
-    assert ", tuned" not in console(table([run_of(0, notes=["small sizes"])]))
+    assert ", tuned" not in console(table(Board([run_of(0, notes=["small sizes"])])))
 
 
 def test_an_overridden_row_says_what_and_is_not_called_tuned() -> None:
@@ -131,7 +131,7 @@ def test_an_overridden_row_says_what_and_is_not_called_tuned() -> None:
     changed, plain = run_of(0, notes=notes, config={"epochs": 3}), run_of(0)
     name = plain.record.experiment
     assert sorted(titles(made_rows([changed, plain]))) == [name, f"{name}, epochs=3 t5.heads=2"]
-    for text in (console(table([changed, plain])), markdown([changed, plain])):
+    for text in (console(table(Board([changed, plain]))), markdown(Board([changed, plain]))):
         assert f"{name}, epochs=3 t5.heads=2" in text
         assert ", tuned" not in text
 
@@ -141,14 +141,14 @@ def test_rows_of_one_title_are_told_apart_by_their_keys() -> None:
     runs = [run_of(0, notes=["overridden: epochs=3"], config={"lr": lr}) for lr in (0.1, 0.2)]
     name, keys = runs[0].record.experiment, [run.record.key for run in runs]
     assert sorted(titles(made_rows(runs))) == sorted(f"{name}, epochs=3 ({key})" for key in keys)
-    assert all(f"{name}, epochs=3 ({key})" in latex(runs) for key in keys)
+    assert all(f"{name}, epochs=3 ({key})" in latex(Board(runs)) for key in keys)
 
 
 def test_notes_are_footnotes_and_stand_ins_are_named() -> None:
     vectors = {"kind": "npz", "name": "codes.npz", "sha256": "d" * 64, "stand_in": True, "recipe": {}}
     plain = run_of(0, experiment="plain", notes=["shared"], ranks=ranks_of(200, 1, hit_share=0.9))
     special = run_of(0, experiment="special", notes=["own", "shared"], vectors=vectors, valid_users=150)
-    text = markdown([plain, special])
+    text = markdown(Board([plain, special]))
     assert [cells[-2:] for cells in rows_of(text)] == [["", "1"], ["npz (stand-in)", "2, 1, 3"]]
     assert re.findall(r"^\d+\. .*$", text, flags=re.MULTILINE) == [
         "1. shared",
@@ -162,7 +162,7 @@ def test_vectors_of_another_processor_are_told_and_trained_ones_are_not() -> Non
         hashes = ("d" * 64, "e" * 64, "d" * 64)
         infos = [{"kind": "tfidf", "name": "any", "sha256": digest, "stand_in": False} for digest in hashes]
         runs = [run_of(seed, vectors=info | {"recipe": recipe}) for seed, info in enumerate(infos)]
-        notes: list[str] = table(runs)["notes"].item()
+        notes: list[str] = table(Board(runs))["notes"].item()
         return notes
 
     (note,) = row({"kind": "tfidf"})
@@ -180,13 +180,13 @@ def test_vectors_of_another_processor_are_told_and_trained_ones_are_not() -> Non
 def test_code_that_is_not_that_of_a_clean_checkout_is_written_down(origin: dict[str, Any], note: str) -> None:
     run = run_of()
     changed = run.record.provenance.model_copy(update=origin)
-    frame = table([run._replace(record=run.record.model_copy(update={"provenance": changed}))])
+    frame = table(Board([run._replace(record=run.record.model_copy(update={"provenance": changed}))]))
     assert frame["notes"].item() == [note]
 
 
 def test_all_users_is_said_of_all_users_only() -> None:
     share = {"certified_share": 0.99996, "mean_expansions": 70.0, "max_expansions": 900}
-    assert console(table([run_of(search=share)])).split()[-1] == "99.9%"
+    assert console(table(Board([run_of(search=share)]))).split()[-1] == "99.9%"
 
 
 def test_a_row_says_what_its_search_expanded_and_what_a_beam_misses() -> None:
@@ -195,17 +195,17 @@ def test_a_row_says_what_its_search_expanded_and_what_a_beam_misses() -> None:
         run = run_of(seed, search={"certified_share": 1.0, "mean_expansions": mean, "max_expansions": 900})
         beam = {"beam20/trie": {"ndcg@10": run.record.test["ndcg@10"] + gap}}
         runs.append(run._replace(record=run.record.model_copy(update={"diagnostics": beam})))
-    [row] = table(runs).to_dict("records")
+    [row] = table(Board(runs)).to_dict("records")
     assert (row["expansions"], row["beam20_gap"]) == pytest.approx((75, -0.0015))
-    [cells] = rows_of(markdown(runs))
+    [cells] = rows_of(markdown(Board(runs)))
     assert cells[12:14] == ["75", "-0.0015"]
-    [plain] = rows_of(markdown([run_of()]))
+    [plain] = rows_of(markdown(Board([run_of()])))
     assert plain[12:14] == ["", ""]
 
 
 def test_a_table_of_nothing() -> None:
     with pytest.raises(ValueError, match="no runs to make a table of"):
-        table([])
+        table(Board([]))
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from leaderboards import curves, page
 from leaderboards.record import Stage
+from leaderboards.rows import Board
 from leaderboards.store import Run, write
 from leaderboards.tables import render
 from leaderboards.verify import verify
@@ -57,11 +58,11 @@ def test_a_record_from_before_they_were_kept_has_none(tmp_path: Path) -> None:
     target = write(tmp_path, *run)
     assert curves.table(run.record) is None
     assert not curves.path(target).exists()
-    assert "Learning curves" not in page.html([run])
+    assert "Learning curves" not in page.html(Board([run]))
 
 
 def test_the_page_shows_them() -> None:
-    text = page.html([of_stages(LOOKED_AT)])
+    text = page.html(Board([of_stages(LOOKED_AT)]))
     assert "Learning curves, seed 0" in text
     assert "training loss and validation by epoch" in text
 

@@ -14,6 +14,7 @@ import pytest
 from leaderboards import board, codes, escape, ledger, paper
 from leaderboards.__main__ import main
 from leaderboards.record import CorpusInfo
+from leaderboards.rows import Board
 from leaderboards.store import write
 from tests.leaderboards.test_codes import card_of
 from tests.leaderboards.test_record import ranks_of, run_of
@@ -38,7 +39,7 @@ def test_markdown_has_no_markup_of_a_record() -> None:
         run_of(0, ranks_of(300, 0, 0.5), experiment=EVIL, notes=[EVIL], corpus={"source": EVIL}),
         run_of(1, ranks_of(300, 1), experiment="tiger", config={"other": 1}),
     ]
-    text = board.markdown(runs)
+    text = board.markdown(Board(runs))
     assert "<img" not in text
     assert "](javascript" not in text.replace(r"\](javascript", "")
     assert "\n# \\" not in text
@@ -58,7 +59,7 @@ def test_an_address_is_no_link() -> None:
 def test_vectors_of_any_name_end_no_cell() -> None:
     def cells(name: str) -> list[int]:
         vectors = {"kind": name, "name": name, "sha256": "e" * 64, "stand_in": True, "recipe": {}}
-        text = board.markdown([run_of(0, vectors=vectors), run_of(1, config={"other": 1})])
+        text = board.markdown(Board([run_of(0, vectors=vectors), run_of(1, config={"other": 1})]))
         assert "<img" not in text
         return [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
 
@@ -86,7 +87,9 @@ def test_no_name_of_a_file_commands_a_terminal(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_latex_has_no_command_of_a_record() -> None:
-    text = paper.latex([run_of(0, experiment=EVIL, notes=[EVIL]), run_of(1, experiment="b", config={"other": 1})])
+    text = paper.latex(
+        Board([run_of(0, experiment=EVIL, notes=[EVIL]), run_of(1, experiment="b", config={"other": 1})])
+    )
     lines = [line for line in text.splitlines() if "input" in line]
     assert len(lines) == 2
     for line in lines:

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from leaderboards import metrics
 from leaderboards.metrics import ndcg, recall
-from leaderboards.statistics import SEEDS_FOR_NOISE, interval
+from leaderboards.statistics import SEEDS_FOR_VARIANCE, interval
 
 ranks_of_users = hnp.arrays(np.uint8, st.integers(1, 40), elements=st.integers(0, metrics.MAX_RANK))
 
@@ -86,7 +86,7 @@ def test_the_frozen_protocol_says_what_the_code_does() -> None:
     cutoffs = protocol["metrics"]["cutoffs_unseen"]
     assert {f"{name}@{k}_unseen" for name in ("recall", "ndcg") for k in cutoffs} == set(metrics.UNSEEN_NAMES)
     assert protocol["selection"]["metric"] in metrics.NAMES
-    assert protocol["evidence"]["std_from_seeds"] == SEEDS_FOR_NOISE
+    assert protocol["evidence"]["std_from_seeds"] == SEEDS_FOR_VARIANCE
     level, draws = protocol["evidence"]["interval_level"], protocol["evidence"]["interval_draws"]
     values = np.random.default_rng(0).random((4, 50))
     assert interval(values) == interval(values, draws=draws, level=level)

@@ -15,7 +15,7 @@ import pytest
 from leaderboards import plots
 from leaderboards.__main__ import main
 from leaderboards.page import html
-from leaderboards.rows import pairs, rows_of
+from leaderboards.rows import Board, pairs, rows_of
 from leaderboards.statistics import interval
 from leaderboards.store import Run, write
 from tests.leaderboards.test_record import ranks_of, run_of
@@ -72,7 +72,7 @@ def runs() -> list[Run]:
 
 @pytest.fixture(scope="module")
 def page(runs: list[Run]) -> Page:
-    return Page(html(runs))
+    return Page(html(Board(runs)))
 
 
 def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
@@ -141,10 +141,12 @@ def test_records_are_text_and_not_markup() -> None:
     notes = ["</li><img src=x onerror=alert(2)>"]
     page = Page(
         html(
-            [
-                run_of(0, ranks_of(300, 0), experiment=EVIL, notes=notes, config={"text": EVIL}),
-                run_of(1, ranks_of(300, 1)),
-            ]
+            Board(
+                [
+                    run_of(0, ranks_of(300, 0), experiment=EVIL, notes=notes, config={"text": EVIL}),
+                    run_of(1, ranks_of(300, 1)),
+                ]
+            )
         )
     )
     assert page.of("img") == []
@@ -159,16 +161,16 @@ def test_records_are_text_and_not_markup() -> None:
 @pytest.mark.slow
 def test_rows_of_another_corpus_are_apart(runs: list[Run]) -> None:
     foreign = run_of(0, ranks_of(2_000, 5, 0.9), experiment="foreign", corpus={"fingerprint": "e" * 64})
-    page = Page(html([*runs, foreign]))
+    page = Page(html(Board([*runs, foreign])))
     assert len(page.comparisons()["pairs"]) == 1, "it is compared with none"
     assert not [text for tag, text in page.texts if tag == "option" and "foreign" in text]
     assert ("h3", "Not comparable with the rows above") in page.texts
-    text = html([*runs, foreign])
+    text = html(Board([*runs, foreign]))
     assert text.index("Not comparable with the rows above") < text.index(">foreign<")
 
 
 def test_a_row_alone_is_compared_with_none(runs: list[Run]) -> None:
-    page = Page(html(runs[:1]))
+    page = Page(html(Board(runs[:1])))
     assert page.of("select") == []
     assert page.comparisons()["pairs"] == []
 
@@ -206,4 +208,4 @@ def test_command_line(tmp_path: Path, runs: list[Run], capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "strong" in said
     assert "No paper states numbers of these rows." in said
-    assert (tmp_path / "toys.html").read_text() == html(runs)
+    assert (tmp_path / "toys.html").read_text() == html(Board(runs))

@@ -10,6 +10,7 @@ import pytest
 
 from leaderboards.__main__ import main
 from leaderboards.paper import latex
+from leaderboards.rows import Board
 from leaderboards.store import Run, write
 from tests.leaderboards.test_record import ranks_of, run_of
 
@@ -28,7 +29,7 @@ def test_best_second_and_marks() -> None:
     runs = [
         run(name, hits, seed) for name, hits in [("best", 0.6), ("near_it", 0.58), ("far", 0.1)] for seed in range(3)
     ]
-    text = latex(runs)
+    text = latex(Board(runs))
     best, near, far = cells(text, "best"), cells(text, r"near\_it"), cells(text, "far")
     assert all(cell.startswith(r"\textbf{0.") for cell in best[1:5])
     assert all(cell.startswith(r"\underline{0.") for cell in near[1:5])
@@ -42,7 +43,7 @@ def test_best_second_and_marks() -> None:
 
 
 def test_equal_rows_are_marked_alike_and_few_seeds_have_no_deviation() -> None:
-    text = latex([run("one", 0.3, 0), run("two", 0.3, 0), run("less", 0.1, 0, notes=["small sizes"])])
+    text = latex(Board([run("one", 0.3, 0), run("two", 0.3, 0), run("less", 0.1, 0, notes=["small sizes"])]))
     assert cells(text, "one")[1:5] == cells(text, "two")[1:5]
     assert all(re.fullmatch(r"\\textbf\{0\.\d{4}\}", cell) for cell in cells(text, "one")[1:5])
     assert all(cell.startswith(r"\underline") for cell in cells(text, "less")[1:5])
@@ -51,7 +52,7 @@ def test_equal_rows_are_marked_alike_and_few_seeds_have_no_deviation() -> None:
 
 def test_rows_of_another_corpus_are_left_out() -> None:
     foreign = run("foreign", 0.9, 1, corpus={"fingerprint": "e" * 64})
-    assert "foreign" not in latex([foreign, run("ours", 0.1, 0)])
+    assert "foreign" not in latex(Board([foreign, run("ours", 0.1, 0)]))
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ from leaderboards import rows as rows_module
 from leaderboards.board import markdown
 from leaderboards.page import html
 from leaderboards.paper import latex
-from leaderboards.rows import pairs, rows_of, subject
-from leaderboards.statistics import Comparison, Interval, Sample, Values, between, holm, interval
+from leaderboards.rows import Board, pairs, rows_of, subject
+from leaderboards.statistics import Comparison, Interval, Sample, Values, compare_samples, holm, interval
 from leaderboards.store import Run, read_board
 from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
 
@@ -26,14 +26,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
 
     def noted(first: Sample, second: Sample) -> Comparison:
         calls.append(first)
-        return between(first, second)
+        return compare_samples(first, second)
 
-    monkeypatch.setattr(rows_module, "between", noted)
+    monkeypatch.setattr(rows_module, "compare_samples", noted)
     monkeypatch.setattr(rows_module, "_known", {})
     return calls
 
 
-def board(*hits: float) -> list[Run]:
+def runs_of(*hits: float) -> list[Run]:
     return [
         run_of(seed, ranks_of(200, seed, share), experiment=f"m{place}", config={"of": place})
         for place, share in enumerate(hits)
@@ -42,19 +42,19 @@ def board(*hits: float) -> list[Run]:
 
 
 def test_a_pair_is_compared_once_for_all_tables(counted: list[Sample]) -> None:
-    runs = board(0.9, 0.5, 0.2)
+    board = Board(runs_of(0.9, 0.5, 0.2))
     for render in (markdown, latex, html):
-        render(runs)
+        render(board)
     assert len(counted) == 3
     # Rows of the same ranks are the same, whoever read them; others are others.
-    markdown(board(0.9, 0.5, 0.2))
+    markdown(Board(runs_of(0.9, 0.5, 0.2)))
     assert len(counted) == 3
-    markdown(board(0.9, 0.5, 0.1))
+    markdown(Board(runs_of(0.9, 0.5, 0.1)))
     assert len(counted) == 5, "two pairs of three have another row in them"
 
 
 def test_p_is_adjusted_for_all_pairs() -> None:
-    found = pairs(rows_of(board(0.5, 0.45, 0.4, 0.38)))
+    found = pairs(rows_of(runs_of(0.5, 0.45, 0.4, 0.38)))
     assert [pair.p for pair in found] == holm([pair.found.p for pair in found])
     assert len({pair.found.p for pair in found}) == 6
 
@@ -69,7 +69,7 @@ def test_the_interval_of_a_row_is_drawn_once(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(rows_module, "interval", noted)
     monkeypatch.setattr(rows_module, "_bounds", {})
     for _ in range(2):
-        assert [row.bounds for row in rows_of(board(0.9, 0.5))] == drawn
+        assert [row.bounds for row in rows_of(runs_of(0.9, 0.5))] == drawn
 
 
 def test_the_committed_card_says_what_a_board_is_about() -> None:
@@ -92,4 +92,4 @@ def test_p_of_a_real_board_is_that_of_a_million_draws() -> None:
     rows = {row.title: row.sample for row in rows_of(read_board(BOARD, "all_beauty"))}
     expected = {"sasrec, tuned": 0.324181, "pit": 0.0126202, "letter": 0.00189214, "tiger": 1.7686e-05}
     for title, p in expected.items():
-        assert between(rows["sasrec"], rows[title]).p == pytest.approx(p, rel=3e-3)
+        assert compare_samples(rows["sasrec"], rows[title]).p == pytest.approx(p, rel=3e-3)

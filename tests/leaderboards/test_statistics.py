@@ -92,7 +92,7 @@ def test_one_seed_agrees_with_scipy_and_the_normal_interval() -> None:
 
 
 @pytest.mark.slow
-def test_the_noise_of_seeds_is_students_t() -> None:
+def test_the_variance_of_seeds_gives_students_t() -> None:
     # Seeds shift every user alike, so the error is that over users plus that over seeds, on 4 degrees of freedom.
     users = np.random.default_rng(3).normal(0, 0.1, 1000)
     shifts = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
@@ -104,7 +104,7 @@ def test_the_noise_of_seeds_is_students_t() -> None:
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(by_seeds), rel=0.03)
 
 
-def test_noise_of_users_is_not_counted_as_noise_of_seeds() -> None:
+def test_variance_of_users_is_not_counted_as_that_of_seeds() -> None:
     """Each seed draws every user anew: the error is that of `[S * U]` independent values, by hand."""
     errors = [standard_error(np.random.default_rng(seed).normal(0, 1, (5, 400))) for seed in range(200)]
     assert np.mean(np.square(errors)) == pytest.approx(1 / (5 * 400), rel=0.1)
@@ -151,30 +151,30 @@ def test_flipped_signs_are_all_sign_patterns(shift: float) -> None:
 
 
 @pytest.mark.parametrize("apart", [0.002, 0.01, 0.02, 0.05])
-def test_the_noise_of_seeds_in_the_test_is_students_t(apart: float) -> None:
+def test_the_variance_of_seeds_in_the_test_gives_students_t(apart: float) -> None:
     """Of so many users the mean is normal: with the seeds' part it is a Student's t."""
     first, second = skewed(3, 6000, 1), skewed(3, 6000, 2)
     shifts = np.array([[-0.004], [0.0], [0.006]])
     first, second = first + shifts + apart, second - shifts
     found, differences = compare(first, second), first.mean(0) - second.mean(0)
-    assert 3 < found.freedom < 30
+    assert 3 < found.dof < 30
     # Flipped differences spread about 0, not about their mean.
-    error = found.error * math.sqrt((differences**2).mean()) / differences.std(ddof=1)
-    by_hand = 2 * stats.t.sf(abs(found.difference) / error, found.freedom)
+    error = found.standard_error * math.sqrt((differences**2).mean()) / differences.std(ddof=1)
+    by_hand = 2 * stats.t.sf(abs(found.difference) / error, found.dof)
     assert found.p == pytest.approx(by_hand, rel=0.05)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.2, 0.5])
-def test_the_noise_of_seeds_is_added_to_every_sign_pattern(shift: float) -> None:
-    """All 16,384 of 14 users, each stretched to the noise of three seeds."""
+def test_the_variance_of_seeds_is_added_to_every_sign_pattern(shift: float) -> None:
+    """All 16,384 of 14 users, each inflated by the variance of three seeds."""
     rng = np.random.default_rng(6)
     first = rng.normal(shift, 1, 14) + np.array([[-1.2], [0.0], [1.6]])
     found = compare(first, np.zeros((1, 14)))
     differences = first.mean(0)
     signs = 1 - 2 * (np.arange(1 << 14)[:, None] >> np.arange(14) & 1)
-    error = statistics._error(differences, statistics._noise(first))
-    assert 1 < error.freedom < 13
-    by_hand = error.reaches(np.abs(signs @ differences), abs(differences.sum())).mean()
+    error = statistics._standard_error(differences, statistics._seed_variance(first))
+    assert 1 < error.dof < 13
+    by_hand = error.tail_probabilities(np.abs(signs @ differences), abs(differences.sum())).mean()
     assert found.p == pytest.approx(by_hand, rel=1e-3)
 
 
@@ -182,9 +182,9 @@ def test_the_noise_of_seeds_is_added_to_every_sign_pattern(shift: float) -> None
 def test_the_interval_of_a_difference_is_that_of_many_draws(seeds: int) -> None:
     first, second = skewed(seeds, 300), skewed(seeds, 300, 8, 0.3)
     found = compare(first, second)
-    noise = statistics._noise(first) + statistics._noise(second)
-    drawn = statistics._interval(first.mean(0) - second.mean(0), noise, 100_000, 0.95, np.random.default_rng(0))
-    assert list(found.interval) == pytest.approx(list(drawn), abs=0.05 * found.error)
+    variance = statistics._seed_variance(first) + statistics._seed_variance(second)
+    drawn = statistics._interval(first.mean(0) - second.mean(0), variance, 100_000, 0.95, np.random.default_rng(0))
+    assert list(found.interval) == pytest.approx(list(drawn), abs=0.05 * found.standard_error)
 
 
 def test_differences_of_many_rows_are_those_of_each_pair() -> None:
@@ -193,7 +193,7 @@ def test_differences_of_many_rows_are_those_of_each_pair() -> None:
     for told, (one, other) in zip(found, itertools.combinations(rows, 2), strict=True):
         alone = compare(one, other)
         assert told.difference == pytest.approx(alone.difference)
-        assert list(told.interval) == pytest.approx(list(alone.interval), abs=0.2 * alone.error)
+        assert list(told.interval) == pytest.approx(list(alone.interval), abs=0.2 * alone.standard_error)
 
 
 def test_differences_of_many_users_cost_what_their_distinct_values_do() -> None:
@@ -218,9 +218,9 @@ def test_many_users_agree_with_the_paired_t_test() -> None:
     found, by_scipy = compare(first, second), stats.ttest_rel(first[0], second[0])
     assert found.p == pytest.approx(by_scipy.pvalue, abs=0.01)
     assert list(found.interval) == pytest.approx(list(by_scipy.confidence_interval()), abs=0.0005)
-    assert found.error == pytest.approx((first - second).std(ddof=1) / np.sqrt(5000))
-    assert found.freedom == 4999
-    assert found.detectable == pytest.approx((1.9604 + 0.8418) * found.error, rel=1e-3)
+    assert found.standard_error == pytest.approx((first - second).std(ddof=1) / np.sqrt(5000))
+    assert found.dof == 4999
+    assert found.detectable == pytest.approx((1.9604 + 0.8418) * found.standard_error, rel=1e-3)
 
 
 def test_users_in_another_order_change_nothing() -> None:
@@ -256,18 +256,18 @@ def test_welch_by_hand() -> None:
     """Users differ by 0, 0, 6, 6 and seeds by -1, 0, 1; the table is their sum, so nothing is left beside them."""
     values = np.array([0.0, 0.0, 6.0, 6.0]) + np.array([[-1.0], [0.0], [1.0]])
     # Variance over users 12 of 4; over seeds 1 of 3, with an uncertainty of 2 (1/3)^2 / (3 + 1).
-    assert statistics._noise(values) == pytest.approx((1 / 3, 1 / 18))
-    size, freedom, stretch = statistics._error(values.mean(0), statistics._noise(values))
+    assert statistics._seed_variance(values) == pytest.approx((1 / 3, 1 / 18))
+    size, dof, inflation = statistics._standard_error(values.mean(0), statistics._seed_variance(values))
     assert size == pytest.approx(math.sqrt(3 + 1 / 3))
-    assert stretch == pytest.approx(math.sqrt((3 + 1 / 3) / 3))
+    assert inflation == pytest.approx(math.sqrt((3 + 1 / 3) / 3))
     # 2 (10/3)^2 / (1/18) - 2 = 398, but no more than the users leave.
-    assert freedom == 3
-    both = statistics.Noise(0.5, 0.1) + statistics.Noise(-0.1, 0.2)
+    assert dof == 3
+    both = statistics.SeedVariance(0.5, 0.1) + statistics.SeedVariance(-0.1, 0.2)
     assert both == pytest.approx((0.4, 0.3))
-    assert statistics._error(np.arange(1000.0), both).freedom == pytest.approx(999)
-    # Of one row whose noise is that of its seeds alone: as many as there are seeds, less one.
-    alone = statistics._noise(np.zeros((5, 40)) + np.array([[0.0], [1.0], [2.0], [3.0], [4.0]]))
-    assert statistics._error(np.zeros(40), alone).freedom == pytest.approx(4)
+    assert statistics._standard_error(np.arange(1000.0), both).dof == pytest.approx(999)
+    # Of one row whose variance is that of its seeds alone: as many as there are seeds, less one.
+    alone = statistics._seed_variance(np.zeros((5, 40)) + np.array([[0.0], [1.0], [2.0], [3.0], [4.0]]))
+    assert statistics._standard_error(np.zeros(40), alone).dof == pytest.approx(4)
 
 
 def test_holm_by_hand() -> None:
@@ -276,8 +276,8 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-def shown(difference: float, error: float, freedom: float) -> Comparison:
-    return Comparison(difference, Interval(0, 0), 1, 0, 0, error, freedom, True)
+def shown(difference: float, error: float, dof: float) -> Comparison:
+    return Comparison(difference, Interval(0, 0), 1, 0, 0, error, dof, True)
 
 
 def test_equivalence_is_the_larger_of_two_one_sided_tests() -> None:

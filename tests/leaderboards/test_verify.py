@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from leaderboards import board as rows
 from leaderboards import codes, ledger, store
 from leaderboards.__main__ import main
 from leaderboards.record import RANKS_SCHEMA
+from leaderboards.rows import Board
 from leaderboards.store import Run, write
 from leaderboards.tables import render
 from leaderboards.verify import verify
@@ -75,9 +76,9 @@ def test_a_rank_file_is_read_once_and_a_board_rendered_once(board: Path, monkeyp
         read.append(target)
         return parquet(target)
 
-    def counted(runs: Sequence[Run]) -> str:
-        rendered.append(len(runs))
-        return markdown(runs)
+    def counted(board: Board) -> str:
+        rendered.append(len(board.runs))
+        return markdown(board)
 
     monkeypatch.setattr(store, "_read_parquet", noted)
     monkeypatch.setattr(rows, "markdown", counted)

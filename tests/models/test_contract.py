@@ -20,11 +20,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-import benchmarks.run
+import benchmarks.model_inputs
 import models
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import HELD_OUT, Corpus, Examples
@@ -64,10 +64,10 @@ def reduced(config: Any) -> Any:
 def given(model: str, config: Any, fit: Fit, steps: int = EPOCHS) -> Corpus:
     """What a run gives a model: no test part, and the item vectors that the config names, but trained for few steps."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(benchmarks.run, "STEPS", steps)
-        patched.setattr(benchmarks.run, "SMALL_STEPS", steps)
+        patched.setattr(benchmarks.model_inputs, "STEPS", steps)
+        patched.setattr(benchmarks.model_inputs, "SMALL_STEPS", steps)
         bench = Bench(fit.root / "board", fit.root)
-        return benchmarks.run.with_inputs(bench, Experiment(model, model, config), fit)
+        return benchmarks.model_inputs.with_inputs(bench, Experiment(model, model, config), fit)
 
 
 # All ranking is done as the grader does it, without gradients.
@@ -344,8 +344,8 @@ def test_a_copied_file_is_one_more_model(tmp_path: Path) -> None:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, tmp_path / file)
     source = (ROOT / "models/tiger.py").read_text()
-    assert "width=64" in source
-    (tmp_path / "models/narrow.py").write_text(source.replace("width=64", "width=48"))
+    assert "hidden=(128,)" in source
+    (tmp_path / "models/narrow.py").write_text(source.replace("hidden=(128,)", "hidden=(96,)"))
     assert "narrow" not in models.names()
 
     here = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -24,14 +24,14 @@ from models.etegrec import (
     PRETRAINED,
     Config,
     Etegrec,
-    Learning,
+    TrainableParts,
     _first_of_each,
     sequence_item,
     train,
 )
 from models.parts.index import with_suffix
 from models.parts.losses import symmetric_info_nce
-from models.parts.optim import Turns
+from models.parts.optim import AlternatingSchedule
 from models.parts.quantize import Quantized
 from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.seq2seq import Encoded, T5Sizes
@@ -168,7 +168,7 @@ class TestLoss:
     @pytest.mark.parametrize(("tokenizer", "recommender", "aligned"), list(product([True, False], repeat=3)))
     def test_it_is_the_sum_of_what_learns(self, tokenizer: bool, recommender: bool, aligned: bool) -> None:
         model = made(sia_weight=0.3, psa_weight=0.2)
-        model.learn(Learning(tokenizer, recommender, aligned))
+        model.set_trainable(TrainableParts(tokenizer, recommender, aligned))
         # Targets 9 and 1 come twice; rows 0, 1, 3, 4, 5 are the first of each.
         first = [0, 1, 3, 4, 5]
         with torch.no_grad():
@@ -197,7 +197,7 @@ class TestDropout:
         self, tokenizer: bool, recommender: bool, repeats: bool
     ) -> None:
         model = made(sia_weight=0.3, psa_weight=0.2).train()
-        model.learn(Learning(tokenizer, recommender, aligned=True))
+        model.set_trainable(TrainableParts(tokenizer, recommender, aligned=True))
         assert CONFIG.t5.dropout > 0
         found = set()
         for seed in range(3):
@@ -208,12 +208,12 @@ class TestDropout:
 
     def test_a_grade_in_between_does_not_bring_it_back(self) -> None:
         model = made()
-        model.learn(Learning(tokenizer=True, recommender=False, aligned=True))
+        model.set_trainable(TrainableParts(tokenizer=True, recommender=False, aligned=True))
         for _ in range(2):
             assert not model.eval().tokenizer.training
             assert model.train().tokenizer.training
             assert not any(part.training for part in model.generator.modules())
-        model.learn(Learning(tokenizer=False, recommender=True, aligned=True))
+        model.set_trainable(TrainableParts(tokenizer=False, recommender=True, aligned=True))
         assert all(part.training for part in model.generator.modules())
         assert not any(part.training for part in model.tokenizer.modules())
         assert all(part.training for part in model.finish().generator.modules())
@@ -354,8 +354,8 @@ def straight(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Traine
     return trained(corpus, tmp_path_factory.mktemp("straight"))
 
 
-class TestTurns:
-    def test_tokenizer_and_recommender_learn_by_turns_and_then_the_recommender_alone(self, straight: Trained) -> None:
+class TestAlternation:
+    def test_tokenizer_and_recommender_alternate_and_then_the_recommender_alone(self, straight: Trained) -> None:
         model, stages, epochs = straight
         assert [stage.name for stage in stages] == ["tokenizer", "together", "finish"]
         together, finish = epochs[:6], epochs[6:]
@@ -373,10 +373,10 @@ class TestTurns:
         assert torch.equal(model.generator.index.codes, with_suffix(model.tokenizer.item_codes(), 8)[:, None])
 
     def test_each_side_has_the_rate_of_its_own_steps(self, straight: Trained) -> None:
-        pace = Turns(CONFIG.cycle, CONFIG.warmup, total=6 * STEPS, steps_per_epoch=STEPS)
+        schedule = AlternatingSchedule(CONFIG.cycle, CONFIG.warmup, total=6 * STEPS, steps_per_epoch=STEPS)
         for number, epoch in enumerate(straight.epochs[:6]):
             step = number * STEPS
-            expected = [CONFIG.tokenizer_lr * pace.first(step), CONFIG.lr * pace.second(step)]
+            expected = [CONFIG.tokenizer_lr * schedule.first(step), CONFIG.lr * schedule.second(step)]
             assert epoch.rates == pytest.approx(expected)
 
     def test_the_finish_starts_with_an_optimizer_of_its_own(self, straight: Trained) -> None:
@@ -387,7 +387,7 @@ class TestTurns:
         # A cosine over two epochs, half-way after the first.
         assert [*first.rates, *second.rates] == pytest.approx([5e-4, 2.5e-4])
 
-    def test_joint_training_has_no_turns(self, corpus: Corpus, tmp_path: Path) -> None:
+    def test_joint_training_does_not_alternate(self, corpus: Corpus, tmp_path: Path) -> None:
         epochs = trained(corpus, tmp_path, training="joint", epochs=4, finish_epochs=1).epochs
         assert [epoch.moved for epoch in epochs[:2]] == [TOKENIZER | GENERATOR] * 2, "without alignments"
         assert [epoch.moved for epoch in epochs[2:4]] == [set(PARTS)] * 2

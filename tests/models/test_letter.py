@@ -22,7 +22,7 @@ from models.letter import Config, Letter, LetterTokenizer, TokenizerConfig, dive
 from models.parts import quantize
 from models.parts.constrained import constrained_kmeans
 from models.parts.index import ItemIndex, shared
-from models.parts.rqvae import distinctness
+from models.parts.rqvae import unique_code_share
 from models.parts.seq2seq import T5Sizes
 
 # Two clusters of four codes have two members each: who draws whom is then no matter of chance.
@@ -286,7 +286,7 @@ class TestStart:
         vectors, collaborative = padded(41, 6, seed=1), padded(41, 4, seed=2)
         fit, items = HarnessFit(corpus, 0, folder, "test"), corpus.examples("items")
         build = partial(LetterTokenizer, TOKENIZER, vectors, collaborative)
-        return fit("tokenizer", build, self.BUDGET, items, quality=distinctness)
+        return fit("tokenizer", build, self.BUDGET, items, quality=unique_code_share)
 
     def test_a_tokenizer_is_built_without_clusters(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(letter, "constrained_kmeans", None)
@@ -503,7 +503,7 @@ def test_the_card_counts_duplicates_before_and_after_the_repair() -> None:
     assert budget.clip == 0, "the official code does not clip its gradients"
     assert examples is not None
     assert examples.target.tolist() == list(range(1, 41))
-    assert quality is distinctness
+    assert quality is unique_code_share
 
     def duplicates(codes: Tensor) -> float:
         rows = [tuple(row) for row in codes.tolist()]

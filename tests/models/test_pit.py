@@ -117,7 +117,7 @@ class TestSelection:
         taken = {}
         for candidates in ("owned", "proposed"):
             model = grown(made(candidates=candidates), 20)
-            codes = model._selected(TARGET, model.generator.read(HISTORY)).tolist()
+            codes = model._select(TARGET, model.generator.read(HISTORY)).tolist()
             own = sequences(model)
             taken[candidates] = [
                 tuple(code) in own[item - 1] for code, item in zip(codes, TARGET.tolist(), strict=True)
@@ -139,12 +139,12 @@ class TestSelection:
         found = []
         for seed in range(8):
             torch.manual_seed(seed)
-            found.append(model._selected(TARGET, read).tolist())
+            found.append(model._select(TARGET, read).tolist())
         assert all(codes == found[0] for codes in found)
 
     def test_at_random_each_is_taken_and_no_empty_place(self) -> None:
         model = grown(made(selection="random"), 6)
-        taken = [model._selected(TARGET, model.generator.read(HISTORY)) for _ in range(60)]
+        taken = [model._select(TARGET, model.generator.read(HISTORY)) for _ in range(60)]
         own = sequences(model)
         assert len({len(own[item - 1]) for item in TARGET.tolist()}) > 1, "some have empty places"
         for user, item in enumerate(TARGET.tolist()):
@@ -230,15 +230,15 @@ class TestLoss:
                 weight.add_(torch.randn_like(weight) * 0.2)
         frozen.tokenizer.load_state_dict(model.tokenizer.state_dict())
         assert model.reference is not None
-        codes = copy.deepcopy(model)._selected(TARGET, model.generator.read(HISTORY))
-        x, own, divergence = model.items(TARGET), 0.0, 0.0
+        codes = copy.deepcopy(model)._select(TARGET, model.generator.read(HISTORY))
+        x, selected, divergence = model.items(TARGET), 0.0, 0.0
         now, before = model.tokenizer.log_prob(x, codes), model.reference.log_prob(x, codes)
         for p, q in zip(now.tolist(), before.tolist(), strict=True):
-            own -= (sum(p) if 100 + sum(p) > sure else 0) / 6
+            selected -= (sum(p) if 100 + sum(p) > sure else 0) / 6
             divergence += sum(np.exp(b - a) - (b - a) - 1 for a, b in zip(p, q, strict=True)) / LEVELS / 6
         assert divergence > 0.01
         start = model.reference.log_prob(x, model.start_codes[TARGET]).sum(1).mean().item()
-        expected = step(frozen).item() + 0.5 * (own - start + 2 * divergence)
+        expected = step(frozen).item() + 0.5 * (selected - start + 2 * divergence)
         assert step(model).item() == pytest.approx(expected, rel=1e-4)
         if sure == 90:
             assert {100 + sum(p) > sure for p in now.tolist()} == {True, False}

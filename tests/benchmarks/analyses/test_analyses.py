@@ -15,7 +15,7 @@ import torch
 import benchmarks.analyses
 import benchmarks.run
 from benchmarks.analyses import ANALYSES, Lab, alignment, analyse, code_use, composition, sensitivity, unseen
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
 from leaderboards.published import utilisation as stated
@@ -24,6 +24,9 @@ from models import decor, etegrec
 from models.decor import Decor
 from models.etegrec import Etegrec
 from models.parts.index import ItemIndex
+from models.parts.item_to_token import ItemToTokenConfig
+from models.parts.seq2seq import T5Sizes
+from models.pit import Config as PitConfig
 from models.pit import Pit
 
 SHORT = {
@@ -241,21 +244,20 @@ def test_what_is_drawn_of_the_alignment(tiny_corpus: Corpus) -> None:
     assert histories.tolist() == np.minimum(count[np.isin(items, drawn)], 8).tolist()
 
 
-class Grown(torch.nn.Module):
-    """What the density of codes asks of a trained PIT: four items, two levels of four codes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        static = [[-1, -1], [0, 0], [0, 1], [0, 2], [1, 0]]
-        none, more = [-1, -1], [[2, 3], [1, 1], [1, 2], [3, 3]]
-        dynamic = [[none, none]] + [[own, other] for own, other in zip(static[1:], more, strict=True)]
-        self.register_buffer("start_codes", torch.tensor(static))
-        self.generator = torch.nn.Module()
-        self.generator.index = ItemIndex(torch.tensor(dynamic), (4, 4))
+def grown() -> Pit:
+    """A PIT with four items, two levels of four codes, and another index than at its start."""
+    sizes = ItemToTokenConfig(width=4, layers=1, heads=1, inner=4)
+    static = [[-1, -1], [0, 0], [0, 1], [0, 2], [1, 0]]
+    none, more = [-1, -1], [[2, 3], [1, 1], [1, 2], [3, 3]]
+    dynamic = [[none, none]] + [[first, second] for first, second in zip(static[1:], more, strict=True)]
+    t5 = T5Sizes(width=4, inner=4, heads=1, head_width=4, encoder_layers=1, decoder_layers=1)
+    model = Pit(PitConfig(i2t=sizes, t5=t5), ItemIndex(torch.tensor(static), (4, 4)), torch.zeros(5, 3))
+    model.generator.index.assign(torch.tensor(dynamic))
+    return model
 
 
 def test_density_by_hand(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_use, "_pit", lambda lab, name: Grown())
+    monkeypatch.setattr(code_use, "_pit", lambda lab, name: grown())
     static, dynamic = code_use.density(lab("pit", "pit")).table.to_dict("records")
     assert (static["Index"], dynamic["Index"]) == ("pit, static", "pit, dynamic")
     assert [static[f"In use {level}"] for level in (1, 2)] == [0.5, 0.75]

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import benchmarks.analyses
 import benchmarks.run
 import data_prep.batches
 from benchmarks.analyses import Lab, batching
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.metrics import ndcg
 from leaderboards.statistics import compare, equivalence
@@ -40,7 +41,7 @@ def test_each_side_has_its_own_batches(lab: Lab, monkeypatch: pytest.MonkeyPatch
             benchmarks.run.run(setting, lab.corpus, *cell)
         return []
 
-    monkeypatch.setattr(batching, "run_all", in_turn)
+    monkeypatch.setattr(benchmarks.analyses, "run_all", in_turn)
     monkeypatch.setattr(batching, "SEEDS", 3)
     monkeypatch.setattr(batching, "POOL", 2)
     for _ in range(2):  # the second time all records are there

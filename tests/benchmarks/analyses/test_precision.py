@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+import benchmarks.analyses
 import benchmarks.run
 from benchmarks.analyses import Lab, precisions
 from benchmarks.checks.regress import BANK, bank, held
-from benchmarks.run import Bench
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.rows import Row
 from leaderboards.store import read_board
@@ -27,7 +28,7 @@ def test_popularity_trains_nothing_and_is_equal(
             benchmarks.run.run(setting, planted_corpus, *cell)
         return []
 
-    monkeypatch.setattr(precisions, "run_all", in_turn)
+    monkeypatch.setattr(benchmarks.analyses, "run_all", in_turn)
     ((row,),) = [precisions.precision(lab).table.to_dict("records")]
     runs = read_board(tmp_path / "board", "planted")
     assert [run.record.precision for run in runs] == ["bf16"] * BANK

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from data_prep.corpus import Corpus
 from models.api import whole_epochs
-from models.parts.optim import Schedule, Turns, adamw, factor
+from models.parts.optim import AlternatingSchedule, Schedule, adamw, factor
 
 
 @pytest.mark.parametrize(
@@ -112,33 +112,33 @@ def test_a_part_may_have_a_rate_of_its_own() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(trainer), "estimated_stepping_batches", 10)
         module.trainer = trainer
-        made = adamw(module, 0.5, 0.1, own_lr={module.slow: 0.25, module.frozen: 0.1})
+        made = adamw(module, 0.5, 0.1, part_lr={module.slow: 0.25, module.frozen: 0.1})
     rates = {id(weight): group["lr"] for group in made["optimizer"].param_groups for weight in group["params"]}
     assert rates == {id(module.quick.weight): 0.5, id(module.quick.bias): 0.5} | {
         id(weight): 0.25 for weight in module.slow.parameters()
     }
 
 
-class TestTurns:
+class TestAlternatingSchedule:
     def test_two_epochs_to_a_cycle(self) -> None:
-        # Two steps to an epoch; steps that the first side has taken: 0 1 2 2 2 3 4 4, the second: 0 0 0 1 2 2 2 3.
-        turns = Turns(cycle=2, warmup=2, total=8, steps_per_epoch=2)
+        # Two steps to an epoch; steps of the first group: 0 1 2 2 2 3 4 4, the second: 0 0 0 1 2 2 2 3.
+        schedule = AlternatingSchedule(cycle=2, warmup=2, total=8, steps_per_epoch=2)
         # One step of warm-up, four in all: 1, then the cosine at 0, 1/3, 2/3, 1.
         expected = [1, 1, 0.75, 0.75, 0.75, 0.25, 0, 0]
-        assert [turns.first(step) for step in range(8)] == pytest.approx(expected)
+        assert [schedule.first(step) for step in range(8)] == pytest.approx(expected)
         # Two steps of warm-up, and a cosine over the other six of eight, at 0 and 1/6.
         expected = [0.5, 0.5, 0.5, 1, 1, 1, 1, 0.5 + 3**0.5 / 4]
-        assert [turns.second(step) for step in range(8)] == pytest.approx(expected)
+        assert [schedule.second(step) for step in range(8)] == pytest.approx(expected)
 
     def test_four_epochs_to_a_cycle(self) -> None:
-        # Steps that the first side has taken: 0 1 1 1 1 2 2 2, the second: 0 0 1 2 3 3 4 5.
-        turns = Turns(cycle=4, warmup=4, total=8, steps_per_epoch=1)
-        assert [turns.first(step) for step in range(8)] == pytest.approx([1, 1, 1, 1, 1, 0, 0, 0])
+        # Steps of the first group: 0 1 1 1 1 2 2 2, the second: 0 0 1 2 3 3 4 5.
+        schedule = AlternatingSchedule(cycle=4, warmup=4, total=8, steps_per_epoch=1)
+        assert [schedule.first(step) for step in range(8)] == pytest.approx([1, 1, 1, 1, 1, 0, 0, 0])
         expected = [0.25, 0.25, 0.5, 0.75, 1, 1, 1, 0.5 + 2**0.5 / 4]
-        assert [turns.second(step) for step in range(8)] == pytest.approx(expected)
+        assert [schedule.second(step) for step in range(8)] == pytest.approx(expected)
 
-    def test_without_turns_both_count_every_step(self) -> None:
-        turns = Turns(cycle=1, warmup=2, total=8, steps_per_epoch=2)
+    def test_without_alternation_both_count_every_step(self) -> None:
+        schedule = AlternatingSchedule(cycle=1, warmup=2, total=8, steps_per_epoch=2)
         expected = [0.5, 1, 1, 0.5 + 3**0.5 / 4, 0.75, 0.5, 0.25, 0.5 - 3**0.5 / 4]
-        for side in (turns.first, turns.second):
-            assert [side(step) for step in range(8)] == pytest.approx(expected)
+        for factors in (schedule.first, schedule.second):
+            assert [factors(step) for step in range(8)] == pytest.approx(expected)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.parts.processes import everywhere, first_own, own
+from models.parts.processes import all_gather_rows, first_local_row, local_rows
 from tests.models.parts.toy_processes import ROWS, losses
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def alone() -> Found:
 
 
 def order(processes: int) -> torch.Tensor:
-    """Rows of the whole batch in the order of `everywhere`: process p has row p, p + P, ..."""
+    """Rows of the whole batch in the order of `all_gather_rows`: process p has row p, p + P, ..."""
     return torch.cat([torch.arange(ROWS)[rank::processes] for rank in range(processes)])
 
 
@@ -65,6 +65,6 @@ def test_codes_are_shared_out_over_the_whole_batch(together: list[Found], alone:
 
 def test_alone_a_batch_is_whole() -> None:
     rows = torch.arange(6.0).view(3, 2)
-    assert everywhere(rows) is rows
-    assert own(rows) is rows
-    assert first_own(3) == 0
+    assert all_gather_rows(rows) is rows
+    assert local_rows(rows) is rows
+    assert first_local_row(3) == 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from data_prep.corpus import Batch
-from models.parts.rqvae import RqVae, RqVaeConfig, distinctness, mlp
+from models.parts.rqvae import RqVae, RqVaeConfig, mlp, unique_code_share
 
 CONFIG = RqVaeConfig(hidden=(16,), width=4, levels=2, codes=4, optimizer="adamw", lr=5e-3)
 
@@ -47,7 +47,7 @@ def batch(items: int) -> Batch:
     return Batch(torch.arange(items), torch.zeros(items, 0, dtype=torch.long), torch.arange(1, items + 1))
 
 
-def train(module: RqVae, steps: int) -> None:
+def train(module: pl.LightningModule, steps: int, items: int = 32) -> None:
     """So many steps, each over all items."""
     trainer = pl.Trainer(
         max_epochs=steps,
@@ -57,7 +57,7 @@ def train(module: RqVae, steps: int) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, DataLoader([batch(len(module.vectors) - 1)], batch_size=None))  # type: ignore[arg-type]
+    trainer.fit(module, DataLoader([batch(items)], batch_size=None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ class Named(NamedTuple):
         return torch.tensor(self.codes)
 
 
-def test_distinctness_is_the_share_of_items_with_codes_of_their_own() -> None:
-    assert distinctness(Named([[0, 1], [1, 1], [0, 1], [2, 0], [0, 1]])) == pytest.approx(0.4)
-    assert distinctness(Named([[0, 1], [1, 0]])) == 1.0
-    assert distinctness(Named([[0, 1], [0, 1]])) == 0.0
+def test_unique_code_share_is_the_share_of_items_with_codes_of_their_own() -> None:
+    assert unique_code_share(Named([[0, 1], [1, 1], [0, 1], [2, 0], [0, 1]])) == pytest.approx(0.4)
+    assert unique_code_share(Named([[0, 1], [1, 0]])) == 1.0
+    assert unique_code_share(Named([[0, 1], [0, 1]])) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.parts.losses import info_nce, symmetric_info_nce
-from models.parts.processes import everywhere
+from models.parts.processes import all_gather_rows
 from models.parts.quantize import ResidualQuantizer
 
 ROWS, WIDTH = 12, 5
@@ -45,7 +45,7 @@ def losses(rank: int, processes: int) -> dict[str, Any]:
     """Value and gradient of each loss, and the codes of the rows of this process."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(ROWS, WIDTH, generator=generator) for _ in range(2))
-    found: dict[str, Any] = {"rows": everywhere(x[rank::processes])}
+    found: dict[str, Any] = {"rows": all_gather_rows(x[rank::processes])}
     for name in ("info_nce", "symmetric", "quantizer"):
         module = Both()
         wrapped = DistributedDataParallel(module, find_unused_parameters=True) if processes > 1 else module
@@ -53,7 +53,7 @@ def losses(rank: int, processes: int) -> dict[str, Any]:
         made[name].backward()
         gradients = {key: weight.grad for key, weight in module.named_parameters() if weight.grad is not None}
         found[name] = (made[name].detach(), gradients)
-        found["codes"] = everywhere(made["codes"])
+        found["codes"] = all_gather_rows(made["codes"])
     return found
 
 

@@ -1,0 +1,85 @@
+"""Configs of models: options by dotted name, changed and held against the ranges that their fields declare."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pydantic
+from pydantic_core import ErrorDetails
+
+# Kinds of pydantic's errors, as a user reads them.
+OUT_OF_RANGE = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than": "less than {lt:g}",
+    "finite_number": "a finite number",
+}
+
+
+def described(settings: Mapping[str, Any]) -> str:
+    """Settings as one would type them after `--set`."""
+    return " ".join(
+        f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+        for key, value in settings.items()
+    )
+
+
+def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
+    """A copy of a config with dotted keys changed and every value checked against its field's type."""
+    values = dataclasses.asdict(base)
+    possible = sorted(dict(flat(values)))
+    for key, value in changes.items():
+        if key not in possible:
+            raise ValueError(
+                f"{owner} has no option {key!r:.200}; possible: {', '.join(possible)}{near(key, possible)}"
+            )
+        *path, last = key.split(".")
+        place = values
+        for step in path:
+            place = place[step]
+        place[last] = value
+    try:
+        return pydantic.TypeAdapter(type(base)).validate_python(values)
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{owner} {_refused(error.errors()[0])}") from None
+
+
+def _refused(error: ErrorDetails) -> str:
+    """What is wrong with a value, or with values together."""
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error":
+        return f"options {where + ': ' if where else ''}{error['msg'].removeprefix('Value error, ')}"
+    given = f"option {where:.200} is {error['input']!r:.200}"
+    if error["type"] in OUT_OF_RANGE:
+        return f"{given}; expected {OUT_OF_RANGE[error['type']].format(**error.get('ctx', {}))}"
+    return f"{given}: {error['msg']}"
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Options of a config by their full names, those of a part dotted, as `changed` takes them."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """`key=value` as key and value, JSON where it parses as JSON; a ValueError without an equals sign."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"setting {text!r:.200} is not of the form key=value")
+    try:
+        return key, json.loads(value)
+    except (ValueError, RecursionError):
+        return key, value
+
+
+def near(given: str, possible: Iterable[str]) -> str:
+    """What was probably meant, as the end of a message; empty where nothing is close."""
+    close = difflib.get_close_matches(given, list(possible), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

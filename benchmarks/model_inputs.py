@@ -1,0 +1,92 @@
+"""What a model is given beside the interactions: item vectors, trained ones among them, and codes from a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from typing import Any
+
+import models
+from benchmarks import experiments
+from benchmarks.experiments import Experiment, small
+from benchmarks.settings import Bench
+from benchmarks.training.fit import Fit
+from data_prep.codes_file import find_codes, read_codes
+from data_prep.corpus import Corpus, ItemCodes, ItemVectors
+from data_prep.embed import item_vectors
+from data_prep.embed import recipe as vectors_recipe
+from models.api import HasItemVectors
+
+# Fields of a config that name item vectors.
+VECTORS = ("vectors", "collaborative")
+# Item vectors that are trained within the run, on its training part and under its seed: `sasrec-<width>`.
+TRAINED = "sasrec"
+# Steps of that training, in which nobody looks at validation, rounded up to whole epochs: about where SASRec's own row
+# on Musical_Instruments stops; on a small corpus three times as many as on planted, for narrow vectors learn slowly.
+SMALL_STEPS, STEPS = 1_920, 2_700
+
+
+def identity(bench: Bench, corpus: Corpus, experiment: Experiment) -> dict[str, dict[str, Any] | None]:
+    """Of each input how it is made, the same on every processor, whose item vectors differ in the last digits; None
+    where the config names none. None is made for it."""
+    codes = _codes(corpus, experiment)
+    recipes = {field: _recipe(bench, corpus, experiment, field) for field in VECTORS}
+    return {**recipes, "codes": {"sha256": codes.sha256} if codes else None}
+
+
+def with_inputs(bench: Bench, experiment: Experiment, fit: Fit) -> Corpus:
+    """What a model is given: the corpus of its `fit`, which has no test part, with the item vectors and the file of
+    codes that the experiment's config names.
+
+    Raises:
+        ValueError, OSError: they cannot be had.
+    """
+    vectors, collaborative = (_vectors(bench, experiment, field, fit) for field in VECTORS)
+    codes = _codes(fit.corpus, experiment)
+    return dataclasses.replace(fit.corpus, vectors=vectors, collaborative=collaborative, codes=codes)
+
+
+def _kind(experiment: Experiment, field: str) -> str | None:
+    """The item vectors that a config names in one of the fields `VECTORS`; None where it has none."""
+    return getattr(experiment.config, field, None)
+
+
+def _recipe(bench: Bench, corpus: Corpus, experiment: Experiment, field: str) -> dict[str, Any] | None:
+    """How those item vectors are made."""
+    kind = _kind(experiment, field)
+    if kind is None:
+        return None
+    if kind.startswith(TRAINED):
+        return {"kind": kind, "model": TRAINED, "config": dataclasses.asdict(_trained_config(kind, corpus))}
+    return vectors_recipe(corpus, kind, bench.vectors_path)
+
+
+def _codes(corpus: Corpus, experiment: Experiment) -> ItemCodes | None:
+    named = getattr(experiment.config, "codes", None)
+    return read_codes(corpus, find_codes(corpus, named)) if named else None
+
+
+def _vectors(bench: Bench, experiment: Experiment, field: str, fit: Fit) -> ItemVectors | None:
+    corpus, kind = fit.corpus, _kind(experiment, field)
+    made = _recipe(bench, corpus, experiment, field)
+    if kind is None or made is None:
+        return None
+    if not kind.startswith(TRAINED):
+        return item_vectors(corpus, kind, bench.vectors_path, bench.work / "vectors")
+    config = _trained_config(kind, corpus)
+    blind = dataclasses.replace(fit, blind=True, prefix=f"{field}-")
+    recommender = models.load(TRAINED).train(config, corpus, blind)
+    assert isinstance(recommender, HasItemVectors)
+    values = recommender.item_vectors().cpu().numpy()
+    name = f"SASRec, {config.width}-d, {config.epochs} epochs on the training part alone, under the run's seed"
+    digest = hashlib.sha256(values.tobytes()).hexdigest()
+    return ItemVectors(values, kind, name, digest, stand_in=False, recipe=made)
+
+
+def _trained_config(kind: str, corpus: Corpus) -> Any:
+    """Config of the SASRec whose item vectors `kind` names."""
+    width, steps = kind.removeprefix(f"{TRAINED}-"), SMALL_STEPS if small(corpus.name) else STEPS
+    config = experiments.complete(TRAINED, corpus.name, [f"width={width}"], tuned=False).config
+    # One of its examples is a user.
+    return dataclasses.replace(config, epochs=math.ceil(steps / math.ceil(corpus.users / config.batch_size)))

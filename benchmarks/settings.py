@@ -1,0 +1,37 @@
+"""What the cells of a bench share, and the corpora that they are on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import data_prep
+from benchmarks.hardware import Hardware
+from data_prep.corpus import Corpus
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the cells of a bench share.
+
+    Attributes:
+        board: folder of the records.
+        work: folder for trainings in progress and finished ones that another cell can share, prepared corpora and item
+            vectors.
+        vectors_path: a `.npz` file or a sentence-transformers folder, for those kinds of item vectors.
+        track: how runs are followed, one of `benchmarks.tracking.wandb_run.MODES`.
+        until: seconds since the epoch, after which no training begins, and those that are at work end at their next
+            look; they can be gone on with.
+    """
+
+    board: Path
+    work: Path
+    vectors_path: Path | None = None
+    hardware: Hardware = field(default_factory=Hardware)
+    track: str = "off"
+    until: float | None = None
+
+
+def prepared(work: Path, corpus: str, source: str) -> Corpus:
+    """A corpus, prepared beneath the folder of trainings. Raises what `data_prep.load` does."""
+    return data_prep.load(corpus, source, work / "corpora")

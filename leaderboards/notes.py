@@ -1,0 +1,50 @@
+"""Notes: what a reader of a row must know, as its records and the rows around it tell."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from leaderboards.record import UNKNOWN, Record
+from leaderboards.rows import Board, Row
+
+FLOOR = "a floor: nothing is trained"
+BEST_FLOOR = "the best floor: nothing is trained"
+BEATS_NO_FLOOR = "beats no floor: no row that trains nothing is shown to be worse"
+
+
+def row_notes(board: Board, row: Row) -> list[str]:
+    """The notes of all seeds, where their item vectors are not the same to the last digit, how it stands to floors."""
+    notes = [note for run in row.runs for note in notes_of(run.record)]
+    notes += _of_vectors(row)
+    if row.is_floor:
+        notes.append(BEST_FLOOR if row is board.best_floor else FLOOR)
+    elif board.beats_no_floor(row):
+        notes.append(BEATS_NO_FLOOR)
+    return list(dict.fromkeys(notes))
+
+
+def notes_of(record: Record) -> list[str]:
+    """The run's own notes, and what else its record tells."""
+    notes = list(record.notes)
+    # A row on unseen users says itself who validated: none of those it is graded on.
+    if "seen_users" not in record.diagnostics and record.valid_users < record.corpus.users:
+        notes.append(f"validation during training on {record.valid_users:,} of {record.corpus.users:,} users")
+    if record.provenance.git_dirty_sha256:
+        notes.append("run from a checkout with uncommitted changes")
+    if record.provenance.git_commit == UNKNOWN:
+        notes.append("made outside a git checkout: commit unknown")
+    if record.provenance.git_commit_told:
+        notes.append("run outside a checkout; its commit was told, not read")
+    return notes
+
+
+def _of_vectors(row: Row) -> list[str]:
+    seeds = defaultdict[str, list[str]](list)
+    for record in (run.record for run in row.runs):
+        # Trained vectors are each seed's own.
+        if record.vectors and record.vectors.recipe and "model" not in record.vectors.recipe:
+            seeds[record.vectors.sha256[:12]].append(str(record.seed))
+    if len(seeds) < 2:
+        return []
+    each = "; ".join(f"{digest}, seed {' '.join(of)}" for digest, of in seeds.items())
+    return [f"item vectors were computed by several processors, with other last digits: {each}"]
