@@ -379,6 +379,7 @@ def outcome(kind: Kind, label: str, number: int, place: Path) -> str:
     return f"left behind: {left}" if left else said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", KINDS)
 def test_damaged_input_is_told_in_a_sentence(kinds: dict[str, Kind], label: str, tmp_path: Path) -> None:
     assert sorted(kinds) == sorted(KINDS)

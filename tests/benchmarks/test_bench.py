@@ -165,6 +165,7 @@ def test_jobs_do_not_change_a_number(bench: Callable[..., int], tmp_path: Path) 
     assert one[0].record.ranks_sha256 != one[1].record.ranks_sha256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "settings", "what"),
     [
@@ -199,6 +200,7 @@ def test_a_training_that_diverges_makes_no_row(
 COLLAPSED = ("tokenizer_epochs=1", "tokenizer.levels=1", "tokenizer.codes=2")
 
 
+@pytest.mark.slow
 def test_a_failing_cell_stops_no_other(
     tiny_cells: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,6 +227,7 @@ def test_a_model_whose_vectors_are_missing_stops_no_other(
     assert bench("--models", "popularity", *path) == 0
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_told_at_the_end(
     bench: Callable[..., int], tiny_cells: Corpus, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ def test_a_recipe_says_where_it_is_from_and_what_it_reached(name: str) -> None:
     assert "Beauty_2014" in experiments.variant(name).description
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", experiments.VARIANTS)
 @pytest.mark.parametrize("corpus", ["planted", "musical_instruments"])
 def test_no_variant_is_another_under_a_second_name(name: str, corpus: str) -> None:

@@ -539,6 +539,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, at: int
     monkeypatch.setattr(owner, name, ending)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name", "at", "after"),
     [

@@ -64,6 +64,7 @@ def elsewhere(made: Run) -> Run:
     return changed(made, provenance=origin)
 
 
+@pytest.mark.slow
 def test_a_true_row(true: Run) -> None:
     good, says = held(true, true, rows_of([true]))
     assert (good, says.startswith("equal to the bit, on ")) == (True, True)

@@ -37,6 +37,7 @@ def trained(bench: Bench, planted_corpus: Corpus) -> Run:
     return read_run(bench.board, run(bench, planted_corpus, complete("sasrec", "planted", SASREC), 0))
 
 
+@pytest.mark.slow
 def test_the_same_weights_rank_alike(bench: Bench, trained: Run) -> None:
     assert rerank(bench, trained) == (2_000, 0)
     # A batch of other users is summed in another order.

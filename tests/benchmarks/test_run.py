@@ -368,6 +368,7 @@ def test_trained_vectors_know_no_held_out_item(corpus: Corpus, tmp_path: Path, n
     assert not np.array_equal(getattr(trained_vectors(corpus, name, tmp_path / "seed", 1)[0], field).values, values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SMALL_CORPORA, LISTED, *MORE, "corner_shop"])
 def test_other_test_targets_change_no_training_and_no_validation(corpus: Corpus, tmp_path: Path, name: str) -> None:
     last, changed = corpus.offsets[1:] - 1, corpus.flat.copy()

@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -145,32 +146,24 @@ def test_a_folder_that_cannot_be_written_is_named(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "error",
-    [
+@pytest.mark.parametrize("owner", [CheckpointCallback, Grader])
+def test_no_memory_is_one_sentence_with_advice(
+    bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], owner: type
+) -> None:
+    errors = [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
         MemoryError(),
         BrokenProcessPool("A process in the process pool was terminated abruptly"),
-    ],
-)
-@pytest.mark.parametrize("owner", [CheckpointCallback, Grader])
-def test_no_memory_is_one_sentence_with_advice(
-    bench: Callable[..., int],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    error: Exception,
-    owner: type,
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise error
-
-    with monkeypatch.context() as patched:
-        patched.setattr(owner, "on_train_batch_end" if owner is CheckpointCallback else "__call__", full)
-        assert bench() == 1
-    (told,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
-    assert "error: sasrec seed 0: " in told
-    assert "memory: a smaller batch_size needs less" in told
-    assert "fewer --jobs; the same command goes on from the last epochs" in told
+    ]
+    for error in errors:
+        with monkeypatch.context() as patched:
+            full = Mock(side_effect=error)
+            patched.setattr(owner, "on_train_batch_end" if owner is CheckpointCallback else "__call__", full)
+            assert bench() == 1
+        (told,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+        assert "error: sasrec seed 0: " in told
+        assert "memory: a smaller batch_size needs less" in told
+        assert "fewer --jobs; the same command goes on from the last epochs" in told
     assert bench() == 0
 
 
@@ -244,6 +237,7 @@ def test_a_corpus_name_that_is_a_path_is_no_corpus(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_cell_is_that_of_its_key_and_seed(
     bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -581,6 +581,7 @@ def test_more_trials_go_on_with_a_study(swept: tuple[WorkerSettings, Ledger], co
     assert [found.params for found in after.trials[: before.asked]] == [found.params for found in before.trials]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_one_trial_takes_no_winners_place(
     swept: tuple[WorkerSettings, Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

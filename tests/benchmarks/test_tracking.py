@@ -159,6 +159,7 @@ def promised(stage: str, levels: int) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_every_metric_is_logged_under_its_stage(followed: Followed, name: str) -> None:
     read, record, _ = followed(name)
@@ -257,6 +258,7 @@ class StopError(Exception):
     """Stands for whatever ends a run."""
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_under_its_id(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
     class Stop(Watcher):
         def checked(self, stage: Stage, module: pl.LightningModule) -> None:
@@ -304,6 +306,7 @@ def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Ex
     assert read.state["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_the_trials_of_a_sweep_are_followed(tmp_path: Path, corpus: Corpus) -> None:
     spec = StudySpec("sasrec", corpus.name, corpus.fingerprint, ("epochs=2", "width=16", "layers=1"), trials=2)
     made = sweep(WorkerSettings(tmp_path, track="offline"), spec, corpus)
@@ -359,6 +362,7 @@ def result(followed: Followed) -> dict[str, Any]:
     return followed("sasrec")[1].result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_wandb_that_fails_is_told_once_and_fails_no_run(
     bench: Bench,
@@ -517,6 +521,7 @@ def test_the_command_says_in_one_sentence_that_wandb_is_missing(
     assert [path.name for path in work.iterdir()] == ["corpora"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("planted_corpus")
 def test_everything_lies_beneath_the_work_folder(workplace: Path, tmp_path: Path) -> None:
     place, home, temporary, plots = (tmp_path / name for name in ("place", "home", "tmp", "plots"))

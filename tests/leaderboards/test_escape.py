@@ -114,6 +114,7 @@ def test_a_ledger_is_not_followed_out_of_its_board(tmp_path: Path) -> None:
     assert [line.split(" is ")[1].split(";")[0] for line in said] == ["missing", "missing"]
 
 
+@pytest.mark.slow
 def test_a_terminal_without_a_sign_ends_no_command(tmp_path: Path) -> None:
     write(tmp_path, *run_of(0))
     for seed in (1, 2):

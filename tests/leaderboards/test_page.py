@@ -158,6 +158,7 @@ def test_records_are_text_and_not_markup() -> None:
     assert drawn == EVIL, "the name is no formula"
 
 
+@pytest.mark.slow
 def test_rows_of_another_corpus_are_apart(runs: list[Run]) -> None:
     foreign = run_of(0, ranks_of(2_000, 5, 0.9), experiment="foreign", corpus={"fingerprint": "e" * 64})
     page = Page(html(Board([*runs, foreign])))
@@ -199,6 +200,7 @@ def test_bars_are_the_shares_of_users(runs: list[Run]) -> None:
     assert f"beyond 50: {100 * beyond:.0f}% of users" in axis.get_title()
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path, runs: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
     for run in runs:
         write(tmp_path, *run)

@@ -91,6 +91,7 @@ def test_one_seed_agrees_with_scipy_and_the_normal_interval() -> None:
     assert standard_error(values) == pytest.approx(values.std(ddof=1) / np.sqrt(values.size))
 
 
+@pytest.mark.slow
 def test_the_variance_of_seeds_gives_students_t() -> None:
     # Seeds shift every user alike, so the error is that over users plus that over seeds, on 4 degrees of freedom.
     users = np.random.default_rng(3).normal(0, 0.1, 1000)

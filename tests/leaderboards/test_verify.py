@@ -90,6 +90,7 @@ def test_a_rank_file_is_read_once_and_a_board_rendered_once(board: Path, monkeyp
         rendered.clear()
 
 
+@pytest.mark.slow
 def test_every_changed_field_of_a_record_is_found(board: Path) -> None:
     target = sorted(board.glob("toys/sasrec/*/seed-1.json"))[0]
     whole, content = target.read_text(), json.loads(target.read_text())

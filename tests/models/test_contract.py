@@ -185,11 +185,13 @@ class TestContract:
         wide = rank(model, torch.nn.functional.pad(history, (0, model.history_length - history.shape[1])), 40)
         torch.testing.assert_close(by_item(wide, 40), by_item(narrow, 40), atol=1e-4, rtol=1e-4)
 
+    @pytest.mark.slow
     def test_the_state_dict_is_the_whole_model(self, trained: Trained, train: Callable[..., Recommender]) -> None:
         other = train(seed=1)
         other.load_state_dict(state(trained.recommender))
         assert equal(rank(other, trained.history, 40), rank(trained.recommender, trained.history, 40))
 
+    @pytest.mark.slow
     def test_the_same_seed_gives_the_same_numbers(self, trained: Trained, train: Callable[..., Recommender]) -> None:
         torch.manual_seed(99)
         again = train()
@@ -241,6 +243,7 @@ class TestContract:
             torch.testing.assert_close(free.scores[named], own[named], atol=1e-4, rtol=1e-4)
         assert card["levels"] == len(card["sizes"])
 
+    @pytest.mark.slow
     def test_it_learns_nothing_from_held_out_items(self, trained: Trained, tiny_corpus: Corpus, tmp_path: Path) -> None:
         """Other validation and test items, chosen by a quality that does not look at them: the same item vectors, hence
         the same codes, and the same weights.
@@ -254,6 +257,7 @@ class TestContract:
         assert all(np.array_equal(*pair) for pair in zip(*vectors, strict=True))
         assert same(*runs)
 
+    @pytest.mark.slow
     def test_other_test_targets_train_and_validate_alike(
         self, trained: Trained, tiny_corpus: Corpus, tmp_path: Path
     ) -> None:

@@ -218,6 +218,7 @@ class TestDropout:
         assert not any(part.training for part in model.tokenizer.modules())
         assert all(part.training for part in model.finish().generator.modules())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("training", "expected"),
         [
@@ -421,6 +422,7 @@ def same(one: Etegrec, other: Etegrec) -> bool:
     return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kill_at", "again"),
     [

@@ -355,6 +355,7 @@ def straight(request: pytest.FixtureRequest, corpus: Corpus, tmp_path_factory: p
 
 
 class TestTraining:
+    @pytest.mark.slow
     def test_stages(self, straight: Trained) -> None:
         assert [stage.name for stage in straight.stages] == ["tokenizer", "warm-up", "dynamic"]
         assert [stage.epochs for stage in straight.stages] == [2, 3, 9]

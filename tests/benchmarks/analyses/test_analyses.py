@@ -54,6 +54,7 @@ def lab(tiny_corpus: Corpus, work: Path, tmp_path: Path) -> Callable[..., Lab]:
     return made
 
 
+@pytest.mark.slow
 def test_utilisation_is_that_of_the_weights(lab: Callable[..., Lab]) -> None:
     here = lab("decor")
     table = composition.utilisation(here).table
@@ -162,6 +163,7 @@ def test_a_training_that_fails_leaves_no_picture(lab: Callable[..., Lab], monkey
         unseen.unseen(lab("tiger", "tiger"))
 
 
+@pytest.mark.slow
 def test_unseen_users_by_hand(lab: Callable[..., Lab], ran: list[int]) -> None:
     own = tuple(f"tiger:{text}" for text in SHORT["tiger"])
     here = dataclasses.replace(lab("tiger", "tiger", "popularity"), settings=own)
@@ -205,6 +207,7 @@ def test_closeness_by_hand() -> None:
     assert list(found.values()) == pytest.approx([np.mean(own), np.mean(others), 0.5], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_alignment_is_that_of_the_training(lab: Callable[..., Lab]) -> None:
     """The two sides are those that Eq. 16 was given, user by user."""
     here = lab("etegrec", "etegrec")

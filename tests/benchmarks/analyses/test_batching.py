@@ -31,6 +31,7 @@ def lab(tiny_corpus: Corpus, tmp_path: Path) -> Lab:
     return Lab(Bench(tmp_path / "board", tmp_path / "work"), corpus, names=("sasrec",), settings=SETTINGS)
 
 
+@pytest.mark.slow
 def test_each_side_has_its_own_batches(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[tuple[int, int]] = []
 

@@ -24,6 +24,7 @@ def setting(tiny_corpus: Corpus) -> Setting:
     return Setting(tiny_corpus, Hardware("cpu"), 2, Config(batch_size=8, t5=SIZES))
 
 
+@pytest.mark.slow
 def test_both_sides_train_and_wandb_took_its_part(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
 

@@ -82,6 +82,7 @@ def test_both_sides_compute_one_loss(setting: Setting) -> None:
         assert loss > 1
 
 
+@pytest.mark.slow
 def test_both_sides_train_on_every_batch(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     module, batches = tiger(setting), Spread(setting, 3)
     seen, step = [], module.training_step
@@ -158,6 +159,7 @@ def test_the_pairs_of_a_gpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
     assert (seeds.unit, seeds.ours, seeds.baseline, seeds.ratio) == ("samples/s", 60.0, 20.0, 3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", [train.padded, bucketed, train.trained])
 def test_sides_take_turns(setting: Setting, baseline: train.Side) -> None:
     turns = compare(setting, baseline)

@@ -44,6 +44,7 @@ def attention(block: Any, x: Tensor, dropout: float) -> Tensor:
     return self_attention(block.layer[0], x, position_bias(block.layer[0].SelfAttention, ALLOWED), dropout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradients_are_those_of_finite_differences(block: Any, dropout: float) -> None:
     dense = block.layer[1]

@@ -24,14 +24,9 @@ Found = dict[str, Any]
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     """What each of several processes found."""
     folder, processes = tmp_path_factory.mktemp("together"), int(request.param)
-    command = [sys.executable, "-m", "tests.models.parts.toy_processes", str(folder)]
-    running = [
-        subprocess.Popen([*command, str(rank), str(processes)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        for rank in range(processes)
-    ]
-    for process in running:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+    command = [sys.executable, "-m", "tests.models.parts.toy_processes", str(folder), str(processes)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"{rank}.pt") for rank in range(processes)]
 
 

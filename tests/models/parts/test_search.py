@@ -165,6 +165,7 @@ def test_a_cap_loses_the_proof_but_never_tells_a_lie(
         assert int(spent(ranking).max()) <= max(cap, len(sizes))
 
 
+@pytest.mark.slow
 @given(ONE | FOUR, SEEDS, st.booleans(), st.integers(1, 6), st.permutations(range(5)), st.integers(1, 12))
 def test_neither_the_batch_nor_its_order_matters(
     drawn: Drawn, seed: int, ties: bool, k: int, order: list[int], rows: int
