@@ -245,9 +245,12 @@ class Corpus:
 
     def training_counts(self) -> Int64[np.ndarray, "I"]:
         """How often each item occurs in the users' training parts; row 0 is 0."""
-        positions = np.arange(self.interactions) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
-        from_end = np.repeat(np.diff(self.offsets), np.diff(self.offsets)) - positions
-        return np.bincount(self.flat[from_end > self.held_out], minlength=self.items + 1)
+        return np.bincount(self.flat[self.in_training()], minlength=self.items + 1)
+
+    def in_training(self) -> Bool[np.ndarray, "M"]:
+        """Which interactions are of their users' training parts."""
+        from_end = np.repeat(self.offsets[1:], np.diff(self.offsets)) - np.arange(self.interactions)
+        return from_end > self.held_out
 
     def without_test(self) -> Corpus:
         """What a model may train on and be chosen by: this corpus without the last item of each user, the test target.

@@ -21,10 +21,10 @@ from typing import Any, final
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, Int64
-from scipy import sparse
 from torch import Tensor
 
 from models.api import Corpus, Count, Fit, Ranking, Recommender, Weight, tuned
+from models.parts.ownership import ownership
 from models.parts.ranking import rank_scores
 
 
@@ -44,16 +44,6 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     # The longest history there is to rank for, so that none is cut.
     longest = int(np.diff(corpus.offsets).max())
     return ItemKnn(config, torch.from_numpy(neighbours), torch.from_numpy(similarity), longest)
-
-
-def ownership(corpus: Corpus) -> Any:
-    """`[U, I]` sparse: 1 where a user's training part has the item, however often."""
-    user = np.repeat(np.arange(corpus.users), np.diff(corpus.offsets))
-    training = corpus.offsets[1:][user] - np.arange(corpus.interactions) > corpus.held_out
-    pairs = (user[training], corpus.flat[training])
-    owned = sparse.csr_array((np.ones(len(pairs[0])), pairs), shape=(corpus.users, corpus.items + 1))
-    owned.data[:] = 1
-    return owned
 
 
 def most_similar(shared: Any, k: int, shrink: float) -> tuple[Int64[np.ndarray, "I K"], Float32[np.ndarray, "I K"]]:

@@ -27,16 +27,16 @@ from jaxtyping import Int
 from torch import Tensor
 
 from data_prep.corpus import TrainedKind, VectorKind
-from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Weight, Whole, tuned, whole_epochs
+from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Recommender
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
-from models.parts.optim import Schedule, adamw
-from models.parts.seq2seq import T5Sizes
+from models.parts.optim import adamw
+from models.parts.recommender_config import SMALL_RECOMMENDER, RecommenderConfig
 from models.parts.tokenizer import TokenizerConfig, suffixed, tokenized
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(RecommenderConfig):
     vectors: Literal[VectorKind, TrainedKind] | None = "tfidf"
     """Item vectors of `data_prep.embed` (the paper: sentence-t5-base), or a SASRec's (ETEGRec's TIGER-SAS)."""
     codes: str | None = None
@@ -47,27 +47,6 @@ class Config:
     tokenizer_batch: Count = 1024
     tokenizer_check: Count = 50
     """Epochs between two looks at what the codes reconstruct; the best look is kept."""
-    t5: T5Sizes = field(default_factory=T5Sizes)
-    tied_head: bool = True
-    """Token vectors are output weights too, as in T5."""
-    history: Count = 20
-    """Longest history, in items."""
-    lr: Rate = tuned(1e-3, low=3e-4, high=3e-2, log=True)
-    """The paper: .01."""
-    schedule: Schedule = "inverse-sqrt"
-    """The paper: `hold`."""
-    warmup: Whole = 10_000
-    """Steps."""
-    clip: Weight = 1.0
-    """Largest gradient norm; 0: no clipping."""
-    weight_decay: Weight = tuned(0.0, choices=[0.0, 0.01, 0.05, 0.1])
-    batch_size: Count = 256
-    steps: Count = 200_000
-    """Rounded up to whole epochs."""
-    patience: Count = 20
-    """Epochs."""
-    valid_users: Count | None = 5_000
-    """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
 
 SMALL = Config(
@@ -75,16 +54,7 @@ SMALL = Config(
     tokenizer_epochs=200,
     tokenizer_batch=256,
     tokenizer_check=20,
-    t5=T5Sizes(width=64, inner=256, heads=4, head_width=16, encoder_layers=2, decoder_layers=2),
-    history=10,
-    lr=3e-3,
-    schedule="cosine",
-    warmup=200,
-    weight_decay=0.01,
-    batch_size=128,
-    steps=1_200,
-    patience=30,
-    valid_users=None,
+    **SMALL_RECOMMENDER,
 )
 
 
@@ -105,9 +75,7 @@ def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     index = tokenize(config, corpus, fit)
-    epochs = whole_epochs(config.steps, corpus, config.batch_size)
-    budget = Budget(epochs, config.batch_size, config.patience, clip=config.clip, valid_users=config.valid_users)
-    return fit("recommender", lambda: Tiger(config, index), budget)
+    return fit("recommender", lambda: Tiger(config, index), config.budget(corpus))
 
 
 @final

@@ -79,9 +79,10 @@ class RqVae(pl.LightningModule):
         return quantized, self.decoder(quantized.vector)
 
     def loss(
-        self, item: Int[Tensor, "B"], quantized: Quantized, reconstruction: Float[Tensor, "B F"]
+        self, item: Int[Tensor, "B"], quantized: Quantized, reconstruction: Float[Tensor, "B F"], weight: float = 1.0
     ) -> Float[Tensor, ""]:
-        error = (self.vectors[item] - reconstruction).square()
+        """`weight`: of the reconstruction's error beside the terms of codebooks and commitment."""
+        error = weight * (self.vectors[item] - reconstruction).square()
         if self.config.reduction == "sum":
             return error.sum(1).mean() + quantized.loss
         return error.mean() + quantized.loss / (self.config.levels * self.config.width)

@@ -49,6 +49,18 @@ def test_a_card_of_letter_counts_the_training_of_its_collaborative_vectors(bench
     assert card.card.duplicates_after <= card.card.duplicates_before
 
 
+@pytest.mark.parametrize(("name", "stages"), [("p5_sid", []), ("p5_cid", []), ("cost", ["tokenizer"])])
+def test_cards_of_codes_without_and_with_a_training(
+    bench: Bench, tiny_corpus: Corpus, name: str, stages: list[str]
+) -> None:
+    settings = SETTINGS if name == "cost" else []
+    code_cards.card(bench, tiny_corpus, complete(name, CORPUS, settings), 0)
+    (card,) = read_all(bench.board, tiny_corpus.name)
+    assert [stage.name for stage in card.stages] == stages
+    assert card.card.duplicates_after == 0
+    assert (card.vectors is not None) == (name == "cost")
+
+
 def test_a_card_that_exists_is_left_alone(bench: Bench, tiny_corpus: Corpus) -> None:
     experiment = complete("tiger", CORPUS, SETTINGS)
     path = code_cards.card(bench, tiny_corpus, experiment, 0)
@@ -60,7 +72,10 @@ def test_a_card_that_exists_is_left_alone(bench: Bench, tiny_corpus: Corpus) -> 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("etegrec", r"etegrec has no tokenizer of its own to make a card of; possible: decor, letter, pit, tiger"),
+        (
+            "etegrec",
+            r"etegrec has no tokenizer of its own to make a card of; possible: cost, decor, .*p5_sid, pit, tiger",
+        ),
         ("tiger-unseen-users", r"tiger-unseen-users is graded on unseen users, of whom a code card says nothing"),
     ],
 )

@@ -23,7 +23,8 @@ def test_an_epoch_holds_every_training_prefix_once() -> None:
     corpus = corpus_of(held_out([[1, 2], *random_parts(0)]), 12)
     pairs = corpus.examples("train")
     expected = sorted((int(user), int(stop)) for user, stop in zip(pairs.user, pairs.stop, strict=True))
-    users, found = pairs.longest_per_user(), []
+    users = pairs.longest_per_user()
+    found: list[tuple[int, int]] = []
     start = dict(zip(users.user.tolist(), users.start.tolist(), strict=True))
     for batch in Batches(users, 7, 50, epoch=lambda: 0):
         place, target = prefixes(batch)

@@ -47,7 +47,7 @@ def batch(items: int) -> Batch:
     return Batch(torch.arange(items), torch.zeros(items, 0, dtype=torch.long), torch.arange(1, items + 1))
 
 
-def train(module: RqVae, steps: int) -> None:
+def train(module: pl.LightningModule, steps: int, items: int = 32) -> None:
     """So many steps, each over all items."""
     trainer = pl.Trainer(
         max_epochs=steps,
@@ -57,7 +57,7 @@ def train(module: RqVae, steps: int) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, DataLoader([batch(len(module.vectors) - 1)], batch_size=None))  # type: ignore[arg-type]
+    trainer.fit(module, DataLoader([batch(items)], batch_size=None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
