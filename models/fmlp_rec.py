@@ -59,7 +59,7 @@ class Config:
     """Users that grade an epoch; None: all."""
 
 
-SMALL = Config(width=64, batch_size=256, history=16)
+SMALL = Config(width=64, batch_size=256, history=16, dropout=0.2, lr=3e-3)
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:

@@ -60,7 +60,7 @@ class Config:
         divisible(self.width, self.heads)
 
 
-SMALL = Config(layers=2, batch_size=64, dropout=0.2)
+SMALL = Config(layers=2, batch_size=64, dropout=0.2, lr=3e-3)
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
