@@ -33,7 +33,6 @@ from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recomme
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from models.parts.losses import info_nce
-from models.parts.optim import adamw
 from models.parts.recommender_config import SMALL_RECOMMENDER, RecommenderConfig
 from models.parts.rqvae import RqVae, RqVaeConfig, unique_code_share
 from models.parts.tokenizer import suffixed
@@ -123,12 +122,10 @@ class Cost(Recommender):
         self.generator = CodeGenerator(config.t5, index, "vocabulary", tied=config.tied_head)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        labels = self.generator.item_tokens(batch.target)
-        return self.generator.loss(self.generator.states(labels, self.generator.read(batch.history)), labels)
+        return self.generator.next_item_loss(batch)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return self.generator.rank(history, k)
 
     def configure_optimizers(self) -> Any:
-        config = self.config
-        return adamw(self, config.lr, config.weight_decay, config.schedule, config.warmup)
+        return self.config.optimizer(self)

@@ -22,10 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, tuned
-from models.parts.losses import catalogue_cross_entropy
-from models.parts.next_item import last, mean_prefixes, prefixes
+from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
-from models.parts.processes import processes
 from models.parts.ragged import trimmed
 from models.parts.ranking import rank_scores
 
@@ -93,10 +91,7 @@ class Gru4Rec(Recommender):
         return self.output(read)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        place, target = prefixes(batch)
-        states = self.states(batch.history).flatten(0, 1)[place]
-        # Each process sees its share of the batch, and their gradients are averaged.
-        return catalogue_cross_entropy(states, self.item.weight[1:], target - 1) * (processes() / self.positions)
+        return prefix_loss(self.states(batch.history), batch, self.item.weight[1:], self.positions)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         states = last(self.states(history), history)

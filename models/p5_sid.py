@@ -28,7 +28,6 @@ from torch import Tensor
 from models.api import Batch, Corpus, Fit, Ranking, Recommender, Several
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
-from models.parts.optim import adamw
 from models.parts.recommender_config import SMALL_RECOMMENDER, RecommenderConfig
 
 OPEN = "how a number is cut into tokens (there SentencePiece does), and the order of users, where no times are known"
@@ -78,12 +77,10 @@ class P5Sid(Recommender):
         self.generator = CodeGenerator(config.t5, index, "vocabulary", tied=config.tied_head)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        labels = self.generator.item_tokens(batch.target)
-        return self.generator.loss(self.generator.states(labels, self.generator.read(batch.history)), labels)
+        return self.generator.next_item_loss(batch)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return self.generator.rank(history, k)
 
     def configure_optimizers(self) -> Any:
-        config = self.config
-        return adamw(self, config.lr, config.weight_decay, config.schedule, config.warmup)
+        return self.config.optimizer(self)

@@ -24,7 +24,7 @@ from leaderboards.record import BOARD
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
-    from benchmarks.execution.cell import Cell
+    from benchmarks.experiments import Experiment
     from benchmarks.settings import Bench
     from benchmarks.training_precision import Choice
     from data_prep.corpus import Corpus
@@ -59,7 +59,8 @@ def bench(options: argparse.Namespace) -> int:
     follow = wandb_run.mode(options.track, corpus)
     setting = Bench(options.board, options.work, options.vectors_path, hardware, follow)
     cells = [Cell(experiment, seed) for seed in range(options.seeds) for experiment in chosen]
-    missing = [cell for cell in cells if not _exists(setting, corpus, cell)]
+    finished = {experiment.name: _finished(setting, corpus, experiment, options.seeds) for experiment in chosen}
+    missing = [cell for cell in cells if cell.seed not in finished[cell.experiment.name]]
     boards = list(dict.fromkeys(board_name(corpus.name, experiment) for experiment in chosen))
     if len(missing) < len(cells) and speaks:
         folders = " ".join(str(setting.board / name) for name in boards)
@@ -74,14 +75,16 @@ def bench(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _exists(setting: Bench, corpus: Corpus, cell: Cell) -> bool:
+def _finished(setting: Bench, corpus: Corpus, experiment: Experiment, seeds: int) -> set[int]:
+    """The seeds whose records are there."""
     from benchmarks.resolved_row import resolve
 
     try:
-        return resolve(setting, corpus, cell.experiment).record_path(cell.seed).exists()
+        row = resolve(setting, corpus, experiment)
+        return {seed for seed in range(seeds) if row.record_path(seed).exists()}
     except (ValueError, OSError):
-        # What stands in the way of one cell is said when that cell runs, and stops no other.
-        return False
+        # What stands in the way of one experiment is said when it runs, and stops no other.
+        return set()
 
 
 def plan(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.api import Ranking
+from models.api import Batch, Ranking
 from models.parts.index import ItemIndex
 from models.parts.search import Step, beam_search, exact_search
 from models.parts.seq2seq import CodeTransformer, Encoded, T5Sizes
@@ -120,6 +120,11 @@ class CodeGenerator(nn.Module):
     ) -> Float[Tensor, ""]:
         """Cross-entropy of the next tokens, mean over batch and levels, with logits divided by `temperature`."""
         return -self.chosen(states, labels, temperature).mean()
+
+    def next_item_loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """`loss` of the items that follow a batch's histories, as TIGER trains."""
+        labels = self.item_tokens(batch.target)
+        return self.loss(self.states(labels, self.read(batch.history)), labels)
 
     def chosen(
         self, states: Float[Tensor, "B L D"], labels: Int[Tensor, "B L"], temperature: float = 1.0

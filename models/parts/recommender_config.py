@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytorch_lightning as pl
+
 from models.api import Budget, Corpus, Count, Rate, Weight, Whole, tuned, whole_epochs
-from models.parts.optim import Schedule
+from models.parts.optim import Schedule, adamw
 from models.parts.seq2seq import T5Sizes
 
 
@@ -39,6 +41,10 @@ class RecommenderConfig:
         """How long the recommender may train on a corpus."""
         epochs = whole_epochs(self.steps, corpus, self.batch_size)
         return Budget(epochs, self.batch_size, self.patience, clip=self.clip, valid_users=self.valid_users)
+
+    def optimizer(self, module: pl.LightningModule) -> Any:
+        """For `configure_optimizers`."""
+        return adamw(module, self.lr, self.weight_decay, self.schedule, self.warmup)
 
 
 SMALL_RECOMMENDER: Mapping[str, Any] = {
