@@ -73,7 +73,7 @@ QUICK: Mapping[str, list[str]] = {
         "lr=0.002",
     ],
     "gru4rec": ["width=32", "hidden=32", "history=10", "dropout=0.2", "lr=0.005", "epochs=6"],
-    "caser": ["width=32", "horizontal=4", "history=5", "dropout=0.1", "lr=0.01", "epochs=12"],
+    "caser": ["width=32", "horizontal=4", "history=5", "dropout=0.1", "lr=0.003", "epochs=24"],
     "bert4rec": ["width=32", "inner=64", "history=10", "dropout=0.0", "masked=0.4", "lr=0.003", "epochs=20"],
     "esasrec": ["width=32", "inner=2", "negatives=128", "history=10", "lr=0.005", "epochs=10"],
     "hgn": ["width=32", "history=5", "lr=0.01", "epochs=6"],

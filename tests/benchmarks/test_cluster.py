@@ -112,7 +112,9 @@ def test_users_errors_are_told_and_not_retried(
 
     # A machine that does not see the board sends the record back.
     touch = Path.touch
-    monkeypatch.setattr(Path, "touch", lambda path: None if path.name.startswith(".seen") else touch(path))
+    monkeypatch.setattr(
+        Path, "touch", lambda path, **how: None if path.name.startswith(".seen") else touch(path, **how)
+    )
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     apart = Bench(tmp_path / "apart/board", tmp_path / "apart/work")
     ((cell, error),) = cells_in_cluster(machines.address, apart, "planted", "auto", [popularity])
