@@ -28,8 +28,8 @@ def quick(name: str, **changes: Any) -> Any:
     return dataclasses.replace(regress.experiment(name).config, **changes)
 
 
-# Enough to see the structure, not to exhaust it. Caser and BERT4Rec take a minute to: their runs of the gate, which reach
-# three times popularity's score, stand for them.
+# Enough to see the structure, not to exhaust it. Caser and BERT4Rec take a minute to: their runs of the gate, which
+# reach three times popularity's score, stand for them.
 LONG = {
     "transitions": transitions.SMALL,
     "sasrec": dataclasses.replace(sasrec.SMALL, epochs=10, valid_users=200),
