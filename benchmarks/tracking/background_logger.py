@@ -1,106 +1,90 @@
-"""Messages handed to a process of its own, so that what happens there neither fails a run nor slows it."""
+"""A run of W&B in a thread of its own, so that what happens there neither fails the run it follows nor slows it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import queue
-import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tqdm import tqdm
 
-# Messages that wait for the process; one more and it is given up.
+# Calls that wait for the thread; one more and W&B is given up.
 WAITING = 10_000
+# Longest that a run which failed waits for the word that it did.
+FAILED_SECONDS = 5
+
+Call = Callable[[Any], object]
 
 
 class BackgroundLogger:
-    """Sends a JSON line per message to `python -m <module>`, which starts with the first of them. It never blocks.
-
-    The process prints why it fails and exits with a status other than 0; one that hangs ends itself by SIGALRM. It lies
-    in a session of its own, so Ctrl-C is not for it: its input ends when the run does, however that happens.
+    """Does with W&B's run what it is asked to, in order; the first call begins the run. No call blocks or raises.
 
     Attributes:
         title: what is followed, for the one line that says why it no longer is.
-        first: the first message, `start`.
-        on: false once the process has failed; every further message is dropped.
+        is_on: false once a call has failed; all further ones are dropped.
     """
 
-    def __init__(self, module: str, title: str, first: Mapping[str, Any], end_seconds: float) -> None:
-        """`end_seconds`: longest that an ended run waits for the process."""
-        self.module, self.title, self.first, self.end_seconds = module, title, first, end_seconds
-        self.on, self.ended = True, False
-        self._lines: queue.Queue[str | None] = queue.Queue(WAITING)
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
+    def __init__(self, title: str, begin: Callable[[], Any], end_seconds: float) -> None:
+        """
+        Args:
+            begin: makes W&B's run.
+            end_seconds: longest that an ended run waits for W&B.
+        """
+        self.title, self.begin, self.end_seconds = title, begin, end_seconds
+        self.is_on, self.is_ended = True, False
+        self._calls: queue.Queue[Call | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
 
-    def tell(self, what: str, **content: Any) -> None:
-        """Sends a message; after `end` the run may wait for the process."""
-        if not self.on:
-            return
-        if self._thread is None:
-            self._lines.put(json.dumps({"what": "start", **self.first}))
-            self._thread = threading.Thread(target=self._send, daemon=True)
-            self._thread.start()
-        self.ended = self.ended or what == "end"
-        try:
-            self._lines.put_nowait(json.dumps({"what": what, **content}))
-        except queue.Full:
-            self.fail(f"{WAITING} messages wait for it")
+    def log(self, values: Mapping[str, float]) -> None:
+        """Adds to the run's history."""
+        values = dict(values)
+        self._put(lambda run: run.log(values))
+
+    def finish(self, end: Call) -> None:
+        """Ends a run that went well, with a last call."""
+        self.is_ended = True
+        self._put(end)
+        self._put(lambda run: run.finish(exit_code=0))
 
     def fail(self, reason: object) -> None:
-        """Goes on without the process, and says why in one line."""
-        with self._lock:
-            if not self.on:
-                return
-            self.on = False
-        line = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-        tqdm.write(f"{self.title} is off: {line}", file=sys.stderr)
-        if self._process is not None and self._process.poll() is None:
-            # What it has started lies in the same session.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        """Goes on without W&B, and says why in one line."""
+        if self.is_on:
+            self.is_on = False
+            line = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+            tqdm.write(f"{self.title} is off: {line}", file=sys.stderr)
 
     def close(self) -> None:
-        """No more messages. Waits for the process, a while, where the run has ended; a run that failed does not."""
-        if self._thread is None or not self.on:
+        """Waits for the calls, a while; a run that has begun and was not ended has crashed."""
+        if self._thread is None or not self.is_on:
             return
+        if not self.is_ended:
+            self._put(lambda run: run.finish(exit_code=1))
         with contextlib.suppress(queue.Full):
-            self._lines.put_nowait(None)
-        if self.ended:
-            self._thread.join(self.end_seconds)
-            if self._thread.is_alive():
-                self.fail(f"it did not end within {self.end_seconds:.0f} seconds")
+            self._calls.put_nowait(None)
+        seconds = self.end_seconds if self.is_ended else min(FAILED_SECONDS, self.end_seconds)
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self.fail(f"it did not end within {seconds:.0f} seconds")
 
-    def _send(self) -> None:
-        """The thread: starts the process, writes to it, and tells how it ended."""
-        try:
-            self._process = process = subprocess.Popen(
-                [sys.executable, "-m", self.module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-                for line in iter(self._lines.get, None):
-                    pipe.write(line + "\n")
-                    pipe.flush()
-            said, status = process.stdout.read(), process.wait()
-        except OSError as error:
-            self.fail(error)
+    def _put(self, call: Call) -> None:
+        if not self.is_on:
             return
-        if status == -signal.SIGALRM:
-            self.fail("it took too long to answer")
-        elif status:
-            self.fail(said or f"its process ended with status {status}")
+        if self._thread is None:
+            # It ends with the process, whatever it waits for.
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+        try:
+            self._calls.put_nowait(call)
+        except queue.Full:
+            self.fail(f"{WAITING} calls wait for it")
+
+    def _work(self) -> None:
+        try:
+            run = self.begin()
+            for call in iter(self._calls.get, None):
+                call(run)
+        except BaseException as error:
+            self.fail(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, runtime_checkable
 
@@ -20,24 +20,24 @@ from benchmarks.tracking.metric_names import EPOCH, STEP
 from benchmarks.training.checkpoint_callback import Stage, Watcher
 from models.parts.index import ItemIndex
 
-# Seconds between two readings while a stage trains. A reading waits for the device, and costs whoever keeps it.
+# Seconds between two readings while a stage trains. A reading waits for the device, and costs time.
 EVERY = 1.0
 
 P = ParamSpec("P")
 
 
 @runtime_checkable
-class Sink(Protocol):
+class Logger(Protocol):
     """Where readings go.
 
     Attributes:
-        on: whether anyone still takes them.
+        is_on: whether anyone still takes them.
     """
 
-    on: bool
+    is_on: bool
 
-    def tell(self, what: str, **content: Any) -> None:
-        """Takes `log` with `values`, by their names."""
+    def log(self, values: Mapping[str, float]) -> None:
+        """Takes values by their names."""
         ...
 
     def fail(self, reason: object) -> None:
@@ -50,18 +50,18 @@ def _harmless(hook: Callable[Concatenate[Any, P], None]) -> Callable[Concatenate
 
     @functools.wraps(hook)
     def tried(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if not self.sink.on:
+        if not self.logger.is_on:
             return
         try:
             hook(self, *args, **kwargs)
         except Exception as error:
-            self.sink.fail(f"{type(error).__name__}: {error}")
+            self.logger.fail(f"{type(error).__name__}: {error}")
 
     return tried
 
 
 @dataclass
-class Window:
+class MetricsWindow:
     """What has been gathered since the last reading; the loss, on the device, is a sum over batches."""
 
     loss: Tensor | float = 0.0
@@ -72,14 +72,14 @@ class Window:
 
 
 class TrainingMetrics(Watcher):
-    """Reads what `METRICS` names, at most every so many seconds and whenever quality is looked at.
+    """Logs what `METRICS` names, at most every so many seconds and whenever quality is looked at.
 
     Between two readings nothing is asked of the device.
     """
 
-    def __init__(self, stage: str, sink: Sink, every: float = EVERY) -> None:
-        self.stage, self.sink, self.every = stage, sink, every
-        self.window, self.read_at = Window(), -math.inf
+    def __init__(self, stage: str, logger: Logger, every: float = EVERY) -> None:
+        self.stage, self.logger, self.every = stage, logger, every
+        self.window, self.read_at = MetricsWindow(), -math.inf
         self.clock = 0.0
         self.codes: Tensor | None = None
 
@@ -115,13 +115,13 @@ class TrainingMetrics(Watcher):
             # Waits for the device, so that the time is that of what it has done.
             window.loss = float(window.loss)
             self._stop_clock()
-            self._tell(trainer, trainer.current_epoch + 1, self._read(trainer, module))
+            self._log(trainer, trainer.current_epoch + 1, self._read(trainer, module))
 
     @_harmless
     def checked(self, stage: Stage, module: pl.LightningModule) -> None:
         trainer = module.trainer
         read = self._read(trainer, module) if self.window.batches else {}
-        self._tell(trainer, stage.epochs, read | {"quality": stage.quality[-1]} | self._facts(module))
+        self._log(trainer, stage.epochs, read | {"quality": stage.quality[-1]} | self._facts(module))
 
     def _read(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, float]:
         """The window's figures; the next one begins."""
@@ -137,7 +137,7 @@ class TrainingMetrics(Watcher):
         }
         if window.gradient_norm is not None:
             read["gradient_norm"] = float(window.gradient_norm)
-        self.window, self.read_at = Window(), time.perf_counter()
+        self.window, self.read_at = MetricsWindow(), time.perf_counter()
         return read
 
     def _stop_clock(self) -> None:
@@ -153,9 +153,9 @@ class TrainingMetrics(Watcher):
         self.codes = codes
         return facts(card_of(module, codes)) | {"codes/churn": float((codes != before).any(1).float().mean())}
 
-    def _tell(self, trainer: pl.Trainer, epoch: int, values: dict[str, float]) -> None:
+    def _log(self, trainer: pl.Trainer, epoch: int, values: dict[str, float]) -> None:
         counted = {STEP: trainer.global_step, EPOCH: epoch}
-        self.sink.tell("log", values=counted | {f"{self.stage}/{name}": value for name, value in values.items()})
+        self.logger.log(counted | {f"{self.stage}/{name}": value for name, value in values.items()})
 
 
 def codes_of(module: Any) -> Int[Tensor, "N L"] | None:

@@ -1,8 +1,8 @@
 """A run as it happens, for Weights & Biases. A mirror, never the record: it can be lost without loss.
 
-wandb lives in a process of its own, `python -m benchmarks.tracking.wandb_run`, which is sent a JSON line per message.
-So it can be missing, slow, hang or crash, and the run it follows neither fails nor waits: messages are queued, a call
-that hangs ends the process, and the run goes on without it, after one line that says why.
+wandb has a process of its own, wandb-core, and is spoken to in a thread, within W&B's own time limits. So it can be
+missing, slow, hang or crash, and the run it follows neither fails nor waits: calls are queued, and the run goes on
+without W&B, after one line that says why.
 
 Offline everything lies beneath `<work>/wandb`, for `wandb sync`. A cell that was killed goes on under the id it had.
 Online, W&B itself then resumes the run; offline, each attempt leaves a file, and `wandb sync` adds those of one id to
@@ -12,28 +12,28 @@ one run, in the order of their start.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.util
 import json
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import provenance
+from benchmarks.resolved_row import ResolvedRow
 from benchmarks.tracking.background_logger import BackgroundLogger
 from benchmarks.tracking.metric_names import STEP
-from leaderboards.record import PROTOCOL
+from benchmarks.tracking.training_metrics import TrainingMetrics
+from benchmarks.training.fit import process_rank
+from data_prep.corpus import Corpus
+from leaderboards import store
+from leaderboards.record import PROTOCOL, Record
 
-# What needs torch is imported where it is used: the process that talks to wandb does without.
 if TYPE_CHECKING:
     import wandb
-
-    from benchmarks.resolved_row import ResolvedRow
-    from benchmarks.training.checkpoint_callback import Watcher
-    from data_prep.corpus import Corpus
-    from leaderboards.record import Record
 
 OFF = "off"
 MODES = ("offline", "online", OFF)
@@ -42,8 +42,8 @@ PROJECT = "grbench"
 OBJECTIVE = "valid/ndcg@10"
 # Kinds of runs, W&B's job types.
 EXPERIMENT, TRIAL = "experiment", "trial"
-# Longest that one call of wandb may take, that wandb waits for its server, and that an ended run waits for wandb.
-CALL_SECONDS, SERVER_SECONDS, END_SECONDS = 30, 20, 30.0
+# Longest that wandb waits for its server, to begin and to end a run, and that an ended run waits for wandb.
+SERVER_SECONDS, END_SECONDS = 20, 30
 
 
 def mode(asked: str | None, corpus: Corpus) -> str:
@@ -72,8 +72,6 @@ def follow(row: ResolvedRow, seed: int, study: str | None = None, trial: int | N
 
     The run is named once there is something to log. A run that fails is left marked as crashed.
     """
-    from benchmarks.training.fit import process_rank
-
     tracker = Tracker()
     if row.bench.track != OFF and process_rank() == 0:
         tracker = tracker_of(_start(row, seed, study, trial))
@@ -83,51 +81,40 @@ def follow(row: ResolvedRow, seed: int, study: str | None = None, trial: int | N
         tracker.close()
 
 
-def tracker_of(first: Mapping[str, Any]) -> Tracker:
-    """Follows the run that `first` describes, as `_begin` takes it."""
-    return Tracker(
-        BackgroundLogger("benchmarks.tracking.wandb_run", f"tracking of {first['name']}", first, END_SECONDS)
-    )
+def tracker_of(about: Mapping[str, Any]) -> Tracker:
+    """Follows the run that `about` describes, as `_begin` takes it."""
+    return Tracker(BackgroundLogger(f"tracking of {about['name']}", lambda: _begin(**about), END_SECONDS))
 
 
 class Tracker:
-    """The harness's side of a tracked run; without a scribe it does nothing."""
+    """The harness's side of a tracked run; without a logger it does nothing."""
 
-    def __init__(self, scribe: BackgroundLogger | None = None) -> None:
-        self.scribe = scribe
+    def __init__(self, logger: BackgroundLogger | None = None) -> None:
+        self.logger = logger
 
-    def watch(self, stage: str) -> Sequence[Watcher]:
+    def watch(self, stage: str) -> Sequence[TrainingMetrics]:
         """For `Fit.watch`."""
-        from benchmarks.tracking.training_metrics import TrainingMetrics
-
-        return [TrainingMetrics(stage, self.scribe)] if self.scribe else []
+        return [TrainingMetrics(stage, self.logger)] if self.logger else []
 
     def record(self, path: Path) -> None:
         """Ends the run with its record as summary, and record, ranks and code card as an artifact."""
-        from leaderboards import store
-
-        if self.scribe and path.exists():
-            record, file = store.read(path), path.resolve()
-            files = {"record.json": str(file), "ranks.parquet": str(file.with_suffix(".ranks.parquet"))}
-            self.scribe.tell("end", summary=summary(record), tags=tags(record), files=files, code_card=record.code_card)
+        if self.logger and path.exists():
+            record = store.read(path)
+            self.logger.finish(lambda run: _log_record(run, record, path))
 
     def summary(self, values: Mapping[str, float]) -> None:
         """Ends the run with these values as summary: of a trial, which has no record."""
-        if self.scribe:
-            self.scribe.tell("end", summary=dict(values), tags=[], files={}, code_card=None)
+        if self.logger:
+            self.logger.finish(lambda run: run.summary.update(dict(values)))
 
     def close(self) -> None:
-        """Waits for wandb, a while, where the run has ended."""
-        if self.scribe:
-            self.scribe.close()
+        """Waits for wandb, a while."""
+        if self.logger:
+            self.logger.close()
 
 
 def _start(row: ResolvedRow, seed: int, study: str | None, trial: int | None) -> dict[str, Any]:
     """What a W&B run begins with. No path of this machine and no command, which may hold a password, is in it."""
-    import dataclasses
-
-    from benchmarks import provenance
-
     bench, experiment, corpus, key = row.bench, row.experiment, row.eval_corpus, row.key
     origin = provenance.of(bench.hardware)
     cell = [corpus.name, key, seed, origin.git_commit, origin.git_dirty_sha256, study, trial]
@@ -136,8 +123,6 @@ def _start(row: ResolvedRow, seed: int, study: str | None, trial: int | None) ->
     return {
         "mode": bench.track,
         "root": str(bench.work.resolve()),
-        "call_seconds": CALL_SECONDS,
-        "server_seconds": SERVER_SECONDS,
         "id": hashlib.sha256(json.dumps(cell).encode()).hexdigest()[:16],
         "name": name if study is None else f"{name}-t{trial}",
         "group": study or f"{corpus.name}/{key}",
@@ -189,55 +174,21 @@ def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from _flat(value, f"{name}/{key}" if name else key)
 
 
-class Writer:
-    """The process that talks to wandb. Messages come by their `what`; every answer has to come within a time."""
+def _log_record(run: wandb.Run, record: Record, path: Path) -> None:
+    import wandb
 
-    def __init__(self) -> None:
-        self.run: wandb.Run | None = None
-        self.seconds = CALL_SECONDS
-
-    def take(self, message: dict[str, Any]) -> None:
-        """
-        Raises:
-            Exception: whatever wandb raises. A call that hangs ends the process.
-        """
-        self.seconds = message.get("call_seconds", self.seconds)
-        signal.alarm(self.seconds)
-        match message.pop("what"), self.run:
-            case "start", None:
-                self.run = _begin(**message)
-            case "log", run if run is not None:
-                run.log(message["values"])
-            case "end", run if run is not None:
-                self._end(run, **message)
-        signal.alarm(0)
-
-    def stop(self) -> None:
-        """The messages have come to an end; where no `end` was among them, the run was killed or has failed."""
-        if self.run is not None:
-            signal.alarm(self.seconds)
-            self.run.finish(exit_code=1)
-
-    def _end(
-        self, run: wandb.Run, summary: dict[str, Any], tags: list[str], files: dict[str, str], code_card: Any
-    ) -> None:
-        run.summary.update(summary)
-        run.tags = tuple(dict.fromkeys([*(run.tags or ()), *tags]))
-        if files:
-            import wandb
-
-            artifact = wandb.Artifact(str(run.name), type="row")
-            for name, path in files.items():
-                artifact.add_file(path, name)
-            if code_card is not None:
-                with artifact.new_file("code_card.json") as file:
-                    json.dump(code_card, file, indent=2)
-            run.log_artifact(artifact)
-        run.finish(exit_code=0)
-        self.run = None
+    run.summary.update(summary(record))
+    run.tags = tuple(dict.fromkeys([*(run.tags or ()), *tags(record)]))
+    artifact = wandb.Artifact(str(run.name), type="row")
+    artifact.add_file(str(path.resolve()), "record.json")
+    artifact.add_file(str(path.resolve().with_suffix(".ranks.parquet")), "ranks.parquet")
+    if record.code_card is not None:
+        with artifact.new_file("code_card.json") as file:
+            json.dump(record.code_card, file, indent=2)
+    run.log_artifact(artifact)
 
 
-def _begin(root: str, server_seconds: int, call_seconds: int, **about: Any) -> wandb.Run:
+def _begin(root: str, **about: Any) -> wandb.Run:
     """A W&B run that writes beneath `root/wandb` alone."""
     folder = Path(root, "wandb")
     # wandb would go elsewhere, without a word, where it cannot write, and makes the inner ones for this user alone.
@@ -247,18 +198,26 @@ def _begin(root: str, server_seconds: int, call_seconds: int, **about: Any) -> w
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
+    if "WANDB_SERVICE" not in os.environ:
+        from wandb.sdk.lib.service import service_process
+
+        # wandb ends a service of its own when Python exits, and waits for it however long that takes. This one ends
+        # by itself when this process has.
+        service_process.start(wandb.Settings()).token.save_to_env()
+    wandb.setup(wandb.Settings(silent=True))
     run = wandb.init(
         dir=root,
         project=os.environ.get("WANDB_PROJECT", PROJECT),
+        reinit="create_new",
         resume="allow",
         settings=wandb.Settings(
             console="off",
             disable_code=True,
             disable_git=True,
-            finish_timeout=server_seconds,
+            finish_timeout=SERVER_SECONDS,
             finish_timeout_raises=True,
             host="",
-            init_timeout=server_seconds,
+            init_timeout=SERVER_SECONDS,
             save_code=False,
             silent=True,
             # A run is not to be stopped from outside.
@@ -273,21 +232,3 @@ def _begin(root: str, server_seconds: int, call_seconds: int, **about: Any) -> w
     )
     run.define_metric("*", step_metric=STEP)
     return run
-
-
-def main() -> int:
-    """Reads messages from standard input; prints why it fails."""
-    answer, sys.stdout = sys.stdout, sys.stderr
-    writer = Writer()
-    try:
-        for line in sys.stdin:
-            writer.take(json.loads(line))
-        writer.stop()
-    except Exception as error:
-        print(str(error) or type(error).__name__, file=answer, flush=True)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

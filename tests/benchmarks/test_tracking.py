@@ -97,6 +97,8 @@ def files(work: Path) -> list[Path]:
 
 def cell(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int = 0, **more: Any) -> Record:
     """As `benchmarks.execution.local` runs a cell."""
+    for name in ("CACHE", "DATA", "ARTIFACT"):
+        os.environ.pop(f"WANDB_{name}_DIR", None)
     row = resolve(bench, corpus, experiment)
     with wandb_run.follow(row, seed, **more) as tracker:
         path = run_seed(row, seed, watch=tracker.watch)
