@@ -10,15 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tqdm import tqdm
 
-from benchmarks.execution import progress_bars, worker_process
+from benchmarks.execution import worker_lines, worker_process
 from benchmarks.sweeps.storage import living
 from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.user_errors import hidden, user_message
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at the study where others hold the last trials: one of them may die.
 POLL = 1.0
+# Seconds between two counts of the trials that have ended, for the bar.
+BAR_SECONDS = 2.0
 # Seconds that a worker waits for a database that does not answer.
 PATIENCE = 600.0
 # How a process ends that has told its user's mistake.
@@ -40,7 +41,7 @@ def worker_name() -> str:
 
 
 def work(
-    desk: TrialQueue, objective: Callable[[Trial], float], name: str, alive: AbstractContextManager[Any] | None = None
+    queue: TrialQueue, objective: Callable[[Trial], float], name: str, alive: AbstractContextManager[Any] | None = None
 ) -> None:
     """Works on trials until none is left and none runs; waits a while for a study that cannot be reached.
 
@@ -55,9 +56,9 @@ def work(
     with alive or nullcontext():
         while not done:
             try:
-                done, lost_at = _once(desk, objective, name), None
+                done, lost_at = _once(queue, objective, name), None
             except Exception as error:
-                if not desk.keeping.lost(error):
+                if not queue.keeping.lost(error):
                     raise
                 says, now = hidden(f"the study cannot be reached: {str(error).splitlines()[0]}"), time.monotonic()
                 if lost_at is None:
@@ -68,30 +69,30 @@ def work(
                 time.sleep(POLL)
 
 
-def _once(desk: TrialQueue, objective: Callable[[Trial], float], name: str) -> bool:
+def _once(queue: TrialQueue, objective: Callable[[Trial], float], name: str) -> bool:
     """Works on the next trial, or waits for one; whether there will be none any more."""
-    trial, done = desk.claim(name)
+    trial, done = queue.claim(name)
     if trial is not None:
-        with living(desk.keeping, trial):
-            said = attempt(desk, objective, trial)
+        with living(queue.keeping, trial):
+            said = attempt(queue, objective, trial)
         tqdm.write(f"trial {trial.number}: {said}; {shown(trial.params)}", file=sys.stderr)
     elif not done:
         time.sleep(POLL)
     return done
 
 
-def attempt(desk: TrialQueue, objective: Callable[[Trial], float], trial: Trial) -> str:
+def attempt(queue: TrialQueue, objective: Callable[[Trial], float], trial: Trial) -> str:
     """Finds a trial's worth and ends it; returns how it ended. A ValueError of the objective is a failed trial."""
     from optuna import TrialPruned
     from optuna.exceptions import UpdateFinishedTrialError
 
     try:
         value = objective(trial)
-        kept, said = desk.end(trial, value), f"{value:.4f}"
+        kept, said = queue.end(trial, value), f"{value:.4f}"
     except TrialPruned:
-        kept, said = desk.end(trial), "pruned"
+        kept, said = queue.end(trial), "pruned"
     except ValueError as error:
-        kept, said = desk.end(trial, error=str(error)), f"failed: {error}"
+        kept, said = queue.end(trial, error=str(error)), f"failed: {error}"
     except UpdateFinishedTrialError:
         kept, said = False, ""
     return said if kept else "given to another worker, since this one gave no signs of life"
@@ -104,46 +105,50 @@ def shown(params: Mapping[str, Any]) -> str:
     )
 
 
-def run_all(worker: Callable[[int], None], jobs: int, folder: Path) -> None:
-    """Runs `worker(place)` in `jobs` processes until all have ended; who is killed is replaced.
+def run_all(worker: Callable[[], None], jobs: int, queue: TrialQueue) -> None:
+    """Runs `worker()` in `jobs` processes until all have ended, under one bar; who is killed is replaced.
 
     Args:
-        worker: importable by its module; `place` counts from 1.
-        folder: where they are at work.
+        worker: importable by its module.
+        queue: whose trials the bar counts.
 
     Raises:
         ChildProcessError: a worker could not go on, and has said why.
     """
     context = multiprocessing.get_context("spawn")
-    progress_bars.join(folder)
+    with worker_lines.shown() as lines, tqdm(total=queue.plan.trials, desc="sweep", unit="trial", disable=None) as bar:
 
-    def begin(place: int) -> SpawnProcess:
-        process = context.Process(target=_process, args=(worker, place, folder), name=f"sweep worker {place}")
-        process.start()
-        return process
+        def begin(number: int) -> SpawnProcess:
+            process = context.Process(target=_process, args=(worker, lines), name=f"sweep worker {number}")
+            process.start()
+            return process
 
-    running = {begin(place): place for place in range(1, jobs + 1)}
+        running = {begin(number): number for number in range(1, jobs + 1)}
+        try:
+            while running:
+                wait([process.sentinel for process in running], None if bar.disable else BAR_SECONDS)
+                if not bar.disable:
+                    bar.n = queue.ended() or bar.n
+                    bar.refresh()
+                for process in [process for process in running if process.exitcode is not None]:
+                    number, code = running.pop(process), process.exitcode
+                    if code is not None and code < 0:
+                        killed = f"{process.name} was killed ({signal.Signals(-code).name}); another begins"
+                        tqdm.write(killed, file=sys.stderr)
+                        running[begin(number)] = number
+                    elif code:
+                        raise ChildProcessError("a worker of the sweep could not go on; its reason stands above")
+        finally:
+            for process in running:
+                process.kill()
+            for process in running:
+                process.join()
+
+
+def _process(worker: Callable[[], None], lines: Connection) -> None:
+    worker_process.begin(lines)
     try:
-        while running:
-            wait([process.sentinel for process in running])
-            for process in [process for process in running if process.exitcode is not None]:
-                place, code = running.pop(process), process.exitcode
-                if code is not None and code < 0:
-                    tqdm.write(f"{process.name} was killed ({signal.Signals(-code).name}); another begins", sys.stderr)
-                    running[begin(place)] = place
-                elif code:
-                    raise ChildProcessError("a worker of the sweep could not go on; its reason stands above")
-    finally:
-        for process in running:
-            process.kill()
-        for process in running:
-            process.join()
-
-
-def _process(worker: Callable[[int], None], place: int, folder: Path) -> None:
-    worker_process.begin(folder)
-    try:
-        worker(place)
+        worker()
     except (ValueError, OSError) as error:
         tqdm.write(f"error: {user_message(error)}", file=sys.stderr)
         sys.exit(TOLD)

@@ -62,7 +62,7 @@ class WorkerSettings:
         return Bench(self.work / "board", self.work, self.vectors_path, hardware, track)
 
 
-def sweep(site: WorkerSettings, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | None = None) -> Ledger:
+def sweep(settings: WorkerSettings, plan: Plan, corpus: Corpus, jobs: int = 1, cluster: str | None = None) -> Ledger:
     """Runs a study, or goes on with it, until it is done.
 
     Args:
@@ -75,48 +75,45 @@ def sweep(site: WorkerSettings, plan: Plan, corpus: Corpus, jobs: int = 1, clust
         OSError: the storage cannot be reached; another process runs the study on a file; a worker could not go on.
     """
     experiment = untuned(plan)
-    space, bench = space_of(experiment, plan.settings), site.bench(plan, corpus)
+    space, bench = space_of(experiment, plan.settings), settings.bench(plan, corpus)
     name = study_name(plan, resolve(bench, corpus, experiment).key, space)
     origin = provenance.of(bench.hardware)
     quiet()
     tqdm.write(f"study {name}", file=sys.stderr)
-    with _alone(site, name):
-        keeping = site.keeping(name, plan.heartbeat)
+    with _alone(settings, name):
+        keeping = settings.keeping(name, plan.heartbeat)
         made = trial_queue.make(keeping, name, plan, space, defaults_of(experiment, space), origin.source_sha256)
         if cluster:
             from benchmarks.execution.ray_cluster import workers_in_cluster
 
-            workers_in_cluster(cluster, bench.hardware, partial(_worker, site, name), jobs)
+            workers_in_cluster(cluster, bench.hardware, partial(assist, settings, name), jobs)
         elif jobs > 1:
-            local_workers.run_all(partial(_worker, site, name), jobs, site.work)
+            local_workers.run_all(partial(assist, settings, name), jobs, made)
         else:
-            _work(site, made, experiment, corpus)
+            _work(settings, made, experiment, corpus)
         return study_ledger.ledger(made, experiment, origin)
 
 
-def assist(site: WorkerSettings, name: str, place: int = 0) -> None:
+def assist(settings: WorkerSettings, name: str) -> None:
     """Works on a study's trials until it is done.
-
-    Args:
-        place: line of the terminal for progress.
 
     Raises:
         ValueError: there is no such study, or this host's corpus is another one.
         OSError: the storage cannot be reached.
     """
     quiet()
-    plan = plan_of(trial_queue.find(site.keeping(name, Plan.heartbeat), name))
+    plan = plan_of(trial_queue.find(settings.keeping(name, Plan.heartbeat), name))
     experiment = untuned(plan)
-    corpus = prepared(site.work, plan.corpus, plan.source)
+    corpus = prepared(settings.work, plan.corpus, plan.source)
     if corpus.fingerprint != plan.fingerprint:
         raise ValueError(
             f"corpus {plan.corpus} has the fingerprint {corpus.fingerprint[:12]} here; study {name} is on "
             f"{plan.fingerprint[:12]}"
         )
-    keeping = site.keeping(name, plan.heartbeat)
+    keeping = settings.keeping(name, plan.heartbeat)
     code = source.of_folder(provenance.ROOT)
     found = TrialQueue(trial_queue.find(keeping, name), keeping, space_of(experiment, plan.settings), code)
-    _work(site, found, experiment, corpus, place)
+    _work(settings, found, experiment, corpus)
 
 
 def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool = False) -> list[Path]:
@@ -157,29 +154,25 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
 
 
-def _worker(site: WorkerSettings, name: str, place: int) -> None:
-    assist(site, name, place)
-
-
-def _work(site: WorkerSettings, found: TrialQueue, experiment: Experiment, corpus: Corpus, place: int = 0) -> None:
-    objective = Objective(site.bench(found.plan, corpus), corpus, experiment, found.plan.seed, place)
+def _work(settings: WorkerSettings, found: TrialQueue, experiment: Experiment, corpus: Corpus) -> None:
+    objective = Objective(settings.bench(found.plan, corpus), corpus, experiment, found.plan.seed)
     name = local_workers.worker_name()
-    alive = None if site.storage else worker_lock(site.folder(found.study.study_name), name)
+    alive = None if settings.storage else worker_lock(settings.folder(found.study.study_name), name)
     local_workers.work(found, objective, name, alive)
 
 
 @contextmanager
-def _alone(site: WorkerSettings, name: str) -> Iterator[None]:
+def _alone(settings: WorkerSettings, name: str) -> Iterator[None]:
     """On a file, one process runs a study; its workers share it. On a database any number may."""
-    if site.storage:
+    if settings.storage:
         yield
         return
-    site.folder(name).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(site.folder(name) / "sweep.lock")
+    settings.folder(name).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.folder(name) / "sweep.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise OSError(f"study {name} is being run by another process; its folder is {site.folder(name)}") from None
+        raise OSError(f"study {name} is being run by another process; its folder is {settings.folder(name)}") from None
     try:
         yield
     finally:

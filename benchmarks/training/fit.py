@@ -98,7 +98,6 @@ class Fit:
     root: Path
     label: str
     hardware: Hardware = field(default_factory=Hardware)
-    bar_position: int = 0
     blind: bool = False
     weights: Path | None = None
     trains: bool = True
@@ -159,9 +158,7 @@ class Fit:
         folder: Path,
     ) -> None:
         self._check_shares(module, stage, budget)
-        keeper = CheckpointCallback(
-            Stage(stage), seed, budget, quality, folder, f"{self.label} {stage}", self.bar_position
-        )
+        keeper = CheckpointCallback(Stage(stage), seed, budget, quality, folder, f"{self.label} {stage}")
         trainer = pl.Trainer(
             accelerator=self.hardware.accelerator,
             devices=self.hardware.devices,
