@@ -93,7 +93,7 @@ def path(board: Path, corpus: str, study: str, ending: str = "json") -> Path:
     return board / f"{corpus}.sweeps" / f"{study}.{ending}"
 
 
-def ledger(desk: TrialQueue, experiment: Experiment, provenance: Provenance) -> Ledger:
+def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) -> Ledger:
     """What the study says of itself by now.
 
     Args:
@@ -102,7 +102,7 @@ def ledger(desk: TrialQueue, experiment: Experiment, provenance: Provenance) -> 
     import optuna
     from optuna.distributions import distribution_to_json
 
-    trials, plan = desk.trials(), desk.plan
+    trials, plan = queue.trials(), queue.plan
     lines = [_line(trial) for trial in trials]
     begun = [trial.datetime_start for trial in trials if trial.datetime_start]
     ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
@@ -110,7 +110,7 @@ def ledger(desk: TrialQueue, experiment: Experiment, provenance: Provenance) -> 
     complete = [line for line in lines if line.state == "complete" and line.value is not None]
     defaults = {trial.number for trial in trials if trial.user_attrs.get(trial_state.DEFAULT)}
     return Ledger(
-        study=desk.study.study_name,
+        study=queue.study.study_name,
         experiment=experiment.name,
         model=experiment.model,
         corpus=plan.corpus,
@@ -122,7 +122,7 @@ def ledger(desk: TrialQueue, experiment: Experiment, provenance: Provenance) -> 
         hours=sum(line.seconds or 0 for line in lines) / 3600,
         wall_hours=wall / timedelta(hours=1),
         states=dict(sorted(Counter(line.state for line in lines).items())),
-        space={name: json.loads(distribution_to_json(found)) for name, found in desk.space.items()},
+        space={name: json.loads(distribution_to_json(found)) for name, found in queue.space.items()},
         sampler=SAMPLER,
         pruner=PRUNER,
         optuna=optuna.__version__,

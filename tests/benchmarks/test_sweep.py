@@ -202,19 +202,19 @@ def test_values_that_were_tried_train_once(
 def test_a_diverged_training_is_a_failed_trial(tmp_path: Path, corpus: Corpus) -> None:
     experiment = complete("tiger", corpus.name, [*TIGER, "warmup=1"])
     objective = Objective(Bench(tmp_path, tmp_path), corpus, experiment, 0)
-    desk = open_toy(str(tmp_path / "study"), 2)
-    trial = desk.claim("worker").trial
+    queue = open_toy(str(tmp_path / "study"), 2)
+    trial = queue.claim("worker").trial
     assert trial is not None
-    said = attempt(desk, lambda _: objective(asked({"tokenizer.lr": 1e30})), trial)
+    said = attempt(queue, lambda _: objective(asked({"tokenizer.lr": 1e30})), trial)
     assert "the training of tiger trial 0 tokenizer has diverged" in said
-    (found,) = desk.trials()
+    (found,) = queue.trials()
     assert found.state == TrialState.FAIL
     assert "has diverged" in found.user_attrs["error"]
     assert counts(found)
     # It is not tried again.
-    assert desk.claim("worker").trial is not None
-    assert len(desk.trials()) == 2
-    assert not history(desk.trials()[1])
+    assert queue.claim("worker").trial is not None
+    assert len(queue.trials()) == 2
+    assert not history(queue.trials()[1])
 
 
 def test_a_study_whose_trainings_all_diverge_has_no_winner(
@@ -314,13 +314,13 @@ def test_a_resumed_training_reports_its_past(curves: optuna.Study) -> None:
 
 def worked(folder: Path, trials: int, stop: int | None = None, **more: Any) -> list[Any]:
     """A toy study worked on in this process, by claims that may stop in the midst; its trials."""
-    desk = open_toy(str(folder), trials, **more)
+    queue = open_toy(str(folder), trials, **more)
     for _ in range(stop or trials):
-        trial, _ = desk.claim("worker")
+        trial, _ = queue.claim("worker")
         if trial is None:
             break
-        desk.end(trial, -abs(trial.params["x"] - 0.3))
-    return list(desk.trials())
+        queue.end(trial, -abs(trial.params["x"] - 0.3))
+    return list(queue.trials())
 
 
 def test_a_study_that_was_interrupted_draws_what_another_would(tmp_path: Path) -> None:
@@ -339,8 +339,8 @@ def test_a_study_that_was_interrupted_draws_what_another_would(tmp_path: Path) -
 
 
 def test_trials_are_counted_exactly(tmp_path: Path) -> None:
-    desk = open_toy(str(tmp_path), 2)
-    first, second = desk.claim("one"), desk.claim("two")
+    queue = open_toy(str(tmp_path), 2)
+    first, second = queue.claim("one"), queue.claim("two")
     assert first.trial is not None
     assert second.trial is not None
 
@@ -352,11 +352,11 @@ def test_hours_stop_a_study(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_takes_its_workers_down_is_given_up(tmp_path: Path) -> None:
-    desk = open_toy(str(tmp_path), 2)
+    queue = open_toy(str(tmp_path), 2)
     # Nobody holds the lock of any of these workers.
-    numbers = [claim.trial.number for n in range(RETRIES + 2) if (claim := desk.claim(f"worker {n}")).trial]
+    numbers = [claim.trial.number for n in range(RETRIES + 2) if (claim := queue.claim(f"worker {n}")).trial]
     assert numbers == list(range(RETRIES + 2))
-    found = desk.trials()
+    found = queue.trials()
     assert [interrupted(trial) for trial in found] == [True] * RETRIES + [False, False]
     assert all(trial.params == {"x": 0.0} for trial in found[:-1])
     assert found[-1].params != {"x": 0.0}
@@ -508,25 +508,25 @@ def test_a_worker_with_another_corpus_is_turned_away(
 
 
 def test_a_worker_lock_is_held_while_it_lives(tmp_path: Path) -> None:
-    desk = open_toy(str(tmp_path), 1)
+    queue = open_toy(str(tmp_path), 1)
     with worker_lock(tmp_path, "alive"):
-        assert desk.claim("alive").trial is not None
-        assert desk.claim("other") == (None, False)
-    again = desk.claim("other").trial
+        assert queue.claim("alive").trial is not None
+        assert queue.claim("other") == (None, False)
+    again = queue.claim("other").trial
     assert again is not None
-    assert history(desk.trials()[again.number]) == [0]
+    assert history(queue.trials()[again.number]) == [0]
 
 
 def test_a_bug_in_an_objective_is_no_failed_trial(tmp_path: Path) -> None:
-    desk = open_toy(str(tmp_path), 1)
+    queue = open_toy(str(tmp_path), 1)
 
     def broken(trial: optuna.Trial) -> float:
         raise RuntimeError("ours")
 
     with pytest.raises(RuntimeError, match="ours"):
-        local_workers.work(desk, broken, "worker", worker_lock(tmp_path, "worker"))
-    assert desk.claim("other").trial is not None
-    assert [interrupted(trial) for trial in desk.trials()] == [True, False]
+        local_workers.work(queue, broken, "worker", worker_lock(tmp_path, "worker"))
+    assert queue.claim("other").trial is not None
+    assert [interrupted(trial) for trial in queue.trials()] == [True, False]
 
 
 # Ledger, winner, page

@@ -47,27 +47,27 @@ def worker(url: str, name: str, trials: int, seconds: float, log: Path) -> subpr
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
 
 
-def running(desk: TrialQueue) -> dict[int, FrozenTrial]:
+def running(queue: TrialQueue) -> dict[int, FrozenTrial]:
     """Process -> the trial it works on."""
-    found = (trial for trial in desk.trials() if trial.state == TrialState.RUNNING and OWNER in trial.user_attrs)
+    found = (trial for trial in queue.trials() if trial.state == TrialState.RUNNING and OWNER in trial.user_attrs)
     return {int(trial.user_attrs[OWNER][0].split("-")[-2]): trial for trial in found}
 
 
 def test_eight_workers_of_which_three_are_killed(toy: str, tmp_path: Path) -> None:
     name, trials, log = toy_sweep.NAME, 20, tmp_path / "log"
-    desk = open_toy(toy, trials, name)
+    queue = open_toy(toy, trials, name)
     crew = [worker(toy, name, trials, 1.5, log) for _ in range(WORKERS)]
     killed: dict[int, FrozenTrial] = {}
     while len(killed) < KILLED:
         time.sleep(0.05)
         assert any(process.poll() is None for process in crew)
-        process, trial = next(((p, t) for p, t in running(desk).items() if p not in killed), (None, None))
+        process, trial = next(((p, t) for p, t in running(queue).items() if p not in killed), (None, None))
         if process and trial:
             os.kill(process, signal.SIGKILL)
             killed[process] = trial
     codes = [process.wait(timeout=120) for process in crew]
     assert sorted(codes) == [-signal.SIGKILL] * KILLED + [0] * (WORKERS - KILLED)
-    found = desk.trials()
+    found = queue.trials()
     assert all(trial.state.is_finished() for trial in found)
     assert [counts(trial) for trial in found].count(True) == trials
     assert all(trial.state == TrialState.COMPLETE for trial in found if counts(trial))
@@ -103,63 +103,63 @@ def test_a_server_that_restarts(own_postgres: tuple[str, Callable[[str], None]],
 
 def test_a_study_that_stays_lost_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     error = DBAPIError("SELECT 1", {}, Exception("gone\nfor good"))
-    desk = mock.Mock(keeping=mock.Mock(lost=lambda found: found is error))
-    desk.claim.side_effect = error
+    queue = mock.Mock(keeping=mock.Mock(lost=lambda found: found is error))
+    queue.claim.side_effect = error
     monkeypatch.setattr(local_workers, "PATIENCE", 0.05)
     monkeypatch.setattr(local_workers, "POLL", 0.02)
     with pytest.raises(OSError, match=r"^the study cannot be reached: \(builtins.Exception\) gone$"):
-        local_workers.work(desk, mock.Mock(), "me")
-    assert desk.claim.call_count > 2
+        local_workers.work(queue, mock.Mock(), "me")
+    assert queue.claim.call_count > 2
     assert capsys.readouterr().err.count("cannot be reached") == 1
 
 
 def test_what_a_worker_found_that_was_thought_dead_counts_for_nothing(toy: str) -> None:
-    desk = open_toy(toy, 1, toy_sweep.NAME)
-    trial, _ = desk.claim("slow")
+    queue = open_toy(toy, 1, toy_sweep.NAME)
+    trial, _ = queue.claim("slow")
     assert trial is not None
     # No sign of life in all this time: its host was asleep, say.
     time.sleep(SILENCE)
-    again, _ = desk.claim("quick")
+    again, _ = queue.claim("quick")
     assert again is not None
     assert (again.number, again.params) == (1, trial.params)
-    assert not desk.end(trial, 1.0)
-    assert desk.end(again, 2.0)
-    assert [(found.state, found.value) for found in desk.trials()] == [
+    assert not queue.end(trial, 1.0)
+    assert queue.end(again, 2.0)
+    assert [(found.state, found.value) for found in queue.trials()] == [
         (TrialState.FAIL, None),
         (TrialState.COMPLETE, 2.0),
     ]
-    assert desk.claim("quick").done
+    assert queue.claim("quick").done
 
 
 def test_signs_of_life_keep_a_slow_trial(toy: str) -> None:
-    desk = open_toy(toy, 1, toy_sweep.NAME)
-    trial, _ = desk.claim("slow")
+    queue = open_toy(toy, 1, toy_sweep.NAME)
+    trial, _ = queue.claim("slow")
     assert trial is not None
-    with living(desk.keeping, trial):
+    with living(queue.keeping, trial):
         time.sleep(SILENCE)
-        assert desk.claim("other") == (None, False)
-    assert desk.end(trial, 1.0)
+        assert queue.claim("other") == (None, False)
+    assert queue.end(trial, 1.0)
 
 
 def test_a_worker_that_died_while_it_took_a_trial(toy: str) -> None:
-    desk = open_toy(toy, 2, toy_sweep.NAME)
+    queue = open_toy(toy, 2, toy_sweep.NAME)
     # Killed before its first sign of life, of which Optuna alone would never hear again.
-    taken = desk.study.ask({**desk.space})
-    again, _ = desk.claim("worker")
+    taken = queue.study.ask({**queue.space})
+    again, _ = queue.claim("worker")
     assert again is not None
-    assert history(desk.trials()[again.number]) == [taken.number]
+    assert history(queue.trials()[again.number]) == [taken.number]
     assert again.params == taken.params
 
 
 def test_a_trial_given_up_halfway_is_queued_again(toy: str) -> None:
-    desk = open_toy(toy, 1, toy_sweep.NAME)
-    first, _ = desk.claim("one")
+    queue = open_toy(toy, 1, toy_sweep.NAME)
+    first, _ = queue.claim("one")
     assert first is not None
     # Who failed it died before it queued it again.
-    desk.study.tell(first.number, state=TrialState.FAIL)
-    again, _ = desk.claim("two")
+    queue.study.tell(first.number, state=TrialState.FAIL)
+    again, _ = queue.claim("two")
     assert again is not None
-    assert history(desk.trials()[again.number]) == [first.number]
+    assert history(queue.trials()[again.number]) == [first.number]
 
 
 def test_the_lock_of_a_dead_worker_is_free(toy: str) -> None:
