@@ -34,7 +34,7 @@ def run(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path
     return run_seed(resolve(bench, corpus, experiment), seed)
 
 
-def run_seed(row: ResolvedRow, seed: int, bar_position: int = 0, watch: Watch = lambda stage: ()) -> Path:
+def run_seed(row: ResolvedRow, seed: int, watch: Watch = lambda stage: ()) -> Path:
     """Train, grade and write the record; a record that exists is left as it is.
 
     `watch` is as in `Fit`; the stages of trained item vectors have the config's field before their names.
@@ -53,7 +53,7 @@ def run_seed(row: ResolvedRow, seed: int, bar_position: int = 0, watch: Watch = 
         if not path.exists():
             in_time(row.bench.until)
             _check_writable(path)
-            _make(row, row.fit(seed, bar_position=bar_position, watch=watched))
+            _make(row, row.fit(seed, watch=watched))
         place.file.unlink(missing_ok=True)
     return path
 

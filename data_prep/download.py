@@ -181,7 +181,9 @@ def _continued(url: str, headers: Any, begun: _Begun) -> _Begun:
 def _copy(response: Any, file: IO[bytes], url: str, start: int, total: int | None) -> int:
     """Copy the response to the file; how many bytes the file then has. What arrived before a fault stays."""
     have = start
-    with tqdm(desc=url.rsplit("/", 1)[-1], initial=start, total=total, unit="B", unit_scale=True, leave=False) as bar:
+    with tqdm(
+        desc=url.rsplit("/", 1)[-1], initial=start, total=total, unit="B", unit_scale=True, leave=False, disable=None
+    ) as bar:
         while True:
             try:
                 chunk = response.read(CHUNK_BYTES)

@@ -62,7 +62,10 @@ def blocks(path: Path) -> Iterator[bytes]:
         ValueError: the file is empty, a line has no end, or the gzip is truncated or damaged.
     """
     rest, size = b"", 0
-    with stream(path) as opened, tqdm(desc=f"reading {path.name}", unit="B", unit_scale=True, delay=2) as bar:
+    with (
+        stream(path) as opened,
+        tqdm(desc=f"reading {path.name}", unit="B", unit_scale=True, delay=2, disable=None) as bar,
+    ):
         while data := opened.read(BLOCK_BYTES):
             size += len(data)
             bar.update(len(data))

@@ -8,7 +8,6 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.execution import progress_bars
 from benchmarks.experiments import Experiment
 from benchmarks.resolved_row import resolve
 from benchmarks.run import run_seed
@@ -35,7 +34,7 @@ def run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> Path:
     silence_lightning()
     row = resolve(setting, prepared(setting.work, corpus, source), cell.experiment)
     with wandb_run.follow(row, cell.seed) as tracker:
-        path = run_seed(row, cell.seed, bar_position=progress_bars.place, watch=tracker.watch)
+        path = run_seed(row, cell.seed, watch=tracker.watch)
         tracker.record(path)
     return path
 

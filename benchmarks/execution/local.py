@@ -1,4 +1,4 @@
-"""The cells of a bench: one after the other, or in several processes, each with a progress bar of its own."""
+"""The cells of a bench: one after the other, or in several processes, under one bar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.execution import progress_bars, worker_process
+from benchmarks.execution import worker_lines, worker_process
 from benchmarks.execution.cell import Cell, Results, run_cell
 from benchmarks.execution.cell_progress import OutOfTimeError
 from benchmarks.settings import Bench
@@ -41,8 +41,14 @@ def run_all(
     else:
         ended = _in_pool(setting, corpus, source, cells, jobs)
     # Closed, for a signal may come here as well as within.
-    with closing(ended):
-        for cell, error in tqdm(ended, total=len(cells), desc="bench", unit="run", position=0, disable=quiet):
+    with (
+        closing(ended),
+        tqdm(total=len(cells), desc="bench", unit="run", disable=True if quiet else None) as bar,
+    ):
+        for number, (cell, error) in enumerate(ended, start=1):
+            bar.update()
+            if bar.disable and not quiet:
+                tqdm.write(f"{cell} has ended, {number} of {len(cells)}", file=sys.stderr)
             if isinstance(error, OutOfTimeError):
                 left += 1
             elif error is not None:
@@ -66,22 +72,19 @@ def _in_turn(setting: Bench, corpus: str, source: str, cells: Iterable[Cell]) ->
 
 def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> Results:
     context: SpawnContext = multiprocessing.get_context("spawn")
-    progress_bars.join(setting.work)
-    places = context.Queue()
-    for place in range(1, jobs + 1):
-        places.put(place)
-    pool = ProcessPoolExecutor(jobs, context, initializer=worker_process.begin, initargs=(setting.work, places))
-    try:
-        with worker_process.postponed():
-            waiting: dict[Future[Path], Cell] = {
-                pool.submit(run_cell, setting, corpus, source, cell): cell for cell in cells
-            }
-        for future in as_completed(waiting):
-            yield waiting[future], future.exception()
-    except BaseException:
-        # After an interrupt, what has not begun must not begin, and what has can be killed at any moment.
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.kill()
-        raise
-    pool.shutdown()
+    with worker_lines.shown() as lines:
+        pool = ProcessPoolExecutor(jobs, context, initializer=worker_process.begin, initargs=(lines,))
+        try:
+            with worker_process.postponed():
+                waiting: dict[Future[Path], Cell] = {
+                    pool.submit(run_cell, setting, corpus, source, cell): cell for cell in cells
+                }
+            for future in as_completed(waiting):
+                yield waiting[future], future.exception()
+        except BaseException:
+            # After an interrupt, what has not begun must not begin, and what has can be killed at any moment.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
+        pool.shutdown()

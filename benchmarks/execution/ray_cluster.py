@@ -89,19 +89,16 @@ def cells_in_cluster(address: str, setting: Bench, corpus: str, source: str, cel
         mark.unlink(missing_ok=True)
 
 
-def workers_in_cluster(address: str, hardware: Hardware, worker: Callable[[int], None], jobs: int) -> None:
-    """Runs `worker(place)` as so many tasks until all have ended.
-
-    Args:
-        worker: `place` counts from 1.
+def workers_in_cluster(address: str, hardware: Hardware, worker: Callable[[], None], jobs: int) -> None:
+    """Runs `worker()` as so many tasks until all have ended.
 
     Raises:
         ValueError, ConnectionError: as `tasks`.
         ChildProcessError: a worker could not go on.
     """
-    for place, outcome in tasks(address, worker, {place: (place,) for place in range(1, jobs + 1)}, hardware):
+    for number, outcome in tasks(address, worker, dict.fromkeys(range(1, jobs + 1), ()), hardware):
         if outcome.error is not None:
-            raise ChildProcessError(f"worker {place} of the sweep could not go on: {outcome.error}")
+            raise ChildProcessError(f"worker {number} of the sweep could not go on: {outcome.error}")
 
 
 def _there(home: Path, function: Callable[..., Any], *arguments: object) -> Any:

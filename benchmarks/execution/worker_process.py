@@ -11,12 +11,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import wait
-from multiprocessing.queues import Queue
-from pathlib import Path
+from multiprocessing.connection import Connection, wait
 from types import FrameType
 
-from benchmarks.execution import progress_bars
+from benchmarks.execution import worker_lines
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -76,17 +74,10 @@ def postponed() -> Iterator[None]:
         raise SignalledError(came[0])
 
 
-def begin(work: Path, places: Queue[int] | None = None) -> None:
-    """What a worker does first: it ends with its parent, and draws in turn with those beside it.
-
-    Args:
-        work: folder of trainings.
-        places: lines of the terminal, of which it takes one.
-    """
+def begin(lines: Connection) -> None:
+    """What a worker does first: it ends with its parent, which shows its lines, as `worker_lines.shown` gives it."""
     end_with_parent()
-    progress_bars.join(work)
-    if places is not None:
-        progress_bars.place = places.get()
+    worker_lines.send(lines)
 
 
 def end_with_parent() -> None:

@@ -10,15 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tqdm import tqdm
 
-from benchmarks.execution import progress_bars, worker_process
+from benchmarks.execution import worker_lines, worker_process
 from benchmarks.sweeps.storage import heartbeats
 from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.user_errors import hidden, user_message
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at the study where others hold the last trials: one of them may die.
 POLL = 1.0
+# Seconds between two counts of the trials that have ended, for the bar.
+BAR_SECONDS = 2.0
 # Seconds that a worker waits for a database that does not answer.
 PATIENCE = 600.0
 # How a process ends that has told its user's mistake.
@@ -104,46 +105,50 @@ def shown(params: Mapping[str, Any]) -> str:
     )
 
 
-def run_all(worker: Callable[[int], None], jobs: int, folder: Path) -> None:
-    """Runs `worker(place)` in `jobs` processes until all have ended; who is killed is replaced.
+def run_all(worker: Callable[[], None], jobs: int, queue: TrialQueue) -> None:
+    """Runs `worker()` in `jobs` processes until all have ended, under one bar; who is killed is replaced.
 
     Args:
-        worker: importable by its module; `place` counts from 1.
-        folder: where they are at work.
+        worker: importable by its module.
+        queue: whose trials the bar counts.
 
     Raises:
         ChildProcessError: a worker could not go on, and has said why.
     """
     context = multiprocessing.get_context("spawn")
-    progress_bars.join(folder)
+    with worker_lines.shown() as lines, tqdm(total=queue.spec.trials, desc="sweep", unit="trial", disable=None) as bar:
 
-    def begin(place: int) -> SpawnProcess:
-        process = context.Process(target=_process, args=(worker, place, folder), name=f"sweep worker {place}")
-        process.start()
-        return process
+        def begin(number: int) -> SpawnProcess:
+            process = context.Process(target=_process, args=(worker, lines), name=f"sweep worker {number}")
+            process.start()
+            return process
 
-    running = {begin(place): place for place in range(1, jobs + 1)}
+        running = {begin(number): number for number in range(1, jobs + 1)}
+        try:
+            while running:
+                wait([process.sentinel for process in running], None if bar.disable else BAR_SECONDS)
+                if not bar.disable:
+                    bar.n = queue.ended() or bar.n
+                    bar.refresh()
+                for process in [process for process in running if process.exitcode is not None]:
+                    number, code = running.pop(process), process.exitcode
+                    if code is not None and code < 0:
+                        killed = f"{process.name} was killed ({signal.Signals(-code).name}); another begins"
+                        tqdm.write(killed, file=sys.stderr)
+                        running[begin(number)] = number
+                    elif code:
+                        raise ChildProcessError("a worker of the sweep could not go on; its reason stands above")
+        finally:
+            for process in running:
+                process.kill()
+            for process in running:
+                process.join()
+
+
+def _process(worker: Callable[[], None], lines: Connection) -> None:
+    worker_process.begin(lines)
     try:
-        while running:
-            wait([process.sentinel for process in running])
-            for process in [process for process in running if process.exitcode is not None]:
-                place, code = running.pop(process), process.exitcode
-                if code is not None and code < 0:
-                    tqdm.write(f"{process.name} was killed ({signal.Signals(-code).name}); another begins", sys.stderr)
-                    running[begin(place)] = place
-                elif code:
-                    raise ChildProcessError("a worker of the sweep could not go on; its reason stands above")
-    finally:
-        for process in running:
-            process.kill()
-        for process in running:
-            process.join()
-
-
-def _process(worker: Callable[[int], None], place: int, folder: Path) -> None:
-    worker_process.begin(folder)
-    try:
-        worker(place)
+        worker()
     except (ValueError, OSError) as error:
         tqdm.write(f"error: {user_message(error)}", file=sys.stderr)
         sys.exit(TOLD)

@@ -43,7 +43,6 @@ class Objective:
     corpus: Corpus
     experiment: Experiment
     seed: int
-    bar_position: int = 0
 
     def __call__(self, trial: Trial) -> float:
         """
@@ -68,7 +67,7 @@ class Objective:
     def _worth(self, trial: Trial, row: ResolvedRow, tracker: wandb_run.Tracker) -> float:
         experiment, hardware = row.experiment, row.bench.hardware
         label = f"{experiment.name} trial {trial.number}"
-        fit = row.fit(self.seed, label=label, bar_position=self.bar_position)
+        fit = row.fit(self.seed, label=label)
         hardware.set_num_threads()
 
         def watch(stage: str) -> list[Watcher]:

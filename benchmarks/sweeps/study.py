@@ -90,17 +90,14 @@ def sweep(
 
             workers_in_cluster(cluster, bench.hardware, partial(join, settings, name), jobs)
         elif jobs > 1:
-            local_workers.run_all(partial(join, settings, name), jobs, settings.work)
+            local_workers.run_all(partial(join, settings, name), jobs, made)
         else:
             _work(settings, made, experiment, corpus)
         return study_ledger.ledger(made, experiment, origin)
 
 
-def join(settings: WorkerSettings, name: str, place: int = 0) -> None:
+def join(settings: WorkerSettings, name: str) -> None:
     """Works on a study's trials until it is done.
-
-    Args:
-        place: line of the terminal for progress.
 
     Raises:
         ValueError: there is no such study, or this host's corpus is another one.
@@ -118,7 +115,7 @@ def join(settings: WorkerSettings, name: str, place: int = 0) -> None:
     storage = settings.open_storage(name, spec.heartbeat)
     code = source.of_folder(provenance.ROOT)
     found = TrialQueue(trial_queue.find(storage, name), storage, space_of(experiment, spec.settings), code)
-    _work(settings, found, experiment, corpus, place)
+    _work(settings, found, experiment, corpus)
 
 
 def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool = False) -> list[Path]:
@@ -159,8 +156,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
 
 
-def _work(settings: WorkerSettings, found: TrialQueue, experiment: Experiment, corpus: Corpus, place: int = 0) -> None:
-    objective = Objective(settings.bench(found.spec, corpus), corpus, experiment, found.spec.seed, place)
+def _work(settings: WorkerSettings, found: TrialQueue, experiment: Experiment, corpus: Corpus) -> None:
+    objective = Objective(settings.bench(found.spec, corpus), corpus, experiment, found.spec.seed)
     name = local_workers.worker_name()
     alive = None if settings.storage else worker_lock(settings.folder(found.study.study_name), name)
     local_workers.work(found, objective, name, alive)

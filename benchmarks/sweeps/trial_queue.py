@@ -94,6 +94,15 @@ class TrialQueue:
             self.study.tell(trial, value, state)
             return True
 
+    def ended(self) -> int | None:
+        """Trials that count and have ended; None where the study cannot be reached."""
+        try:
+            return sum(counts(trial) and trial.state.is_finished() for trial in self.trials())
+        except Exception as error:
+            if not self.storage.is_unreachable(error):
+                raise
+            return None
+
     def recover(self) -> None:
         """Fails the trials of dead workers and queues them again; the lock must be held.
 

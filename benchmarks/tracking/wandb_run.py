@@ -20,7 +20,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks import provenance
 from benchmarks.resolved_row import ResolvedRow
@@ -188,8 +188,8 @@ def _log_record(run: wandb.Run, record: Record, path: Path) -> None:
     run.log_artifact(artifact)
 
 
-def _begin(root: str, **about: Any) -> wandb.Run:
-    """A W&B run that writes beneath `root/wandb` alone."""
+def _begin(root: str, mode: Literal["offline", "online"], **about: Any) -> wandb.Run:
+    """A W&B run that writes beneath `root/wandb` alone. Raises what wandb raises, and a ValueError without a login."""
     folder = Path(root, "wandb")
     # wandb would go elsewhere, without a word, where it cannot write, and makes the inner ones for this user alone.
     (folder / "cache/wandb/logs").mkdir(parents=True, exist_ok=True)
@@ -198,15 +198,19 @@ def _begin(root: str, **about: Any) -> wandb.Run:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    if "WANDB_SERVICE" not in os.environ:
+    if not os.environ.get("WANDB_SERVICE"):
         from wandb.sdk.lib.service import service_process
 
         # wandb ends a service of its own when Python exits, and waits for it however long that takes. This one ends
         # by itself when this process has.
         service_process.start(wandb.Settings()).token.save_to_env()
     wandb.setup(wandb.Settings(silent=True))
+    # It would ask for a key where the run has a terminal.
+    if mode == "online" and not wandb.login(prompt=False, verify=False):
+        raise ValueError("wandb has no API key; expected one from `wandb login`")
     run = wandb.init(
         dir=root,
+        mode=mode,
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         reinit="create_new",
         resume="allow",

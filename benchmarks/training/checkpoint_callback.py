@@ -25,6 +25,8 @@ from models.api import Budget
 BEST, DONE, LAST = "best.safetensors", "done.json", "last.ckpt"
 # A state is as large as three sets of weights: to save one after every look costs more than a short epoch does.
 SAVE_SECONDS = 60.0
+# Between two lines on a stage where no bar is drawn.
+LINE_SECONDS = 60.0
 
 
 def save_seconds() -> float:
@@ -80,11 +82,10 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
         quality: Callable[[Any], float] | None,
         folder: Path,
         title: str,
-        bar_position: int,
     ) -> None:
         self.done, self.seed, self.budget, self.quality, self.folder = done, seed, budget, quality, folder
-        self.title, self.bar_position = title, bar_position
-        self.clock = self.saved = time.perf_counter()
+        self.title, self.clock = title, time.perf_counter()
+        self.saved = self.told = self.clock
         self.best: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,12 +105,11 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
             desc=self.title,
             total=self.budget.epochs * steps,
             initial=trainer.current_epoch * steps,
-            position=self.bar_position,
             unit="step",
             leave=False,
-            disable=not trainer.is_global_zero,
-            # Into a log file, a line a minute is enough.
-            mininterval=0.5 if sys.stderr.isatty() else 60,
+            # None: where there is no terminal, as in a worker, `_tell` has lines in its place.
+            disable=None if trainer.is_global_zero else True,
+            mininterval=0.5,
         )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -144,7 +144,7 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
         done.quality.append(value)
         done.checked.append(epoch)
         done.epochs = epoch
-        self.bar.set_postfix(epoch=epoch, quality=f"{value:.4f}", best=f"{max(done.quality):.4f}", refresh=False)
+        self._tell(trainer, f"quality {value:.4f}, best {max(done.quality):.4f}")
         trainer.should_stop = self._patience_is_lost()
         # All processes save together, when the first one says so: their clocks differ.
         if trainer.strategy.broadcast(time.perf_counter() - self.saved >= save_seconds()):
@@ -157,6 +157,14 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._stop_clock()
         self.bar.close()
+
+    def _tell(self, trainer: pl.Trainer, quality: str) -> None:
+        """How far the stage is: behind the bar, or in a line now and then."""
+        now = time.perf_counter()
+        self.bar.set_postfix_str(f"epoch {self.done.epochs}, {quality}", refresh=False)
+        if self.bar.disable and trainer.is_global_zero and now - self.told >= LINE_SECONDS:
+            self.told = now
+            tqdm.write(f"{self.title}: epoch {self.done.epochs} of {self.budget.epochs}, {quality}", file=sys.stderr)
 
     def _mean(self, trainer: pl.Trainer, value: Tensor) -> float:
         return float(trainer.strategy.reduce(value, reduce_op="mean"))

@@ -98,7 +98,6 @@ class Fit:
     root: Path
     label: str
     hardware: Hardware = field(default_factory=Hardware)
-    bar_position: int = 0
     blind: bool = False
     weights: Path | None = None
     trains: bool = True
@@ -159,9 +158,7 @@ class Fit:
         folder: Path,
     ) -> None:
         self._check_shares(module, stage, budget)
-        keeper = CheckpointCallback(
-            Stage(stage), seed, budget, quality, folder, f"{self.label} {stage}", self.bar_position
-        )
+        callback = CheckpointCallback(Stage(stage), seed, budget, quality, folder, f"{self.label} {stage}")
         trainer = pl.Trainer(
             accelerator=self.hardware.accelerator,
             devices=self.hardware.devices,
@@ -170,7 +167,7 @@ class Fit:
             max_epochs=budget.epochs,
             gradient_clip_val=budget.clip or None,
             accumulate_grad_batches=budget.accumulate,
-            callbacks=[*self.watch(stage), keeper],
+            callbacks=[*self.watch(stage), callback],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -195,9 +192,9 @@ class Fit:
             came = error.__context__
             raise (came if isinstance(came, KeyboardInterrupt) else KeyboardInterrupt()) from error
         if trainer.is_global_zero:
-            checkpoint_io.finish(folder, keeper.done, keeper.best)
+            checkpoint_io.finish(folder, callback.done, callback.best)
         trainer.strategy.barrier()
-        self.stages.append(keeper.done)
+        self.stages.append(callback.done)
 
     def _check_shares(self, module: pl.LightningModule, stage: str, budget: Budget) -> None:
         """
@@ -240,7 +237,7 @@ class Fit:
             try:
                 return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
             except NanScoreError:
-                # The keeper says of which training.
+                # `CheckpointCallback` says of which training.
                 return math.nan
 
         return ndcg

@@ -1,8 +1,9 @@
-"""A meter's figures are those worked out by hand, and measuring changes nothing and fails nothing."""
+"""Metrics of a training are those worked out by hand, and measuring changes nothing and fails nothing."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -64,64 +65,63 @@ class Namer(Slope):
 
 
 @dataclass
-class Sink:
-    """Keeps what it is told."""
+class Logger:
+    """Keeps what is logged."""
 
-    on: bool = True
-    told: list[dict[str, float]] = field(default_factory=list)
+    is_on: bool = True
+    logged: list[dict[str, float]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
 
-    def tell(self, what: str, **content: Any) -> None:
-        assert what == "log"
-        self.told.append(content["values"])
+    def log(self, values: Mapping[str, float]) -> None:
+        self.logged.append(dict(values))
 
     def fail(self, reason: object) -> None:
-        self.on = False
+        self.is_on = False
         self.reasons.append(str(reason))
 
     def curve(self, name: str) -> list[float]:
-        return [values[name] for values in self.told if name in values]
+        return [values[name] for values in self.logged if name in values]
 
 
 @pytest.fixture
-def sink() -> Sink:
-    return Sink()
+def logger() -> Logger:
+    return Logger()
 
 
 def train(
-    fit: Fit, sink: Sink, make: type[pl.LightningModule] = Slope, every: float = 0.0, **budget: Any
+    fit: Fit, logger: Logger, make: type[pl.LightningModule] = Slope, every: float = 0.0, **budget: Any
 ) -> pl.LightningModule:
-    fit.watch = lambda stage: [TrainingMetrics(stage, sink, every)]
+    fit.watch = lambda stage: [TrainingMetrics(stage, logger, every)]
     return fit("slope", make, Budget(**{"epochs": 2, "batch_size": BATCH, **budget}))
 
 
-def test_every_step_is_read_where_no_time_lies_between(in_memory: Fit, sink: Sink) -> None:
-    train(in_memory, sink)
-    assert sink.curve("slope/loss") == pytest.approx([-0.5 * step for step in range(8)])
-    assert sink.curve("slope/gradient_norm") == pytest.approx([5.0] * 8), "as it is before clipping"
-    assert sink.curve("slope/lr/1") == sink.curve("slope/lr/2") == [0.1] * 8
-    assert [values["step"] for values in sink.told] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
-    assert [values["epoch"] for values in sink.told] == [1] * 5 + [2] * 5
-    assert all(value > 0 for value in sink.curve("slope/peak_memory_bytes"))
+def test_every_step_is_read_where_no_time_lies_between(in_memory: Fit, logger: Logger) -> None:
+    train(in_memory, logger)
+    assert logger.curve("slope/loss") == pytest.approx([-0.5 * step for step in range(8)])
+    assert logger.curve("slope/gradient_norm") == pytest.approx([5.0] * 8), "as it is before clipping"
+    assert logger.curve("slope/lr/1") == logger.curve("slope/lr/2") == [0.1] * 8
+    assert [values["step"] for values in logger.logged] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
+    assert [values["epoch"] for values in logger.logged] == [1] * 5 + [2] * 5
+    assert all(value > 0 for value in logger.curve("slope/peak_memory_bytes"))
 
 
-def test_between_readings_the_loss_is_a_mean_and_a_check_reads_the_rest(in_memory: Fit, sink: Sink) -> None:
-    train(in_memory, sink, every=math.inf)
+def test_between_readings_the_loss_is_a_mean_and_a_check_reads_the_rest(in_memory: Fit, logger: Logger) -> None:
+    train(in_memory, logger, every=math.inf)
     # The first step is read at once, and then what lies before each check.
-    assert sink.curve("slope/loss") == pytest.approx([0.0, -0.5 * (1 + 2 + 3) / 3, -0.5 * (4 + 5 + 6 + 7) / 4])
-    assert sink.curve("slope/quality") == pytest.approx(in_memory.stages[0].quality)
-    assert sink.curve("slope/quality") == pytest.approx([0.5 * 1.5, 0.5 * 5.5])
-    assert len(sink.curve("slope/gradient_norm")) == 1
+    assert logger.curve("slope/loss") == pytest.approx([0.0, -0.5 * (1 + 2 + 3) / 3, -0.5 * (4 + 5 + 6 + 7) / 4])
+    assert logger.curve("slope/quality") == pytest.approx(in_memory.stages[0].quality)
+    assert logger.curve("slope/quality") == pytest.approx([0.5 * 1.5, 0.5 * 5.5])
+    assert len(logger.curve("slope/gradient_norm")) == 1
 
 
-def test_accumulated_batches_do_not_shrink_the_loss(in_memory: Fit, sink: Sink) -> None:
-    train(in_memory, sink, every=math.inf, accumulate=2)
+def test_accumulated_batches_do_not_shrink_the_loss(in_memory: Fit, logger: Logger) -> None:
+    train(in_memory, logger, every=math.inf, accumulate=2)
     # Two batches at -.5 times the steps before; read after the first step, then at the checks.
-    assert sink.curve("slope/loss") == pytest.approx([0.0, -0.5, -0.5 * 2.5])
+    assert logger.curve("slope/loss") == pytest.approx([0.0, -0.5, -0.5 * 2.5])
 
 
 def test_pace_is_that_of_training_without_its_checks(
-    in_memory: Fit, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    in_memory: Fit, logger: Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(training_metrics, "time", SimpleNamespace(perf_counter=lambda: now[0]))
@@ -135,29 +135,29 @@ def test_pace_is_that_of_training_without_its_checks(
         now[0] += 1_000
         return 0.0
 
-    in_memory.watch = lambda stage: [TrainingMetrics(stage, sink, 3.0)]
+    in_memory.watch = lambda stage: [TrainingMetrics(stage, logger, 3.0)]
     in_memory("slope", Slow, Budget(epochs=2, batch_size=BATCH), quality=check)
     # At 2 s a step: read after the first and every other one since, and what is left of an epoch at its check.
-    assert sink.curve("step") == [1, 3, 4, 6, 8, 8]
-    assert sink.curve("slope/samples_per_second") == [30.0] * 5
+    assert logger.curve("step") == [1, 3, 4, 6, 8, 8]
+    assert logger.curve("slope/samples_per_second") == [30.0] * 5
 
 
-def test_facts_about_codes(in_memory: Fit, sink: Sink) -> None:
-    train(in_memory, sink, Namer)
-    assert sink.curve("slope/codes/churn") == pytest.approx([2 / 40, 2 / 40])
-    assert sink.curve("slope/codes/utilisation/1") == [0.5, 0.5]
-    assert sink.curve("slope/codes/utilisation/2") == [1.0, 1.0]
-    assert sink.curve("slope/codes/entropy/1") == pytest.approx([math.log(2)] * 2)
+def test_facts_about_codes(in_memory: Fit, logger: Logger) -> None:
+    train(in_memory, logger, Namer)
+    assert logger.curve("slope/codes/churn") == pytest.approx([2 / 40, 2 / 40])
+    assert logger.curve("slope/codes/utilisation/1") == [0.5, 0.5]
+    assert logger.curve("slope/codes/utilisation/2") == [1.0, 1.0]
+    assert logger.curve("slope/codes/entropy/1") == pytest.approx([math.log(2)] * 2)
     shares = [(2 / 40, 38 / 40), (4 / 40, 36 / 40)]
-    assert sink.curve("slope/codes/entropy/2") == pytest.approx(
+    assert logger.curve("slope/codes/entropy/2") == pytest.approx(
         [-sum(p * math.log(p) for p in pair) for pair in shares]
     )
     # After an epoch two items have names of their own, 0-1 and 1-1; after another nobody has.
-    assert sink.curve("slope/codes/duplicates_before") == pytest.approx([38 / 40, 1.0])
-    assert sink.curve("slope/codes/duplicates_after") == pytest.approx([38 / 40, 1.0])
+    assert logger.curve("slope/codes/duplicates_before") == pytest.approx([38 / 40, 1.0])
+    assert logger.curve("slope/codes/duplicates_after") == pytest.approx([38 / 40, 1.0])
 
 
-def test_a_training_that_goes_on_counts_changes_since_its_last_check(in_memory: Fit, sink: Sink) -> None:
+def test_a_training_that_goes_on_counts_changes_since_its_last_check(in_memory: Fit, logger: Logger) -> None:
     class StopError(Exception):
         pass
 
@@ -165,30 +165,30 @@ def test_a_training_that_goes_on_counts_changes_since_its_last_check(in_memory: 
         def checked(self, stage: Any, module: pl.LightningModule) -> None:
             raise StopError
 
-    in_memory.watch = lambda stage: [Stop(stage, sink)]
+    in_memory.watch = lambda stage: [Stop(stage, logger)]
     with pytest.raises(StopError):
         in_memory("slope", Namer, Budget(epochs=2, batch_size=BATCH))
-    again = Sink()
+    again = Logger()
     train(in_memory, again, Namer)
     assert again.curve("slope/codes/churn") == pytest.approx([2 / 40])
     assert again.curve("epoch")[-1] == 2
 
 
-def test_what_is_logged_is_what_is_named(in_memory: Fit, sink: Sink) -> None:
-    train(in_memory, sink, Namer)
-    logged = {name.removeprefix("slope/") for values in sink.told for name in values} - {"step", "epoch"}
+def test_what_is_logged_is_what_is_named(in_memory: Fit, logger: Logger) -> None:
+    train(in_memory, logger, Namer)
+    logged = {name.removeprefix("slope/") for values in logger.logged for name in values} - {"step", "epoch"}
     plain = {name.rpartition("/")[0] if name.rpartition("/")[0] in NUMBERED else name for name in logged}
     assert plain == set(METRICS)
 
 
-def test_a_module_without_codes_has_no_facts_about_them(in_memory: Fit, sink: Sink) -> None:
-    train(in_memory, sink)
-    assert not any("codes" in name for values in sink.told for name in values)
+def test_a_module_without_codes_has_no_facts_about_them(in_memory: Fit, logger: Logger) -> None:
+    train(in_memory, logger)
+    assert not any("codes" in name for values in logger.logged for name in values)
 
 
 @pytest.mark.parametrize("hook", ["on_train_start", "on_before_optimizer_step", "on_train_batch_end", "checked"])
 def test_a_training_does_not_fail_because_it_cannot_be_measured(
-    in_memory: Fit, sink: Sink, monkeypatch: pytest.MonkeyPatch, hook: str
+    in_memory: Fit, logger: Logger, monkeypatch: pytest.MonkeyPatch, hook: str
 ) -> None:
     broken = {
         "on_train_start": (training_metrics, "codes_of"),
@@ -202,14 +202,14 @@ def test_a_training_does_not_fail_because_it_cannot_be_measured(
 
     place, name = broken[hook]
     monkeypatch.setattr(place, name, fails)
-    train(in_memory, sink, Namer)
+    train(in_memory, logger, Namer)
     assert in_memory.stages[0].epochs == 2
-    assert sink.reasons == ["RuntimeError: out of order"]
+    assert logger.reasons == ["RuntimeError: out of order"]
 
 
-def test_measuring_changes_no_number(in_memory: Fit, sink: Sink) -> None:
+def test_measuring_changes_no_number(in_memory: Fit, logger: Logger) -> None:
     """The same training under another root, unwatched, has the same weights."""
-    watched = train(in_memory, sink, Namer)
+    watched = train(in_memory, logger, Namer)
     plain = Fit(in_memory.corpus, 0, in_memory.root / "plain", "test")
     other = plain("slope", Namer, Budget(epochs=2, batch_size=BATCH))
     assert plain.stages[0].quality == in_memory.stages[0].quality

@@ -69,7 +69,7 @@ def test_workers_end_with_their_parent_and_the_bench_goes_on(
     assert done.stdout == "SIGTERM 143 0\nSIGHUP 129 0\nSIGKILL -9 0\n0\n", done.stderr
     for name in ("SIGTERM", "SIGHUP"):
         said = (place / name).read_text()
-        assert said.count(f"\nended by {name}; the same command goes on from the last epochs\n") == 1
+        assert said.count(f"ended by {name}; the same command goes on from the last epochs\n") == 1
         assert "Traceback" not in said
     straight = ["--jobs", "1", "--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
     assert main([*command, *straight]) == 0

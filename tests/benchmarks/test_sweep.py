@@ -422,8 +422,8 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     assert owners(folder) == []
 
 
-def test_a_worker_that_is_killed_while_it_draws_keeps_nobody_from_drawing(tmp_path: Path) -> None:
-    with toy("draw", tmp_path, 0, 0, tmp_path / "log") as pool:
+def test_a_worker_that_is_killed_while_it_writes_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    with toy("tell", tmp_path / "study", 1, 0, tmp_path / "log") as pool:
         _, said = pool.communicate(timeout=60)
     assert pool.returncode == 0, said
     assert said.count("was killed (SIGKILL); another begins") == 1

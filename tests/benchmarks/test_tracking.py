@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import importlib.machinery
 import importlib.util
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +33,8 @@ from benchmarks.run import run_seed
 from benchmarks.settings import Bench
 from benchmarks.sweeps.study import WorkerSettings, sweep
 from benchmarks.sweeps.study_spec import StudySpec
-from benchmarks.tracking import wandb_run
+from benchmarks.tracking import background_logger, wandb_run
 from benchmarks.tracking.metric_names import METRICS, NUMBERED
-from benchmarks.training import fit
 from benchmarks.training.checkpoint_callback import Stage, Watcher
 from data_prep.corpus import Corpus
 from leaderboards import store
@@ -71,10 +75,19 @@ def exit_code(file: Path) -> object:
     return json.loads("".join(inspect(file, "-summary"))).get("exit_code")
 
 
+def wait_for(come: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not come():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 class Read:
     """An offline run, as W&B's own reader has it."""
 
     def __init__(self, file: Path) -> None:
+        # wandb's process says that a run has ended before it has written the last of it.
+        wait_for(lambda: exit_code(file) is not None)
         self.records = [json.loads(line) for line in inspect(file)]
         self.state = json.loads("".join(inspect(file, "-summary")))
         (self.run,) = self.of("run")[:1]
@@ -269,11 +282,7 @@ def test_a_run_that_was_stopped_goes_on_under_its_id(bench: Bench, corpus: Corpu
 
     with pytest.raises(StopError), wandb_run.follow(resolve(bench, corpus, sasrec), 0) as tracker:
         run_seed(resolve(bench, corpus, sasrec), 0, watch=lambda stage: [*tracker.watch(stage), Stop()])
-    # Nobody waits for the tracking of a run that has failed.
-    deadline = time.monotonic() + 60
-    while [exit_code(file) for file in files(bench.work)] != [1] and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert [exit_code(file) for file in files(bench.work)] == [1]
+    wait_for(lambda: [exit_code(file) for file in files(bench.work)] == [1])
     record = cell(bench, corpus, sasrec)
     first, second = (Read(file) for file in files(bench.work))
     assert first.run["run_id"] == second.run["run_id"]
@@ -321,42 +330,55 @@ def test_the_trials_of_a_sweep_are_followed(tmp_path: Path, corpus: Corpus) -> N
     assert all(len(read.curve("recommender/quality")) == 2 and read.state["exit_code"] == 0 for read in found)
 
 
-# A package `wandb` that works, but for one call.
-FAKE = """
-import os, signal, time
-class Settings:
-    def __init__(self, **given): pass
-class Artifact:
-    def __init__(self, name, type): pass
-    def add_file(self, path, name): pass
-class Run:
-    name, tags, summary = "fake", (), {{}}
-    def define_metric(self, name, step_metric): pass
-    def log(self, values): {log}
-    def log_artifact(self, artifact): {log_artifact}
-    def finish(self, exit_code): {finish}
-def init(**given):
-    {init}
-    return Run()
-"""
+class Fake(types.ModuleType):
+    """A package `wandb` that works, but for the call that is replaced; it is its own run and artifact."""
+
+    summary: dict[str, Any]
+    tags: tuple[str, ...] = ()
+    name = "fake"
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.summary = {}
+
+    def _give_itself(self, *args: Any, **kwargs: Any) -> Fake:
+        return self
+
+    Settings = Artifact = setup = init = _give_itself
+    define_metric = add_file = log = log_artifact = finish = _give_itself
+
+
+def hang(*args: Any, **kwargs: Any) -> None:
+    time.sleep(1000)
+
+
+def failing(error: BaseException) -> Callable[..., None]:
+    def call(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    return call
+
+
 FAILURES = {
-    "init raises": ("init", "raise OSError('no route\\nto host')", "no route"),
-    "init hangs": ("init", "time.sleep(1000)", "it took too long to answer"),
-    "init waits for a lock": ("init", "import threading; threading.Event().wait()", "it took too long to answer"),
-    "log raises": ("log", "raise RuntimeError", "RuntimeError"),
-    "log hangs": ("log", "time.sleep(1000)", "it took too long to answer"),
-    "log_artifact raises": ("log_artifact", "raise ValueError('too large')", "too large"),
-    "finish hangs": ("finish", "time.sleep(1000)", "it took too long to answer"),
-    "finish exits": ("finish", "raise SystemExit(3)", "its process ended with status 3"),
-    "log is killed": ("log", "os.kill(os.getpid(), signal.SIGKILL)", "its process ended with status -9"),
-    "no alarm wakes it": ("log", "signal.alarm(0); time.sleep(1000)", "it did not end within 4 seconds"),
+    "init raises": ("init", failing(OSError("no route\nto host")), "no route"),
+    "init hangs": ("init", hang, "it did not end within 2 seconds"),
+    "log raises": ("log", failing(RuntimeError()), "RuntimeError"),
+    "log hangs": ("log", hang, "it did not end within 2 seconds"),
+    "log_artifact raises": ("log_artifact", failing(ValueError("too large")), "too large"),
+    "finish hangs": ("finish", hang, "it did not end within 2 seconds"),
+    "finish exits": ("finish", failing(SystemExit(3)), "3"),
 }
 
 
-def fake_wandb(folder: Path, call: str = "", does: str = "pass") -> None:
-    calls = dict.fromkeys(("init", "log", "log_artifact", "finish"), "pass")
-    folder.mkdir()
-    (folder / "wandb.py").write_text(FAKE.format(**(calls | {call: does} if call else calls)))
+def fake_wandb(monkeypatch: pytest.MonkeyPatch, call: str = "", does: Callable[..., None] | None = None) -> None:
+    fake = Fake()
+    if does:
+        setattr(fake, call, does)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None, origin="x")
+    )
+    monkeypatch.setenv("WANDB_SERVICE", "of the fake")
 
 
 @pytest.fixture(scope="module")
@@ -371,16 +393,13 @@ def test_a_wandb_that_fails_is_told_once_and_fails_no_run(
     corpus: Corpus,
     sasrec: Experiment,
     result: dict[str, Any],
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     failure: str,
 ) -> None:
     call, does, reason = FAILURES[failure]
-    fake_wandb(tmp_path / "fake", call, does)
-    monkeypatch.syspath_prepend(str(tmp_path / "fake"))
-    monkeypatch.setattr(wandb_run, "CALL_SECONDS", 2)
-    monkeypatch.setattr(wandb_run, "END_SECONDS", 4.0)
+    fake_wandb(monkeypatch, call, does)
+    monkeypatch.setattr(wandb_run, "END_SECONDS", 2)
     started = time.monotonic()
     record = cell(bench, corpus, sasrec)
     assert time.monotonic() - started < 20
@@ -395,35 +414,140 @@ def test_a_wandb_that_works_is_not_said_to_fail(
     bench: Bench,
     corpus: Corpus,
     sasrec: Experiment,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fake_wandb(tmp_path / "fake")
-    monkeypatch.syspath_prepend(str(tmp_path / "fake"))
+    fake_wandb(monkeypatch)
     cell(bench, corpus, sasrec)
     assert " is off" not in capsys.readouterr().err
 
 
+@pytest.fixture
+def server() -> Iterator[Callable[[str], str]]:
+    """Makes the address of a server that answers nothing, 500 after a while, or is not there."""
+    with contextlib.ExitStack() as stack:
+
+        def make(kind: str) -> str:
+            if kind == "refuses":
+                return "http://127.0.0.1:9"
+
+            class Handler(http.server.BaseHTTPRequestHandler):
+                def do_POST(self) -> None:
+                    time.sleep(1000 if kind == "is silent" else 0.5)
+                    self.send_error(500)
+
+                def log_message(self, *args: Any) -> None:
+                    pass
+
+            made = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            made.daemon_threads, made.block_on_close = True, False
+            threading.Thread(target=made.serve_forever, daemon=True).start()
+            stack.callback(made.shutdown)
+            return f"http://127.0.0.1:{made.server_port}"
+
+        yield make
+
+
+@pytest.fixture
+def new_wandb() -> Iterator[None]:
+    """wandb reads its environment once in a process."""
+    import wandb
+
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("new_wandb")
+@pytest.mark.parametrize("kind", ["refuses", "is silent", "fails slowly"])
 def test_a_server_out_of_reach_is_waited_for_a_while(
     bench: Bench,
     corpus: Corpus,
     sasrec: Experiment,
     result: dict[str, Any],
+    server: Callable[[str], str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
+    kind: str,
 ) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_BASE_URL", server(kind))
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr(wandb_run, "SERVER_SECONDS", 3)
-    monkeypatch.setattr(wandb_run, "CALL_SECONDS", 8)
+    monkeypatch.setattr(wandb_run, "SERVER_SECONDS", 2)
     started = time.monotonic()
     record = cell(replace(bench, track="online"), corpus, sasrec)
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < 15
     assert record.result() == result
-    assert capsys.readouterr().err.count("is off: ") == 1
+    lines = [line for line in capfd.readouterr().err.splitlines() if "wandb" in line or "is off: " in line]
+    assert len(lines) == 1
 
 
+def children(parent: int | None = None) -> set[int]:
+    """Processes of wandb that this process, or another, has begun."""
+    command = ["ps", "-o", "pid=,comm=", "--ppid", str(parent or os.getpid())]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return {int(line.split()[0]) for line in found.stdout.splitlines() if "wandb-core" in line}
+
+
+@pytest.mark.usefixtures("new_wandb")
+def test_a_process_of_wandb_that_was_killed_fails_no_run(
+    bench: Bench,
+    corpus: Corpus,
+    sasrec: Experiment,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_SERVICE", "")
+    before = children()
+    with wandb_run.follow(resolve(bench, corpus, sasrec), 0) as tracker:
+        assert tracker.logger is not None
+        tracker.logger.log({"loss": 1.0})
+        wait_for(lambda: bool(files(bench.work)))
+        (service,) = children() - before
+        os.kill(service, signal.SIGKILL)
+        tracker.logger.log({"loss": 0.5})
+        tracker.summary({})
+    assert capfd.readouterr().err.count(" is off: ") == 1
+
+
+# Prints a line when a run has begun, and ends the run when it is told to.
+FOLLOWED = """
+import sys, time
+from pathlib import Path
+from benchmarks.tracking import wandb_run
+
+work = Path(sys.argv[1])
+wandb_run.END_SECONDS = 1
+tracker = wandb_run.tracker_of({"name": "run", "id": "run", "mode": "offline", "root": str(work)})
+tracker.logger.log({"loss": 1.0})
+while not list(work.glob("wandb/*/*.wandb")):
+    time.sleep(0.1)
+print(flush=True)
+sys.stdin.read()
+tracker.summary({"done": 1.0})
+tracker.close()
+"""
+
+
+def test_a_process_of_wandb_that_stands_still_holds_no_run_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FOLLOWED, str(tmp_path)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, stderr=log) as run,  # type: ignore[call-overload]
+    ):
+        assert run.stdout.readline() == b"\n"
+        (service,) = children(run.pid)
+        os.kill(service, signal.SIGSTOP)
+        try:
+            run.stdin.close()
+            assert run.wait(30) == 0
+        finally:
+            os.kill(service, signal.SIGKILL)
+    assert (tmp_path / "log").read_text() == "tracking of run is off: it did not end within 1 seconds\n"
+
+
+@pytest.mark.usefixtures("new_wandb")
 def test_online_without_a_login_is_told(
     bench: Bench,
     corpus: Corpus,
@@ -439,35 +563,31 @@ def test_online_without_a_login_is_told(
     assert "API key" in line
 
 
-def test_messages_that_nobody_takes_do_not_pile_up(
+def test_calls_that_nobody_takes_do_not_pile_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks.tracking import background_logger
-
     monkeypatch.setattr(background_logger, "WAITING", 50)
-    fake_wandb(tmp_path / "fake", "init", "time.sleep(1000)")
-    monkeypatch.syspath_prepend(str(tmp_path / "fake"))
-    first = {"name": "many", "root": str(tmp_path), "call_seconds": 60, "server_seconds": 1}
-    tracker = wandb_run.tracker_of(first)
-    assert tracker.scribe is not None
+    fake_wandb(monkeypatch, "init", hang)
+    tracker = wandb_run.tracker_of({"name": "many", "root": str(tmp_path), "mode": "offline"})
+    assert tracker.logger is not None
     started = time.monotonic()
     for step in range(2_000):
-        tracker.scribe.tell("log", values={f"value-{place}": step for place in range(100)})
+        tracker.logger.log({f"value-{place}": step for place in range(100)})
     tracker.close()
     assert time.monotonic() - started < 5
-    assert capsys.readouterr().err == "tracking of many is off: 50 messages wait for it\n"
+    assert capsys.readouterr().err == "tracking of many is off: 50 calls wait for it\n"
 
 
 def test_off_starts_nothing(
     bench: Bench, corpus: Corpus, sasrec: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subprocess, "Popen", None)
+    monkeypatch.setattr(threading, "Thread", None)
     with wandb_run.follow(resolve(replace(bench, track="off"), corpus, sasrec), 0) as tracker:
         assert list(tracker.watch("recommender")) == []
         tracker.record(tmp_path / "record.json")
         tracker.summary({})
     # Of several processes that train together the first is followed.
-    monkeypatch.setattr(fit, "process_rank", lambda: 1)
+    monkeypatch.setattr(wandb_run, "process_rank", lambda: 1)
     with wandb_run.follow(resolve(bench, corpus, sasrec), 0) as tracker:
         assert list(tracker.watch("recommender")) == []
 

@@ -2,7 +2,7 @@
 
     python toy_sweep.py work WHERE TRIALS SECONDS LOG          one worker
     python toy_sweep.py pool WHERE TRIALS SECONDS LOG          two workers and who runs them
-    python toy_sweep.py draw WHERE TRIALS SECONDS LOG          a worker that is killed while it draws, and its heir
+    python toy_sweep.py tell WHERE TRIALS SECONDS LOG          a worker that is killed while it writes, and its heir
 
 `WHERE` is a folder or the URL of a PostgreSQL; the log gets a line when a trial begins and one when it was worth it.
 """
@@ -48,7 +48,7 @@ def worth(trial: Trial, seconds: float, log: Path) -> float:
     return -abs(float(trial.params["x"]) - 0.3)
 
 
-def work(where: str, trials: int, seconds: float, log: Path, place: int = 0) -> None:
+def work(where: str, trials: int, seconds: float, log: Path) -> None:
     found, name = open_toy(where, trials, NAME), local_workers.worker_name()
     alive = None if "://" in where else worker_lock(Path(where), name)
     local_workers.POLL = 0.1
@@ -60,20 +60,21 @@ def _note(log: Path, line: str) -> None:
         file.write(line + "\n")
 
 
-def draw(log: Path, place: int) -> None:
-    """Is killed while it draws, the first time."""
-    with tqdm.get_lock():
-        if not log.exists():
-            _note(log, "killed")
-            os.kill(os.getpid(), signal.SIGKILL)
+def tell(log: Path) -> None:
+    """Is killed in the middle of a line, the first time."""
+    os.write(sys.stderr.fileno(), b"half a line")
+    if not log.exists():
+        _note(log, "killed")
+        os.kill(os.getpid(), signal.SIGKILL)
+    tqdm.write(" and the rest", file=sys.stderr)
 
 
 if __name__ == "__main__":
     command, place, count, duration, file = sys.argv[1:]
     once = partial(work, place, int(count), float(duration), Path(file))
     if command == "pool":
-        local_workers.run_all(once, 2, Path(place))
-    elif command == "draw":
-        local_workers.run_all(partial(draw, Path(file)), 1, Path(place))
+        local_workers.run_all(once, 2, open_toy(place, int(count), NAME))
+    elif command == "tell":
+        local_workers.run_all(partial(tell, Path(file)), 1, open_toy(place, 1))
     else:
         once()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -40,14 +39,11 @@ def test_both_sides_train_and_wandb_took_its_part(setting: Setting, monkeypatch:
     assert by_clock.ratio == pytest.approx(by_clock.ours / by_clock.baseline)
     assert by_processor.ratio == pytest.approx(by_processor.baseline / by_processor.ours)
     assert 0 < by_hooks.baseline < by_hooks.ours
-    found = re.search(r"took (.+) CPU-seconds in all", by_processor.note)
-    assert found
-    assert float(found[1]) > 0.1
     assert torch.get_num_threads() == 1
 
 
 def test_a_wandb_that_fails_is_no_measurement(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(track, "about", lambda folder: {"name": "perf", "root": "/dev/null/nowhere"})
-    monkeypatch.setattr(wandb_run, "END_SECONDS", 10.0)
+    monkeypatch.setattr(track, "about", lambda folder: {"name": "perf", "mode": "offline", "root": "/dev/null/nowhere"})
+    monkeypatch.setattr(wandb_run, "END_SECONDS", 10)
     with pytest.raises(ValueError, match="wandb failed while it was measured"):
         track.track_cpu(setting, repeats=1)
