@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import models
@@ -49,7 +48,7 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
         collaborative=record_fields.vectors_info(given.collaborative),
         notes=record_fields.notes(experiment, corpus, given.vectors),
         card=codes.Facts(**index.card()),
-        stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
+        stages=[Stage(**stage.model_dump()) for stage in fit.stages],
         provenance=origin,
     )
     return codes.write(bench.board, made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from benchmarks.experiments import Experiment
 from benchmarks.resolved_row import ResolvedRow, published_config, resolve
 from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import Watcher
-from benchmarks.training.fit import Fit, alone, process_rank
+from benchmarks.training.fit import Fit, exclusive_lock, process_rank
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.metrics import metrics
@@ -49,7 +48,7 @@ def run_seed(row: ResolvedRow, seed: int, watch: Watch = lambda stage: ()) -> Pa
     def watched(stage: str) -> list[Watcher]:
         return [*watch(stage), Reporter(place, row.bench.until)]
 
-    with alone(place.lock, row.label(seed)):
+    with exclusive_lock(place.lock, row.label(seed)):
         if not path.exists():
             in_time(row.bench.until)
             _check_writable(path)
@@ -119,7 +118,7 @@ def _cost(fit: Fit, recommender: Recommender, users_per_second: float) -> Cost:
     """What a run took up to now."""
     return Cost(
         train_seconds=sum(stage.seconds for stage in fit.stages),
-        stages=[Stage(**dataclasses.asdict(stage)) for stage in fit.stages],
+        stages=[Stage(**stage.model_dump()) for stage in fit.stages],
         evaluate_users_per_second=users_per_second,
         peak_memory_bytes=peak_memory_bytes(str(fit.hardware.device)),
         parameters=parameters(recommender),

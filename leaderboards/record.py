@@ -209,8 +209,8 @@ class Search(Section):
     max_expansions: Count | None
 
 
-class Stage(Section):
-    """One training stage.
+class Stage(Section, frozen=False):
+    """What one training stage cost and how its loss and quality went; it grows while the stage trains.
 
     Attributes:
         quality: the value it selects by, after each epoch in `checked`.
@@ -238,6 +238,12 @@ class Stage(Section):
                 f"qualities of {len(self.checked)} checked epochs; expected one of each"
             )
         return self
+
+    @classmethod
+    def begun(cls, name: str, **known: Any) -> Stage:
+        """A stage of which nothing is trained yet, but for what is `known`."""
+        nothing = {"epochs": 0, "best_epoch": 0, "seconds": 0.0, "quality": [], "reused": False}
+        return cls(name=name, **nothing | known)
 
 
 class Cost(Section):

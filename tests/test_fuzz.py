@@ -30,11 +30,12 @@ from benchmarks import best_config
 from benchmarks.best_config import TunedConfig
 from benchmarks.experiments import complete
 from benchmarks.training import checkpoint_io
-from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, Stage
+from benchmarks.training.checkpoint_callback import BEST, DONE, LAST
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
 from data_prep.prepare import load
 from leaderboards import codes, ledger, tables
+from leaderboards.record import Stage
 from leaderboards.store import read_board
 from leaderboards.verify import verify
 from tests.leaderboards.test_codes import card_of
@@ -277,7 +278,7 @@ def _stage_kind(folder: Path) -> Kind:
     import torch
 
     folder.mkdir()
-    done = Stage("fit", 2, 1, 3.5, [0.1, 0.2])
+    done = Stage.begun("fit", epochs=2, best_epoch=1, seconds=3.5, quality=[0.1, 0.2])
     checkpoint_io.finish(folder, done, {"weight": torch.arange(6.0)})
     for epoch in (1, 2):
         checkpoint_io.Checkpoints().save_checkpoint({"epoch": epoch, "state": {"a": torch.ones(3)}}, folder / LAST)

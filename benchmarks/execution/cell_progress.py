@@ -14,8 +14,9 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import override
 
-from benchmarks.training.checkpoint_callback import Stage, Watcher
+from benchmarks.training.checkpoint_callback import Watcher
 from data_prep.atomic import write_json
+from leaderboards.record import Stage
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from benchmarks.hardware import Hardware
 from benchmarks.perf import Pair, Turns, in_turn, pair, seconds
 from benchmarks.perf.train import Setting, Spread, load, ours, tiger
 from benchmarks.tracking import wandb_run
-from benchmarks.training.checkpoint_callback import Stage, Watcher
+from benchmarks.training.checkpoint_callback import Watcher
+from leaderboards.record import Stage
 
 BATCHES, REPEATS = 2, 20
 
@@ -44,7 +45,7 @@ def track_cpu(setting: Setting | None = None, repeats: int = REPEATS) -> list[Pa
 
         def look() -> None:
             for watcher in watchers:
-                watcher.checked(Stage("recommender", epochs=1, quality=[0.0]), module)
+                watcher.checked(Stage.begun("recommender", epochs=1, quality=[0.0]), module)
 
         # wandb starts with the first message; what is measured is not beside its start.
         tracked()

@@ -18,9 +18,10 @@ from benchmarks.settings import Bench
 from benchmarks.sweeps.study_spec import WARM_UP
 from benchmarks.sweeps.trial_state import DEFAULT
 from benchmarks.tracking import wandb_run
-from benchmarks.training.checkpoint_callback import Stage, Watcher
+from benchmarks.training.checkpoint_callback import Watcher
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
+from leaderboards.record import Stage
 from models.api import Recommender
 
 if TYPE_CHECKING:

@@ -82,7 +82,7 @@ def sweep(
     origin = provenance.of(bench.hardware)
     quiet()
     tqdm.write(f"study {name}", file=sys.stderr)
-    with _alone(settings, name):
+    with _exclusive(settings, name):
         storage = settings.open_storage(name, spec.heartbeat)
         made = trial_queue.make(storage, name, spec, space, defaults_of(experiment, space), origin.source_sha256)
         if cluster:
@@ -164,7 +164,7 @@ def _work(settings: WorkerSettings, found: TrialQueue, experiment: Experiment, c
 
 
 @contextmanager
-def _alone(settings: WorkerSettings, name: str) -> Iterator[None]:
+def _exclusive(settings: WorkerSettings, name: str) -> Iterator[None]:
     """On a file, one process runs a study; its workers share it. On a database any number may."""
     if settings.storage:
         yield

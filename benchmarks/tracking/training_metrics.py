@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from benchmarks.device import peak_memory_bytes
 from benchmarks.tracking.metric_names import EPOCH, STEP
-from benchmarks.training.checkpoint_callback import Stage, Watcher
+from benchmarks.training.checkpoint_callback import Watcher
+from leaderboards.record import Stage
 from models.parts.index import ItemIndex
 
 # Seconds between two readings while a stage trains. A reading waits for the device, and costs time.

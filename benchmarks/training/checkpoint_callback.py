@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -10,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from leaderboards.record import Stage
 from models.api import Budget
 
 # The files of a stage's folder: best weights and log when it is done, before that the trainer's last state.
@@ -38,21 +37,6 @@ def derive(seed: int, *labels: object) -> int:
     """A 31-bit seed from a run's seed and labels, so that adding a stage shifts no other stage's randomness."""
     digest = hashlib.sha256(json.dumps([seed, *map(str, labels)]).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
-
-
-@dataclass
-class Stage:
-    """What one stage cost and how its loss and quality went; copied to the record."""
-
-    name: str
-    epochs: int = 0
-    best_epoch: int = 0
-    seconds: float = 0.0
-    quality: list[float] = field(default_factory=list)
-    reused: bool = False
-    losses: list[float] = field(default_factory=list)
-    checked: list[int] = field(default_factory=list)
-    weights_sha256: str | None = None
 
 
 class Watcher(pl.Callback):
@@ -90,10 +74,10 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         self._stop_clock()
-        return {"done": dataclasses.asdict(self.done), "best": self.best}
+        return {"done": self.done.model_dump(), "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.done.__dict__.update(state_dict["done"])
+        self.done = Stage(**state_dict["done"])
         self.best = state_dict["best"]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -5,7 +5,6 @@ While a stage trains there are its last state and the one before; when it is don
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import json
@@ -19,9 +18,10 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
-from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, Stage
+from benchmarks.training.checkpoint_callback import BEST, DONE, LAST
 from data_prep.atomic import atomic_file, write_json
 from data_prep.sealed import read_sealed, write_sealed
+from leaderboards.record import Stage
 
 # The state before the last one.
 BEFORE = "before.ckpt"
@@ -79,7 +79,7 @@ def finish(folder: Path, done: Stage, weights: Mapping[str, Tensor]) -> None:
     with atomic_file(folder / BEST) as file:
         file.write(safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))
     done.weights_sha256 = sha256(folder / BEST)
-    log = {"stage": dataclasses.asdict(done)}
+    log = {"stage": done.model_dump()}
     write_json(folder / DONE, {**log, "sha256": _seal(log)})
     for name in (LAST, BEFORE):
         (folder / name).unlink(missing_ok=True)

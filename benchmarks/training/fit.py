@@ -31,12 +31,13 @@ from benchmarks.evaluate import Grader, NanScoreError
 from benchmarks.hardware import Hardware
 from benchmarks.training import checkpoint_io
 from benchmarks.training.bf16_plugin import Bf16
-from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Stage, Watcher, derive
+from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Watcher, derive
 from benchmarks.training.stage_key import sources_sha256
 from benchmarks.training_precision import Precision
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples
 from leaderboards.metrics import metrics
+from leaderboards.record import Stage
 from models.api import Budget, Recommender, generator_of
 
 M = TypeVar("M", bound=pl.LightningModule)
@@ -60,7 +61,7 @@ def process_rank() -> int:
 
 
 @contextmanager
-def alone(lock: Path, label: str) -> Iterator[None]:
+def exclusive_lock(lock: Path, label: str) -> Iterator[None]:
     """Of the processes that come to a lock one goes on, the others wait for it; a lock ends with its process."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     # The processes of one distributed training go on together.
@@ -129,7 +130,7 @@ class Fit:
         module = build()
         if self.weights:
             file = weights_of(self.weights, len(self.stages), stage)
-            self.stages.append(Stage(stage, reused=True, weights_sha256=checkpoint_io.sha256(file)))
+            self.stages.append(Stage.begun(stage, reused=True, weights_sha256=checkpoint_io.sha256(file)))
             return _with_weights(module, file)
         examples = self.corpus.examples("train") if examples is None else examples
         if not len(examples):
@@ -138,7 +139,7 @@ class Fit:
         if not self.trains and checkpoint_io.finished(folder, self._say) is None:
             raise NotTrainedError(f"stage {stage} of {self.label} has not been trained by this code in {self.root}")
         self.folders.append(folder)
-        with alone(folder / "lock", f"{self.label} {stage}"):
+        with exclusive_lock(folder / "lock", f"{self.label} {stage}"):
             log = checkpoint_io.finished(folder, self._say)
             if log:
                 self.stages.append(dataclasses.replace(log, name=stage, reused=True))
@@ -158,7 +159,7 @@ class Fit:
         folder: Path,
     ) -> None:
         self._check_shares(module, stage, budget)
-        callback = CheckpointCallback(Stage(stage), seed, budget, quality, folder, f"{self.label} {stage}")
+        callback = CheckpointCallback(Stage.begun(stage), seed, budget, quality, folder, f"{self.label} {stage}")
         trainer = pl.Trainer(
             accelerator=self.hardware.accelerator,
             devices=self.hardware.devices,

@@ -26,9 +26,10 @@ from benchmarks.hardware import Hardware
 from benchmarks.training import checkpoint_callback, checkpoint_io, stage_key
 from benchmarks.training import fit as fit_module
 from benchmarks.training.bf16_plugin import Bf16
-from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, Stage, Watcher, derive
+from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, Watcher, derive
 from benchmarks.training.fit import Fit, NotTrainedError
 from data_prep.corpus import Batch, Corpus
+from leaderboards.record import Stage
 from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
 from tests.test_floors import imported

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from benchmarks.training import checkpoint_io
 from benchmarks.training import fit as fit_module
-from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, CheckpointCallback, Stage
+from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, CheckpointCallback
 from benchmarks.training.checkpoint_io import BEFORE, Checkpoints
 from benchmarks.training.fit import Fit, NotTrainedError
 from data_prep.corpus import Corpus
+from leaderboards.record import Stage
 from models.api import Budget
 from models.sasrec import Config, SasRec
 

@@ -42,10 +42,10 @@ from benchmarks.sweeps.study import WorkerSettings, conclude, join, sweep
 from benchmarks.sweeps.study_ledger import Ledger, TrialLine, best_of, path
 from benchmarks.sweeps.study_spec import UNPRUNED, WARM_UP, StudySpec, pruner, study_name
 from benchmarks.sweeps.trial_state import DEFAULT, RETRIES, counts, history, interrupted
-from benchmarks.training.checkpoint_callback import Stage
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from leaderboards import board, store, tables
+from leaderboards.record import Stage
 from leaderboards.rows import titled
 from leaderboards.verify import verify
 from models import sasrec
@@ -272,7 +272,7 @@ def recommender() -> Recommender:
 
 
 def checks_until_pruned(trial: optuna.Trial, quality: float, module: pl.LightningModule) -> int | None:
-    reporter, stage = Reporter(trial, 1), Stage("recommender")
+    reporter, stage = Reporter(trial, 1), Stage.begun("recommender")
     for check in range(10):
         stage.quality.append(quality)
         try:
@@ -297,14 +297,14 @@ def test_the_defaults_and_losses_are_never_pruned(curves: optuna.Study) -> None:
 
 def test_stages_are_compared_with_like_stages(curves: optuna.Study) -> None:
     trial = curves.ask()
-    reporter, stage = Reporter(trial, 2), Stage("finish", quality=[0.1] * 9)
+    reporter, stage = Reporter(trial, 2), Stage.begun("finish", quality=[0.1] * 9)
     reporter.checked(stage, recommender())
     assert sorted(curves.get_trials()[trial.number].intermediate_values) == [2 * STAGE + n for n in range(9)]
 
 
 def test_a_resumed_training_reports_its_past(curves: optuna.Study) -> None:
     trial = curves.ask()
-    Reporter(trial, 1).checked(Stage("recommender", quality=[0.1, 0.2, 0.3, 0.7]), recommender())
+    Reporter(trial, 1).checked(Stage.begun("recommender", quality=[0.1, 0.2, 0.3, 0.7]), recommender())
     found = curves.get_trials()[trial.number].intermediate_values
     assert found == {STAGE: 0.1, STAGE + 1: 0.2, STAGE + 2: 0.3, STAGE + 3: 0.7}
 
@@ -481,7 +481,7 @@ def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
 def test_two_sweeps_of_one_study_at_once(swept: tuple[WorkerSettings, Ledger], corpus: Corpus) -> None:
     settings, ledger = swept
     with (
-        study_module._alone(settings, ledger.study),
+        study_module._exclusive(settings, ledger.study),
         pytest.raises(OSError, match=rf"^study {ledger.study} is being run by another process"),
     ):
         sweep(settings, spec(corpus), corpus)

@@ -35,10 +35,10 @@ from benchmarks.sweeps.study import WorkerSettings, sweep
 from benchmarks.sweeps.study_spec import StudySpec
 from benchmarks.tracking import background_logger, wandb_run
 from benchmarks.tracking.metric_names import METRICS, NUMBERED
-from benchmarks.training.checkpoint_callback import Stage, Watcher
+from benchmarks.training.checkpoint_callback import Watcher
 from data_prep.corpus import Corpus
 from leaderboards import store
-from leaderboards.record import Record
+from leaderboards.record import Record, Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")

@@ -20,10 +20,11 @@ import models
 from benchmarks.execution.cell import silence_lightning
 from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
-from benchmarks.training.checkpoint_callback import Stage, Watcher
+from benchmarks.training.checkpoint_callback import Watcher
 from benchmarks.training.fit import Fit, process_rank
 from data_prep.corpus import ItemVectors
 from data_prep.embed import item_vectors
+from leaderboards.record import Stage
 from tests.conftest import tiny
 
 # 60 users have 240 examples, so no batch is short; without dropout nothing but the share of a batch is a process's own.

@@ -16,9 +16,9 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 from torch import Tensor
 
-from benchmarks.training.checkpoint_callback import Stage
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus, ItemVectors
+from leaderboards.record import Stage
 from models.api import Batch
 from models.etegrec import (
     PRETRAINED,

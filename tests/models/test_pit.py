@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.evaluate import Grader
-from benchmarks.training.checkpoint_callback import Stage
 from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
+from leaderboards.record import Stage
 from models.api import Batch
 from models.parts.beam_index import BeamIndex, Proposals, updated
 from models.parts.din import alignment
