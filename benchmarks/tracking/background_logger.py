@@ -38,7 +38,7 @@ class BackgroundLogger:
         self._calls: queue.Queue[Call | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
 
-    def log(self, values: Mapping[str, float]) -> None:
+    def log(self, values: Mapping[str, int | float]) -> None:
         """Adds to the run's history."""
         values = dict(values)
         self._put(lambda run: run.log(values))

@@ -37,7 +37,7 @@ class Logger(Protocol):
 
     is_on: bool
 
-    def log(self, values: Mapping[str, float]) -> None:
+    def log(self, values: Mapping[str, int | float]) -> None:
         """Takes values by their names."""
         ...
 

@@ -43,7 +43,7 @@ OBJECTIVE = "valid/ndcg@10"
 # Kinds of runs, W&B's job types.
 EXPERIMENT, TRIAL = "experiment", "trial"
 # Longest that wandb waits for its server, to begin and to end a run, and that an ended run waits for wandb.
-SERVER_SECONDS, END_SECONDS = 20, 30
+SERVER_SECONDS, END_SECONDS = 20, 30.0
 
 
 def mode(asked: str | None, corpus: Corpus) -> str:

@@ -142,7 +142,7 @@ class Fit:
         with exclusive_lock(folder / "lock", f"{self.label} {stage}"):
             log = checkpoint_io.finished(folder, self._say)
             if log:
-                self.stages.append(dataclasses.replace(log, name=stage, reused=True))
+                self.stages.append(log.model_copy(update={"name": stage, "reused": True}))
             else:
                 self._train(module, stage, seed, budget, examples, quality or self._quality(module, budget), folder)
                 self._report()

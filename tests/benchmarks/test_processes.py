@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import wandb
 
 from benchmarks.__main__ import main
 from benchmarks.execution.worker_process import ENDING, SignalledError, ended_by_signals, postponed
@@ -134,10 +135,14 @@ def test_a_signal_waits_for_what_is_being_begun() -> None:
 
 
 @pytest.fixture(params=[0o002, 0o022], ids=oct)
-def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+def umask(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """And no service of wandb from before, which has the mask of its own time."""
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_SERVICE", "")
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
+    wandb.teardown()
 
 
 TIGER = ("steps=4", "tokenizer_epochs=2", "tokenizer.codes=16", "t5.width=8", "t5.inner=16", "t5.heads=1")

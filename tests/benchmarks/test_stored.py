@@ -7,7 +7,6 @@ import io
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,9 @@ def same(fit: Fit, straight: tuple[dict[str, Tensor], Stage]) -> bool:
     expected, stage = straight
     found = sasrec(fit)
     equal = all(torch.equal(found[name], expected[name]) for name in expected)
-    return equal and replace(fit.stages[-1], seconds=0.0, reused=False) == replace(stage, seconds=0.0)
+    return equal and fit.stages[-1].model_copy(update={"seconds": 0.0, "reused": False}) == stage.model_copy(
+        update={"seconds": 0.0}
+    )
 
 
 @pytest.mark.parametrize("how", DAMAGE)

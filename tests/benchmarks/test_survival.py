@@ -242,13 +242,13 @@ def test_the_lock_of_a_cell_is_that_of_its_key_and_seed(
     bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     held: list[str] = []
-    whole = fit_module.alone
+    whole = fit_module.exclusive_lock
 
     def noted(lock: Path, label: str) -> AbstractContextManager[None]:
         held.append(lock.name)
         return whole(lock, label)
 
-    monkeypatch.setattr(run_module, "alone", noted)
+    monkeypatch.setattr(run_module, "exclusive_lock", noted)
     assert bench("--seeds", "2") == 0
     (key,) = {run.record.key for run in read_board(tmp_path / "board", "all_beauty")}
     assert held == [f"{key}-0", f"{key}-1"]

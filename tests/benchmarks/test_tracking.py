@@ -399,7 +399,7 @@ def test_a_wandb_that_fails_is_told_once_and_fails_no_run(
 ) -> None:
     call, does, reason = FAILURES[failure]
     fake_wandb(monkeypatch, call, does)
-    monkeypatch.setattr(wandb_run, "END_SECONDS", 2)
+    monkeypatch.setattr(wandb_run, "END_SECONDS", 2.0)
     started = time.monotonic()
     record = cell(bench, corpus, sasrec)
     assert time.monotonic() - started < 20

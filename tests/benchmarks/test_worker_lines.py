@@ -69,7 +69,7 @@ class Slope(pl.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config, self.history_length = Budget(epochs=1), 5
+        self.config, self.history_length = Budget(1, 1), 5
         self.a = nn.Parameter(torch.zeros(()))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:

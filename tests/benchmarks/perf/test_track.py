@@ -44,6 +44,6 @@ def test_both_sides_train_and_wandb_took_its_part(setting: Setting, monkeypatch:
 
 def test_a_wandb_that_fails_is_no_measurement(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(track, "about", lambda folder: {"name": "perf", "mode": "offline", "root": "/dev/null/nowhere"})
-    monkeypatch.setattr(wandb_run, "END_SECONDS", 10)
+    monkeypatch.setattr(wandb_run, "END_SECONDS", 10.0)
     with pytest.raises(ValueError, match="wandb failed while it was measured"):
         track.track_cpu(setting, repeats=1)
