@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -49,6 +50,11 @@ def _states_after_every_look() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRBENCH_SAVE_SECONDS", "0")
         yield
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Shapes and types of calls are checked by the quick tests; checks are a third of what a training takes."""
+    jaxtyping.config.update("jaxtyping_disable", item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(scope="session", autouse=True)

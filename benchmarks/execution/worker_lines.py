@@ -44,5 +44,7 @@ def _show(reader: Connection) -> None:
 
 def send(writer: Connection) -> None:
     """From now on standard error of this process, a worker, goes to who began it, a line at a time."""
+    # A worker that was forked has a copy of the bars' lock, which may have been held just then.
+    tqdm.set_lock(threading.RLock())
     os.dup2(writer.fileno(), STDERR)
     sys.stderr = os.fdopen(STDERR, "w", buffering=1, errors="replace")
