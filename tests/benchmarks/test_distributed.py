@@ -31,7 +31,7 @@ Lines = dict[str, list[list[Any]]]
 
 def trained(folder: Path, processes: int, *names: str) -> list[Lines]:
     """What each process of some trainings wrote down."""
-    command = [sys.executable, "-m", "tests.benchmarks.toy_distributed", str(folder), str(processes), *names]
+    command = [sys.executable, "-m", "tests.scripts.toy_distributed", str(folder), str(processes), *names]
     # One that pytest-xdist started would be taken for a process of its own distributed training.
     plain = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
     done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=300)

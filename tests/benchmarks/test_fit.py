@@ -8,7 +8,6 @@ import pickle
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -32,6 +31,7 @@ from data_prep.corpus import Batch, Corpus
 from leaderboards.record import Stage
 from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
+from tests import scripts
 from tests.test_floors import imported
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -587,33 +587,6 @@ def test_an_interrupted_training_ends_as_any_other(
     )
 
 
-CHILD = """
-import os, pickle, signal, sys
-from pathlib import Path, PurePosixPath
-import torch
-from benchmarks.training.fit import Fit, NotTrainedError
-from benchmarks.hardware import Hardware
-from models.api import Budget, whole_epochs
-from models.sasrec import Config, SasRec
-from tests.test_floors import imported
-
-torch.set_num_threads(1)
-given = pickle.loads(Path(sys.argv[1]).read_bytes())
-steps, step = iter(range(1, 1000)), SasRec.training_step
-
-def training_step(self, batch, number):
-    if next(steps) == given["kill_at"]:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch, number)
-
-SasRec.training_step = training_step
-fit = Fit(given["corpus"], 0, given["folder"], "child")
-corpus = fit.corpus
-users = corpus.examples("train").longest_per_user()
-fit("recommender", lambda: SasRec(given["config"], corpus.items, 1.0), given["budget"], users)
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_process_resumes_and_ends_as_any_other(
     new_fit: Callable[..., Fit], tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -621,7 +594,7 @@ def test_a_killed_process_resumes_and_ends_as_any_other(
     # The 8th step is the second of the third epoch.
     given = {"kill_at": 8, "corpus": tiny_corpus, "folder": tmp_path / "killed", "config": SMALL, "budget": BUDGET}
     (tmp_path / "given").write_bytes(pickle.dumps(given))
-    child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path / "given")], cwd=ROOT, capture_output=True)
+    child = subprocess.run(scripts.command("killed_training", tmp_path / "given"), cwd=ROOT, capture_output=True)
     assert child.returncode == -signal.SIGKILL, child.stderr.decode()
     (folder,) = (tmp_path / "killed").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == sorted([LAST, checkpoint_io.BEFORE, "lock-0"])

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from benchmarks.hardware import Hardware
 from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
+from tests import scripts
 from tests.crash_test import PLACES, Job, start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,11 +163,7 @@ def test_a_cell_at_work_is_told_from_one_left_behind(corpus: Corpus, tmp_path: P
     assert place.read() == Progress("s", 5, 20, 10.0)
     assert standing(row, 0) == ("begun", "s, 5 of 20 epochs, at most 0.01 h more")
     lock = f"{place.lock}-0"
-    script = (
-        "import sys, filelock; held = filelock.FileLock(sys.argv[1]); held.acquire(); print(1, flush=True); input()"
-    )
-    command = [sys.executable, "-c", script, lock]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(scripts.command("held_lock", lock), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         assert standing(row, 0).state == "running"

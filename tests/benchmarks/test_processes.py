@@ -6,7 +6,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,43 +16,11 @@ from benchmarks.__main__ import main
 from benchmarks.execution.worker_process import ENDING, SignalledError, ended_by_signals, postponed
 from leaderboards.store import read_board
 from leaderboards.verify import verify
+from tests import scripts
 from tests.crash_test import members, orphans
 
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = ("width=8", "inner=8", "layers=1")
-
-# One process that has loaded what a bench needs, and copies of it. Each but the last has two workers and gets a signal:
-# two while the workers load, one while they train.
-PARENTS = """
-import os, signal, sys, time
-from pathlib import Path
-import benchmarks.execution.local, leaderboards.tables, models.sasrec
-from benchmarks.__main__ import main
-from tests.crash_test import members, orphans
-
-def begin(name, jobs):
-    log = os.open(name, os.O_WRONLY | os.O_CREAT)
-    child = os.fork()
-    if not child:
-        os.setsid()
-        # Where the tests run under nohup, it is ignored.
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        os.dup2(log, 1), os.dup2(log, 2)
-        os._exit(main([*sys.argv[1:], "--jobs", jobs, "--work", "work", "--board", "board"]))
-    return child
-
-def status(child):
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-for name in ("SIGTERM", "SIGHUP", "SIGKILL"):
-    parent = begin(name, "2")
-    # The parent, what looks after its shared memory, and the workers.
-    while len(members(parent)) < 4 if name != "SIGKILL" else not list(Path("work").glob("fits/*/*.*")):
-        time.sleep(.01)
-    os.kill(parent, getattr(signal, name))
-    print(name, status(parent), len(orphans(parent, 5)))
-print(status(begin("last", "1")))
-"""
 
 
 @pytest.mark.slow
@@ -65,8 +32,14 @@ def test_workers_end_with_their_parent_and_the_bench_goes_on(
     command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--seeds", "2", "--set", *settings]
     place.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    script = [sys.executable, "-c", PARENTS, *command]
-    done = subprocess.run(script, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        scripts.command("signalled_parents", *command),
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.stdout == "SIGTERM 143 0\nSIGHUP 129 0\nSIGKILL -9 0\n0\n", done.stderr
     for name in ("SIGTERM", "SIGHUP"):
         said = (place / name).read_text()
@@ -91,19 +64,7 @@ def test_who_is_left_is_counted_and_killed() -> None:
 
 @pytest.mark.usefixtures("default_signals")
 def test_an_ignored_signal_stays_ignored_and_a_second_one_ends_at_once() -> None:
-    script = """
-import os, signal, sys
-from benchmarks.execution.worker_process import ended_by_signals
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
-try:
-    with ended_by_signals():
-        os.kill(os.getpid(), signal.SIGHUP)
-        os.kill(os.getpid(), signal.SIGTERM)
-except KeyboardInterrupt as error:
-    print(error, flush=True)
-os.kill(os.getpid(), signal.SIGTERM)
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(scripts.command("two_signals"), cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (-15, "ended by SIGTERM\n", "")
     with pytest.raises(SignalledError, match="ended by SIGHUP"), ended_by_signals():
         os.kill(os.getpid(), 1)

@@ -17,6 +17,7 @@ from benchmarks import provenance
 from benchmarks.hardware import Hardware
 from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256
 from leaderboards.record import Provenance
+from tests import scripts
 
 Git = Callable[..., str]
 
@@ -194,14 +195,7 @@ def test_command_keeps_no_absolute_path_and_no_password(arguments: list[str], ty
 
 
 def test_peak_memory_is_what_was_held_since_the_last_reset() -> None:
-    # In a process of its own: the peak of this one may be far above what is added here.
-    script = (
-        "from benchmarks.device import peak_memory_bytes as peak, reset_peak_memory as reset\n"
-        "before = peak('cpu'); held = bytearray(200 << 20); held[::4096] = b'x' * len(held[::4096])\n"
-        "during = peak('cpu'); del held; reset('cpu')\n"
-        "print(before, during, peak('cpu'))"
-    )
-    output = subprocess.run([sys.executable, "-c", script], cwd=provenance.ROOT, capture_output=True, check=True).stdout
+    output = subprocess.run(scripts.command("peak_memory"), cwd=provenance.ROOT, capture_output=True, check=True).stdout
     before, during, after = map(int, output.split())
     assert during - before == pytest.approx(200 << 20, rel=0.1)
     if sys.platform == "linux":

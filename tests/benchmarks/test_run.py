@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,8 @@ from models.api import Ranking
 from models.parts import tokenizer
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
+from tests import scripts
+from tests.scripts.keys import keys
 
 SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
 GENERATOR = ("steps=2", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1")
@@ -293,27 +294,12 @@ def test_a_key_needs_no_vectors_and_no_processor(
     assert resolve(Bench(tmp_path, tmp_path), other, experiment).key != here
 
 
-KEY_SCRIPT = """
-import sys
-from pathlib import Path
-from benchmarks.experiments import complete
-from benchmarks.resolved_row import resolve
-from benchmarks.settings import Bench
-from tests.conftest import tiny
-corpus, folder = tiny(), Path(sys.argv[1])
-bench = Bench(folder, folder)
-print(*[resolve(bench, corpus, complete(name, corpus.name)).key for name in ("tiger", "letter", "decor")])
-"""
-
-
 @pytest.mark.slow
-def test_a_key_is_the_same_under_another_kernel_of_linear_algebra(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    bench, folder = Bench(tmp_path / "here", tmp_path / "here"), tmp_path / "there"
-    keys = [resolve(bench, tiny_corpus, complete(name, tiny_corpus.name)).key for name in ("tiger", "letter", "decor")]
+def test_a_key_is_the_same_under_another_kernel_of_linear_algebra(tmp_path: Path) -> None:
     kernel = {"OPENBLAS_CORETYPE": "Prescott", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "PYTHONPATH": str(Path.cwd())}
-    script = [sys.executable, "-c", KEY_SCRIPT, str(folder)]
+    script = scripts.command("keys", tmp_path / "there")
     said = subprocess.run(script, env=os.environ | kernel, capture_output=True, text=True, check=True).stdout
-    assert said.split() == keys
+    assert said.split() == keys(tmp_path / "here")
 
 
 def test_equal_kinds_under_one_seed_are_trained_once(corpus: Corpus, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -28,6 +27,7 @@ from benchmarks.user_errors import user_message
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
 from leaderboards.verify import verify
+from tests import scripts
 
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = ("--models", "sasrec", "--set", "epochs=2", "width=8", "inner=8", "layers=1", "--jobs", "1")
@@ -46,43 +46,13 @@ def bench(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     return call
 
 
-# One process that has loaded what a bench needs, and twice two copies of it that run the same cell; the second time the
-# first of them is killed while it trains.
-TWO = """
-import os, signal, sys, time
-from pathlib import Path
-import benchmarks.execution.local, leaderboards.tables, models.sasrec
-from benchmarks.__main__ import main
-
-def begin(place, name):
-    log = os.open(f"{place}/{name}", os.O_WRONLY | os.O_CREAT)
-    child = os.fork()
-    if not child:
-        os.dup2(log, 1), os.dup2(log, 2)
-        os._exit(main([*sys.argv[1:], "--board", f"{place}/board", "--work", f"{place}/work"]))
-    return child
-
-for place in ("alive", "dead"):
-    os.mkdir(place)
-    first = begin(place, "first")
-    while not list(Path(place).glob("work/fits/*/last.ckpt")):
-        time.sleep(.01)
-    second = begin(place, "second")
-    while b"at work" not in Path(place, "second").read_bytes():
-        time.sleep(.01)
-    if place == "dead":
-        os.kill(first, signal.SIGKILL)
-    print(place, *(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (first, second)))
-"""
-
-
 @pytest.mark.slow
 def test_of_two_that_start_a_cell_one_works_and_the_other_waits(tiny_data: Path, tmp_path: Path) -> None:
     settings = ("epochs=150", "patience=150", "width=8", "inner=8", "layers=1")
     command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--jobs", "1", "--set", *settings]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)}
     done = subprocess.run(
-        [sys.executable, "-c", TWO, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        scripts.command("two_of_one_cell", *command), cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.stdout == "alive 0 0\ndead -9 0\n", done.stderr
     records = []

@@ -22,8 +22,9 @@ from benchmarks.sweeps.storage import MISSED, database, heartbeats
 from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.sweeps.trial_state import OWNER, counts, history, interrupted
 from benchmarks.user_errors import hidden
-from tests.benchmarks import toy_sweep
-from tests.benchmarks.toy_sweep import HEARTBEAT, open_toy
+from tests import scripts
+from tests.scripts import toy_sweep
+from tests.scripts.toy_sweep import HEARTBEAT, open_toy
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,7 @@ def toy(postgres: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def worker(url: str, name: str, trials: int, seconds: float, log: Path) -> subprocess.Popen[bytes]:
     script = (
-        "import sys; from pathlib import Path; from tests.benchmarks import toy_sweep as toy\n"
+        "import sys; from pathlib import Path; from tests.scripts import toy_sweep as toy\n"
         "toy.NAME = sys.argv[2]\ntoy.work(sys.argv[1], int(sys.argv[3]), float(sys.argv[4]), Path(sys.argv[5]))"
     )
     command = [sys.executable, "-c", script, url, name, str(trials), str(seconds), str(log)]
@@ -165,11 +166,7 @@ def test_a_trial_given_up_halfway_is_queued_again(toy: str) -> None:
 
 
 def test_the_lock_of_a_dead_worker_is_free(toy: str) -> None:
-    script = (
-        "import os, signal, sys; from benchmarks.sweeps.storage import in_database\n"
-        "with in_database(sys.argv[1], sys.argv[2], 1).lock(): os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, toy, toy_sweep.NAME], cwd=ROOT)
+    done = subprocess.run(scripts.command("killed_with_locks", toy, toy_sweep.NAME), cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     began = time.monotonic()
     with storage.in_database(toy, toy_sweep.NAME, 1).lock():

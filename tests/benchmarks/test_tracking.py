@@ -39,6 +39,7 @@ from benchmarks.training.checkpoint_callback import Watcher
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.record import Record, Stage
+from tests import scripts
 
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
@@ -510,26 +511,8 @@ def test_a_process_of_wandb_that_was_killed_fails_no_run(
 
 
 # Prints a line when a run has begun, and ends the run when it is told to.
-FOLLOWED = """
-import sys, time
-from pathlib import Path
-from benchmarks.tracking import wandb_run
-
-work = Path(sys.argv[1])
-wandb_run.END_SECONDS = 1
-tracker = wandb_run.tracker_of({"name": "run", "id": "run", "mode": "offline", "root": str(work)})
-tracker.logger.log({"loss": 1.0})
-while not list(work.glob("wandb/*/*.wandb")):
-    time.sleep(0.1)
-print(flush=True)
-sys.stdin.read()
-tracker.summary({"done": 1.0})
-tracker.close()
-"""
-
-
 def test_a_process_of_wandb_that_stands_still_holds_no_run_up(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FOLLOWED, str(tmp_path)]
+    command = scripts.command("followed_run", tmp_path)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
     with (
