@@ -18,6 +18,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -183,13 +184,31 @@ def _log_record(run: wandb.Run, record: Record, path: Path) -> None:
     artifact.add_file(str(path.resolve()), "record.json")
     artifact.add_file(str(path.resolve().with_suffix(".ranks.parquet")), "ranks.parquet")
     if record.code_card is not None:
-        with artifact.new_file("code_card.json") as file:
-            json.dump(record.code_card, file, indent=2)
+        card = Path(run.dir, "code_card.json")
+        card.write_text(json.dumps(record.code_card, indent=2))
+        artifact.add_file(str(card))
     run.log_artifact(artifact)
+
+
+@contextlib.contextmanager
+def _temporary_files_in(root: str) -> Iterator[None]:
+    """wandb has folders for temporary files, which a killed run leaves: beneath its own, not among everybody's."""
+    folder, before = Path(root, "wandb/temporary"), tempfile.tempdir
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = str(folder.absolute())
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _begin(root: str, mode: Literal["offline", "online"], **about: Any) -> wandb.Run:
     """A W&B run that writes beneath `root/wandb` alone. Raises what wandb raises, and a ValueError without a login."""
+    with _temporary_files_in(root):
+        return _begun(root, mode, **about)
+
+
+def _begun(root: str, mode: Literal["offline", "online"], **about: Any) -> wandb.Run:
     folder = Path(root, "wandb")
     # wandb would go elsewhere, without a word, where it cannot write, and makes the inner ones for this user alone.
     (folder / "cache/wandb/logs").mkdir(parents=True, exist_ok=True)

@@ -44,10 +44,12 @@ def at_work(name: str, parent: int) -> bool:
     return len(members(parent)) >= 4
 
 
-for name in ("SIGTERM", "SIGHUP", "SIGKILL"):
-    parent = begin(name, "2")
-    while not at_work(name, parent):
-        time.sleep(0.01)
-    os.kill(parent, getattr(signal, name))
-    print(name, status(parent), len(orphans(parent, 5)))
-print(status(begin("last", "1")))
+# Its workers import this file.
+if __name__ == "__main__":
+    for name in ("SIGTERM", "SIGHUP", "SIGKILL"):
+        parent = begin(name, "2")
+        while not at_work(name, parent):
+            time.sleep(0.01)
+        os.kill(parent, getattr(signal, name))
+        print(name, status(parent), len(orphans(parent, 5)))
+    print(status(begin("last", "1")))

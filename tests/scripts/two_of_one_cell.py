@@ -26,14 +26,15 @@ def begin(place: Path, name: str) -> int:
     return child
 
 
-for place in (Path("alive"), Path("dead")):
-    place.mkdir()
-    first = begin(place, "first")
-    while not list(place.glob("work/fits/*/last.ckpt")):
-        time.sleep(0.01)
-    second = begin(place, "second")
-    while b"at work" not in (place / "second").read_bytes():
-        time.sleep(0.01)
-    if place.name == "dead":
-        os.kill(first, signal.SIGKILL)
-    print(place, *(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (first, second)))
+if __name__ == "__main__":
+    for place in (Path("alive"), Path("dead")):
+        place.mkdir()
+        first = begin(place, "first")
+        while not list(place.glob("work/fits/*/last.ckpt")):
+            time.sleep(0.01)
+        second = begin(place, "second")
+        while b"at work" not in (place / "second").read_bytes():
+            time.sleep(0.01)
+        if place.name == "dead":
+            os.kill(first, signal.SIGKILL)
+        print(place, *(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (first, second)))
