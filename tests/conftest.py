@@ -53,7 +53,7 @@ def _states_after_every_look() -> Iterator[None]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Shapes and types of calls are checked by the quick tests; checks are a third of what a training takes."""
+    """Shapes and types of calls are checked by the quick tests; in a training they take a tenth of the time."""
     jaxtyping.config.update("jaxtyping_disable", item.get_closest_marker("slow") is not None)
 
 

@@ -205,10 +205,10 @@ def _temporary_files_in(root: str) -> Iterator[None]:
 def _begin(root: str, mode: Literal["offline", "online"], **about: Any) -> wandb.Run:
     """A W&B run that writes beneath `root/wandb` alone. Raises what wandb raises, and a ValueError without a login."""
     with _temporary_files_in(root):
-        return _begun(root, mode, **about)
+        return _init(root, mode, **about)
 
 
-def _begun(root: str, mode: Literal["offline", "online"], **about: Any) -> wandb.Run:
+def _init(root: str, mode: Literal["offline", "online"], **about: Any) -> wandb.Run:
     folder = Path(root, "wandb")
     # wandb would go elsewhere, without a word, where it cannot write, and makes the inner ones for this user alone.
     (folder / "cache/wandb/logs").mkdir(parents=True, exist_ok=True)

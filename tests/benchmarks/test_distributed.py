@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec
+from tests import scripts
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ Lines = dict[str, list[list[Any]]]
 
 def trained(folder: Path, processes: int, *names: str) -> list[Lines]:
     """What each process of some trainings wrote down."""
-    command = [sys.executable, "-m", "tests.scripts.toy_distributed", str(folder), str(processes), *names]
+    command = scripts.command("toy_distributed", folder, processes, *names)
     # One that pytest-xdist started would be taken for a process of its own distributed training.
     plain = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
     done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=300)

@@ -1,8 +1,8 @@
 """A sweep whose trials only sleep: processes for the tests to kill. Imports nothing that is slow.
 
-    python toy_sweep.py work WHERE TRIALS SECONDS LOG          one worker
-    python toy_sweep.py pool WHERE TRIALS SECONDS LOG          two workers and who runs them
-    python toy_sweep.py tell WHERE TRIALS SECONDS LOG          a worker that is killed while it writes, and its heir
+    python -m tests.scripts.toy_sweep work WHERE TRIALS SECONDS LOG   one worker
+    python -m tests.scripts.toy_sweep pool WHERE TRIALS SECONDS LOG   two workers and who runs them
+    python -m tests.scripts.toy_sweep tell WHERE TRIALS SECONDS LOG   one that is killed while it writes, and its heir
 
 `WHERE` is a folder or the URL of a PostgreSQL; the log gets a line when a trial begins and one when it was worth it.
 """
