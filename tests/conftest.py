@@ -52,6 +52,14 @@ def _states_after_every_look() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def saved_as_usual() -> Iterator[None]:
+    """A state a minute, for files that train much and kill nothing: a third of a short training goes into states."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GRBENCH_SAVE_SECONDS")
+        yield
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Shapes and types of calls are checked by the quick tests; checks are a third of what a training takes."""
     jaxtyping.config.update("jaxtyping_disable", item.get_closest_marker("slow") is not None)

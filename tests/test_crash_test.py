@@ -18,51 +18,13 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = 8
-SHORT = """
-import sys
-from dataclasses import replace
-from tests import crash_test as torture
-from tests.crash_test import main
-
-# The workers of the third take longer to begin than all the rest.
-jobs = torture.JOBS[:2]
-torture.JOBS = tuple(replace(job, command=(*job.command, "--corpus", "all_beauty"), kills=1) for job in jobs)
-# A new interpreter takes longer than all the rest.
-torture.FRESH_ONE_IN = 1_000
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-# Kills a copy that draws, and draws.
-DRAWING = """
-import os, signal, sys, time
-from pathlib import Path
-from tqdm import tqdm
-from tests import crash_test as torture
-
-def drawing(arguments):
-    with tqdm.get_lock():
-        print("draws")
-        time.sleep(100)
-
-torture.benchmarks_main = drawing
-folder = Path(sys.argv[1])
-with tqdm(total=1) as bar:
-    copy = torture.start(torture.JOBS[0], folder, fresh=False)
-    while not (folder / torture.LOG).stat().st_size:
-        time.sleep(0.01)
-    os.kill(copy, signal.SIGKILL)
-    os.waitpid(copy, 0)
-    bar.update()
-"""
-
 
 @pytest.fixture
 def tortured(tiny_data: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         # In a process of its own: this one has threads, which its copies would not have.
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)}
-        command = [sys.executable, "-c", SHORT, "--work", str(tmp_path / "work"), *arguments]
+        command = [sys.executable, "-m", "tests.scripts.short_torture", "--work", str(tmp_path / "work"), *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
     return call
@@ -103,7 +65,8 @@ def test_a_short_torture_loses_nothing_and_damage_would_be_seen(
 
 
 def test_a_copy_that_is_killed_while_it_draws_keeps_the_torture_from_nothing(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", DRAWING, str(tmp_path)], cwd=ROOT, capture_output=True, timeout=60)
+    command = [sys.executable, "-m", "tests.scripts.killed_while_drawing", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 

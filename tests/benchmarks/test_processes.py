@@ -22,61 +22,27 @@ from tests.crash_test import members, orphans
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = ("width=8", "inner=8", "layers=1")
 
-# One process that has loaded what a bench needs, and copies of it. Each but the last has two workers and gets a signal:
-# two while the workers load, one while they train.
-PARENTS = """
-import os, signal, sys, time
-from pathlib import Path
-import benchmarks.execution.local, leaderboards.tables, models.sasrec
-from benchmarks.__main__ import main
-from tests.crash_test import members, orphans
-
-def begin(name, jobs):
-    log = os.open(name, os.O_WRONLY | os.O_CREAT)
-    child = os.fork()
-    if not child:
-        os.setsid()
-        # Where the tests run under nohup, it is ignored.
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-        os.dup2(log, 1), os.dup2(log, 2)
-        os._exit(main([*sys.argv[1:], "--jobs", jobs, "--work", "work", "--board", "board"]))
-    return child
-
-def status(child):
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-for name in ("SIGTERM", "SIGHUP", "SIGKILL"):
-    parent = begin(name, "2")
-    # The parent, what looks after its shared memory, and the workers.
-    while len(members(parent)) < 4 if name != "SIGKILL" else not list(Path("work").glob("fits/*/*.*")):
-        time.sleep(.01)
-    os.kill(parent, getattr(signal, name))
-    print(name, status(parent), len(orphans(parent, 5)))
-print(status(begin("last", "1")))
-"""
-
-
 @pytest.mark.slow
 def test_workers_end_with_their_parent_and_the_bench_goes_on(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRBENCH_DATA", str(tiny_data))
     place, settings = tmp_path / "place", ("epochs=40", "patience=40", *SASREC)
-    command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--seeds", "2", "--set", *settings]
+    command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--seeds", "3", "--set", *settings]
     place.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    script = [sys.executable, "-c", PARENTS, *command]
+    script = [sys.executable, "-m", "tests.scripts.signalled_parents", *command]
     done = subprocess.run(script, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.stdout == "SIGTERM 143 0\nSIGHUP 129 0\nSIGKILL -9 0\n0\n", done.stderr
-    for name in ("SIGTERM", "SIGHUP"):
+    assert done.stdout == "SIGTERM 143 0\nSIGHUP 129 0\nSIGINT 130 0\nSIGKILL -9 0\n0\n", done.stderr
+    for name, why in (("SIGTERM", "ended by SIGTERM"), ("SIGHUP", "ended by SIGHUP"), ("SIGINT", "interrupted")):
         said = (place / name).read_text()
-        assert said.count(f"ended by {name}; the same command goes on from the last epochs\n") == 1
+        assert said.count(f"{why}; the same command goes on from the last epochs\n") == 1
         assert "Traceback" not in said
     straight = ["--jobs", "1", "--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
     assert main([*command, *straight]) == 0
     one, other = (read_board(folder / "board", "all_beauty") for folder in (place, tmp_path))
     assert [run.record.result() for run in one] == [run.record.result() for run in other]
-    assert verify(place / "board") == ([], 2)
+    assert verify(place / "board") == ([], 3)
 
 
 def test_who_is_left_is_counted_and_killed() -> None:

@@ -56,9 +56,9 @@ def running(queue: TrialQueue) -> dict[int, FrozenTrial]:
 
 
 def test_eight_workers_of_which_three_are_killed(toy: str, tmp_path: Path) -> None:
-    name, trials, log = toy_sweep.NAME, 20, tmp_path / "log"
+    name, trials, log = toy_sweep.NAME, 14, tmp_path / "log"
     queue = open_toy(toy, trials, name)
-    crew = [worker(toy, name, trials, 1.5, log) for _ in range(WORKERS)]
+    crew = [worker(toy, name, trials, 1.0, log) for _ in range(WORKERS)]
     killed: dict[int, FrozenTrial] = {}
     while len(killed) < KILLED:
         time.sleep(0.05)
