@@ -224,7 +224,7 @@ def test_a_killed_plan_ends_as_an_undisturbed_one(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRBENCH_DATA", str(tiny_data))
-    (tmp_path / "plan.toml").write_text(PLAN.replace("epochs=3", "epochs=60"))
+    (tmp_path / "plan.toml").write_text(PLAN.replace("epochs=3", "epochs=30"))
     command = ("plan", str(tmp_path / "plan.toml"), "--source", "local", *PLACES)
     job, draw = Job("plan", command, (), 0, lambda folder: "", lambda one, other: iter(())), random.Random(0)
 

@@ -38,6 +38,8 @@ from models.parts import tokenizer
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 
+pytestmark = pytest.mark.usefixtures("saved_as_usual")
+
 SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
 GENERATOR = ("steps=2", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1")
 TIGER = ("tokenizer_epochs=3", "tokenizer.codes=8", *GENERATOR)
