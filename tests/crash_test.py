@@ -338,7 +338,7 @@ def _differences_of_sweep(folder: Path, straight: Path) -> Iterator[str]:
         yield f"{folder}: the sweep's trials or winner are not those of {straight}"
 
 
-JOBS = (
+JOBS: tuple[Job, ...] = (
     Job(
         "bench",
         ("bench", "--models", "tiger", "--jobs", "1", *PLACES, "--set", *TIGER),

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,14 +39,6 @@ def bench(tmp_path: Path, with_corpora: Callable[[Path], Path], monkeypatch: pyt
         return main(["bench", "--board", str(tmp_path / board), "--work", str(work), *arguments])
 
     return call
-
-
-@pytest.fixture
-def tiny_cells(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
-    """Cells of this process run on the tiny corpus, under a name that the command line knows."""
-    corpus = replace(tiny_corpus, name="all_beauty")
-    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
-    return corpus
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +170,7 @@ def test_jobs_do_not_change_a_number(bench: Callable[..., int], tmp_path: Path) 
     ],
 )
 def test_a_training_that_diverges_makes_no_row(
-    tiny_cells: Corpus,
+    loaded: Corpus,
     model: str,
     settings: tuple[str, ...],
     what: str,
@@ -200,7 +191,7 @@ COLLAPSED = ("tokenizer_epochs=1", "tokenizer.levels=1", "tokenizer.codes=2")
 
 @pytest.mark.slow
 def test_a_failing_cell_stops_no_other(
-    tiny_cells: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    loaded: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("models.sasrec.train", lambda *given: 1 / 0)
     setting = Bench(tmp_path / "board", tmp_path / "work")
@@ -227,7 +218,7 @@ def test_a_model_whose_vectors_are_missing_stops_no_other(
 
 @pytest.mark.slow
 def test_a_failing_cell_is_told_at_the_end(
-    bench: Callable[..., int], tiny_cells: Corpus, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    bench: Callable[..., int], loaded: Corpus, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     failing = ("--corpus", "all_beauty", "--models", "tiger", "--set", *COLLAPSED)
     assert bench(*failing, "--jobs", "1") == 1

@@ -22,6 +22,7 @@ from tests.crash_test import members, orphans
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = ("width=8", "inner=8", "layers=1")
 
+
 @pytest.mark.slow
 def test_workers_end_with_their_parent_and_the_bench_goes_on(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -24,7 +24,6 @@ from models.api import Ranking
 from models.parts.optim import adamw
 from models.parts.ranking import rank_scores
 
-
 pytestmark = pytest.mark.usefixtures("saved_as_usual")
 
 # A model that trains in a second.

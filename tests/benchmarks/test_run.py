@@ -37,6 +37,7 @@ from models.api import Ranking
 from models.parts import tokenizer
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
+from tests.factories import corpus_of
 
 pytestmark = pytest.mark.usefixtures("saved_as_usual")
 
@@ -100,14 +101,7 @@ def place(bench: Bench, found: Run) -> Path:
 def hand_made() -> Corpus:
     """Three users; by counts of the training parts the items' order is 2, 1, 3, 4, 5."""
     users = [[1, 2, 3, 4, 5], [4, 5, 3, 2, 1], [2, 1, 4, 2, 3, 5]]
-    return Corpus(
-        "corner_shop",
-        np.concatenate(users).astype(np.int32),
-        np.array([0, 5, 10, 16]),
-        ["U0", "U1", "U2"],
-        ["B1", "B2", "B3", "B4", "B5"],
-        card={"origin": "local", "layout": "sequences"},
-    )
+    return corpus_of(users, 5, "corner_shop", card={"origin": "local", "layout": "sequences"})
 
 
 def test_the_columns_of_a_record_by_hand(tmp_path: Path) -> None:
@@ -301,7 +295,7 @@ from pathlib import Path
 from benchmarks.experiments import complete
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench
-from tests.conftest import tiny
+from tests.factories import tiny
 corpus, folder = tiny(), Path(sys.argv[1])
 bench = Bench(folder, folder)
 print(*[resolve(bench, corpus, complete(name, corpus.name)).key for name in ("tiger", "letter", "decor")])

@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
 
-import data_prep
 from benchmarks import run as run_module
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
@@ -34,10 +32,8 @@ SASREC = ("--models", "sasrec", "--set", "epochs=2", "width=8", "inner=8", "laye
 
 
 @pytest.fixture
-def bench(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+def bench(loaded: Corpus, tmp_path: Path) -> Callable[..., int]:
     """The command on the tiny corpus, in this process."""
-    corpus = replace(tiny_corpus, name="all_beauty")
-    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
 
     def call(*arguments: str, board: str = "board", work: str = "work") -> int:
         places = ["--board", str(tmp_path / board), "--work", str(tmp_path / work)]

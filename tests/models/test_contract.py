@@ -356,7 +356,9 @@ def test_a_copied_file_is_one_more_model(tmp_path: Path) -> None:
     (tmp_path / "narrow.py").write_text(source.replace("hidden=(128,)", "hidden=(96,)"))
     assert "narrow" not in models.names()
     # A copy of this process, for a new one to load torch would take longer than all the rest.
-    child = multiprocessing.get_context("fork").Process(target=contract_of, args=(tmp_path, "narrow", tmp_path / "said"))
+    child = multiprocessing.get_context("fork").Process(
+        target=contract_of, args=(tmp_path, "narrow", tmp_path / "said")
+    )
     child.start()
     child.join(timeout=300)
     said = (tmp_path / "said").read_text()

@@ -1,6 +1,6 @@
 """Kills a copy of this process that draws, and draws.
 
-    python -m tests.scripts.killed_while_drawing FOLDER
+python -m tests.scripts.killed_while_drawing FOLDER
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 from tqdm import tqdm
 
@@ -25,9 +26,8 @@ def drawing(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    torture.benchmarks_main = drawing
     folder = Path(sys.argv[1])
-    with tqdm(total=1) as bar:
+    with mock.patch.object(torture, "benchmarks_main", drawing), tqdm(total=1) as bar:
         copy = torture.start(torture.JOBS[0], folder, fresh=False)
         while not (folder / torture.LOG).stat().st_size:
             time.sleep(0.01)

@@ -1,6 +1,6 @@
 """A torture of the first two jobs on a corpus of sixty users, where nothing but kills takes long; arguments as it has.
 
-    python -m tests.scripts.short_torture --kills 8 --work FOLDER
+python -m tests.scripts.short_torture --kills 8 --work FOLDER
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import sys
 from dataclasses import replace
 
 # The copies find these loaded.
-import benchmarks.sweeps.study
 import leaderboards.tables  # noqa: F401
 from tests import crash_test as torture
 

@@ -1,4 +1,4 @@
-"""One process that has loaded what a bench needs, and copies of it that run the same bench in the folder it is begun in.
+"""One process that has loaded what a bench needs, and copies of it that run one bench, in the folder it is begun in.
 
     python -m tests.scripts.signalled_parents ARGUMENTS
 
@@ -14,8 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import benchmarks.execution.local
-import leaderboards.tables
 import models.sasrec  # noqa: F401
 from benchmarks.__main__ import main
 from benchmarks.training.checkpoint_callback import LAST
