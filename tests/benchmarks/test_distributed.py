@@ -19,7 +19,7 @@ from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec
-from tests.benchmarks.toy_distributed import trained
+from tests.scripts.toy_distributed import trained
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ Lines = dict[str, list[list[Any]]]
 def together(tmp_path_factory: pytest.TempPathFactory) -> list[Lines]:
     """What each of two processes wrote down."""
     folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "tests.benchmarks.toy_distributed", str(folder), "2", *NAMES]
+    command = [sys.executable, "-m", "tests.scripts.toy_distributed", str(folder), "2", *NAMES]
     # One that pytest-xdist started would be taken for a process of its own distributed training.
     plain = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
     done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=300)

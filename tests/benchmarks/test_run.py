@@ -38,6 +38,7 @@ from models.parts import tokenizer
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from tests.factories import corpus_of
+from tests.scripts.tiny_keys import keys
 
 pytestmark = pytest.mark.usefixtures("saved_as_usual")
 
@@ -289,27 +290,12 @@ def test_a_key_needs_no_vectors_and_no_processor(
     assert resolve(Bench(tmp_path, tmp_path), other, experiment).key != here
 
 
-KEY_SCRIPT = """
-import sys
-from pathlib import Path
-from benchmarks.experiments import complete
-from benchmarks.resolved_row import resolve
-from benchmarks.settings import Bench
-from tests.factories import tiny
-corpus, folder = tiny(), Path(sys.argv[1])
-bench = Bench(folder, folder)
-print(*[resolve(bench, corpus, complete(name, corpus.name)).key for name in ("tiger", "letter", "decor")])
-"""
-
-
 @pytest.mark.slow
 def test_a_key_is_the_same_under_another_kernel_of_linear_algebra(tiny_corpus: Corpus, tmp_path: Path) -> None:
-    bench, folder = Bench(tmp_path / "here", tmp_path / "here"), tmp_path / "there"
-    keys = [resolve(bench, tiny_corpus, complete(name, tiny_corpus.name)).key for name in ("tiger", "letter", "decor")]
     kernel = {"OPENBLAS_CORETYPE": "Prescott", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "PYTHONPATH": str(Path.cwd())}
-    script = [sys.executable, "-c", KEY_SCRIPT, str(folder)]
+    script = [sys.executable, "-m", "tests.scripts.tiny_keys", str(tmp_path / "there")]
     said = subprocess.run(script, env=os.environ | kernel, capture_output=True, text=True, check=True).stdout
-    assert said.split() == keys
+    assert said.split() == keys(tiny_corpus, tmp_path / "here")
 
 
 def test_equal_kinds_under_one_seed_are_trained_once(corpus: Corpus, tmp_path: Path) -> None:

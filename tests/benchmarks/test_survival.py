@@ -42,50 +42,19 @@ def bench(loaded: Corpus, tmp_path: Path) -> Callable[..., int]:
     return call
 
 
-# One process that has loaded what a bench needs, and twice two copies of it that run the same cell; the second time the
-# first of them is killed while it trains.
-TWO = """
-import os, signal, sys, time
-from pathlib import Path
-import benchmarks.execution.local, leaderboards.tables, models.sasrec
-from benchmarks.__main__ import main
-
-def begin(place, name):
-    log = os.open(f"{place}/{name}", os.O_WRONLY | os.O_CREAT)
-    child = os.fork()
-    if not child:
-        os.dup2(log, 1), os.dup2(log, 2)
-        os._exit(main([*sys.argv[1:], "--board", f"{place}/board", "--work", f"{place}/work"]))
-    return child
-
-for place in ("alive", "dead"):
-    os.mkdir(place)
-    first = begin(place, "first")
-    while not list(Path(place).glob("work/fits/*/last.ckpt")):
-        time.sleep(.01)
-    second = begin(place, "second")
-    while b"at work" not in Path(place, "second").read_bytes():
-        time.sleep(.01)
-    if place == "dead":
-        os.kill(first, signal.SIGKILL)
-    print(place, *(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (first, second)))
-"""
-
-
 @pytest.mark.slow
 def test_of_two_that_start_a_cell_one_works_and_the_other_waits(tiny_data: Path, tmp_path: Path) -> None:
-    settings = ("epochs=150", "patience=150", "width=8", "inner=8", "layers=1")
+    settings = ("epochs=100", "patience=100", "width=8", "inner=8", "layers=1")
     command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--jobs", "1", "--set", *settings]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)}
-    done = subprocess.run(
-        [sys.executable, "-c", TWO, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    script = [sys.executable, "-m", "tests.scripts.two_on_a_cell", *command]
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout == "alive 0 0\ndead -9 0\n", done.stderr
     records = []
     for place, by_first in (("alive", True), ("dead", False)):
         first, second = ((tmp_path / place / name).read_text() for name in ("first", "second"))
         assert "sasrec seed 0 is at work in another process; waiting for it" in second
-        trained = "sasrec seed 0 recommender: 150 epochs"
+        trained = "sasrec seed 0 recommender: 100 epochs"
         assert (trained in first, trained in second) == (by_first, not by_first), "it is trained once"
         assert "Traceback" not in first + second
         assert verify(tmp_path / place / "board") == ([], 1)

@@ -51,10 +51,10 @@ from leaderboards.verify import verify
 from models import sasrec
 from models.api import Recommender
 from models.popularity import Config, Popularity
-from tests.benchmarks.toy_sweep import open_toy
+from tests.scripts.toy_sweep import open_toy
 
 ROOT = Path(__file__).resolve().parents[2]
-TOY = Path(__file__).with_name("toy_sweep.py")
+TOY = ROOT / "tests/scripts/toy_sweep.py"
 SETTINGS = ("epochs=2", "inner=16", "layers=1", "width=16")
 TIGER = ("tokenizer_epochs=3", "tokenizer.codes=16", "steps=2", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1")
 

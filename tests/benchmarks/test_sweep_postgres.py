@@ -22,8 +22,8 @@ from benchmarks.sweeps.storage import MISSED, database, heartbeats
 from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.sweeps.trial_state import OWNER, counts, history, interrupted
 from benchmarks.user_errors import hidden
-from tests.benchmarks import toy_sweep
-from tests.benchmarks.toy_sweep import HEARTBEAT, open_toy
+from tests.scripts import toy_sweep
+from tests.scripts.toy_sweep import HEARTBEAT, open_toy
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def toy(postgres: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def worker(url: str, name: str, trials: int, seconds: float, log: Path) -> subprocess.Popen[bytes]:
     script = (
-        "import sys; from pathlib import Path; from tests.benchmarks import toy_sweep as toy\n"
+        "import sys; from pathlib import Path; from tests.scripts import toy_sweep as toy\n"
         "toy.NAME = sys.argv[2]\ntoy.work(sys.argv[1], int(sys.argv[3]), float(sys.argv[4]), Path(sys.argv[5]))"
     )
     command = [sys.executable, "-c", script, url, name, str(trials), str(seconds), str(log)]

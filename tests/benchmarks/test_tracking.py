@@ -509,27 +509,8 @@ def test_a_process_of_wandb_that_was_killed_fails_no_run(
     assert capfd.readouterr().err.count(" is off: ") == 1
 
 
-# Prints a line when a run has begun, and ends the run when it is told to.
-FOLLOWED = """
-import sys, time
-from pathlib import Path
-from benchmarks.tracking import wandb_run
-
-work = Path(sys.argv[1])
-wandb_run.END_SECONDS = 1
-tracker = wandb_run.tracker_of({"name": "run", "id": "run", "mode": "offline", "root": str(work)})
-tracker.logger.log({"loss": 1.0})
-while not list(work.glob("wandb/*/*.wandb")):
-    time.sleep(0.1)
-print(flush=True)
-sys.stdin.read()
-tracker.summary({"done": 1.0})
-tracker.close()
-"""
-
-
 def test_a_process_of_wandb_that_stands_still_holds_no_run_up(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FOLLOWED, str(tmp_path)]
+    command = [sys.executable, "-m", "tests.scripts.followed_run", str(tmp_path)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
     with (

@@ -97,20 +97,6 @@ def test_the_first_of_two_writers_wins(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
 
 
-# Begins a file and a folder, says so, and waits.
-WRITER = """
-import sys, time
-from pathlib import Path
-from data_prep.atomic import atomic_file, atomic_folder
-
-with atomic_file(Path(sys.argv[1], "file")) as file, atomic_folder(Path(sys.argv[1], "folder")) as folder:
-    file.write(b"half")
-    (folder / "part").write_text("half")
-    print("begun", flush=True)
-    time.sleep(100)
-"""
-
-
 def test_what_a_killed_writer_left_goes_with_the_next_write_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
     def write() -> list[str]:
         write_json(tmp_path / "file", {"a": 1})
@@ -119,7 +105,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_that_of_a_living
         return sorted(entry.name for entry in tmp_path.iterdir())
 
     (tmp_path / ".file.mine").touch()
-    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    command = [sys.executable, "-m", "tests.scripts.slow_writer", str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
         assert writer.stdout
         assert writer.stdout.readline() == b"begun\n"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.parts.processes import all_gather_rows, first_local_row, local_rows
-from tests.models.parts.toy_processes import ROWS, losses
+from tests.scripts.toy_processes import ROWS, losses
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ Found = dict[str, Any]
 def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     """What each of several processes found."""
     folder, processes = tmp_path_factory.mktemp("together"), int(request.param)
-    command = [sys.executable, "-m", "tests.models.parts.toy_processes", str(folder), str(processes)]
+    command = [sys.executable, "-m", "tests.scripts.toy_processes", str(folder), str(processes)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"{rank}.pt") for rank in range(processes)]

@@ -1,6 +1,6 @@
 """Losses over a batch, by one process or shared out among several; each writes down what it had.
 
-python -m tests.models.parts.toy_processes FOLDER PROCESSES
+python -m tests.scripts.toy_processes FOLDER PROCESSES
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Small models trained by one process or several, which each write down what they had after every check.
 
-python -m tests.benchmarks.toy_distributed FOLDER PROCESSES NAME...
+python -m tests.scripts.toy_distributed FOLDER PROCESSES NAME...
 """
 
 from __future__ import annotations
