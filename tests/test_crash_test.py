@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import crash_test as torture
-from tests import scripts
 from tests.crash_test import main
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def tortured(tiny_data: Path, tmp_path: Path) -> Callable[..., subprocess.Comple
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         # In a process of its own: this one has threads, which its copies would not have.
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)}
-        command = scripts.command("short_torture", "--work", tmp_path / "work", *arguments)
+        command = [sys.executable, "-m", "tests.scripts.short_torture", "--work", str(tmp_path / "work"), *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
     return call
@@ -66,7 +66,8 @@ def test_a_short_torture_loses_nothing_and_damage_would_be_seen(
 
 
 def test_a_copy_that_is_killed_while_it_draws_keeps_the_torture_from_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(scripts.command("killed_while_drawing", tmp_path), cwd=ROOT, capture_output=True, timeout=60)
+    command = [sys.executable, "-m", "tests.scripts.killed_while_drawing", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
