@@ -11,10 +11,10 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
-import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -23,11 +23,9 @@ import data_prep
 from benchmarks import best_config
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
+from tests.factories import tiny
 
 SERVER = Path(__file__).with_name("postgres.sh")
-USERS, ITEMS = 60, 40
-KINDS = ("kettle", "rake", "pencil", "drum", "tent")
-TRAITS = ("steel", "wooden", "tiny", "loud", "folding", "blue", "antique", "heavy")
 
 # A busy machine is no wrong result.
 settings.register_profile("unhurried", deadline=None)
@@ -52,6 +50,14 @@ def _states_after_every_look() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def saved_as_usual() -> Iterator[None]:
+    """A state a minute, for files that train much and kill nothing: a third of a short training goes into states."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GRBENCH_SAVE_SECONDS")
+        yield
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Shapes and types of calls are checked by the quick tests; in a training they take a tenth of the time."""
     jaxtyping.config.update("jaxtyping_disable", item.get_closest_marker("slow") is not None)
@@ -65,30 +71,17 @@ def _no_winners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def tiny() -> Corpus:
-    """60 users, 40 items, 5 to 9 items each, no user an item twice; a step of 3 follows most items."""
-    lengths = 5 + np.arange(USERS) % 5
-    rng = np.random.default_rng(7)
-    sequences = []
-    for user, length in enumerate(lengths):
-        steps = np.where(rng.random(length) < 0.2, 7, 3)
-        sequences.append((user + steps.cumsum()) % ITEMS + 1)
-    text = [f"{trait} {kind}, a {trait} thing for {kind} lovers" for kind in KINDS for trait in TRAITS]
-    return Corpus(
-        "tiny",
-        np.concatenate(sequences).astype(np.int32),
-        np.concatenate([[0], lengths.cumsum()]),
-        [f"U{user:02}" for user in range(USERS)],
-        [f"B{item:02}" for item in range(ITEMS)],
-        text,
-        {"origin": "local", "layout": "sequences"},
-        item_categories=[[kind, trait] for kind in KINDS for trait in TRAITS],
-    )
-
-
 @pytest.fixture(scope="session")
 def tiny_corpus() -> Corpus:
     return tiny()
+
+
+@pytest.fixture
+def loaded(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    """Commands of this process find the tiny corpus, under a name that they know."""
+    corpus = replace(tiny_corpus, name="all_beauty")
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
+    return corpus
 
 
 @pytest.fixture(scope="session")

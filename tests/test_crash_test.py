@@ -66,7 +66,8 @@ def test_a_short_torture_loses_nothing_and_damage_would_be_seen(
 
 
 def test_a_copy_that_is_killed_while_it_draws_keeps_the_torture_from_nothing(tmp_path: Path) -> None:
-    done = subprocess.run(scripts.command("killed_while_drawing", tmp_path), cwd=ROOT, capture_output=True, timeout=60)
+    command = scripts.command("killed_while_drawing", tmp_path)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 

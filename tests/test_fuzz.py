@@ -38,6 +38,7 @@ from leaderboards import codes, ledger, tables
 from leaderboards.record import Stage
 from leaderboards.store import read_board
 from leaderboards.verify import verify
+from tests import damage
 from tests.leaderboards.test_codes import card_of
 from tests.leaderboards.test_record import ranks_of, run_of
 from tests.leaderboards.test_record import stored as store_run
@@ -57,12 +58,11 @@ VALUES: tuple[Any, ...] = (
 
 
 def flip(content: bytes, draw: random.Random) -> bytes:
-    place = draw.randrange(len(content))
-    return content[:place] + bytes([content[place] ^ (1 << draw.randrange(8))]) + content[place + 1 :]
+    return damage.flipped(content, draw.randrange(len(content)), draw.randrange(8))
 
 
 def cut(content: bytes, draw: random.Random) -> bytes:
-    return content[: draw.randrange(len(content))]
+    return damage.cut(content, draw.randrange(len(content)))
 
 
 def take_out(content: bytes, draw: random.Random) -> bytes:

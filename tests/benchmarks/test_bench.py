@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import signal
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,6 @@ from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import complete
 from benchmarks.settings import Bench
-from benchmarks.training.checkpoint_callback import LAST
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
 
@@ -44,20 +41,28 @@ def bench(tmp_path: Path, with_corpora: Callable[[Path], Path], monkeypatch: pyt
     return call
 
 
-@pytest.fixture
-def tiny_cells(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
-    """Cells of this process run on the tiny corpus, under a name that the command line knows."""
-    corpus = replace(tiny_corpus, name="all_beauty")
-    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
-    return corpus
+@pytest.fixture(scope="module")
+def used(
+    workplace: Path, planted_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The command as a user runs it, and what holds the folders that it found."""
+    folder = tmp_path_factory.mktemp("user")
+    place, home, temporary, plots = (folder / name for name in ("place", "home", "tmp", "plots"))
+    for each in (place / "runs", home, temporary, plots):
+        each.mkdir(parents=True)
+    shutil.copytree(workplace / "runs/corpora", place / "runs/corpora")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "XDG"))}
+    given = {"HOME": str(home), "TMPDIR": str(temporary), "MPLCONFIGDIR": str(plots), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "benchmarks", "bench", "--models", "popularity", "--track", "offline"]
+    command += ["--board", "runs/board", "--jobs", "1"]
+    return folder, subprocess.run(command, cwd=place, env=kept | given, capture_output=True, text=True)
 
 
 @pytest.mark.slow
-def test_the_command_as_a_user_runs_it(workplace: Path, planted_corpus: Corpus, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "bench", "--models", "popularity"]
-    command += ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True)
+def test_the_command_as_a_user_runs_it(
+    used: tuple[Path, subprocess.CompletedProcess[str]], planted_corpus: Corpus
+) -> None:
+    folder, done = used
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == str(planted_corpus)
@@ -66,36 +71,20 @@ def test_the_command_as_a_user_runs_it(workplace: Path, planted_corpus: Corpus, 
     assert lines[head + 2].startswith("ceiling")
     assert lines[head + 3].startswith("popularity")
     assert lines[head + 3].endswith("100%")
-    assert (tmp_path / "board/planted.md").is_file()
-    assert (tmp_path / "board/planted.csv").is_file()
+    assert (folder / "place/runs/board/planted.md").is_file()
+    assert (folder / "place/runs/board/planted.csv").is_file()
     assert "has ended, 1 of 1" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_all_processes_and_begins_no_other_run(workplace: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "bench", "--models", "sasrec", "--seeds", "3", "--jobs", "2"]
-    command += ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "work"), "--set", "patience=100"]
-    # A group of its own, as a terminal's foreground job has; `default_int_handler` undoes what a runner may ignore.
-    with subprocess.Popen(
-        command,
-        cwd=workplace,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as running:
-        while not list((tmp_path / "work").rglob(LAST)):
-            assert running.poll() is None
-            time.sleep(0.1)
-        os.killpg(running.pid, signal.SIGINT)
-        # Ends when the last process that holds the pipe does.
-        _, err = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert "interrupted; the same command goes on" in err
-    assert "Traceback" not in err
-    assert not (tmp_path / "board").exists()
+def test_everything_lies_beneath_the_work_folder(used: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """What W&B writes, too."""
+    folder, _ = used
+    assert len(list(folder.glob("place/runs/wandb/offline-run-*/run-*.wandb"))) == 1
+    assert [path.name for path in (folder / "place").iterdir()] == ["runs"]
+    assert list((folder / "home").iterdir()) == []
+    assert list((folder / "tmp").iterdir()) == []
 
 
 def test_a_second_call_runs_nothing(
@@ -181,7 +170,7 @@ def test_jobs_do_not_change_a_number(bench: Callable[..., int], tmp_path: Path) 
     ],
 )
 def test_a_training_that_diverges_makes_no_row(
-    tiny_cells: Corpus,
+    loaded: Corpus,
     model: str,
     settings: tuple[str, ...],
     what: str,
@@ -202,7 +191,7 @@ COLLAPSED = ("tokenizer_epochs=1", "tokenizer.levels=1", "tokenizer.codes=2")
 
 @pytest.mark.slow
 def test_a_failing_cell_stops_no_other(
-    tiny_cells: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    loaded: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("models.sasrec.train", lambda *given: 1 / 0)
     setting = Bench(tmp_path / "board", tmp_path / "work")
@@ -229,7 +218,7 @@ def test_a_model_whose_vectors_are_missing_stops_no_other(
 
 @pytest.mark.slow
 def test_a_failing_cell_is_told_at_the_end(
-    bench: Callable[..., int], tiny_cells: Corpus, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    bench: Callable[..., int], loaded: Corpus, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     failing = ("--corpus", "all_beauty", "--models", "tiger", "--set", *COLLAPSED)
     assert bench(*failing, "--jobs", "1") == 1

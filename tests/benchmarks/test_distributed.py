@@ -19,6 +19,7 @@ from data_prep.corpus import Corpus
 from models.api import Budget
 from models.sasrec import Config, SasRec
 from tests import scripts
+from tests.scripts.toy_distributed import trained
 
 pytestmark = pytest.mark.slow
 
@@ -29,25 +30,25 @@ NAMES = ("tiger", "letter", "pit-coevolving")
 Lines = dict[str, list[list[Any]]]
 
 
-def trained(folder: Path, processes: int, *names: str) -> list[Lines]:
-    """What each process of some trainings wrote down."""
-    command = scripts.command("toy_distributed", folder, processes, *names)
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> list[Lines]:
+    """What each of two processes wrote down."""
+    folder = tmp_path_factory.mktemp("two")
+    command = scripts.command("toy_distributed", folder, 2, *NAMES)
     # One that pytest-xdist started would be taken for a process of its own distributed training.
     plain = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "RANK", "WORLD_SIZE")}
     done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"{process}.json").read_text()) for process in range(processes)]
-
-
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> list[Lines]:
-    return trained(tmp_path_factory.mktemp("two"), 2, *NAMES)
+    return [json.loads((folder / f"{process}.json").read_text()) for process in range(2)]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Lines:
-    (found,) = trained(tmp_path_factory.mktemp("one"), 1, "tiger", "letter")
-    return found
+    """What this process found by itself, as JSON gives it back."""
+    folder = tmp_path_factory.mktemp("one")
+    found = {name: trained(folder, name, Hardware("cpu")) for name in ("tiger", "letter")}
+    lines: Lines = json.loads(json.dumps(found))
+    return lines
 
 
 @pytest.mark.parametrize("name", ["tiger", "letter"])

@@ -16,6 +16,7 @@ from leaderboards.metrics import metrics
 from models.api import Ranking, Recommender
 from models.parts.index import ItemIndex
 from models.parts.search import beam_search, exact_search
+from tests.factories import corpus_of
 
 ITEMS = 60
 
@@ -44,9 +45,7 @@ def shop(distances: list[int], lengths: list[int]) -> Corpus:
     for user, (distance, length) in enumerate(zip(distances, lengths, strict=True)):
         history = (np.arange(length - 1) + user) % ITEMS + 1
         users.append([*history, (history[-1] + distance - 1) % ITEMS + 1])
-    names = [f"U{user}" for user in range(len(users))]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Corpus("shop", np.concatenate(users).astype(np.int32), offsets, names, [f"B{i}" for i in range(ITEMS)])
+    return corpus_of(users, ITEMS, "shop")
 
 
 def ranking(items: list[list[int]]) -> Ranking:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
-import pickle
+import multiprocessing
+import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -31,7 +33,6 @@ from data_prep.corpus import Batch, Corpus
 from leaderboards.record import Stage
 from models.api import Budget, whole_epochs
 from models.sasrec import Config, SasRec
-from tests import scripts
 from tests.test_floors import imported
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -587,15 +588,29 @@ def test_an_interrupted_training_ends_as_any_other(
     )
 
 
+def train_and_be_killed(corpus: Corpus, folder: Path, step: int) -> None:
+    """At this step, the first being 1."""
+    steps, whole = itertools.count(1), SasRec.training_step
+
+    def training_step(module: SasRec, batch: Batch, number: int) -> Tensor:
+        if next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(module, batch, number)
+
+    with mock.patch.object(SasRec, "training_step", training_step):
+        sasrec(Fit(corpus, 0, folder, "child"))
+
+
 @pytest.mark.slow
 def test_a_killed_process_resumes_and_ends_as_any_other(
     new_fit: Callable[..., Fit], tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The 8th step is the second of the third epoch.
-    given = {"kill_at": 8, "corpus": tiny_corpus, "folder": tmp_path / "killed", "config": SMALL, "budget": BUDGET}
-    (tmp_path / "given").write_bytes(pickle.dumps(given))
-    child = subprocess.run(scripts.command("killed_training", tmp_path / "given"), cwd=ROOT, capture_output=True)
-    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
+    given = (tiny_corpus, tmp_path / "killed", 8)
+    child = multiprocessing.get_context("fork").Process(target=train_and_be_killed, args=given)
+    child.start()
+    child.join(timeout=60)
+    assert child.exitcode == -signal.SIGKILL
     (folder,) = (tmp_path / "killed").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == sorted([LAST, checkpoint_io.BEFORE, "lock-0"])
 

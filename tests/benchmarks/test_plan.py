@@ -8,13 +8,11 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-import data_prep
 from benchmarks.__main__ import main
 from benchmarks.execution import board_plan as plans
 from benchmarks.execution.board_plan import Planned, carry_out, load, results, standing, states
@@ -43,20 +41,13 @@ seeds = 2
 """
 
 
-@pytest.fixture
-def corpus(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
-    named = replace(tiny_corpus, name="all_beauty")
-    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: named)
-    return named
-
-
 def planned(folder: Path, text: str = PLAN, until: float | None = None) -> list[Planned]:
     file = folder / "plan.toml"
     file.write_text(text)
     return load(file, lambda corpus, precision: Bench(folder / "board", folder / "work", until=until), "auto")
 
 
-def test_a_plan_is_carried_out_once(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_plan_is_carried_out_once(loaded: Corpus, tmp_path: Path) -> None:
     rows = planned(tmp_path)
     assert [standing(row, seed).state for row in rows for seed in row.seeds] == ["to do"] * 3
     assert carry_out(rows, "auto", jobs=1) == []
@@ -76,7 +67,7 @@ def test_a_plan_is_carried_out_once(corpus: Corpus, tmp_path: Path) -> None:
     assert not list((tmp_path / "work" / "cells").glob("*.json")), "nothing is told of what is done"
 
 
-def test_results_stand_beside_what_they_aim_at(corpus: Corpus, tmp_path: Path) -> None:
+def test_results_stand_beside_what_they_aim_at(loaded: Corpus, tmp_path: Path) -> None:
     rows = planned(tmp_path)
     assert results(rows).splitlines()[2].split() == [
         "all_beauty",
@@ -98,7 +89,7 @@ def test_results_stand_beside_what_they_aim_at(corpus: Corpus, tmp_path: Path) -
     assert "0 of 2" in sasrec
 
 
-def test_a_row_may_have_a_precision_of_its_own(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_row_may_have_a_precision_of_its_own(loaded: Corpus, tmp_path: Path) -> None:
     text = f"""
 corpus = "all_beauty"
 [[rows]]
@@ -123,7 +114,7 @@ precision = "bf16"
 
 
 def test_after_its_hours_it_stops_and_goes_on_later(
-    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    loaded: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = time.time()
     rows = planned(tmp_path, until=now - 1)
@@ -138,7 +129,7 @@ def test_after_its_hours_it_stops_and_goes_on_later(
 
 
 def test_a_training_that_stops_tells_how_far_it_is(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = planned(tmp_path)
     looks: list[float | None] = []
@@ -155,7 +146,7 @@ def test_a_training_that_stops_tells_how_far_it_is(
     assert begun.says.startswith("recommender, 2 of 3 epochs, at most 0.00 h more")
 
 
-def test_a_cell_at_work_is_told_from_one_left_behind(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_cell_at_work_is_told_from_one_left_behind(loaded: Corpus, tmp_path: Path) -> None:
     (row, _) = planned(tmp_path)
     place = row.row.place(0)
     place.file.parent.mkdir(parents=True)
@@ -188,14 +179,14 @@ def test_a_cell_at_work_is_told_from_one_left_behind(corpus: Corpus, tmp_path: P
         ('corpus = "c"\n[[rows]]\nexperiment = "tiger"\nsettings = ["vectors=npz"]', r"row 1 \(tiger\): .*npz"),
     ],
 )
-def test_a_plan_that_cannot_be_is_told(corpus: Corpus, tmp_path: Path, text: str, message: str) -> None:
+def test_a_plan_that_cannot_be_is_told(loaded: Corpus, tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         planned(tmp_path, text)
     assert "plan.toml" in str(error.value)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/plans").glob("*.toml")), ids=lambda file: file.stem)
-def test_the_committed_plans_are_sound(file: Path, corpus: Corpus, tmp_path: Path) -> None:
+def test_the_committed_plans_are_sound(file: Path, loaded: Corpus, tmp_path: Path) -> None:
     """Of experiments that exist; item vectors and codes come with the machine."""
     for wanted in plans._parsed(file).rows:
         complete(wanted.experiment, "beauty_2014", wanted.settings, tuned=False)
@@ -203,7 +194,7 @@ def test_the_committed_plans_are_sound(file: Path, corpus: Corpus, tmp_path: Pat
 
 
 def test_a_full_disk_is_told_before_anything_is_trained(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    loaded: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "plan.toml").write_text(PLAN)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=3 << 29))
@@ -220,7 +211,7 @@ def test_a_killed_plan_ends_as_an_undisturbed_one(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRBENCH_DATA", str(tiny_data))
-    (tmp_path / "plan.toml").write_text(PLAN.replace("epochs=3", "epochs=60"))
+    (tmp_path / "plan.toml").write_text(PLAN.replace("epochs=3", "epochs=30"))
     command = ("plan", str(tmp_path / "plan.toml"), "--source", "local", *PLACES)
     job, draw = Job("plan", command, (), 0, lambda folder: "", lambda one, other: iter(())), random.Random(0)
 
@@ -247,7 +238,7 @@ def made(folder: Path) -> list[tuple[str, int, str]]:
     return [(record.experiment, record.seed, record.ranks_sha256) for record in records]
 
 
-def test_the_command_says_how_far_it_is(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_how_far_it_is(loaded: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "plan.toml").write_text(PLAN)
     places = ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
     assert main(["plan", str(tmp_path / "plan.toml"), "--state", *places]) == 0

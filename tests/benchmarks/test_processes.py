@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from benchmarks.__main__ import main
 from benchmarks.execution.worker_process import ENDING, SignalledError, ended_by_signals, postponed
 from leaderboards.store import read_board
 from leaderboards.verify import verify
-from tests import scripts
 from tests.crash_test import members, orphans
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,27 +29,21 @@ def test_workers_end_with_their_parent_and_the_bench_goes_on(
 ) -> None:
     monkeypatch.setenv("GRBENCH_DATA", str(tiny_data))
     place, settings = tmp_path / "place", ("epochs=40", "patience=40", *SASREC)
-    command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--seeds", "2", "--set", *settings]
+    command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--seeds", "3", "--set", *settings]
     place.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        scripts.command("signalled_parents", *command),
-        cwd=place,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.stdout == "SIGTERM 143 0\nSIGHUP 129 0\nSIGKILL -9 0\n0\n", done.stderr
-    for name in ("SIGTERM", "SIGHUP"):
+    script = scripts.command("signalled_parents", *command)
+    done = subprocess.run(script, cwd=place, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "SIGTERM 143 0\nSIGHUP 129 0\nSIGINT 130 0\nSIGKILL -9 0\n0\n", done.stderr
+    for name, why in (("SIGTERM", "ended by SIGTERM"), ("SIGHUP", "ended by SIGHUP"), ("SIGINT", "interrupted")):
         said = (place / name).read_text()
-        assert said.count(f"ended by {name}; the same command goes on from the last epochs\n") == 1
+        assert said.count(f"{why}; the same command goes on from the last epochs\n") == 1
         assert "Traceback" not in said
     straight = ["--jobs", "1", "--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
     assert main([*command, *straight]) == 0
     one, other = (read_board(folder / "board", "all_beauty") for folder in (place, tmp_path))
     assert [run.record.result() for run in one] == [run.record.result() for run in other]
-    assert verify(place / "board") == ([], 2)
+    assert verify(place / "board") == ([], 3)
 
 
 def test_who_is_left_is_counted_and_killed() -> None:
@@ -64,7 +58,20 @@ def test_who_is_left_is_counted_and_killed() -> None:
 
 @pytest.mark.usefixtures("default_signals")
 def test_an_ignored_signal_stays_ignored_and_a_second_one_ends_at_once() -> None:
-    done = subprocess.run(scripts.command("two_signals"), cwd=ROOT, capture_output=True, text=True)
+    script = """
+import os, signal, sys
+from benchmarks.execution.worker_process import ended_by_signals
+from tests import scripts
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+try:
+    with ended_by_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt as error:
+    print(error, flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (-15, "ended by SIGTERM\n", "")
     with pytest.raises(SignalledError, match="ended by SIGHUP"), ended_by_signals():
         os.kill(os.getpid(), 1)

@@ -37,7 +37,10 @@ from models.parts import tokenizer
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from tests import scripts
-from tests.scripts.keys import keys
+from tests.factories import corpus_of
+from tests.scripts.tiny_keys import keys
+
+pytestmark = pytest.mark.usefixtures("saved_as_usual")
 
 SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
 GENERATOR = ("steps=2", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1")
@@ -99,14 +102,7 @@ def place(bench: Bench, found: Run) -> Path:
 def hand_made() -> Corpus:
     """Three users; by counts of the training parts the items' order is 2, 1, 3, 4, 5."""
     users = [[1, 2, 3, 4, 5], [4, 5, 3, 2, 1], [2, 1, 4, 2, 3, 5]]
-    return Corpus(
-        "corner_shop",
-        np.concatenate(users).astype(np.int32),
-        np.array([0, 5, 10, 16]),
-        ["U0", "U1", "U2"],
-        ["B1", "B2", "B3", "B4", "B5"],
-        card={"origin": "local", "layout": "sequences"},
-    )
+    return corpus_of(users, 5, "corner_shop", card={"origin": "local", "layout": "sequences"})
 
 
 def test_the_columns_of_a_record_by_hand(tmp_path: Path) -> None:
@@ -295,11 +291,11 @@ def test_a_key_needs_no_vectors_and_no_processor(
 
 
 @pytest.mark.slow
-def test_a_key_is_the_same_under_another_kernel_of_linear_algebra(tmp_path: Path) -> None:
+def test_a_key_is_the_same_under_another_kernel_of_linear_algebra(tiny_corpus: Corpus, tmp_path: Path) -> None:
     kernel = {"OPENBLAS_CORETYPE": "Prescott", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "PYTHONPATH": str(Path.cwd())}
-    script = scripts.command("keys", tmp_path / "there")
+    script = scripts.command("tiny_keys", tmp_path / "there")
     said = subprocess.run(script, env=os.environ | kernel, capture_output=True, text=True, check=True).stdout
-    assert said.split() == keys(tmp_path / "here")
+    assert said.split() == keys(tiny_corpus, tmp_path / "here")
 
 
 def test_equal_kinds_under_one_seed_are_trained_once(corpus: Corpus, tmp_path: Path) -> None:

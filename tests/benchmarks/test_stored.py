@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from data_prep.corpus import Corpus
 from leaderboards.record import Stage
 from models.api import Budget
 from models.sasrec import Config, SasRec
+from tests.damage import DAMAGE, flipped
 
 SMALL = Config(width=16, inner=16, layers=1, heads=1, history=8)
 BUDGET = Budget(epochs=4, batch_size=30)
@@ -49,20 +49,8 @@ def sasrec(fit: Fit) -> dict[str, Tensor]:
     return fit("recommender", lambda: SasRec(SMALL, fit.corpus.items, 1.0), BUDGET, users).state_dict()
 
 
-def flip(content: bytes) -> bytes:
-    return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
-
-
 def sealed(content: bytes) -> bytes:
     return hashlib.sha256(content).digest() + content
-
-
-DAMAGE: dict[str, Callable[[bytes], bytes]] = {
-    "truncated": lambda content: content[: len(content) // 2],
-    "one bit flipped": flip,
-    "empty": lambda content: b"",
-    "something else": lambda content: b'{"a": 1}',
-}
 
 
 @pytest.fixture
@@ -139,7 +127,7 @@ def test_where_both_states_are_damaged_the_stage_begins_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in (LAST, BEFORE):
-        (killed / name).write_bytes(flip((killed / name).read_bytes()))
+        (killed / name).write_bytes(flipped((killed / name).read_bytes()))
     assert same(Fit(tiny_corpus, 0, killed.parent, "test"), straight)
     assert epochs == [0, 1, 2, 3]
     assert capsys.readouterr().err.count("is damaged") == 2

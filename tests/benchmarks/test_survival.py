@@ -10,14 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
 
-import data_prep
 from benchmarks import run as run_module
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
@@ -34,10 +32,8 @@ SASREC = ("--models", "sasrec", "--set", "epochs=2", "width=8", "inner=8", "laye
 
 
 @pytest.fixture
-def bench(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+def bench(loaded: Corpus, tmp_path: Path) -> Callable[..., int]:
     """The command on the tiny corpus, in this process."""
-    corpus = replace(tiny_corpus, name="all_beauty")
-    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
 
     def call(*arguments: str, board: str = "board", work: str = "work") -> int:
         places = ["--board", str(tmp_path / board), "--work", str(tmp_path / work)]
@@ -48,18 +44,17 @@ def bench(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_of_two_that_start_a_cell_one_works_and_the_other_waits(tiny_data: Path, tmp_path: Path) -> None:
-    settings = ("epochs=150", "patience=150", "width=8", "inner=8", "layers=1")
+    settings = ("epochs=100", "patience=100", "width=8", "inner=8", "layers=1")
     command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--jobs", "1", "--set", *settings]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)}
-    done = subprocess.run(
-        scripts.command("two_of_one_cell", *command), cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    script = scripts.command("two_on_a_cell", *command)
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout == "alive 0 0\ndead -9 0\n", done.stderr
     records = []
     for place, by_first in (("alive", True), ("dead", False)):
         first, second = ((tmp_path / place / name).read_text() for name in ("first", "second"))
         assert "sasrec seed 0 is at work in another process; waiting for it" in second
-        trained = "sasrec seed 0 recommender: 150 epochs"
+        trained = "sasrec seed 0 recommender: 100 epochs"
         assert (trained in first, trained in second) == (by_first, not by_first), "it is trained once"
         assert "Traceback" not in first + second
         assert verify(tmp_path / place / "board") == ([], 1)

@@ -51,10 +51,10 @@ from leaderboards.verify import verify
 from models import sasrec
 from models.api import Recommender
 from models.popularity import Config, Popularity
-from tests import scripts
 from tests.scripts.toy_sweep import open_toy
 
 ROOT = Path(__file__).resolve().parents[2]
+TOY = ROOT / "tests/scripts/toy_sweep.py"
 SETTINGS = ("epochs=2", "inner=16", "layers=1", "width=16")
 TIGER = ("tokenizer_epochs=3", "tokenizer.codes=16", "steps=2", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1")
 
@@ -365,7 +365,7 @@ def test_a_trial_that_takes_its_workers_down_is_given_up(tmp_path: Path) -> None
 
 
 def toy(command: str, folder: Path, trials: int, seconds: float, log: Path) -> subprocess.Popen[str]:
-    arguments = scripts.command("toy_sweep", command, folder, trials, seconds, log)
+    arguments = [sys.executable, str(TOY), command, str(folder), str(trials), str(seconds), str(log)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -443,7 +443,13 @@ def test_workers_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_the_locks_of_a_dead_process_are_free(tmp_path: Path) -> None:
-    done = subprocess.run(scripts.command("killed_with_locks", tmp_path), cwd=ROOT)
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from benchmarks.sweeps.storage import JournalLock, in_folder\n"
+        "folder = Path(sys.argv[1])\nlock = JournalLock(folder / 'journal.log')\n"
+        "with in_folder(folder).lock():\n    lock.acquire()\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     began = time.monotonic()
     lock = JournalLock(tmp_path / "journal.log")

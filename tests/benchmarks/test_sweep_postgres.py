@@ -22,7 +22,6 @@ from benchmarks.sweeps.storage import MISSED, database, heartbeats
 from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.sweeps.trial_state import OWNER, counts, history, interrupted
 from benchmarks.user_errors import hidden
-from tests import scripts
 from tests.scripts import toy_sweep
 from tests.scripts.toy_sweep import HEARTBEAT, open_toy
 
@@ -57,9 +56,9 @@ def running(queue: TrialQueue) -> dict[int, FrozenTrial]:
 
 
 def test_eight_workers_of_which_three_are_killed(toy: str, tmp_path: Path) -> None:
-    name, trials, log = toy_sweep.NAME, 20, tmp_path / "log"
+    name, trials, log = toy_sweep.NAME, 14, tmp_path / "log"
     queue = open_toy(toy, trials, name)
-    crew = [worker(toy, name, trials, 1.5, log) for _ in range(WORKERS)]
+    crew = [worker(toy, name, trials, 1.0, log) for _ in range(WORKERS)]
     killed: dict[int, FrozenTrial] = {}
     while len(killed) < KILLED:
         time.sleep(0.05)
@@ -166,7 +165,11 @@ def test_a_trial_given_up_halfway_is_queued_again(toy: str) -> None:
 
 
 def test_the_lock_of_a_dead_worker_is_free(toy: str) -> None:
-    done = subprocess.run(scripts.command("killed_with_locks", toy, toy_sweep.NAME), cwd=ROOT)
+    script = (
+        "import os, signal, sys; from benchmarks.sweeps.storage import in_database\n"
+        "with in_database(sys.argv[1], sys.argv[2], 1).lock(): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, toy, toy_sweep.NAME], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
     began = time.monotonic()
     with storage.in_database(toy, toy_sweep.NAME, 1).lock():

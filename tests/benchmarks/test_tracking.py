@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -362,11 +361,11 @@ def failing(error: BaseException) -> Callable[..., None]:
 
 FAILURES = {
     "init raises": ("init", failing(OSError("no route\nto host")), "no route"),
-    "init hangs": ("init", hang, "it did not end within 2 seconds"),
+    "init hangs": ("init", hang, "it did not end within"),
     "log raises": ("log", failing(RuntimeError()), "RuntimeError"),
-    "log hangs": ("log", hang, "it did not end within 2 seconds"),
+    "log hangs": ("log", hang, "it did not end within"),
     "log_artifact raises": ("log_artifact", failing(ValueError("too large")), "too large"),
-    "finish hangs": ("finish", hang, "it did not end within 2 seconds"),
+    "finish hangs": ("finish", hang, "it did not end within"),
     "finish exits": ("finish", failing(SystemExit(3)), "3"),
 }
 
@@ -400,7 +399,8 @@ def test_a_wandb_that_fails_is_told_once_and_fails_no_run(
 ) -> None:
     call, does, reason = FAILURES[failure]
     fake_wandb(monkeypatch, call, does)
-    monkeypatch.setattr(wandb_run, "END_SECONDS", 2.0)
+    # What hangs may be given up soon; what answers must have the time to.
+    monkeypatch.setattr(wandb_run, "END_SECONDS", 0.3 if does is hang else 2.0)
     started = time.monotonic()
     record = cell(bench, corpus, sasrec)
     assert time.monotonic() - started < 20
@@ -473,7 +473,7 @@ def test_a_server_out_of_reach_is_waited_for_a_while(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", server(kind))
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr(wandb_run, "SERVER_SECONDS", 2)
+    monkeypatch.setattr(wandb_run, "SERVER_SECONDS", 1)
     started = time.monotonic()
     record = cell(replace(bench, track="online"), corpus, sasrec)
     assert time.monotonic() - started < 15
@@ -510,7 +510,6 @@ def test_a_process_of_wandb_that_was_killed_fails_no_run(
     assert capfd.readouterr().err.count(" is off: ") == 1
 
 
-# Prints a line when a run has begun, and ends the run when it is told to.
 def test_a_process_of_wandb_that_stands_still_holds_no_run_up(tmp_path: Path) -> None:
     command = scripts.command("followed_run", tmp_path)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
@@ -624,25 +623,3 @@ def test_the_command_says_in_one_sentence_that_wandb_is_missing(
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == [work]
     assert [path.name for path in work.iterdir()] == ["corpora"]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("planted_corpus")
-def test_everything_lies_beneath_the_work_folder(workplace: Path, tmp_path: Path) -> None:
-    place, home, temporary, plots = (tmp_path / name for name in ("place", "home", "tmp", "plots"))
-    for folder in (place / "runs", home, temporary, plots):
-        folder.mkdir(parents=True)
-    shutil.copytree(workplace / "runs/corpora", place / "runs/corpora")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "XDG"))}
-    command = ["bench", "--models", "popularity", "--track", "offline", "--board", "runs/board", "--jobs", "1"]
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks", *command],
-        cwd=place,
-        env={**kept, "HOME": str(home), "TMPDIR": str(temporary), "MPLCONFIGDIR": str(plots), "PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-    )
-    assert len(files(place / "runs")) == 1
-    assert [path.name for path in place.iterdir()] == ["runs"]
-    assert list(home.iterdir()) == []
-    assert list(temporary.iterdir()) == []

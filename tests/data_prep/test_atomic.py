@@ -97,7 +97,6 @@ def test_the_first_of_two_writers_wins(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
 
 
-# Begins a file and a folder, says so, and waits.
 def test_what_a_killed_writer_left_goes_with_the_next_write_and_that_of_a_living_one_stays(tmp_path: Path) -> None:
     def write() -> list[str]:
         write_json(tmp_path / "file", {"a": 1})
@@ -106,7 +105,7 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_that_of_a_living
         return sorted(entry.name for entry in tmp_path.iterdir())
 
     (tmp_path / ".file.mine").touch()
-    command = scripts.command("killed_writer", tmp_path)
+    command = scripts.command("slow_writer", tmp_path)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
         assert writer.stdout
         assert writer.stdout.readline() == b"begun\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,20 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
+from tests import factories
 
 SEQUENCES = [[1, 2, 3, 4, 5], [2, 2, 6], [6, 5, 4, 3]]
 TEXT = ["red", "blue", "green", "teal", "grey", "pink"]
-
-
-def corpus_of(sequences: list[list[int]], items: int = 6, **fields: Any) -> Corpus:
-    return Corpus(
-        name="hand",
-        flat=np.array([item for sequence in sequences for item in sequence], dtype=np.int32),
-        offsets=np.cumsum([0, *map(len, sequences)]),
-        user_ids=[f"u{number}" for number in range(len(sequences))],
-        item_ids=[f"i{number}" for number in range(items)],
-        **fields,
-    )
+corpus_of = partial(factories.corpus_of, items=6)
 
 
 def pairs(examples: Examples) -> list[tuple[int, list[int], int]]:

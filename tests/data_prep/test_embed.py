@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ import data_prep
 from data_prep import embed, planted
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors, recipe
+from tests.damage import DAMAGE
 
 DATA = os.environ.get("GRBENCH_DATA")
 SENTENCES = ["red wool socks", "blue wool socks", "steel garden rake", "garden rake"]
@@ -300,12 +300,13 @@ def test_damaged_npz(corpus: Corpus, case: str, tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    "write", [lambda p: p.write_text("no zip"), lambda p: p.write_bytes(b""), lambda p: np.save(p.open("wb"), ROWS)]
-)
-def test_no_npz_at_all(corpus: Corpus, write: Callable[[Path], Any], tmp_path: Path) -> None:
-    path = tmp_path / "v.npz"
-    write(path)
+@pytest.mark.parametrize("how", [*DAMAGE, "an array"])
+def test_no_npz_at_all(corpus: Corpus, how: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "v.npz", parent_asin=ALL, vectors=ROWS)
+    if how == "an array":
+        np.save(path.open("wb"), ROWS)
+    else:
+        path.write_bytes(DAMAGE[how](path.read_bytes()))
     with pytest.raises(ValueError, match=r"v\.npz: .*expected an \.npz file with parent_asin"):
         item_vectors(corpus, "npz", path)
 

@@ -15,6 +15,7 @@ from data_prep import files
 from data_prep.amazon2023 import COLUMNS
 from data_prep.columns import csv_columns, json_columns
 from data_prep.files import Malformed, lines, records, sha256_of
+from tests.damage import flipped
 
 HEADER = "user_id,parent_asin,rating,timestamp\n"
 ROWS = HEADER + "".join(f"u{n % 7},i{n % 5},5.0,{n}\n" for n in range(5000))
@@ -66,10 +67,9 @@ def test_truncated_gzip(tmp_path: Path, cut: int, reader: str) -> None:
 
 
 def test_gzip_with_a_flipped_byte(tmp_path: Path) -> None:
-    packed = bytearray(gzip.compress(ROWS.encode()))
-    packed[len(packed) // 2] ^= 0xFF
+    packed = gzip.compress(ROWS.encode())
     path = tmp_path / "flipped.gz"
-    path.write_bytes(packed)
+    path.write_bytes(flipped(packed, len(packed) // 2))
     with pytest.raises(ValueError, match=r"flipped\.gz: "):
         list(lines(path))
 

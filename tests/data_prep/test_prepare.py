@@ -19,6 +19,7 @@ from data_prep.__main__ import main
 from data_prep.amazon2023 import CATEGORIES, names
 from data_prep.corpus import Corpus
 from data_prep.prepare import facts, load
+from tests.damage import DAMAGE
 
 USERS = [f"u{n}" for n in range(8)]
 ITEMS = [f"i{n}" for n in range(6)]
@@ -189,9 +190,10 @@ def test_the_fingerprint_is_compared_only_with_item_text(data: Path, cache: Path
         load("software", "local", cache, data)
 
 
-def test_a_damaged_card_is_named(data: Path, cache: Path, cards: Path) -> None:
+@pytest.mark.parametrize("how", ["truncated", "empty"])
+def test_a_damaged_card_is_named(data: Path, cache: Path, cards: Path, how: str) -> None:
     write_layout(data, "rating_only")
-    (cards / "software.json").write_text('{"sources": ')
+    (cards / "software.json").write_bytes(DAMAGE[how](b'{"sources": {}}'))
     with pytest.raises(ValueError, match=r"cards/software\.json: no JSON .*; expected a card"):
         load("software", "local", cache, data)
 

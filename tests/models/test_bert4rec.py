@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from models.bert4rec import Bert4Rec, Config, train
+from tests.factories import shaken
 from tests.models.foreign import assert_scores_alike, foreign, with_recboles_blocks
 from tests.models.test_contract import Untrained
 from tests.models.test_sasrec import HISTORIES, ITEMS, TARGETS, batch, padded
@@ -46,10 +47,7 @@ def test_scores_are_recboles() -> None:
 def made(config: Config = CONFIG, masks: float = 1.5) -> Bert4Rec:
     torch.manual_seed(0)
     model = Bert4Rec(config, ITEMS, masks)
-    with torch.no_grad():  # weights of .02 would let a fault pass within the tolerance
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
-    return model
+    return shaken(model)
 
 
 def test_loss_is_a_loop_over_masks(monkeypatch: pytest.MonkeyPatch) -> None:

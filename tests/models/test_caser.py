@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.caser import Caser, Config
+from tests.factories import shaken
 from tests.models.foreign import Foreign, assert_scores_alike, foreign, renamed
 from tests.models.test_sasrec import HISTORIES, ITEMS, TARGETS, batch, padded
 
@@ -40,9 +41,9 @@ def test_scores_are_recboles() -> None:
 def made(config: Config = CONFIG) -> Caser:
     torch.manual_seed(0)
     model = Caser(config, ITEMS)
-    with torch.no_grad():  # biases as large as weights: they are what a window of padding responds
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
+    # Biases as large as weights: they are what a window of padding responds.
+    shaken(model)
+    with torch.no_grad():
         model.item.weight[0] = 0
     return model
 

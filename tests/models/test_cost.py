@@ -15,7 +15,7 @@ from data_prep.corpus import Examples, ItemVectors
 from models.api import Budget, Fit
 from models.cost import Config, CostTokenizer, TokenizerConfig, contrast, tokenize
 from models.parts.rqvae import unique_code_share
-from tests.models.hand import corpus_of
+from tests.factories import corpus_of
 from tests.models.parts.test_rqvae import batch, planted, train
 
 CONFIG = TokenizerConfig(hidden=(16,), width=4, levels=2, codes=4, lr=5e-3)

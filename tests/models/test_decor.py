@@ -15,11 +15,11 @@ from data_prep.corpus import ItemVectors
 from models import tiger
 from models.api import Batch, Budget, Corpus, Examples, Fit
 from models.decor import Config, Contextual, Decor, Fusion, tokenize, train
-from models.parts.index import ItemIndex
 from models.parts.ranking import rank_scores
 from models.parts.rqvae import RqVae
 from models.parts.seq2seq import T5Sizes
 from models.parts.tokenizer import TokenizerConfig
+from tests.factories import index_of, shaken
 
 WIDTH, LEVELS, CODES = 8, 2, 4
 CONFIG = Config(
@@ -39,12 +39,9 @@ TOKENS = 1 + 2 * CODES + 3 + 1
 
 def made(seed: int = 0, **changes: Any) -> Decor:
     torch.manual_seed(seed)
-    index = ItemIndex(torch.tensor([(-1,) * 3, *ROWS]), SIZES)
+    index = index_of(ROWS, SIZES)
     model = Decor(dataclasses.replace(CONFIG, **changes), index, torch.randn(LEVELS, CODES, WIDTH)).eval()
-    with torch.no_grad():  # far from the even distribution of a fresh model
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
-    return model
+    return shaken(model)
 
 
 def fusion_of(model: Decor) -> tuple[Any, Tensor]:
@@ -230,7 +227,7 @@ class TestAllOff:
     def test_it_is_tiger(self) -> None:
         """The same weights, the same loss, scores and lists."""
         model = made(**self.OFF)
-        other = tiger.Tiger(tiger.Config(t5=CONFIG.t5, history=4), ItemIndex(torch.tensor([(-1,) * 3, *ROWS]), SIZES))
+        other = tiger.Tiger(tiger.Config(t5=CONFIG.t5, history=4), index_of(ROWS, SIZES))
         other.eval().load_state_dict(model.state_dict())
         assert torch.equal(model.training_step(BATCH, 0), other.training_step(BATCH, 0))
         with torch.inference_mode():

@@ -35,6 +35,7 @@ from models.parts.optim import AlternatingSchedule
 from models.parts.quantize import Quantized
 from models.parts.rqvae import RqVae, RqVaeConfig
 from models.parts.seq2seq import Encoded, T5Sizes
+from tests.factories import shaken
 
 Sign = Literal["nearest", "farthest"]
 
@@ -148,10 +149,8 @@ def made(seed: int = 0, **changes: Any) -> Etegrec:
     torch.manual_seed(seed)
     tokenizer = RqVae(CONFIG.tokenizer, torch.cat([torch.zeros(1, 12), torch.randn(40, 12)]))
     model = Etegrec(dataclasses.replace(CONFIG, **changes), tokenizer).eval()
-    with torch.no_grad():  # far from the even distribution of a fresh model
-        for part in (model.generator, model.to_latent, model.to_semantic):
-            for weight in part.parameters():
-                weight.add_(torch.randn_like(weight) * 0.3)
+    for part in (model.generator, model.to_latent, model.to_semantic):
+        shaken(part)
     return model
 
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from data_prep.corpus import Corpus
 from models.fdsa import Config, Fdsa, train
+from tests.factories import no_fit
 from tests.models.foreign import assert_scores_alike, foreign, with_recboles_blocks
-from tests.models.hand import no_fit
 from tests.models.test_sasrec import HISTORIES, ITEMS, POSITIONS, TARGETS, batch
 
 CONFIG = Config(width=8, inner=12, layers=1, heads=2, dropout=0.0, history=7)

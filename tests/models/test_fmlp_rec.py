@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.fmlp_rec import Config, Filter, FmlpRec, padded_left
+from tests.factories import shaken
 from tests.models.test_sasrec import HISTORIES, ITEMS, TARGETS, batch, padded
 
 CONFIG = Config(width=8, inner=12, layers=2, dropout=0.0, history=7)
@@ -19,9 +20,8 @@ CONFIG = Config(width=8, inner=12, layers=2, dropout=0.0, history=7)
 def made(config: Config = CONFIG) -> FmlpRec:
     torch.manual_seed(0)
     model = FmlpRec(config, ITEMS)
+    shaken(model)
     with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
         model.item.weight[0] = 0
     return model
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from models.hgn import Config, Hgn
+from tests.factories import shaken
 from tests.models.foreign import assert_scores_alike, foreign
 from tests.models.test_sasrec import HISTORIES, ITEMS, TARGETS, batch
 
@@ -17,9 +18,8 @@ CONFIG = Config(width=8, history=7)
 def made() -> Hgn:
     torch.manual_seed(0)
     model = Hgn(CONFIG, ITEMS)
+    shaken(model)
     with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
         model.item.weight[0] = 0
     return model
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.hstu import Config, Hstu, Layer
+from tests.factories import shaken
 from tests.models.test_contract import by_item, rank
 from tests.models.test_sasrec import HISTORIES, ITEMS, POSITIONS, TARGETS, batch, padded
 
@@ -18,10 +19,7 @@ CONFIG = Config(width=8, layers=2, heads=2, dropout=0.0, history=7)
 def made() -> Hstu:
     torch.manual_seed(0)
     model = Hstu(CONFIG, ITEMS, POSITIONS)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
-    return model
+    return shaken(model)
 
 
 def silu(x: float) -> float:

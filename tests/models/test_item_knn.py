@@ -10,7 +10,7 @@ import torch
 
 from models.api import Ranking
 from models.item_knn import Config, train
-from tests.models.hand import corpus_of, held_out, no_fit, random_parts
+from tests.factories import corpus_of, held_out, no_fit, random_parts
 
 # Users of 1: three, of 2: two, of 3: two, of 4: one. 1 and 2 share two, 1 and 3, 1 and 4, 2 and 3 one.
 PARTS = [[1, 2], [2, 3, 1], [3], [1, 4, 1]]

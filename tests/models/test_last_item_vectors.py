@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from data_prep.corpus import ItemVectors
 from models.api import Recommender
 from models.last_item_vectors import SMALL, train
-from tests.models.hand import corpus_of, no_fit
+from tests.factories import corpus_of, no_fit
 
 
 def made(vectors: Float32[np.ndarray, "N F"]) -> Recommender:

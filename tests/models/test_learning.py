@@ -17,10 +17,10 @@ from data_prep import planted
 from data_prep.corpus import Corpus
 from leaderboards.metrics import ndcg
 from leaderboards.statistics import interval
-from models import sasrec, transitions
+from models import transitions
 from tests.models.test_contract import given
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("saved_as_usual")]
 
 
 def quick(name: str, **changes: Any) -> Any:
@@ -33,7 +33,7 @@ def quick(name: str, **changes: Any) -> Any:
 # corpus, below.
 LONG = {
     "transitions": transitions.SMALL,
-    "sasrec": dataclasses.replace(sasrec.SMALL, epochs=10, valid_users=200),
+    "sasrec": quick("sasrec", epochs=10, valid_users=100),
     "gru4rec": quick("gru4rec", valid_users=100),
     "esasrec": quick("esasrec", valid_users=100),
     "hgn": quick("hgn", valid_users=100),
@@ -41,14 +41,14 @@ LONG = {
     "fdsa": quick("fdsa", epochs=2, valid_users=100),
     "s3rec": quick("s3rec", pretraining_epochs=1, epochs=3, valid_users=100),
     "hstu": quick("hstu", epochs=5, valid_users=100),
-    "tiger": quick("tiger", steps=450, warmup=50, valid_users=100),
-    "etegrec": quick("etegrec", steps=270, warmup=50, valid_users=100),
-    "decor": quick("decor", steps=450, warmup=50, valid_users=100),
-    "pit": quick("pit", warm_steps=270, steps=90, valid_users=100),
+    "tiger": quick("tiger", steps=360, warmup=40, lr=0.01, valid_users=100),
+    "etegrec": quick("etegrec", steps=180, warmup=40, lr=0.01, finish_epochs=1, valid_users=100),
+    "decor": quick("decor", steps=330, warmup=40, lr=0.01, valid_users=100),
+    "pit": quick("pit", warm_steps=180, steps=60, lr=0.01, valid_users=20),
 }
 SHORT = {
     "transitions": transitions.SMALL,
-    "sasrec": dataclasses.replace(sasrec.SMALL, epochs=4, valid_users=200),
+    "sasrec": quick("sasrec", epochs=4, valid_users=50),
     "gru4rec": quick("gru4rec", epochs=4, valid_users=50),
     "esasrec": quick("esasrec", epochs=4, valid_users=50),
     "hgn": quick("hgn", epochs=2, valid_users=50),
@@ -67,8 +67,8 @@ SHORT = {
 }
 # Of the users without a law: what no one knows is slow to rank.
 NOISY = 0.3
-# Of the SASRec whose item vectors a model asks for.
-VECTOR_STEPS = 480
+# Of the SASRec whose item vectors a model asks for: ten epochs of that part, sixty of the tiny corpus.
+VECTOR_STEPS = 60
 
 
 def per_user_ndcg(name: str, config: Any, corpus: Corpus, folder: Path) -> np.ndarray:
@@ -100,17 +100,17 @@ def test_from_noise_nothing_is_learned(name: str, noise_corpus: Corpus, tmp_path
     ("name", "changes"),
     [
         # They see no text, by which alone a thousand planted items are alike.
-        ("p5_sid", {"warmup": 50}),
-        ("p5_cid", {"warmup": 50}),
-        ("cost", {"warmup": 50, "steps": 400}),
-        ("letter", {"tokenizer_epochs": 60}),
+        ("p5_sid", {"warmup": 50, "steps": 180}),
+        ("p5_cid", {"warmup": 50, "steps": 180}),
+        ("cost", {"warmup": 50, "steps": 300, "lr": 0.01}),
+        ("letter", {"tokenizer_epochs": 20, "steps": 240}),
     ],
 )
 def test_other_codes_than_tigers_learn_what_follows(
-    name: str, changes: dict[str, int], tiny_corpus: Corpus, tmp_path: Path
+    name: str, changes: dict[str, float], tiny_corpus: Corpus, tmp_path: Path
 ) -> None:
     """Here each of 40 items has its own successor."""
-    config = quick(name, **{"steps": 250, "batch_size": 32, **changes})
+    config = quick(name, batch_size=32, valid_users=20, **changes)
     score = per_user_ndcg(name, config, tiny_corpus, tmp_path).mean()
     assert score >= 3 * popular(tiny_corpus, tmp_path).mean()
 

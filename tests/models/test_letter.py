@@ -21,9 +21,10 @@ from models.api import Batch, Budget, Corpus, Examples, Fit
 from models.letter import Config, Letter, LetterTokenizer, TokenizerConfig, diversity, tokenize, train
 from models.parts import quantize
 from models.parts.constrained import constrained_kmeans
-from models.parts.index import ItemIndex, shared
+from models.parts.index import shared
 from models.parts.rqvae import unique_code_share
 from models.parts.seq2seq import T5Sizes
+from tests.factories import corpus_of, index_of, shaken
 
 # Two clusters of four codes have two members each: who draws whom is then no matter of chance.
 TOKENIZER = TokenizerConfig(
@@ -472,14 +473,11 @@ class TestReassignment:
         assert codes.tolist() == [[0, 0], [0, 0]]
 
 
-def corpus_of(values: np.ndarray, collaborative: np.ndarray) -> Corpus:
+def with_vectors(values: np.ndarray, collaborative: np.ndarray) -> Corpus:
     items = len(values) - 1
-    return Corpus(
-        "hand",
-        np.arange(items, dtype=np.int32) + 1,
-        np.array([0, items // 2, items]),
-        ["u0", "u1"],
-        [f"i{item:02}" for item in range(items)],
+    return corpus_of(
+        [range(1, items // 2 + 1), range(items // 2 + 1, items + 1)],
+        items,
         vectors=ItemVectors(values, "npz", "file.npz", "0" * 64, stand_in=False),
         collaborative=ItemVectors(collaborative, "sasrec-32", "SASRec", "1" * 64, stand_in=False),
     )
@@ -497,7 +495,7 @@ def test_the_card_counts_duplicates_before_and_after_the_repair() -> None:
     fit: Fit = untrained  # type: ignore[assignment]
     torch.manual_seed(0)
     config = dataclasses.replace(CONFIG, tokenizer=dataclasses.replace(TOKENIZER, codes=8))
-    index = tokenize(config, corpus_of(values, collaborative), fit)
+    index = tokenize(config, with_vectors(values, collaborative), fit)
     tokenizer, budget, examples, quality = stages["tokenizer"]
     assert (budget.epochs, budget.batch_size, budget.check_every) == (20_000, 1024, 2_000)
     assert budget.clip == 0, "the official code does not clip its gradients"
@@ -560,12 +558,9 @@ TARGET = torch.tensor([9, 1, 3, 13, 12, 8])
 
 def made(temperature: float = 1.0) -> Letter:
     torch.manual_seed(0)
-    index = ItemIndex(torch.tensor([(-1,) * 3, *ROWS]), SIZES)
+    index = index_of(ROWS, SIZES)
     model = Letter(dataclasses.replace(CONFIG, temperature=temperature), index).eval()
-    with torch.no_grad():  # far from the even distribution of a fresh model
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.5)
-    return model
+    return shaken(model, 0.5)
 
 
 @torch.inference_mode()

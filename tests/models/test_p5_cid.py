@@ -13,7 +13,7 @@ from scipy import sparse
 
 from models import p5_cid
 from models.p5_cid import SMALL, divided, paths, tokenize
-from tests.models.hand import corpus_of, held_out, no_fit, random_parts
+from tests.factories import corpus_of, held_out, no_fit, random_parts
 
 
 def planted(blocks: list[int], bridges: int = 2, seed: int = 0) -> list[list[int]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.p5_sid import SMALL, digits, first_appearance, tokenize
-from tests.models.hand import corpus_of, held_out, no_fit
+from tests.factories import corpus_of, held_out, no_fit
 
 # Item 7 is in validation and test parts alone, 4 in none.
 PARTS = [[5, 2], [2, 8, 5, 3], [6], [3, 1]]

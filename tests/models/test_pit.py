@@ -27,6 +27,7 @@ from models.parts.item_to_token import ItemToTokenConfig
 from models.parts.ranking import rank_scores
 from models.parts.seq2seq import T5Sizes
 from models.pit import SMALL, Config, Pit, tokenize, train
+from tests.factories import index_of, shaken
 from tests.models.test_contract import Blind, poison
 
 ITEMS, CODES, LEVELS = 12, 4, 4
@@ -44,16 +45,14 @@ EVERY = torch.arange(1, ITEMS + 1).expand(6, -1)
 def start() -> ItemIndex:
     """Items 1 to 12 have codes that differ at the second level or the third."""
     rows = [(0, item % 4, item // 4, 1) for item in range(ITEMS)]
-    return ItemIndex(torch.tensor([(-1,) * LEVELS, *rows]), (CODES,) * LEVELS)
+    return index_of(rows, (CODES,) * LEVELS)
 
 
 def made(seed: int = 0, evolved: bool = True, spread: float = 0.4, **changes: Any) -> Pit:
     torch.manual_seed(seed)
     vectors = torch.cat([torch.zeros(1, 6), torch.randn(ITEMS, 6)])
     model = Pit(dataclasses.replace(CONFIG, **changes), start(), vectors)
-    with torch.no_grad():  # far from the even distribution of a fresh model
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * spread)
+    shaken(model, spread)
     return model.evolve(5).eval() if evolved else model.eval()
 
 
@@ -225,9 +224,7 @@ class TestLoss:
         """Eq. 14 to 16, with k3; only sequences of which I2T is sure teach it."""
         given: dict[str, Any] = {"csa_weight": 0.0, "i2t_weight": 0.5, "kl_weight": 2.0}
         model, frozen = made(coevolving=True, sure=sure, **given), made(**given)
-        with torch.no_grad():
-            for weight in model.tokenizer.parameters():
-                weight.add_(torch.randn_like(weight) * 0.2)
+        shaken(model.tokenizer, 0.2)
         frozen.tokenizer.load_state_dict(model.tokenizer.state_dict())
         assert model.reference is not None
         codes = copy.deepcopy(model)._select(TARGET, model.generator.read(HISTORY))

@@ -7,7 +7,7 @@ import torch
 
 from models.api import Ranking
 from models.popularity import SMALL, train
-from tests.models.hand import corpus_of, no_fit
+from tests.factories import corpus_of, no_fit
 
 # The last two items of each user are held out.
 USERS = [[3, 1, 3, 4, 5], [3, 2, 5, 5], [2, 4, 5, 5], [4, 1, 1]]

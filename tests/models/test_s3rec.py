@@ -15,8 +15,8 @@ from data_prep.corpus import Batch, Corpus, Examples
 from models.api import Budget, Fit
 from models.parts.segments import Segments
 from models.s3rec import Config, Pretraining, S3Rec, train
+from tests.factories import no_fit
 from tests.models.foreign import assert_scores_alike, foreign, with_recboles_blocks
-from tests.models.hand import no_fit
 
 CONFIG = Config(width=8, inner=12, layers=1, heads=2, dropout=0.0, history=7)
 FILE = "s3rec-recbole-1.2.1.npz"

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from data_prep.corpus import ItemCodes, ItemVectors
 from models.api import Batch, Budget, Corpus, Examples, Fit, Ranking
-from models.parts.index import ItemIndex
 from models.parts.rqvae import RqVae
 from models.parts.search import beam_search
 from models.parts.seq2seq import T5Sizes
 from models.parts.tokenizer import TokenizerConfig
 from models.tiger import Config, Tiger, train
+from tests.factories import corpus_of, index_of, shaken
 
 Row = tuple[int, ...]
 
@@ -38,12 +38,9 @@ TARGET = torch.tensor([9, 1, 3, 13, 12, 8])
 
 def made(rows: list[Row] = ROWS, sizes: tuple[int, ...] = SIZES, seed: int = 0) -> Tiger:
     torch.manual_seed(seed)
-    index = ItemIndex(torch.tensor([(-1,) * len(sizes), *rows]), sizes)
+    index = index_of(rows, sizes)
     model = Tiger(CONFIG, index).eval()
-    with torch.no_grad():  # far from the even distribution of a fresh model
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.5)
-    return model
+    return shaken(model, 0.5)
 
 
 def every_score(model: Tiger, history: Tensor) -> Tensor:
@@ -131,8 +128,7 @@ def of_file(**fields: Any) -> Corpus:
     """Twelve items, of which a file gives the first three and the last two the same codes."""
     values = np.array([[1, 0], [1, 0], [1, 0], *([2, item % 5] for item in range(5)), [0, 0], [0, 3], [4, 4], [4, 4]])
     codes = ItemCodes(values, (5, 5), "file.tsv", "0" * 64)
-    flat, offsets = np.arange(12, dtype=np.int32) + 1, np.array([0, 6, 12])
-    return Corpus("hand", flat, offsets, ["u0", "u1"], [f"i{item}" for item in range(12)], codes=codes, **fields)
+    return corpus_of([range(1, 7), range(7, 13)], 12, codes=codes, **fields)
 
 
 def test_codes_from_a_file_take_no_tokenizer_and_get_a_suffix() -> None:
@@ -159,7 +155,7 @@ def test_codes_from_a_file_take_no_tokenizer_and_get_a_suffix() -> None:
 
 
 def test_an_untied_head_has_vectors_of_its_own() -> None:
-    index = ItemIndex(torch.tensor([(-1,) * 3, *ROWS]), SIZES)
+    index = index_of(ROWS, SIZES)
     assert Tiger(CONFIG, index).generator.head is None
     head = Tiger(replace(CONFIG, tied_head=False), index).generator.head
     assert head is not None
@@ -172,14 +168,8 @@ def test_train_makes_tokenizer_index_and_recommender() -> None:
     values = np.random.default_rng(0).normal(size=(13, 6)).astype(np.float32)
     values[0] = 0
     values[[4, 9]] = values[2]
-    corpus = Corpus(
-        "hand",
-        np.arange(12, dtype=np.int32) + 1,
-        np.array([0, 6, 12]),
-        ["u0", "u1"],
-        [f"i{item}" for item in range(12)],
-        vectors=ItemVectors(values, "npz", "file.npz", "0" * 64, stand_in=False),
-    )
+    vectors = ItemVectors(values, "npz", "file.npz", "0" * 64, stand_in=False)
+    corpus = corpus_of([range(1, 7), range(7, 13)], 12, vectors=vectors)
     stages: dict[str, tuple[nn.Module, Budget, Examples | None]] = {}
 
     def untrained(

@@ -15,7 +15,7 @@ from benchmarks.evaluate import Grader
 from leaderboards.metrics import metrics
 from models.api import Ranking
 from models.transitions import Config, Transitions, train
-from tests.models.hand import corpus_of, held_out, no_fit, random_parts
+from tests.factories import corpus_of, held_out, no_fit, random_parts
 
 # One follows the other twice: 1 2. Once: 2 3, 1 4, 4 5, 5 1. Items by popularity: 1, 2 and 4 alike, 3 and 5, 6 never.
 PARTS = [[1, 2, 3], [1, 2], [1, 4], [4, 5, 1]]

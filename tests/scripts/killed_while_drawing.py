@@ -1,4 +1,7 @@
-"""Kills a copy that draws, and draws: FOLDER."""
+"""Kills a copy of this process that draws, and draws.
+
+python -m tests.scripts.killed_while_drawing FOLDER
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,28 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 from tqdm import tqdm
 
-from tests import crash_test
+from tests import crash_test as torture
 
 
-def drawing(arguments: list[str]) -> int:
+def drawing(arguments: Sequence[str] | None = None) -> int:
     with tqdm.get_lock():
         print("draws")
         time.sleep(100)
     return 0
 
 
-crash_test.benchmarks_main = drawing  # type: ignore[assignment, attr-defined]
-folder = Path(sys.argv[1])
-with tqdm(total=1) as bar:
-    copy = crash_test.start(crash_test.JOBS[0], folder, fresh=False)
-    while not (folder / crash_test.LOG).stat().st_size:
-        time.sleep(0.01)
-    os.kill(copy, signal.SIGKILL)
-    os.waitpid(copy, 0)
-    bar.update()
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    with mock.patch.object(torture, "benchmarks_main", drawing), tqdm(total=1) as bar:
+        copy = torture.start(torture.JOBS[0], folder, fresh=False)
+        while not (folder / torture.LOG).stat().st_size:
+            time.sleep(0.01)
+        os.kill(copy, signal.SIGKILL)
+        os.waitpid(copy, 0)
+        bar.update()

@@ -25,7 +25,7 @@ from benchmarks.training.fit import Fit, process_rank
 from data_prep.corpus import ItemVectors
 from data_prep.embed import item_vectors
 from leaderboards.record import Stage
-from tests.conftest import tiny
+from tests.factories import tiny
 
 # 60 users have 240 examples, so no batch is short; without dropout nothing but the share of a batch is a process's own.
 COMMON = ("batch_size=20", "history=5", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1", "t5.decoder_layers=1")

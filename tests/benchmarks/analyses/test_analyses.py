@@ -29,6 +29,8 @@ from models.parts.seq2seq import T5Sizes
 from models.pit import Config as PitConfig
 from models.pit import Pit
 
+pytestmark = pytest.mark.usefixtures("saved_as_usual")
+
 SHORT = {
     "decor": ("tokenizer.codes=8", "tokenizer_epochs=2", "steps=6", "bos_queries=4"),
     "pit": ("tokenizer.codes=8", "tokenizer_epochs=2", "pretraining_epochs=2", "warm_steps=4", "steps=8"),

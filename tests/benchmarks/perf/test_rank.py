@@ -16,6 +16,7 @@ from models.parts import search
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.seq2seq import T5Sizes
 from models.tiger import SMALL, Tiger
+from tests.factories import shaken
 from tests.models.test_contract import same
 
 T5 = T5Sizes(width=16, inner=16, heads=2, head_width=8, encoder_layers=1, decoder_layers=1)
@@ -25,10 +26,7 @@ def untrained(corpus: Corpus, hardware: Hardware) -> Tiger:
     torch.manual_seed(0)
     codes = with_suffix(torch.randint(16, (corpus.items, 2)), 8)
     model = Tiger(replace(SMALL, t5=T5), ItemIndex(codes, (16, 16, 8))).eval()
-    with torch.no_grad():  # far from the even distribution of a fresh model
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
-    return model
+    return shaken(model, 0.1)
 
 
 @pytest.fixture

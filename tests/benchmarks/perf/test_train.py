@@ -29,6 +29,7 @@ from data_prep.corpus import Batch, Corpus
 from models.parts.seq2seq import T5Sizes
 from models.parts.tokenizer import TokenizerConfig
 from models.tiger import Config
+from tests.factories import shaken
 
 CONFIG = Config(
     tokenizer=TokenizerConfig(codes=16),
@@ -70,9 +71,7 @@ def test_padded_by_hand(setting: Setting) -> None:
 
 def test_both_sides_compute_one_loss(setting: Setting) -> None:
     module = tiger(setting).eval()
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
+    shaken(module, 0.1)
     t5 = transformers_t5(CONFIG, module.generator.end + 1).eval()
     assert not t5.load_state_dict(module.generator.transformer.state_dict(), strict=False).unexpected_keys
     t5.get_parameter("shared.weight").data.copy_(module.generator.token.weight)

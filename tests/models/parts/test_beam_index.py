@@ -162,7 +162,7 @@ def evolutions(draw: st.DrawFn) -> tuple[int, int, list[tuple[int, dict[int, dic
 
 @pytest.mark.slow
 @given(evolutions(), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 2))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_it_is_the_dictionaries_and_each_sequence_has_one_owner(
     drawn: tuple[int, int, list[tuple[int, dict[int, dict[Row, float]]]]], momentum: float, lease: int
 ) -> None:

@@ -14,6 +14,7 @@ from transformers import T5Config, T5Model
 from models.parts import blocks
 from models.parts.blocks import feed_forward, normed, position_bias, self_attention
 from models.parts.dropout import Kept, kept
+from tests.factories import shaken
 
 WIDTH, PLACES, HEADS = 8, 5, 2
 ALLOWED = torch.tensor([[1, 1, 2, 2, 2], [1, 1, 1, 1, 0]])
@@ -26,9 +27,7 @@ def block() -> Any:
     torch.manual_seed(0)
     config = T5Config(vocab_size=3, d_model=WIDTH, d_kv=3, d_ff=12, num_layers=1, num_heads=HEADS, dropout_rate=0.0)
     made: Any = T5Model(config).double().encoder.block[0]
-    for weight in made.parameters():
-        weight.data.add_(torch.randn_like(weight) * 0.3)
-    return made
+    return shaken(made)
 
 
 def near(one: Tensor, two: Tensor) -> None:

@@ -16,6 +16,7 @@ from models.api import Ranking
 from models.parts.generator import CodeGenerator, Compose, Composition, Style
 from models.parts.index import ItemIndex
 from models.parts.seq2seq import Encoded, T5Sizes
+from tests.factories import index_of, shaken
 
 Row = tuple[int, ...]
 
@@ -35,10 +36,6 @@ BOUNDS = [(1, 5), (5, 8), (8, 10)]
 KEEP = torch.tensor([0.0, 0.3, 0.8])
 
 
-def index_of(rows: list[Row] = ROWS) -> ItemIndex:
-    return ItemIndex(torch.tensor([(-1,) * len(SIZES), *rows]), SIZES)
-
-
 def made(
     style: Style,
     rows: list[Row] = ROWS,
@@ -48,11 +45,8 @@ def made(
     tied: bool = True,
 ) -> CodeGenerator:
     torch.manual_seed(seed)
-    generator = CodeGenerator(T5, index or index_of(rows), style, compose, tied).eval()
-    with torch.no_grad():  # far from the even distribution of a fresh model
-        for weight in generator.parameters():
-            weight.add_(torch.randn_like(weight) * 0.5)
-    return generator
+    generator = CodeGenerator(T5, index or index_of(rows, SIZES), style, compose, tied).eval()
+    return shaken(generator, 0.5)
 
 
 def tokens_of(row: Row) -> list[int]:
@@ -342,7 +336,7 @@ def test_a_checkpoint_without_the_hash_is_refused() -> None:
 def test_new_names_and_new_weights_make_a_new_bond() -> None:
     generator = made("level")
     bonds = [generator.state_dict()["_extra_state"]]
-    generator.index.assign(index_of(ROWS[::-1]).codes)
+    generator.index.assign(index_of(ROWS[::-1], SIZES).codes)
     bonds.append(generator.state_dict()["_extra_state"])
     with torch.no_grad():
         generator.token.weight[3, 3] += 1

@@ -12,12 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models.parts.index import ItemIndex, distinct, shared, with_suffix
+from tests.factories import index_of
 
 Row = tuple[int, ...]
-
-
-def index_of(rows: list[Row], sizes: tuple[int, ...]) -> ItemIndex:
-    return ItemIndex(torch.tensor([(-1,) * len(sizes), *rows]), sizes)
 
 
 @st.composite

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.parts.item_to_token import ItemToToken, ItemToTokenConfig
+from tests.factories import shaken
 
 WIDTH, SIZES = 8, (4, 3, 5)
 EVERY = torch.tensor(list(product(*map(range, SIZES))))
@@ -18,10 +19,7 @@ EVERY = torch.tensor(list(product(*map(range, SIZES))))
 def tokenizer() -> ItemToToken:
     torch.manual_seed(0)
     made = ItemToToken(ItemToTokenConfig(WIDTH, layers=2, heads=2, inner=16), SIZES).eval()
-    with torch.no_grad():  # far from the even distribution of fresh weights
-        for weight in made.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
-    return made
+    return shaken(made)
 
 
 @pytest.fixture

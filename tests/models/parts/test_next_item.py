@@ -8,7 +8,7 @@ import torch
 from data_prep.batches import Batches
 from models.api import Batch
 from models.parts.next_item import last, mean_prefixes, prefixes
-from tests.models.hand import corpus_of, held_out, random_parts
+from tests.factories import corpus_of, held_out, random_parts
 
 HISTORY = torch.tensor([[3, 1, 4], [9, 0, 0], [2, 6, 0]])
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from data_prep.corpus import Corpus
 from models.api import whole_epochs
 from models.parts.optim import AlternatingSchedule, Schedule, adamw, factor
+from tests.factories import corpus_of
 
 
 @pytest.mark.parametrize(
@@ -60,8 +59,7 @@ def test_a_falling_rate_stays_at_zero_after_its_end(schedule: Schedule) -> None:
     [(1, 1, 1), (5, 1, 1), (6, 1, 2), (9, 2, 3), (10, 2, 4), (4, 3, 2), (5, 3, 3), (7, 5, 7), (7, 1000, 7)],
 )
 def test_steps_are_rounded_up_to_whole_epochs(steps: int, batch_size: int, epochs: int) -> None:
-    items = np.arange(1, 12, dtype=np.int32)
-    corpus = Corpus("hand", items, np.array([0, 6, 11]), ["u0", "u1"], [f"i{item}" for item in items])
+    corpus = corpus_of([range(1, 7), range(7, 12)], 11)
     assert whole_epochs(steps, corpus, batch_size) == epochs
 
 

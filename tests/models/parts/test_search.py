@@ -123,7 +123,7 @@ SEEDS, WIDTHS = st.integers(0, 10**6), st.none() | st.integers(1, 6)
 
 
 @given(ONE | FOUR, SEEDS, st.booleans(), st.sampled_from([1, 2, 10, 50]), WIDTHS)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_exact_is_brute_force(drawn: Drawn, seed: int, ties: bool, k: int, width: int | None) -> None:
     """Items, order and scores to the last bit, whatever the width of the first beam."""
     items, sizes = drawn
@@ -152,7 +152,7 @@ def test_exact_is_brute_force_on_a_larger_catalogue(sequences: int, ties: bool) 
 
 
 @given(ONE | FOUR, SEEDS, st.booleans(), st.integers(1, 6), WIDTHS, st.integers(1, 40))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_a_cap_loses_the_proof_but_never_tells_a_lie(
     drawn: Drawn, seed: int, ties: bool, k: int, width: int | None, cap: int
 ) -> None:
@@ -166,6 +166,7 @@ def test_a_cap_loses_the_proof_but_never_tells_a_lie(
 
 
 @pytest.mark.slow
+@settings(max_examples=40)
 @given(ONE | FOUR, SEEDS, st.booleans(), st.integers(1, 6), st.permutations(range(5)), st.integers(1, 12))
 def test_neither_the_batch_nor_its_order_matters(
     drawn: Drawn, seed: int, ties: bool, k: int, order: list[int], rows: int
@@ -268,7 +269,7 @@ def test_a_free_beam_gives_places_to_sequences_without_item(drawn: Drawn, seed: 
 
 
 @given(FOUR, SEEDS, st.sampled_from([1, 3, 50]))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_beam_that_misses_nothing_is_brute_force(drawn: Drawn, seed: int, k: int) -> None:
     """Near ties may come in any order, scores may not differ."""
     items, sizes = drawn

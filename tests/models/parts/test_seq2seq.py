@@ -8,17 +8,11 @@ from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration
 
 from models.parts.seq2seq import CodeTransformer, Encoded, T5Sizes, Token
+from tests.factories import shaken
 
 SIZES = T5Sizes(width=16, inner=24, heads=3, head_width=4, encoder_layers=2, decoder_layers=2, dropout=0.0)
 TOKENS = 11
 MASK = torch.tensor([[True] * 7, [True] * 3 + [False] * 4, [True] + [False] * 6])
-
-
-def shaken(module: nn.Module) -> None:
-    """Every weight at random: layer norms and position biases start at values that would hide a fault."""
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
 
 
 @pytest.fixture

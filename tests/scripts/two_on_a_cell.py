@@ -1,5 +1,9 @@
-"""Two benches of the same cell in each of two folders, in one of which the first is killed while it trains: arguments
-of a bench. One process loads what a bench needs, and the benches are copies of it."""
+"""One process that has loaded what a bench needs, and twice two copies of it that run one cell, in two folders.
+
+    python -m tests.scripts.two_on_a_cell ARGUMENTS
+
+The second starts when the first trains. In the folder `dead` the first is then killed; a line tells how both ended.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +13,27 @@ import sys
 import time
 from pathlib import Path
 
-# Loaded here, for all copies.
-import benchmarks.execution.local  # noqa: F401
-import leaderboards.tables  # noqa: F401
 import models.sasrec  # noqa: F401
 from benchmarks.__main__ import main
+from benchmarks.training.checkpoint_callback import LAST
 
 
 def begin(place: Path, name: str) -> int:
+    """A bench whose lines go into a file of this name; its process id."""
     log = os.open(place / name, os.O_WRONLY | os.O_CREAT)
     child = os.fork()
-    if not child:
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os._exit(main([*sys.argv[1:], "--board", f"{place}/board", "--work", f"{place}/work"]))
-    return child
+    if child:
+        return child
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os._exit(main([*sys.argv[1:], "--board", str(place / "board"), "--work", str(place / "work")]))
 
 
 if __name__ == "__main__":
     for place in (Path("alive"), Path("dead")):
         place.mkdir()
         first = begin(place, "first")
-        while not list(place.glob("work/fits/*/last.ckpt")):
+        while not list(place.glob(f"work/fits/*/{LAST}")):
             time.sleep(0.01)
         second = begin(place, "second")
         while b"at work" not in (place / "second").read_bytes():
