@@ -17,6 +17,7 @@ from benchmarks.__main__ import main
 from benchmarks.execution.worker_process import ENDING, SignalledError, ended_by_signals, postponed
 from leaderboards.store import read_board
 from leaderboards.verify import verify
+from tests import scripts
 from tests.crash_test import members, orphans
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +62,6 @@ def test_an_ignored_signal_stays_ignored_and_a_second_one_ends_at_once() -> None
     script = """
 import os, signal, sys
 from benchmarks.execution.worker_process import ended_by_signals
-from tests import scripts
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 try:
     with ended_by_signals():
