@@ -10,6 +10,7 @@ import csv
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -59,10 +60,15 @@ TIME = Field(
     "a number, or a date like 2024-05-01 12:30:00, in all rows alike",
     lambda value: value not in (None, ""),
 )
-WHOLE = Field(pa.int64(), "a whole number, as on the first line", lambda value: type(value) is int)
+WHOLE = Field(pa.int64(), "a whole number, as on the first line", lambda value: type(value) is int and _fits(value))
 # Times of day, and numbers that round a moment to minutes.
 NO_TIMES = (pa.types.is_boolean, pa.types.is_time, pa.types.is_float16, pa.types.is_float32)
-REAL = Field(pa.float64(), "a number, as on the first line", lambda value: type(value) in (int, float))
+REAL = Field(pa.float64(), "a number, as on the first line", lambda value: type(value) in (int, float) and _fits(value))
+
+
+def _fits(number: float) -> bool:
+    """Whether an Arrow column of whole numbers, or of others, can hold it."""
+    return -(1 << 63) <= number < 1 << 63
 
 
 class Seen(NamedTuple):
@@ -146,7 +152,7 @@ def read_interactions(path: Path, seen: Seen, columns: Mapping[str, str]) -> Int
         fields = {columns["user"]: ID, columns["item"]: ID, columns["time"]: TIME}
         table = csv_columns(path, fields, seen.delimiter)
     else:
-        table = _parquet_columns(path, columns) if seen.form == "parquet" else _jsonl(path, seen, columns, malformed)
+        table = _parquet_table(path, columns) if seen.form == "parquet" else _jsonl(path, seen, columns, malformed)
     if not table.num_rows:
         raise ValueError(f"{path} has no rows; expected at least one interaction")
     user, item = (codes_of(_ids(path, columns[role], table[columns[role]])) for role in ("user", "item"))
@@ -207,26 +213,28 @@ def _jsonl(path: Path, seen: Seen, columns: Mapping[str, str], malformed: Malfor
     return pa.concat_tables(json_columns(path, fields, malformed)).unify_dictionaries()
 
 
-def _parquet_columns(path: Path, columns: Mapping[str, str]) -> pa.Table:
+def _parquet_table(path: Path, columns: Mapping[str, str]) -> pa.Table:
     with _parquet(path) as file:
-        try:
-            return file.read(list(columns.values()))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: the Parquet file is damaged ({error!s:.200}); get a complete copy") from error
+        return file.read(list(columns.values()))
 
 
-def _parquet(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
     """
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, be it found when it is opened or when it is read.
     """
+    with stream(path) as opened:
+        packed = pa.BufferReader(opened.read()) if is_gzip(path) else None
     try:
-        if not is_gzip(path):
-            return pq.ParquetFile(path)
-        with stream(path) as opened:
-            return pq.ParquetFile(pa.BufferReader(opened.read()))
-    except pa.ArrowException as error:
-        raise ValueError(f"{path}: the Parquet file is damaged ({error!s:.200}); get a complete copy") from error
+        with pq.ParquetFile(packed or path) as file:
+            yield file
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        # Arrow's own errors carry no errno; those of the machine do.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path}: the Parquet file is damaged ({said:.200}); get a complete copy") from error
 
 
 def _rows(path: Path, seen: Seen, malformed: Malformed) -> Iterator[tuple[int, dict[str, Any]]]:
