@@ -66,7 +66,7 @@ NO_TIMES = (pa.types.is_boolean, pa.types.is_time, pa.types.is_float16, pa.types
 REAL = Field(pa.float64(), "a number, as on the first line", lambda value: type(value) in (int, float) and _fits(value))
 
 
-def _fits(number: float) -> bool:
+def _fits(number: int | float) -> bool:
     """Whether an Arrow column of whole numbers, or of others, can hold it."""
     return -(1 << 63) <= number < 1 << 63
 
