@@ -35,7 +35,7 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     told = json.loads(options.record.read_bytes())
-    corpus = _corpus(told["corpus"]["name"].removesuffix("-unseen-users"), options)
+    corpus = _corpus(told["corpus"]["name"].removesuffix("_unseen_users"), options)
     asked = {"accelerator": options.accelerator, "threads": told["provenance"]["threads"]}
     asked["precision"] = told["provenance"]["precision"]
     # The class, whose module has moved since the first commits.
