@@ -108,7 +108,12 @@ def look(path: Path, mapped: Iterable[str] = ()) -> Seen:
     if line.count("\t") == 1 and not all(plain(name) in KNOWN or name in mapped for name in line.split("\t")):
         return Seen("sequences")
     delimiter = max(DELIMITERS, key=line.count)
-    return Seen("csv", tuple(next(csv.reader([line], delimiter=delimiter))), delimiter)
+    try:
+        return Seen("csv", tuple(next(csv.reader([line], delimiter=delimiter))), delimiter)
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line 1: {error}; expected a header with columns, or user<TAB>item item ..."
+        ) from error
 
 
 def plain(name: str) -> str:
@@ -128,7 +133,7 @@ def columns_of(path: Path, found: tuple[str, ...], mapped: Mapping[str, str]) ->
         if len(named) != 1:
             expected = repr(mapped[role]) if role in mapped else f"one named like {', '.join(usual[:4])}, or {MAPPING}"
             raise ValueError(
-                f"{path} has {', '.join(named) or 'no column'} for the {role}; found {', '.join(found):.500}; "
+                f"{path} has {', '.join(named) or 'no column'} for the {role}; found {_listed(found)}; "
                 f"expected {expected}"
             )
         chosen[role] = named[0]
@@ -177,7 +182,7 @@ def item_records(path: Path, malformed: Malformed, item: str | None = None) -> I
     named, fields = _item_columns(seen.columns, item)
     if not named or not fields:
         raise ValueError(
-            f"{path} has no column {'of text' if named else 'for the item'}; found {', '.join(seen.columns):.500}; "
+            f"{path} has no column {'of text' if named else 'for the item'}; found {_listed(seen.columns)}; "
             f"expected an id ({', '.join(ITEM_IDS[:6])}, ...) and any of title, description, brand, categories, price"
         )
     for number, record in _rows(path, seen, malformed):
@@ -188,6 +193,11 @@ def item_records(path: Path, malformed: Malformed, item: str | None = None) -> I
         given["title"] = given.get("title") or given.get("description")
         given["categories"] = BETWEEN.split(categories) if isinstance(categories, str) else categories
         yield number, given
+
+
+def _listed(found: tuple[str, ...]) -> str:
+    """Names of columns on one line, whatever they hold."""
+    return f"{repr(', '.join(found))[1:-1]:.500}"
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,8 +15,8 @@ import pytest
 import models
 from benchmarks import experiments, model_inputs
 from benchmarks.__main__ import main
+from benchmarks.checks import train_again
 from benchmarks.checks.rerank import deep
-from benchmarks.checks.train_again import experiment as told_again
 from benchmarks.config import flat
 from benchmarks.experiments import complete, few, small
 from benchmarks.run import run
@@ -23,7 +24,7 @@ from benchmarks.settings import Bench, prepared, source_of
 from data_prep.corpus import UNSEEN_USERS, Corpus
 from data_prep.own_corpus import OwnFile, prepare
 from data_prep.prepare import CARDS
-from leaderboards.store import read_board
+from leaderboards.store import read_board, read_run
 from tests.models import test_contract
 
 USERS, ITEMS = 300, 190
@@ -139,22 +140,28 @@ def test_the_command_again_under_a_mapping_with_text(
 
 @pytest.mark.slow
 def test_cells_find_the_corpus_and_nothing_made_names_a_folder(
-    command: Callable[..., int], tmp_path: Path, ratings: Path, corpus: Corpus
-) -> None:
+    command: Callable[..., int], tmp_path: Path, ratings: Path, corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     tiny = ("--set", "epochs=1", "width=8", "inner=8", "layers=1")
     options = ("--models", "sasrec", "sasrec-unseen-users", *tiny, "--jobs", "1", "--track", "off")
     assert command("bench", *options) == 0
     (whole,), (unseen,) = (read_board(tmp_path / "board", f"small_ratings{end}") for end in ("", UNSEEN_USERS))
     assert whole.record.corpus.fingerprint == corpus.fingerprint != unseen.record.corpus.fingerprint
     assert whole.record.notes == ["small sizes", "overridden: epochs=1 inner=8 layers=1 width=8"]
-    for run_ in (whole, unseen):
-        told = json.loads(run_.record.model_dump_json())
-        assert told_again(told, corpus).config == complete("sasrec", corpus, tiny[1:]).config
     # Ranked again from the prepared corpus alone.
     bench = Bench(tmp_path / "board", tmp_path / "work")
     assert prepared(bench.work, "small_ratings", source_of(whole.record, "auto")).fingerprint == corpus.fingerprint
     problems, says = deep(bench, None, 50)
     assert (problems, len(says)) == ([], 2)
+    for run_ in (whole, unseen):
+        target = bench.board / f"{run_.record.corpus.name}/sasrec/{run_.record.key}/seed-0.json"
+        again = ["x", str(target), "--board", "again", "--work", "again-work", "--accelerator", "cpu"]
+        again += ["--source", source_of(run_.record, "auto"), "--prepared", str(bench.work / "corpora")]
+        monkeypatch.setattr(sys, "argv", again)
+        train_again.main()
+        made = read_run(Path("again"), Path(capsys.readouterr().out.splitlines()[-1]))
+        assert made.record.result() == run_.record.result()
     assert command("sweep", "--model", "sasrec", "--trials", "1", *tiny, "--best", "best", "--track", "off") == 0
     assert list(tmp_path.glob("best/small_ratings/sasrec.toml"))
     written = [file for folder in ("board", "best") for file in (tmp_path / folder).rglob("*") if file.is_file()]

@@ -172,6 +172,10 @@ def test_sequences_are_known_by_their_form(tmp_path: Path) -> None:
         (b'{"user": 1.5, "item": "i", "time": 3}\n', "line 1: user is 1.5; expected an id"),
         (b'{"user": null, "item": "i", "time": 3}\n', "line 1: user is missing; expected an id"),
         (b'{"user": "u", "item": "i", "time": [3]}\n', r"line 1: time is \[3\]; expected a number, or a date"),
+        (
+            b"u a b c " * 50_000,
+            "line 1: field larger than field limit .*; expected a header with columns, or user<TAB>it",
+        ),
         (b"PAR1 and no more", "the Parquet file is damaged"),
         (b"u\ta b\nu\tc d\n", "line 2: user u has a line already"),
         (gzip.compress(b"user,item,time\nu,i,3\n" * 99)[:-9], "the gzip is truncated or damaged"),
