@@ -23,6 +23,8 @@ $(if $(and $(MAKECMDGOALS),$(UNKNOWN)),$(error make $(MAKECMDGOALS) knows no $(U
 
 # Options that have no variable, as the command has them.
 MORE = $(foreach word,$(value ARGS),$(call quoted,$(word)))
+# What is told of a file of one's own. Of the environment COLUMNS is the width of a terminal.
+OWN = $(if $(filter command,$(firstword $(origin COLUMNS))),$(call each,--columns,COLUMNS)) $(call one,--items,ITEMS) $(call one,--core,CORE)
 # The boards are of all corpora, unless one is named.
 ONE := $(call one,--corpus,CORPUS)
 CORPUS ?= planted
@@ -50,29 +52,29 @@ lint: $(READY) ## Check style and types
 	$(RUN) ruff format --check
 	$(RUN) mypy
 
-data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub CARD=1 (add a download's hashes to its card) ARGS="--k 3"
-	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(call one,--source,SOURCE) $(if $(value CARD),--card) $(MORE)
+data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub CARD=1 (add a download's hashes to its card); of a file of your own CORPUS=path.csv COLUMNS="user=uid ..." ITEMS=path CORE=n ARGS=...
+	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(OWN) $(call one,--source,SOURCE) $(if $(value CARD),--card) $(MORE)
 
-bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... TRACK=offline|online|off ARGS="--threads 2 --untuned"
-	$(RUN) benchmarks bench $(call one,--corpus,CORPUS) $(call each,--models,MODELS) $(call one,--seeds,SEEDS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
+bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... TRACK=offline|online|off; of a file of your own CORPUS=path.csv COLUMNS="user=uid ..." ITEMS=path CORE=n ARGS="--threads 2 --untuned"
+	$(RUN) benchmarks bench $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--seeds,SEEDS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
 
 plan: $(READY) ## Make the rows of a plan, or say how far it is: PLAN=benchmarks/plans/smoke.toml HOURS=h JOBS=n STATE=1 VECTORS=path PRECISION=... BOARD=dir SOURCE=... ARGS=...
 	$(RUN) benchmarks plan $(call quoted,$(or $(value PLAN),benchmarks/plans/smoke.toml)) $(if $(value STATE),--state) $(call one,--hours,HOURS) $(call one,--jobs,JOBS) $(call one,--vectors-path,VECTORS) $(call one,--precision,PRECISION) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
-sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours SET="..." REPLACE=1 SOURCE=... PRECISION=... TRACK=offline|online|off ARGS=...
-	@$(RUN) benchmarks sweep --model $(call quoted,$(value MODEL)) $(call one,--corpus,CORPUS) $(call one,--trials,TRIALS) $(call one,--jobs,JOBS) $(call one,--storage,STORAGE) $(call one,--budget,BUDGET) $(if $(value REPLACE),--replace) $(call each,--set,SET) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
+sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours SET="..." REPLACE=1 SOURCE=... PRECISION=... TRACK=offline|online|off COLUMNS=... ITEMS=path CORE=n ARGS=...
+	@$(RUN) benchmarks sweep --model $(call quoted,$(value MODEL)) $(call one,--corpus,CORPUS) $(OWN) $(call one,--trials,TRIALS) $(call one,--jobs,JOBS) $(call one,--storage,STORAGE) $(call one,--budget,BUDGET) $(if $(value REPLACE),--replace) $(call each,--set,SET) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
 
 sweep-worker: $(READY) ## Work on a study on PostgreSQL, from any machine: STORAGE=url STUDY=name TRACK=offline|online|off ARGS=...
 	@$(RUN) benchmarks sweep-worker --storage $(call quoted,$(value STORAGE)) --study $(call quoted,$(value STUDY)) $(call one,--track,TRACK) $(MORE)
 
-codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=... MODELS="tiger letter" SEEDS=n SET="..." BOARD=dir SOURCE=... ARGS=...
-	$(RUN) benchmarks codes $(call one,--corpus,CORPUS) $(or $(call each,--models,MODELS),--models tiger letter) $(call one,--seeds,SEEDS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
+codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=... MODELS="tiger letter" SEEDS=n SET="..." BOARD=dir SOURCE=... COLUMNS=... ITEMS=path CORE=n ARGS=...
+	$(RUN) benchmarks codes $(call one,--corpus,CORPUS) $(OWN) $(or $(call each,--models,MODELS),--models tiger letter) $(call one,--seeds,SEEDS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
-show: $(READY) ## Print an experiment's complete config and where each value is from: MODEL=decor-base CORPUS=... SET="..." ARGS=...
-	$(RUN) benchmarks show $(call quoted,$(or $(value MODEL),tiger)) $(call quoted,$(value CORPUS)) $(call each,--set,SET) $(MORE)
+show: $(READY) ## Print an experiment's complete config and where each value is from: MODEL=decor-base CORPUS=... SET="..." COLUMNS=... ITEMS=path CORE=n ARGS=...
+	$(RUN) benchmarks show $(call quoted,$(or $(value MODEL),tiger)) $(call quoted,$(value CORPUS)) $(OWN) $(call each,--set,SET) $(MORE)
 
-analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision CORPUS=... MODELS=... JOBS=n SET="..." ARGS=...
-	$(RUN) benchmarks analyse $(call quoted,$(or $(value NAME),utilisation)) $(call one,--corpus,CORPUS) $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(MORE)
+analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision CORPUS=... MODELS=... JOBS=n SET="..." COLUMNS=... ITEMS=path CORE=n ARGS=...
+	$(RUN) benchmarks analyse $(call quoted,$(or $(value NAME),utilisation)) $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(MORE)
 
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore"
 	$(RUN) benchmarks perf $(call each,--only,ONLY)

@@ -19,7 +19,8 @@ import models
 from benchmarks import best_config
 from benchmarks.best_config import TunedConfig
 from benchmarks.config import changed, described, flat, near, setting
-from data_prep.corpus import UNSEEN_USERS
+from data_prep.corpus import UNSEEN_USERS, Corpus
+from data_prep.own_corpus import OWN
 
 
 class Variant(NamedTuple):
@@ -191,8 +192,13 @@ UNSEEN = "-unseen-users"
 # A smaller sample of users would choose a row's epoch by chance.
 FEWEST_VALID_USERS = 5_000
 
-# Too small for the papers' sizes: a paper-size model has more weights than they have interactions.
+# Too small for the papers' sizes: a paper-size model has more weights than they have interactions. These are ours;
+# a user's own corpus is small with fewer items or interactions than this, and so would be each of these and, of all
+# that have a card, no other.
 SMALL_CORPORA = ("all_beauty", "planted", "planted_noise")
+FULL_ITEMS, FULL_INTERACTIONS = 1_000, 100_000
+# Codes of a book of the tokenizer, in the models that have one.
+CODES = "tokenizer.codes"
 
 
 @dataclass(frozen=True)
@@ -235,19 +241,36 @@ def variant(name: str) -> Variant:
     return VARIANTS.get(name, Variant(name, {}))
 
 
-def small(corpus: str) -> bool:
-    """Whether a corpus is too small for the papers' sizes; its unseen users are as small as the whole of it."""
-    return corpus.removesuffix(UNSEEN_USERS) in SMALL_CORPORA
+def small(corpus: str | Corpus) -> bool:
+    """Whether a corpus is too small for the papers' sizes; some of its users, or none of its test part, are as small
+    as the whole of it. The name is enough of ours, but not of a user's own."""
+    if isinstance(corpus, Corpus) and corpus.card.get("origin") == OWN:
+        whole = corpus.card["steps"][-1]
+        return few(whole["items"], whole["interactions"])
+    return _name(corpus) in SMALL_CORPORA
 
 
-def complete(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool = True) -> Experiment:
+def few(items: int, interactions: int) -> bool:
+    """Whether a corpus of so many is small."""
+    return items < FULL_ITEMS or interactions < FULL_INTERACTIONS
+
+
+def _name(corpus: str | Corpus) -> str:
+    """Of the whole corpus."""
+    return (corpus if isinstance(corpus, str) else corpus.name).removesuffix(UNSEEN_USERS)
+
+
+def complete(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned: bool = True) -> Experiment:
     """The experiment `name` on a corpus, with `key=value` settings applied.
 
     Values are JSON where they parse as JSON, else strings; keys of nested fields are dotted (`tokenizer.lr=0.001`).
     What a sweep has found for the experiment, or for its model, takes the place of defaults, unless not `tuned`.
 
+    A codebook is never larger than the number of items: where it would be, `tokenizer.codes` is that number, an
+    override like those that are given. Only the corpus itself tells, and whether a user's own is small.
+
     Raises:
-        ValueError: unknown experiment or key (with a suggestion), or a value of the wrong type.
+        ValueError: unknown experiment or key (with a suggestion), a value of the wrong type, more codes than items.
     """
     whole = name.removesuffix(UNSEEN)
     if whole not in names():
@@ -299,16 +322,29 @@ class Layers(NamedTuple):
         return {**self.papers, **self.found.changes, **self.variant}
 
 
-def layers(whole: str, corpus: str, settings: Iterable[str] = (), tuned: bool = True) -> Layers:
+def layers(whole: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned: bool = True) -> Layers:
     """What the config of one of `names` on a corpus is made of; arguments are those of `complete`."""
-    chosen, known = variant(whole), corpus.removesuffix(UNSEEN_USERS)
+    chosen, known = variant(whole), _name(corpus)
     model = models.load(chosen.model)
     base = model.SMALL if small(corpus) else model.Config()
     found = _found(whole, chosen.model, known, base) if tuned else Found()
     own, given = chosen.changes(small(corpus)), dict(setting(text) for text in settings)
     if not found.changes.keys() - {**own, **given}.keys():
         found = Found()
-    return Layers(base, ON_CORPUS.get((chosen.model, known), {}), found, own, given)
+    made_of = Layers(base, ON_CORPUS.get((chosen.model, known), {}), found, own, given)
+    return made_of if isinstance(corpus, str) else _with_fewer_codes(made_of, corpus)
+
+
+def _with_fewer_codes(made_of: Layers, corpus: Corpus) -> Layers:
+    """No more codes in a book than items."""
+    base = dict(flat(dataclasses.asdict(made_of.base)))
+    codes = {**base, **made_of.named(), **made_of.settings}.get(CODES)
+    # A value of another type is told of with those of all options.
+    if not isinstance(codes, int) or codes <= corpus.items:
+        return made_of
+    if CODES in made_of.settings:
+        raise ValueError(f"option {CODES} is {codes}; expected at most {corpus.items}, the items of {corpus.name}")
+    return made_of._replace(settings={**made_of.settings, CODES: corpus.items})
 
 
 class Found(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import models
@@ -14,7 +15,7 @@ from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
 from data_prep.codes_file import find_codes, read_codes
 from data_prep.corpus import Corpus, ItemCodes, ItemVectors
-from data_prep.embed import item_vectors
+from data_prep.embed import ENCODED, item_vectors, no_text
 from data_prep.embed import recipe as vectors_recipe
 from models.api import HasItemVectors
 
@@ -25,6 +26,18 @@ TRAINED = "sasrec"
 # Steps of that training, in which nobody looks at validation, rounded up to whole epochs: about where SASRec's own row
 # on Musical_Instruments stops; on a small corpus three times as many as on planted, for narrow vectors learn slowly.
 SMALL_STEPS, STEPS = 1_920, 2_700
+
+
+def check_text(corpus: Corpus, chosen: Iterable[Experiment]) -> None:
+    """What a bench would come to after it had trained all others.
+
+    Raises:
+        ValueError: the item vectors of some experiments are made from text, and the corpus has none.
+    """
+    asked = [(experiment.name, _kind(experiment, field)) for experiment in chosen for field in VECTORS]
+    wanting = {name: kind for name, kind in asked if kind is not None and kind in ENCODED}
+    if wanting and corpus.item_text is None:
+        raise ValueError(f"{', '.join(wanting)}: {no_text(corpus, next(iter(wanting.values())))}")
 
 
 def identity(bench: Bench, corpus: Corpus, experiment: Experiment) -> dict[str, dict[str, Any] | None]:
@@ -86,7 +99,7 @@ def _vectors(bench: Bench, experiment: Experiment, field: str, fit: Fit) -> Item
 
 def _trained_config(kind: str, corpus: Corpus) -> Any:
     """Config of the SASRec whose item vectors `kind` names."""
-    width, steps = kind.removeprefix(f"{TRAINED}-"), SMALL_STEPS if small(corpus.name) else STEPS
-    config = experiments.complete(TRAINED, corpus.name, [f"width={width}"], tuned=False).config
+    width, steps = kind.removeprefix(f"{TRAINED}-"), SMALL_STEPS if small(corpus) else STEPS
+    config = experiments.complete(TRAINED, corpus, [f"width={width}"], tuned=False).config
     # One of its examples is a user.
     return dataclasses.replace(config, epochs=math.ceil(steps / math.ceil(corpus.users / config.batch_size)))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # Names the commit where there is no checkout to read it from: on a machine that was given the files alone.
 TOLD = "GRBENCH_COMMIT"
 ROOT = Path(__file__).resolve().parent.parent
+# Options that name a user's own files.
+FILES = ("--corpus", "--items")
 # Packages whose version can move a number.
 LIBRARIES = (
     "numpy",
@@ -149,12 +152,12 @@ def git_dirty_sha256(root: Path) -> str | None:
 
 
 def command(arguments: list[str]) -> str:
-    """A command line as typed, but absolute paths cut to their last part and URLs to their scheme, so that no machine's
-    folders, no host and no password are published."""
+    """A command line as typed, but absolute paths, and all of a user's own data, cut to their last part and URLs to
+    their scheme, so that no machine's folders, no host and no password are published."""
     program, *rest = arguments
     rest = [re.sub(r"(\w+://).*", r"\1...", argument, flags=re.DOTALL) for argument in rest]
     typed = f"python -m {Path(program).parent.name}" if Path(program).name == "__main__.py" else Path(program).name
-    return " ".join([typed, *("=".join(_last_part(part) for part in argument.split("=")) for argument in rest)])
+    return " ".join([typed, *(_published(*words) for words in pairwise(["", *rest]))])
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
@@ -187,5 +190,7 @@ def torch_version() -> str:
     return str(torch.__version__)
 
 
-def _last_part(text: str) -> str:
-    return Path(text).name if Path(text).is_absolute() else text
+def _published(previous: str, argument: str) -> str:
+    parts = argument.split("=")
+    own = previous in FILES or parts[0] in FILES
+    return "=".join(Path(part).name if own or Path(part).is_absolute() else part for part in parts)

@@ -12,6 +12,7 @@ from benchmarks.evaluate import Graded, Grader
 from benchmarks.experiments import Experiment, small
 from data_prep import planted
 from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
+from data_prep.own_corpus import OWN
 from leaderboards.metrics import metrics
 from leaderboards.record import OPEN, RANKS_SCHEMA, STAND_IN, CodesInfo, CorpusInfo, Search, VectorsInfo
 from leaderboards.rows import OVERRIDDEN
@@ -83,14 +84,15 @@ def valid_users(experiment: Experiment, train_corpus: Corpus) -> int:
 
 def corpus_info(corpus: Corpus) -> CorpusInfo:
     """Name, content hash and counts; the best score that can be expected, where the corpus is generated."""
+    origin = corpus.card["origin"]
     return CorpusInfo(
         name=corpus.name,
         fingerprint=corpus.fingerprint,
         users=corpus.users,
         items=corpus.items,
         interactions=corpus.interactions,
-        source=f"{corpus.card['origin']}: {corpus.card['layout']}",
-        ceiling=planted.ceiling(corpus) if corpus.card["origin"] == "generated" else None,
+        source=f"{origin}: {corpus.card['layout']}" + (f", {corpus.card['k']}-core" if origin == OWN else ""),
+        ceiling=planted.ceiling(corpus) if origin == "generated" else None,
     )
 
 
@@ -112,7 +114,7 @@ def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -
     model = models.load(experiment.model)
     left_open = getattr(model, "OPEN", None)
     notes = [f"{OPEN} {left_open}"] if left_open else []
-    if small(corpus.name) and experiment.config != model.Config():
+    if small(corpus) and experiment.config != model.Config():
         notes.append("small sizes")
     if experiment.overrides:
         notes.append(f"{OVERRIDDEN} {' '.join(experiment.overrides)}")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import data_prep
 from benchmarks.hardware import Hardware
-from data_prep.corpus import Corpus
+from data_prep import own_corpus
+from data_prep.corpus import UNSEEN_USERS, Corpus
+from leaderboards.record import Record
 
 
 @dataclass(frozen=True)
@@ -33,5 +35,19 @@ class Bench:
 
 
 def prepared(work: Path, corpus: str, source: str) -> Corpus:
-    """A corpus, prepared beneath the folder of trainings. Raises what `data_prep.load` does."""
+    """A corpus, prepared beneath the folder of trainings. Raises what `data_prep.load` and `own_corpus.reopen` do.
+
+    Args:
+        source: where it is from, as `data_prep.load` has it, or what `own_corpus.source_of` gave for a user's own.
+    """
+    if source.startswith(own_corpus.SOURCE):
+        return own_corpus.reopen(corpus, source, work / "corpora")
     return data_prep.load(corpus, source, work / "corpora")
+
+
+def source_of(record: Record, source: str) -> str:
+    """Where the corpus of a record is from: the source that is told, but of a user's own file its fingerprint; of
+    unseen users' records, which have another, the file's name must tell it."""
+    if not record.corpus.source.startswith(f"{own_corpus.OWN}: "):
+        return source
+    return own_corpus.SOURCE + ("" if record.corpus.name.endswith(UNSEEN_USERS) else record.corpus.fingerprint)

@@ -19,6 +19,7 @@ from benchmarks import experiments
 from benchmarks.config import described, flat
 from benchmarks.experiments import Experiment, Layers
 from data_prep.amazon2023 import category_of
+from data_prep.corpus import Corpus
 
 WIDTH = 120
 # Of values, sources and defaults; what is said of a field has the rest.
@@ -42,18 +43,20 @@ class Option(NamedTuple):
     says: str
 
 
-def shown(name: str, corpus: str, settings: Iterable[str] = (), tuned: bool = True) -> str:
+def shown(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned: bool = True) -> str:
     """A table of all options, their sources explained above it, and what the config's parts say of themselves below.
 
     Raises:
         ValueError: there is no such corpus, or what `experiments.complete` raises.
     """
-    category_of(corpus)
+    if isinstance(corpus, str):
+        category_of(corpus)
     settings = list(settings)
     experiment = experiments.complete(name, corpus, settings, tuned)
     made_of = experiments.layers(experiment.whole, corpus, settings, tuned)
     rows = options(experiment, made_of)
-    title = f"{name} on {corpus}: {len(rows)} options of models/{experiment.model}.py"
+    on = corpus if isinstance(corpus, str) else corpus.name
+    title = f"{name} on {on}: {len(rows)} options of models/{experiment.model}.py"
     sources = {row.source for row in rows}
     used = [f"{source}: {text}" for source, text in _legend(experiment, made_of) if source in sources]
     said = [f"{part}: {text}" for part, text in _parts(experiment.config, experiment.model)]

@@ -1,4 +1,4 @@
-"""`python -m data_prep CORPUS`: load a corpus and print its card; `--list` prints the names of all corpora."""
+"""`python -m data_prep CORPUS`: load a corpus, or one from a file, and print its card; `--list` prints all names."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from data_prep import own_corpus
 from data_prep.amazon2023 import OFFICIAL_K, names
-from data_prep.corpus import Corpus
+from data_prep.corpus import SHORTEST, Corpus
+from data_prep.own_options import add_own_options
 from data_prep.prepare import facts, load, write_card
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, or 2 after an error that the user can mend."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep", description="Prepare a corpus and print its card.")
-    parser.add_argument("corpus", nargs="?", help="name of the corpus (see --list)")
-    parser.add_argument("--list", action="store_true", help="print the names of all corpora")
-    parser.add_argument("--source", default="auto", help="auto, local, official or hub (default: auto)")
-    parser.add_argument("--cache", type=Path, default=Path("runs/corpora"), help="downloads and prepared corpora")
-    parser.add_argument("--k", type=int, default=OFFICIAL_K, help="keep the k-core (default: %(default)s)")
-    parser.add_argument("--card", action="store_true", help="add a download's hashes to the committed card")
+    parser = _parser()
     options = parser.parse_args(arguments)
     if options.list:
         print("\n".join(names()))
@@ -32,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a corpus, or --list")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        corpus = load(options.corpus, options.source, options.cache, k=options.k)
+        if own := own_corpus.given(options.corpus, options.columns, options.items, options.core):
+            corpus = own_corpus.prepare(own, options.cache)
+        else:
+            corpus = load(options.corpus, options.source, options.cache, k=options.core or OFFICIAL_K)
         if options.card:
             print(f"{write_card(corpus)} is written", file=sys.stderr)
     except (ValueError, OSError) as error:
@@ -41,6 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(table(corpus))
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep", description="Prepare a corpus and print its card.")
+    parser.add_argument("corpus", nargs="?", help="name of the corpus (see --list), or a file of interactions")
+    parser.add_argument("--list", action="store_true", help="print the names of all corpora")
+    parser.add_argument("--source", default="auto", help="auto, local, official or hub (default: auto)")
+    parser.add_argument("--cache", type=Path, default=Path("runs/corpora"), help="downloads and prepared corpora")
+    add_own_options(parser)
+    parser.add_argument("--card", action="store_true", help="add a download's hashes to the committed card")
+    return parser
 
 
 def table(corpus: Corpus) -> str:
@@ -54,6 +64,9 @@ def table(corpus: Corpus) -> str:
            for key, value in facts(corpus).items() if key != "steps"},
         "malformed lines": f"{card['malformed_lines']:,}, left out",
         "item text": f"template {text['template']}, {text['items_without_text']} items without" if text else "none",
+        **({"columns": ", ".join(f"{role}={name}" for role, name in card["columns"].items()) or "none",
+            "users left out": f"{own_corpus.too_short(card):,} of fewer than {SHORTEST} interactions"}
+           if card["origin"] == own_corpus.OWN else {}),
         **{f"sha256 {name}": value for name, value in card["files"].items()},
     }  # fmt: skip
     steps = tabulate(card["steps"], headers="keys", intfmt=",")

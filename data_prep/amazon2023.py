@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from data_prep.columns import csv_columns, csv_rows, json_columns
+from data_prep.columns import codes_of, csv_columns, csv_rows, json_columns
 from data_prep.fields import ID, TEXT, TIME, Field
 from data_prep.files import Malformed, records
 from data_prep.filtering import Interactions, Sequences
@@ -133,8 +133,8 @@ def read_interactions(source: Source) -> Interactions:
     malformed = [Malformed(path) for path in source.files.values()]
     read = _raw_reviews if source.layout == "raw" else lambda counts: csv_columns(counts.path, COLUMNS)
     table = pa.concat_tables(map(read, malformed)).unify_dictionaries()
-    user, user_ids = _codes(table["user_id"])
-    item, item_ids = _codes(table["parent_asin"])
+    user, user_ids = codes_of(table["user_id"])
+    item, item_ids = codes_of(table["parent_asin"])
     timestamp = table["timestamp"].to_numpy()
     _check_unit(source, timestamp)
     return Interactions(user, item, timestamp, user_ids, item_ids, sum(counts.bad for counts in malformed))
@@ -204,12 +204,6 @@ def _place(source: Source, time: int) -> str:
             if str(value).strip() == str(time):
                 return f"{path}, line {number}"
     return ", ".join(map(str, source.files.values()))
-
-
-def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Codes and the dictionary of a column whose chunks share one dictionary."""
-    codes = [chunk.indices.to_numpy() for chunk in column.chunks]
-    return np.concatenate(codes), column.chunk(0).dictionary
 
 
 def _by_name() -> dict[str, str]:

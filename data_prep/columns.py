@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
@@ -55,14 +56,14 @@ def json_columns(path: Path, fields: dict[str, Field], malformed: Malformed) -> 
     malformed.check()
 
 
-def csv_columns(path: Path, fields: dict[str, Field]) -> pa.Table:
+def csv_columns(path: Path, fields: dict[str, Field], delimiter: str = ",") -> pa.Table:
     """Named columns of a CSV file with a header; each row must have a value that fits each of them.
 
     Raises:
         ValueError: a missing column, or one named twice; a row with a value that does not fit, or of another length
             (the sentence names its line); not UTF-8; an empty file; a damaged gzip.
     """
-    _check_header(path, fields)
+    _check_header(path, fields, delimiter)
     read = pa_csv.ReadOptions(block_size=BLOCK_BYTES)
     types = {name: field.type for name, field in fields.items()}
     convert = pa_csv.ConvertOptions(
@@ -70,32 +71,41 @@ def csv_columns(path: Path, fields: dict[str, Field]) -> pa.Table:
     )
     try:
         with stream(path) as opened:
-            table = pa_csv.read_csv(opened, read_options=read, convert_options=convert)
+            parse = pa_csv.ParseOptions(delimiter=delimiter)
+            table = pa_csv.read_csv(opened, read, parse, convert)
     except pa.ArrowInvalid as error:
         reason = " ".join(str(error).split("\n", 1)[0].split()).rstrip(".")[:QUOTED]
-        said = _row_fault(path, fields) or f"{path}: {reason}; expected UTF-8 CSV rows as the header names them"
-        raise ValueError(said) from error
+        said = _row_fault(path, fields, delimiter)
+        raise ValueError(said or f"{path}: {reason}; expected UTF-8 CSV rows as the header names them") from error
     if not table.num_rows:
         raise ValueError(f"{path} has a header but no rows; expected at least one")
     if not fit(table, fields):
-        raise ValueError(_row_fault(path, fields) or f"{path} has a row without {', '.join(fields)} as expected")
+        raise ValueError(
+            _row_fault(path, fields, delimiter) or f"{path} has a row without {', '.join(fields)} as expected"
+        )
     return table
 
 
-def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """All rows of a CSV file, header first, with the line that each ends on: slow, to say where something is.
 
     Raises:
         ValueError: a row that is no CSV.
     """
     text = (line.decode(errors="surrogateescape") for block in blocks(path) for line in block.splitlines(keepends=True))
-    reader = csv.reader(text)
+    reader = csv.reader(text, delimiter=delimiter)
     try:
         for row in reader:
             if row:
                 yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}; expected a CSV row") from error
+
+
+def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Codes and the dictionary of a column whose chunks share one dictionary."""
+    codes = [chunk.indices.to_numpy() for chunk in column.chunks]
+    return np.concatenate(codes), column.chunk(0).dictionary
 
 
 def _first(block: bytes) -> dict[str, Any] | None:
@@ -111,10 +121,9 @@ def _parse_block(block: bytes, fields: dict[str, Field]) -> pa.Table | None:
     # Arrow 26 crashes where this is the first line; further on it is a row of nulls.
     if re.match(rb"\s*null", block):
         return None
-    plain = {name: pa.string() if pa.types.is_dictionary(field.type) else field.type for name, field in fields.items()}
     # One Arrow block for the whole: a line cut by Arrow's own block border would be refused.
     read = pa_json.ReadOptions(block_size=len(block) + 1)
-    parse = pa_json.ParseOptions(explicit_schema=pa.schema(plain), unexpected_field_behavior="ignore")
+    parse = pa_json.ParseOptions(explicit_schema=pa.schema(_plain(fields)), unexpected_field_behavior="ignore")
     try:
         # Arrow looks at no byte of what it ignores, and at some of what it reads.
         block.decode()
@@ -140,8 +149,13 @@ def _parse_lines(path: Path, block: bytes, first_line: int, fields: dict[str, Fi
             decoded(line, path, number)
             malformed.add(number, str(error))
     columns = zip(*rows, strict=True) if rows else [[]] * len(fields)
-    arrays = {name: pa.chunked_array([pa.array(values)]) for name, values in zip(fields, columns, strict=True)}
-    return _encoded(pa.table(arrays), fields)
+    arrays = zip(_plain(fields).items(), columns, strict=True)
+    return _encoded(pa.table({name: pa.array(values, kind) for (name, kind), values in arrays}), fields)
+
+
+def _plain(fields: dict[str, Field]) -> dict[str, pa.DataType]:
+    """Types of the fields before they are encoded."""
+    return {name: pa.string() if pa.types.is_dictionary(field.type) else field.type for name, field in fields.items()}
 
 
 def _needed(line: str, fields: dict[str, Field]) -> list[Any]:
@@ -161,7 +175,7 @@ def _encoded(table: pa.Table, fields: dict[str, Field]) -> pa.Table:
     })  # fmt: skip
 
 
-def _check_header(path: Path, fields: dict[str, Field]) -> None:
+def _check_header(path: Path, fields: dict[str, Field], delimiter: str) -> None:
     with stream(path) as opened:
         content = opened.read(BLOCK_BYTES).removeprefix(BYTE_ORDER_MARK)
     header = re.split(rb"[\r\n]", content, maxsplit=1)[0]
@@ -169,7 +183,7 @@ def _check_header(path: Path, fields: dict[str, Field]) -> None:
         found = "begins with a blank line" if content else "is empty"
         raise ValueError(f"{path} {found}; expected a header with the columns {', '.join(fields)}")
     try:
-        names = next(csv.reader([decoded(header, path, 1).strip()]))
+        names = next(csv.reader([decoded(header, path, 1).strip()], delimiter=delimiter))
     except csv.Error as error:
         raise ValueError(f"{path}, line 1: {error}; expected a header with the columns {', '.join(fields)}") from error
     need_columns(path, fields, names)
@@ -177,9 +191,9 @@ def _check_header(path: Path, fields: dict[str, Field]) -> None:
         raise ValueError(f"{path} has {names.count(twice[0])} columns {twice[0]}; expected one")
 
 
-def _row_fault(path: Path, fields: dict[str, Field]) -> str | None:
+def _row_fault(path: Path, fields: dict[str, Field], delimiter: str) -> str | None:
     """What is wrong with the first row that does not fit."""
-    rows = csv_rows(path)
+    rows = csv_rows(path, delimiter)
     _, header = next(rows)
     places = [(header.index(name), name, field) for name, field in fields.items()]
     try:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from data_prep.corpus import Corpus
 from data_prep.files import content_sha256
 from data_prep.filtering import Sequences
 from data_prep.item_text import ItemText
+
+logger = logging.getLogger(__name__)
 
 # SHA-256 of each other file of the folder. To map a damaged Arrow file ends the process.
 HASHES = "hashes.json"
@@ -47,6 +52,16 @@ def whole(folder: Path) -> bool:
 
 def _hashes(folder: Path) -> dict[str, str]:
     return {file.name: content_sha256(file) for file in sorted(folder.iterdir()) if file.name != HASHES}
+
+
+def made_once(folder: Path, name: str, make: Callable[[], None]) -> Corpus:
+    """The corpus of a folder, which `make` fills with `save` where it is not there, or not as it was saved."""
+    if folder.is_dir() and not whole(folder):
+        logger.warning("%s is damaged, or of an earlier version; it is prepared again", folder)
+        shutil.rmtree(folder)
+    if not folder.is_dir():
+        make()
+    return open_corpus(folder, name)
 
 
 def open_corpus(folder: Path, name: str) -> Corpus:

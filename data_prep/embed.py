@@ -28,6 +28,8 @@ from data_prep.vector_file import read_arrays
 logger = logging.getLogger(__name__)
 
 KINDS = get_args(VectorKind)
+# Those that are made from the items' text.
+ENCODED = {kind for kind in KINDS if kind != "npz"}
 T5_REPOSITORY = "sentence-transformers/sentence-t5-base"
 T5_REVISION = "50c53e206f8b01c9621484a3c0aafce4e55efebf"
 TFIDF_WIDTH = 256
@@ -121,12 +123,18 @@ def _check_kind(kind: str) -> None:
         raise ValueError(f"no item vectors {kind!r}; did you mean {near!r}? possible: {', '.join(KINDS)}")
 
 
+def no_text(corpus: Corpus, kind: str) -> str:
+    """What is said where a kind of item vectors is asked for of a corpus without text."""
+    return (
+        f"corpus {corpus.name} has no item text for {kind!r} to encode; expected item metadata (--items, beside a file "
+        "of your own), or a setting: vectors=sasrec-64, trained in the same run, or vectors=npz, a file by item id "
+        "(--vectors-path)"
+    )
+
+
 def _sentences(corpus: Corpus, kind: str) -> list[str]:
     if corpus.item_text is None:
-        raise ValueError(
-            f"corpus {corpus.name} has no item text for {kind!r} to encode; expected metadata, "
-            "or use kind 'npz' with a file of vectors by parent_asin"
-        )
+        raise ValueError(no_text(corpus, kind))
     return [str(sentence) for sentence in corpus.item_text]
 
 

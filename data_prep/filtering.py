@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int32, Int64
 
 Step = dict[str, Any]
+# The step that leaves users of so many interactions.
+USERS_OF = "users of {} or more"
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,15 @@ class Sequences:
     malformed_lines: int = 0
 
 
-def k_core_sequences(data: Interactions, k: int, name: str) -> Sequences:
+def k_core_sequences(data: Interactions, k: int, name: str, shortest: int = 1, once: bool = True) -> Sequences:
     """Protocol v1: of a repeated (user, item) the earliest is kept, at equal times the earlier row; users' sequences
     are sorted by time, ties in file order; users and items with fewer than `k` interactions go, to the fixpoint.
 
     The rule is that of the official benchmark files (hyp1231/AmazonReviews2023, `benchmark_scripts`).
+
+    Args:
+        shortest: users with fewer interactions go, too, whatever `k` is; a step of its own tells how many.
+        once: apply the rule of the repeated pair; else all interactions stay.
 
     Raises:
         ValueError: nothing is left; the sentence names `name` and the counts before.
@@ -71,13 +77,18 @@ def k_core_sequences(data: Interactions, k: int, name: str) -> Sequences:
     by_time = np.argsort(data.timestamp, kind="stable")
     user, item = data.user[by_time], data.item[by_time]
     del by_time
-    first = _first_of_pair(user, item, len(data.item_ids))
-    user, item = user[first], item[first]
-    del first
-    steps.append(_step("after duplicates", user, item))
-    user, item = _peel(user, item, k, steps)
+    if once:
+        first = _first_of_pair(user, item, len(data.item_ids))
+        user, item = user[first], item[first]
+        del first
+        steps.append(_step("after duplicates", user, item))
+    before = steps[-1]
+    if shortest > 1:
+        kept = (np.bincount(user) >= shortest)[user]
+        user, item = user[kept], item[kept]
+        steps.append(_step(USERS_OF.format(shortest), user, item))
+    user, item = _peel(user, item, k, shortest, steps)
     if not len(user):
-        before = steps[1]
         raise ValueError(
             f"corpus {name}: the {k}-core is empty; expected some of its {before['users']:,} users and "
             f"{before['items']:,} items to have {k} interactions with one another"
@@ -112,15 +123,17 @@ def _first_of_pair(user: Int32[np.ndarray, "M"], item: Int32[np.ndarray, "M"], i
 
 
 def _peel(
-    user: Int32[np.ndarray, "M"], item: Int32[np.ndarray, "M"], k: int, steps: list[Step]
+    user: Int32[np.ndarray, "M"], item: Int32[np.ndarray, "M"], k: int, shortest: int, steps: list[Step]
 ) -> tuple[Int32[np.ndarray, "R"], Int32[np.ndarray, "R"]]:
-    """Drop users and items with fewer than `k` rows until none is left to drop; the fixpoint is unique."""
+    """Drop users and items with fewer than `k` rows, users with fewer than `shortest`, too, until none is left to drop;
+    the fixpoint is unique."""
+    before = len(steps) - 1
     while True:
-        keep = (np.bincount(user) >= k)[user] & (np.bincount(item) >= k)[item]
+        keep = (np.bincount(user) >= max(k, shortest))[user] & (np.bincount(item) >= k)[item]
         if keep.all():
             return user, item
         user, item = user[keep], item[keep]
-        steps.append(_step(f"{k}-core, round {len(steps) - 1}", user, item))
+        steps.append(_step(f"{k}-core, round {len(steps) - before}", user, item))
 
 
 def _ranked(code: Int32[np.ndarray, "M"], ids: pa.Array) -> tuple[Int32[np.ndarray, "M"], pa.Array]:

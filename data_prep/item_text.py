@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,10 @@ REPLACEMENT = "\ufffd"
 SHOWN = 5
 
 
+# Numbered records of a file, whose malformed lines it counts, as `files.records` does.
+Reader = Callable[[Path, Malformed], Iterator[tuple[int, dict[str, Any]]]]
+
+
 class ItemText(NamedTuple):
     """`[N]` sentences and categories ("" and none where the metadata do not name the item), and what to tell about them
     on the card."""
@@ -52,9 +56,9 @@ class _Said(NamedTuple):
     categories: list[str]
 
 
-def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
+def read_item_text(path: Path, item_ids: Sequence[str], read: Reader = records) -> ItemText:
     """One sentence for each of `item_ids`, and its categories, from a metadata file (`parent_asin` and any of the
-    template's fields).
+    template's fields), of which `read` gives the records.
 
     Of several lines for one item the first is kept; they are counted, with those whose sentence differs, and warned of.
     A line whose `parent_asin` is no id is malformed.
@@ -64,7 +68,7 @@ def read_item_text(path: Path, item_ids: Sequence[str]) -> ItemText:
             is no JSON; and what `files.records` raises for a damaged file.
     """
     malformed, wanted = Malformed(path), set(item_ids)
-    found = _sentences(path, wanted, malformed)
+    found = _sentences(read(path, malformed), path, wanted, malformed)
     if not found.by_item:
         raise ValueError(f"{path} names none of the corpus's {len(wanted):,} items; expected their metadata")
     missing = len(wanted) - len(found.by_item)
@@ -98,10 +102,12 @@ class _Sentences(NamedTuple):
     halved: list[str]
 
 
-def _sentences(path: Path, wanted: set[str], malformed: Malformed) -> _Sentences:
+def _sentences(
+    read: Iterator[tuple[int, dict[str, Any]]], path: Path, wanted: set[str], malformed: Malformed
+) -> _Sentences:
     by_item: dict[str, _Said] = {}
     repeated, halved, conflicting = list[str](), list[str](), 0
-    for number, record in records(path, malformed):
+    for number, record in read:
         if number == 1:
             need_columns(path, ["parent_asin"], record)
         item = record.get("parent_asin")

@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import json
 import logging
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -57,12 +56,7 @@ def load(
     logger.info("%s: %s files, layout %s", name, found.origin, found.layout)
     files = _hashes(found, cache / "hashes", committed_card(name).get("sources", {}))
     folder = cache / name / _content_key(found, files, k)
-    if folder.is_dir() and not corpus_files.whole(folder):
-        logger.warning("%s is damaged, or of an earlier version; it is prepared again", folder)
-        shutil.rmtree(folder)
-    if not folder.is_dir():
-        _prepare(name, found, files, k, folder)
-    corpus = corpus_files.open_corpus(folder, name)
+    corpus = corpus_files.made_once(folder, name, lambda: _prepare(name, found, files, k, folder))
     expected = committed_card(name).get("expected", {}).get(found.layout) if k == OFFICIAL_K else None
     corpus = replace(corpus, card={**corpus.card, "origin": found.origin, "checked": expected is not None})
     _check(corpus, expected or {})

@@ -1,6 +1,6 @@
 """Ordered sequences without timestamps (another lab's files): `user<TAB>item item ...`, oldest first. Ids are text.
 
-Order is all such a file says, so no duplicate rule, sort or k-core is applied: the file is taken as it is.
+Order is all such a file says, so no duplicate rule and no sort is applied, and no k-core unless one is asked for.
 """
 
 from __future__ import annotations
@@ -13,16 +13,28 @@ import pyarrow as pa
 from data_prep.corpus import SHORTEST
 from data_prep.fields import check_id
 from data_prep.files import lines
-from data_prep.filtering import Sequences, in_order
+from data_prep.filtering import Interactions, Sequences, in_order
 
 
 def read_sequences(path: Path) -> Sequences:
-    """Read a sequence file, one user a line.
+    """Read a sequence file, one user a line, and take it as it is.
+
+    Raises:
+        ValueError: a user with fewer than three interactions; what `sequence_rows` says of a damaged file.
+    """
+    read = sequence_rows(path, SHORTEST)
+    users, items, rows = len(read.user_ids), len(read.item_ids), len(read.user)
+    step = {"step": "sequences read", "users": users, "items": items, "interactions": rows}
+    return in_order(read.user, read.item, read.user_ids, read.item_ids, [step])
+
+
+def sequence_rows(path: Path, shortest: int = 1) -> Interactions:
+    """The interactions of a sequence file, one user a line; an interaction's time is its place in the file.
 
     Raises:
         ValueError: a line without tab, what is no id, items with more than one blank between them, a repeated user, a
-            user with fewer than three interactions (the sentence names the line), not UTF-8, an empty file, a damaged
-            gzip.
+            user with fewer than `shortest` interactions (the sentence names the line), not UTF-8, an empty file, a
+            damaged gzip.
     """
     users: dict[str, int] = {}
     items: dict[str, int] = {}
@@ -42,14 +54,13 @@ def read_sequences(path: Path) -> Sequences:
             if item not in items:
                 check_id("an item", item, where)
                 items[item] = len(items)
-        if len(sequence) < SHORTEST:
-            raise ValueError(f"{where}: user {user} has {len(sequence)} interactions; expected at least {SHORTEST}")
+        if len(sequence) < shortest:
+            raise ValueError(f"{where}: user {user} has {len(sequence)} interactions; expected at least {shortest}")
         users[user] = len(users)
         flat.extend(map(items.__getitem__, sequence))
         lengths.append(len(sequence))
     if not users:
         raise ValueError(f"{path} has no user; expected lines user<TAB>item item item ...")
     user_codes = np.repeat(np.arange(len(users), dtype=np.int32), lengths)
-    step = {"step": "sequences read", "users": len(users), "items": len(items), "interactions": len(flat)}
     ids = pa.array(list(users), pa.string()), pa.array(list(items), pa.string())
-    return in_order(user_codes, np.array(flat, dtype=np.int32), *ids, [step])
+    return Interactions(user_codes, np.array(flat, dtype=np.int32), np.arange(len(flat)), *ids)

@@ -20,7 +20,7 @@ Published on Musical_Instruments (DECOR, table 1): R@5 .0366, R@10 .0570, N@5 .0
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Literal, final
 
 import pytorch_lightning as pl
 import torch
@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_prep.corpus import VectorKind
+from data_prep.corpus import TrainedKind, VectorKind
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Weight, tuned
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
@@ -49,7 +49,7 @@ class TokenizerConfig(RqVaeConfig):
 
 @dataclass(frozen=True)
 class Config(RecommenderConfig):
-    vectors: VectorKind = "tfidf"
+    vectors: Literal[VectorKind, TrainedKind] = "tfidf"
     """Item vectors of `data_prep.embed`."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     tokenizer_epochs: Count = 500

@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from data_prep.corpus import VectorKind
+from data_prep.corpus import TrainedKind, VectorKind
 from models.api import (
     Batch,
     Budget,
@@ -54,7 +54,7 @@ from models.parts.tokenizer import Tokenized, TokenizerConfig, tokenized
 
 @dataclass(frozen=True)
 class Config:
-    vectors: VectorKind = "tfidf"
+    vectors: Literal[VectorKind, TrainedKind] = "tfidf"
     """Item vectors of `data_prep.embed` (the paper: sentence-t5-base)."""
     tokenizer: TokenizerConfig = field(default_factory=lambda: TokenizerConfig(hidden=(512, 256), width=128))
     """Its code vectors are as wide as the recommender."""

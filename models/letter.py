@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, final
+from typing import Any, Literal, final
 
 import pytorch_lightning as pl
 import torch
@@ -89,7 +89,7 @@ class TokenizerConfig:
 
 @dataclass(frozen=True)
 class Config:
-    vectors: VectorKind | None = "tfidf"
+    vectors: Literal[VectorKind, TrainedKind] | None = "tfidf"
     """Item vectors of `data_prep.embed` (the paper: LLaMA-7B). None: with codes from a file."""
     collaborative: TrainedKind | None = "sasrec-32"
     """Item vectors of a SASRec, as wide as the latent; None: no collaborative alignment."""

@@ -38,7 +38,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_prep.corpus import VectorKind
+from data_prep.corpus import TrainedKind, VectorKind
 from models.api import (
     Batch,
     Budget,
@@ -75,7 +75,7 @@ HIGHEST = 100.0  # W of a sequence that I2T is certain of (eq. 12)
 
 @dataclass(frozen=True)
 class Config:
-    vectors: VectorKind = "tfidf"
+    vectors: Literal[VectorKind, TrainedKind] = "tfidf"
     """Item vectors of `data_prep.embed` (the paper: Llama3-8B)."""
     start: Literal["rq-vae", "rq-kmeans"] = "rq-vae"
     """Static tokenizer. `rq-kmeans`: the online system's, of vectors pre-trained on item-to-item pairs."""

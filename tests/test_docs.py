@@ -20,6 +20,8 @@ from benchmarks import experiments
 from benchmarks.__main__ import _parser as benchmarks_parser
 from benchmarks.training.fit import Fit
 from data_prep import amazon2023
+from data_prep.__main__ import _parser as data_parser
+from data_prep.own_corpus import given
 from leaderboards.__main__ import _parser as leaderboards_parser
 from models.api import Recommender
 
@@ -30,6 +32,7 @@ NAMES = [page.name for page in PAGES]
 FENCED = re.compile(r"^```\n(.*?)^```", re.M | re.S)
 # Of the reader's own.
 MINE = "mine"
+PARSERS = {"benchmarks": benchmarks_parser, "data_prep": data_parser, "leaderboards": leaderboards_parser}
 
 
 def known() -> dict[str, set[str]]:
@@ -69,14 +72,15 @@ def test_commands_of_blocks_are_what_the_programs_take(page: Path) -> None:
     for words in commands(f"```\n{blocks}```"):
         targets, variables = called(words)
         assert experiments_of(variables) <= {*experiments.names(), MINE}, words
-        assert variables.get("CORPUS", "planted") in amazon2023.names(), words
+        assert given(variables.get("CORPUS", "planted")) or variables.get("CORPUS", "planted") in amazon2023.names(), (
+            words
+        )
         said = subprocess.run(
             ["make", "-n", *targets, *(f"{name}={value}" for name, value in variables.items())],
             cwd=ROOT, capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        for package, arguments in re.findall(r"-m (benchmarks|leaderboards) (.*)", said):
-            parser = benchmarks_parser() if package == "benchmarks" else leaderboards_parser()
-            parser.parse_args(shlex.split(arguments))
+        for package, arguments in re.findall(r"-m (benchmarks|data_prep|leaderboards) (.*)", said):
+            PARSERS[package]().parse_args(shlex.split(arguments))
 
 
 def experiments_of(variables: dict[str, str]) -> set[str]:

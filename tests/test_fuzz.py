@@ -33,6 +33,7 @@ from benchmarks.training import checkpoint_io
 from benchmarks.training.checkpoint_callback import BEST, DONE, LAST
 from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
+from data_prep.own_corpus import OwnFile, prepare, reopen, source_of
 from data_prep.prepare import load
 from leaderboards import codes, ledger, tables
 from leaderboards.record import Stage
@@ -179,10 +180,20 @@ def _data_kinds(root: Path, corpus: Corpus) -> dict[str, Kind]:
         "histories": (parts, tuple(parts)),
         "sequences": ({f"sequences/{CATEGORY}.tsv": sequences}, (f"sequences/{CATEGORY}.tsv",)),
     }
+    table = io.BytesIO()
+    pq.write_table(pa.table(dict(zip(fields, zip(*rows, strict=True), strict=True))), table)
+    own_files = {"csv": csv, "jsonl": raw, "parquet": table.getvalue(), "sequences": sequences}
     return {
-        kind: Kind(written(root / kind, files), names, lambda folder: _prepared(folder))
-        for kind, (files, names) in all_files.items()
-    } | {"prepared": _prepared_kind(root / "kept", sequences)}
+        **{
+            kind: Kind(written(root / kind, files), names, lambda folder: _prepared(folder))
+            for kind, (files, names) in all_files.items()
+        },
+        **{f"own {form}": _own_kind(root / f"own {form}", content) for form, content in own_files.items()},
+        "own items": _own_kind(
+            root / "own items", csv, b"id,title,genres\n" + _lines(f"{i},A,B|C" for i in corpus.item_ids)
+        ),
+        "prepared": _prepared_kind(root / "kept", sequences),
+    }
 
 
 def _part(rows: list[tuple[str, str, int]], part: str) -> bytes:
@@ -215,6 +226,17 @@ def _prepared(folder: Path) -> None:
                 "card.json", "flat.arrow", "hashes.json", "items.arrow", "offsets.arrow", "users.arrow",
             ]  # fmt: skip
     assert corpora[0].fingerprint == corpora[1].fingerprint
+
+
+def _own_kind(folder: Path, interactions: bytes, items: bytes = b"") -> Kind:
+    written(folder, {"mine": interactions, **({"items": items} if items else {})})
+
+    def use(place: Path) -> None:
+        own = OwnFile(place / "mine", items=place / "items" if items else None, core=1)
+        corpus = prepare(own, place / "cache")
+        assert reopen("mine", source_of(corpus), place / "cache").fingerprint == corpus.fingerprint
+
+    return Kind(folder, ("items" if items else "mine",), use)
 
 
 def _prepared_kind(folder: Path, sequences: bytes) -> Kind:
@@ -329,7 +351,8 @@ def _winner_kind(folder: Path) -> Kind:
 
 KINDS = (
     "raw", "raw, packed", "metadata", "csv", "histories", "sequences", "prepared", "record", "ranks", "code card",
-    "ledger", "npz", "vectors cache", "stage", "settings", "winner",
+    "ledger", "npz", "vectors cache", "stage", "settings", "winner", "own csv", "own jsonl", "own parquet",
+    "own sequences", "own items",
 )  # fmt: skip
 TOTAL = int(os.environ.get("GRBENCH_FUZZ", "1000"))
 CASES = -(-TOTAL // len(KINDS))

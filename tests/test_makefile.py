@@ -49,6 +49,17 @@ def test_a_value_arrives_as_it_was_given(value: str) -> None:
     assert words("bench", f"ARGS=--work {value}")[-1 - len(value.split()) :] == ["--work", *value.split()]
 
 
+def test_what_is_told_of_a_file_of_ones_own() -> None:
+    told = ["CORPUS=my data/x.csv", "COLUMNS=user=u time=when", "ITEMS=my data/i.csv", "CORE=3"]
+    expected = ["my data/x.csv", "--columns", "user=u", "time=when", "--items", "my data/i.csv", "--core", "3"]
+    assert words("data", *told)[3:] == expected
+    assert words("bench", *told)[5:] == expected
+
+
+def test_the_width_of_a_terminal_is_no_column() -> None:
+    assert "--columns" not in make("bench", COLUMNS="80").stdout
+
+
 def test_a_card_is_written_where_it_is_asked_for() -> None:
     assert words("data", "CORPUS=books", "SOURCE=hub", "CARD=1")[3:] == ["books", "--source", "hub", "--card"]
     assert "--card" not in words("data", "CORPUS=books")
@@ -62,7 +73,7 @@ def test_the_boards_of_all_corpora_unless_one_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["bench", "SEED=5"], "make bench knows no SEED; did you mean SEEDS? possible: ARGS BOARD CORPUS"),
+        (["bench", "SEED=5"], "make bench knows no SEED; did you mean SEEDS? possible: ARGS BOARD COLUMNS CORE CORPUS"),
         (["bench", "MODEL=tiger"], "make bench knows no MODEL; did you mean MODELS?"),
         (["sweep", "MODELS=tiger"], "make sweep knows no MODELS; did you mean MODEL?"),
         (["bench", "CORPSU=books"], "make bench knows no CORPSU; did you mean CORPUS?"),
@@ -105,7 +116,7 @@ def test_the_help_of_a_target_names_what_its_recipe_reads() -> None:
     recipes = re.findall(r"^([a-z-]+): .*?## (.*)\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), flags=re.M)
     assert len(recipes) > 15
     own = {"RUN", "READY", "VENV", "PYTHON", "ONE", "MAKEFILE"}
-    behind = {"$(ONE)": {"CORPUS"}, "$(MORE)": {"ARGS"}}
+    behind = {"$(ONE)": {"CORPUS"}, "$(MORE)": {"ARGS"}, "$(OWN)": {"COLUMNS", "ITEMS", "CORE"}}
     for target, said, recipe in recipes:
         read = set(re.findall(r"(?:value |,)([A-Z]{2,})\)", recipe)) - own
         read = read.union(*(names for used, names in behind.items() if used in recipe))

@@ -81,7 +81,7 @@ class Lab:
             ValueError: what `experiments.complete` raises.
         """
         own = [text.removeprefix(f"{name}:") for text in self.settings if self._is_for(text, name)]
-        return experiments.complete(name, self.corpus.name, [*own, *settings])
+        return experiments.complete(name, self.corpus, [*own, *settings])
 
     @staticmethod
     def _is_for(setting: str, name: str) -> bool:

@@ -20,7 +20,7 @@ from scipy import stats
 
 from benchmarks import provenance
 from benchmarks.checks.rerank import hardware_of, platform
-from benchmarks.settings import Bench
+from benchmarks.settings import Bench, source_of
 from data_prep.data_folder import VARIABLE, data_folder
 from leaderboards import store
 from leaderboards.git import git, root_of
@@ -125,10 +125,12 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     Raises:
         ValueError: it failed.
     """
-    hardware = hardware_of(store.read(target).provenance)
+    record = store.read(target)
+    hardware = hardware_of(record.provenance)
     vectors = ["--vectors-path", str(bench.vectors_path.resolve())] if bench.vectors_path else []
     # -P keeps the script's own folder, which is this checkout's, from the modules that it can import.
-    command = [sys.executable, "-P", str(SCRIPT), str(target.resolve()), "--source", source, *vectors]
+    command = [sys.executable, "-P", str(SCRIPT), str(target.resolve()), *vectors]
+    command += ["--source", source_of(record, source), "--prepared", str((bench.work / "corpora").resolve())]
     command += ["--board", str(folder / "board"), "--work", str(folder / "work")]
     command += ["--accelerator", hardware.accelerator]
     environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": str(hardware.threads)}

@@ -16,7 +16,7 @@ from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.hardware import Hardware
 from benchmarks.resolved_row import resolve
-from benchmarks.settings import Bench, prepared
+from benchmarks.settings import Bench, prepared, source_of
 from benchmarks.training.fit import Fit, NotTrainedError
 from benchmarks.training_precision import Precision
 from data_prep.corpus import UNSEEN_USERS, Corpus
@@ -74,7 +74,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
         ValueError: they are not those that the record names, or its config is no longer one of the model's.
     """
     experiment = experiment_of(record)
-    corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source)
+    corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source_of(record, source))
     precision = TypeAdapter(Precision).validate_python(record.provenance.precision)
     hardware = dataclasses.replace(bench.hardware, precision=precision)
     row = resolve(dataclasses.replace(bench, hardware=hardware), corpus, experiment)

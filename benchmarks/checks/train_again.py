@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import inspect
 import json
 import logging
@@ -24,6 +25,8 @@ from benchmarks.experiments import Experiment, complete
 Bench: Any = vars(running)["Bench"]
 # How the note begins that names settings, `leaderboards.rows.OVERRIDDEN`, which the first commits do not have.
 OVERRIDDEN = "overridden:"
+# How the source of a user's own file begins, `data_prep.own_corpus.SOURCE`, which they do not have either.
+OWN = "own-"
 
 
 def main() -> None:
@@ -32,7 +35,7 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     told = json.loads(options.record.read_bytes())
-    corpus = data_prep.load(told["corpus"]["name"].removesuffix("-unseen-users"), source=options.source)
+    corpus = _corpus(told["corpus"]["name"].removesuffix("_unseen_users"), options)
     asked = {"accelerator": options.accelerator, "threads": told["provenance"]["threads"]}
     asked["precision"] = told["provenance"]["precision"]
     # The class, whose module has moved since the first commits.
@@ -40,11 +43,15 @@ def main() -> None:
     known = {field.name for field in dataclasses.fields(kind)}
     hardware = kind(**{name: value for name, value in asked.items() if name in known})
     bench = Bench(options.board, options.work, options.vectors_path, hardware)
-    print(running.run(bench, corpus, experiment(told), told["seed"]))
+    own = corpus if options.source.startswith(OWN) else None
+    print(running.run(bench, corpus, experiment(told, own), told["seed"]))
 
 
-def experiment(told: Mapping[str, Any]) -> Experiment:
+def experiment(told: Mapping[str, Any], corpus: Any = None) -> Experiment:
     """The experiment of a record under its own name, with whatever settings its config needs.
+
+    Args:
+        corpus: that of a user's own file, whose sizes its name does not tell.
 
     Raises:
         ValueError: the name, or an option of the config, is not known to this code.
@@ -55,7 +62,7 @@ def experiment(told: Mapping[str, Any]) -> Experiment:
         for tuned in ({"tuned": True}, {"tuned": False}):
             # The first commits knew no sweeps.
             how = tuned if "tuned" in inspect.signature(complete).parameters else {}
-            found = complete(told["experiment"], told["corpus"]["name"], given, **how)
+            found = complete(told["experiment"], corpus or told["corpus"]["name"], given, **how)
             if json.loads(json.dumps(dataclasses.asdict(found.config))) == told["config"]:
                 return found
     raise ValueError(f"no settings of {told['experiment']} give the config of the record; expected those of its commit")
@@ -69,6 +76,13 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + name, value
 
 
+def _corpus(name: str, options: argparse.Namespace) -> Any:
+    """The corpus of a record; that of a user's own file, which no commit before such files has, as it was prepared."""
+    if options.source.startswith(OWN):
+        return importlib.import_module("data_prep.own_corpus").reopen(name, options.source, options.prepared)
+    return data_prep.load(name, source=options.source)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("record", type=Path)
@@ -76,6 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--accelerator", required=True)
     parser.add_argument("--source", required=True)
+    parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--vectors-path", type=Path)
     return parser.parse_args()
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.commands.options import WORK, own_corpus
+from data_prep.own_options import add_own_options
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
@@ -30,7 +34,7 @@ def show(options: argparse.Namespace) -> int:
     """Prints an experiment's complete config, and where each value is from."""
     from benchmarks.show import shown
 
-    print(shown(options.experiment, options.corpus, options.set, not options.untuned))
+    print(shown(options.experiment, own_corpus(options) or options.corpus, options.set, not options.untuned))
     return 0
 
 
@@ -47,6 +51,8 @@ def add(commands: Any) -> None:
     config = commands.add_parser("show", help="an experiment's complete config, and where each value is from")
     config.set_defaults(call=show)
     config.add_argument("experiment", help="a model or a named experiment")
-    config.add_argument("corpus", nargs="?", default="planted")
+    config.add_argument("corpus", nargs="?", default="planted", help="name of a corpus, or a file of interactions")
+    add_own_options(config)
+    config.add_argument("--work", type=Path, default=WORK, help="folder of prepared corpora")
     config.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the config")
     config.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")

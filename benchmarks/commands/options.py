@@ -6,12 +6,14 @@ import argparse
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from data_prep.own_options import add_own_options
 from leaderboards.record import BOARD
 
 if TYPE_CHECKING:
     from benchmarks.hardware import Hardware
+    from data_prep.corpus import Corpus
 
 # Folder of all that is made and can be made again: trainings, prepared corpora, item vectors, studies.
 WORK = Path("runs")
@@ -27,7 +29,8 @@ def add_common(command: argparse.ArgumentParser) -> None:
 
 def add_training(command: argparse.ArgumentParser) -> None:
     """What every command that trains is told."""
-    command.add_argument("--corpus", default="planted")
+    command.add_argument("--corpus", default="planted", help="name of a corpus, or a file of interactions")
+    add_own_options(command)
     command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the models' configs")
     add_machine(command)
 
@@ -47,14 +50,41 @@ def add_machine(command: argparse.ArgumentParser) -> None:
     )
 
 
-def hardware_of(options: argparse.Namespace) -> Hardware:
+class Asked(NamedTuple):
+    """The corpus that a command was given, and the source by which its processes find it."""
+
+    corpus: Corpus
+    source: str
+
+
+def asked(options: argparse.Namespace) -> Asked:
+    """The corpus of `--corpus`, prepared. Raises what `own_corpus.given`, its `prepare` and `data_prep.load` do."""
+    from benchmarks.settings import prepared
+    from data_prep.own_corpus import source_of
+
+    if own := own_corpus(options):
+        return Asked(own, source_of(own))
+    return Asked(prepared(options.work, options.corpus, options.source), options.source)
+
+
+def own_corpus(options: argparse.Namespace) -> Corpus | None:
+    """That of a user's own file, prepared; None where one of ours is named. Raises what `asked` does."""
+    from data_prep.own_corpus import given, prepare
+
+    own = given(options.corpus, options.columns, options.items, options.core)
+    if own is None and options.core:
+        raise ValueError(f"core is told of files of your own; rows of {options.corpus} are of its 5-core")
+    return prepare(own, options.work / "corpora") if own else None
+
+
+def hardware_of(options: argparse.Namespace, corpus: str | Corpus) -> Hardware:
     """Where and how one process computes what was asked for."""
     from benchmarks.experiments import small
     from benchmarks.hardware import Hardware
     from benchmarks.training_precision import choose
 
     hardware = Hardware(options.accelerator, threads=options.threads)
-    precision = choose(options.precision, hardware.device, small(options.corpus))
+    precision = choose(options.precision, hardware.device, small(corpus))
     return dataclasses.replace(hardware, precision=precision)
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.commands.options import WORK, add_tracking, add_training, hardware_of, hours, positive
+from benchmarks.commands.options import WORK, add_tracking, add_training, asked, hardware_of, hours, positive
 from leaderboards.record import BOARD
 
 if TYPE_CHECKING:
@@ -26,24 +26,23 @@ def sweep(options: argparse.Namespace) -> int:
         )
     if options.cluster and not options.storage:
         raise ValueError("--cluster is given without --storage; machines share a study on PostgreSQL, not in a file")
-    from benchmarks.settings import prepared
     from benchmarks.sweeps.study_spec import StudySpec
 
     settings, study = _worker_settings(options)
-    corpus = prepared(options.work, options.corpus, options.source)
+    corpus, source = asked(options)
     print(corpus)
     spec = StudySpec(
         options.model,
-        options.corpus,
+        corpus.name,
         corpus.fingerprint,
         tuple(options.set),
         options.trials,
         options.budget,
         options.seed,
-        options.source,
+        source,
         options.accelerator,
         options.threads,
-        hardware_of(options).precision,
+        hardware_of(options, corpus).precision,
         options.heartbeat,
     )
     made = study.sweep(settings, spec, corpus, options.jobs, options.cluster)

@@ -14,6 +14,7 @@ from benchmarks.commands.options import (
     add_machine,
     add_tracking,
     add_training,
+    asked,
     default_jobs,
     hardware_of,
     hours,
@@ -34,11 +35,11 @@ GOES_ON = "; the same command goes on from the last epochs"
 
 def bench(options: argparse.Namespace) -> int:
     """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
-    from benchmarks import experiments
+    from benchmarks import experiments, model_inputs
     from benchmarks.execution.cell import Cell
     from benchmarks.execution.local import run_all
     from benchmarks.resolved_row import board_name
-    from benchmarks.settings import Bench, prepared
+    from benchmarks.settings import Bench
     from benchmarks.tracking import wandb_run
     from benchmarks.training.fit import process_rank
     from leaderboards import board, tables
@@ -46,14 +47,15 @@ def bench(options: argparse.Namespace) -> int:
     from leaderboards.store import read_board
 
     names, tuned = experiments.chosen(options.models), not options.untuned
-    chosen = [experiments.complete(name, options.corpus, options.set, tuned) for name in names]
-    corpus = prepared(options.work, options.corpus, options.source)
+    corpus, source = asked(options)
+    chosen = [experiments.complete(name, corpus, options.set, tuned) for name in names]
+    model_inputs.check_text(corpus, chosen)
     # Of the processes of distributed training one prints.
     speaks = process_rank() == 0
     if speaks:
         print(corpus)
     hardware = dataclasses.replace(
-        hardware_of(options), devices=options.devices, nodes=options.nodes, strategy=options.strategy
+        hardware_of(options, corpus), devices=options.devices, nodes=options.nodes, strategy=options.strategy
     )
     jobs = jobs_of(options)
     follow = wandb_run.mode(options.track, corpus)
@@ -65,7 +67,7 @@ def bench(options: argparse.Namespace) -> int:
     if len(missing) < len(cells) and speaks:
         folders = " ".join(str(setting.board / name) for name in boards)
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
-    failed = run_all(setting, options.corpus, options.source, missing, jobs, options.cluster)
+    failed = run_all(setting, corpus.name, source, missing, jobs, options.cluster)
     for name in boards:
         if speaks and name in board.corpora(setting.board):
             title = f"{name}\n" if len(boards) > 1 else ""
@@ -95,8 +97,8 @@ def plan(options: argparse.Namespace) -> int:
     end = time.time() + options.hours * 3600 if options.hours else None
 
     def bench(corpus: str, precision: Choice | None) -> Bench:
-        own = {"corpus": corpus, "precision": precision or options.precision}
-        hardware = hardware_of(argparse.Namespace(**vars(options) | own))
+        own = {"precision": precision or options.precision}
+        hardware = hardware_of(argparse.Namespace(**vars(options) | own), corpus)
         return Bench(options.board, options.work, options.vectors_path, hardware, until=end)
 
     rows = plans.load(options.plan, bench, options.source)
@@ -114,15 +116,15 @@ def codes(options: argparse.Namespace) -> int:
     from benchmarks import experiments
     from benchmarks.code_cards import card
     from benchmarks.execution.cell import silence_lightning
-    from benchmarks.settings import Bench, prepared
+    from benchmarks.settings import Bench
     from leaderboards import tables
     from leaderboards.codes import read_all, table
 
     silence_lightning()
-    chosen = [experiments.complete(name, options.corpus, options.set, not options.untuned) for name in options.models]
-    corpus = prepared(options.work, options.corpus, options.source)
+    corpus, _ = asked(options)
+    chosen = [experiments.complete(name, corpus, options.set, not options.untuned) for name in options.models]
     print(corpus)
-    setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options))
+    setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options, corpus))
     for experiment in chosen:
         for seed in range(options.seeds):
             card(setting, corpus, experiment, seed)
@@ -136,15 +138,15 @@ def analyse(options: argparse.Namespace) -> int:
     from benchmarks.analyses import Lab
     from benchmarks.analyses import analyse as make
     from benchmarks.execution.cell import silence_lightning
-    from benchmarks.settings import Bench, prepared
+    from benchmarks.settings import Bench
 
     silence_lightning()
-    corpus = prepared(options.work, options.corpus, options.source)
+    corpus, source = asked(options)
     print(corpus)
     board = options.board or options.work / "board"
-    setting = Bench(board, options.work, options.vectors_path, hardware_of(options))
+    setting = Bench(board, options.work, options.vectors_path, hardware_of(options, corpus))
     names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or default_jobs()
-    lab = Lab(setting, corpus, options.source, names, settings, options.seed, jobs)
+    lab = Lab(setting, corpus, source, names, settings, options.seed, jobs)
     found = make(options.name, lab, options.out)
     table = found.table.to_markdown(index=False, tablefmt="simple", floatfmt=".4g")
     print(f"\n{table}\n\n{textwrap.fill(found.says, 120)}")

@@ -120,11 +120,11 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
         if unknown := set(wanted.aim) - {*METRICS, OF}:
             raise ValueError(f"{where}: aim names {min(unknown)!r}; possible: {', '.join(METRICS)}, {OF}")
         try:
-            experiment = experiments.complete(wanted.experiment, name, wanted.settings, tuned=False)
             setting = benches(name, wanted.precision)
+            corpus = corpora(setting.work, name, source)
+            experiment = experiments.complete(wanted.experiment, corpus, wanted.settings, tuned=False)
             if getattr(experiment.config, "vectors", None) not in WITH_PATH:
                 setting = replace(setting, vectors_path=None)
-            corpus = corpora(setting.work, name, source)
             row = resolve(setting, corpus, experiment)
             # Tells whether the inputs are there; the row keeps it.
             _ = row.key

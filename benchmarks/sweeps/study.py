@@ -76,7 +76,7 @@ def sweep(
         ValueError: the experiment has nothing to tune, the storage is none that we use, or wandb is missing.
         OSError: the storage cannot be reached; another process runs the study on a file; a worker could not go on.
     """
-    experiment = untuned(spec)
+    experiment = untuned(spec, corpus)
     space, bench = space_of(experiment, spec.settings), settings.bench(spec, corpus)
     name = study_name(spec, resolve(bench, corpus, experiment).key, space)
     origin = provenance.of(bench.hardware)
@@ -105,14 +105,13 @@ def join(settings: WorkerSettings, name: str) -> None:
     """
     quiet()
     spec = spec_of(trial_queue.find(settings.open_storage(name, StudySpec.heartbeat), name))
-    experiment = untuned(spec)
     corpus = prepared(settings.work, spec.corpus, spec.source)
     if corpus.fingerprint != spec.fingerprint:
         raise ValueError(
             f"corpus {spec.corpus} has the fingerprint {corpus.fingerprint[:12]} here; study {name} is on "
             f"{spec.fingerprint[:12]}"
         )
-    storage = settings.open_storage(name, spec.heartbeat)
+    experiment, storage = untuned(spec, corpus), settings.open_storage(name, spec.heartbeat)
     code = source.of_folder(provenance.ROOT)
     found = TrialQueue(trial_queue.find(storage, name), storage, space_of(experiment, spec.settings), code)
     _work(settings, found, experiment, corpus)
@@ -140,9 +139,9 @@ def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool 
     return [*written, target]
 
 
-def untuned(spec: StudySpec) -> Experiment:
+def untuned(spec: StudySpec, corpus: Corpus) -> Experiment:
     """The experiment that a study starts from."""
-    return complete(spec.experiment, spec.corpus, spec.settings, tuned=False)
+    return complete(spec.experiment, corpus, spec.settings, tuned=False)
 
 
 def quiet() -> None:

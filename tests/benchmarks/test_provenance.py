@@ -188,6 +188,11 @@ def test_the_project_itself_is_read() -> None:
         (["run.py", "--board=/home/ann/rows", "leaderboards/v1"], "run.py --board=rows leaderboards/v1"),
         (["run.py", "--storage", "postgresql://u:my = secret@h/d", "-q"], "run.py --storage postgresql://... -q"),
         (["run.py", "--storage=postgresql://h/d?password=secret"], "run.py --storage=postgresql://..."),
+        (
+            ["run.py", "--corpus", "../ann/my shop.csv", "--items=ann/i.csv"],
+            "run.py --corpus my shop.csv --items=i.csv",
+        ),
+        (["run.py", "--corpus", "toys_2014", "--columns", "user=a/b"], "run.py --corpus toys_2014 --columns user=a/b"),
     ],
 )
 def test_command_keeps_no_absolute_path_and_no_password(arguments: list[str], typed: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pyarrow as pa
 import pyarrow.json as pa_json
 import pytest
 
@@ -118,6 +119,14 @@ def test_marks_returns_and_blank_lines_are_no_reviews(tmp_path: Path) -> None:
     path.write_bytes(b"\n\n \n")
     with pytest.raises(ValueError, match=r"r\.jsonl holds blank lines alone"):
         read_interactions(Source("local", "raw", {"raw": path}))
+
+
+def test_a_last_line_without_an_end_may_be_malformed(tmp_path: Path) -> None:
+    """It is a block of its own, of which nothing is left."""
+    path, malformed = tmp_path / "r.jsonl", Malformed(tmp_path / "r.jsonl")
+    path.write_bytes(review(1) * 2_000 + b'{"user_id"')
+    table = pa.concat_tables(json_columns(path, COLUMNS, malformed)).unify_dictionaries()
+    assert (table.num_rows, malformed.bad) == (2_000, 1)
 
 
 def test_a_block_that_arrow_refuses_is_given_to_it_once(tmp_path: Path) -> None:

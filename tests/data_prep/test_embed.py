@@ -345,7 +345,7 @@ def test_vectors_of_musical_instruments() -> None:
 
 @pytest.mark.parametrize("kind", ["tfidf", "folder", "sentence-t5-base"])
 def test_text_kinds_need_text(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"corpus shop has no item text for '{kind}' to encode; .*kind 'npz'"):
+    with pytest.raises(ValueError, match=f"corpus shop has no item text for '{kind}' to encode; .*vectors=npz"):
         item_vectors(corpus_of(None), kind, cache=tmp_path)
 
 

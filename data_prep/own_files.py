@@ -1,0 +1,345 @@
+"""Files of a user's own: CSV, TSV, JSON lines, Parquet or ordered sequences, with columns under any usual name.
+
+What a file is, and whether it is packed, its first bytes say, whatever its name says. The readers give interactions,
+and records of items in the names that `item_text` knows.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+
+from data_prep.amazon2023 import UNITS
+from data_prep.columns import codes_of, csv_columns, csv_rows, json_columns
+from data_prep.fields import ID, Field, fault, fit
+from data_prep.files import BLOCK_BYTES, BYTE_ORDER_MARK, Malformed, decoded, is_gzip, parse_object, records, stream
+from data_prep.filtering import Interactions
+from data_prep.sequences import sequence_rows
+
+logger = logging.getLogger(__name__)
+
+Form = Literal["csv", "jsonl", "parquet", "sequences"]
+
+# Usual names of the columns, without case, signs and what follows a colon; of several in one file the first here.
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "user": ("user", "userid", "uid", "reviewerid", "customerid", "visitorid"),
+    "item": ("item", "itemid", "iid", "parentasin", "asin", "movieid", "productid", "bookid", "trackid", "businessid"),
+    "time": ("time", "timestamp", "ts", "unixreviewtime", "datetime", "date"),
+}
+# The same of a file of items, by the names of Amazon's metadata.
+ITEM_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "title": ("title", "name", "itemname", "movietitle"),
+    "price": ("price",),
+    "store": ("brand", "store"),
+    "categories": ("categories", "category", "genres", "genre"),
+    "description": ("description",),
+}
+ITEM_IDS = (*ROLES["item"], "id")
+KNOWN = {*sum(ROLES.values(), ()), *sum(ITEM_FIELDS.values(), ()), "id"}
+MAPPING = 'COLUMNS="user=NAME item=NAME time=NAME" (--columns)'
+
+PARQUET_MAGIC = b"PAR1"
+DELIMITERS = "\t,;"
+# What parts the categories of one text.
+BETWEEN = re.compile(r"\s*\|\s*| > ")
+# What text of a date may be.
+MOMENTS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
+TIME = Field(
+    pa.string(),
+    "a number, or a date like 2024-05-01 12:30:00, in all rows alike",
+    lambda value: value not in (None, ""),
+)
+WHOLE = Field(pa.int64(), "a whole number, as on the first line", lambda value: type(value) is int and _fits(value))
+# Times of day, and numbers that round a moment to minutes.
+NO_TIMES = (pa.types.is_boolean, pa.types.is_time, pa.types.is_float16, pa.types.is_float32)
+REAL = Field(pa.float64(), "a number, as on the first line", lambda value: type(value) in (int, float) and _fits(value))
+
+
+def _fits(number: int | float) -> bool:
+    """Whether an Arrow column of whole numbers, or of others, can hold it."""
+    return -(1 << 63) <= number < 1 << 63
+
+
+class Seen(NamedTuple):
+    """What the beginning of a file shows. Attributes: form; columns, of a table; delimiter, of a CSV file; first, the
+    object on the first line of JSON lines."""
+
+    form: Form
+    columns: tuple[str, ...] = ()
+    delimiter: str = ","
+    first: Mapping[str, Any] = {}
+
+
+def look(path: Path, mapped: Iterable[str] = ()) -> Seen:
+    """What a file is.
+
+    A first line with one tab is a user's sequence unless both sides of it are names of columns, usual ones or `mapped`.
+
+    Raises:
+        ValueError: the file is empty, or its first line cannot be read.
+        FileNotFoundError: there is none.
+    """
+    with stream(path) as opened:
+        start = opened.read(BLOCK_BYTES).removeprefix(BYTE_ORDER_MARK)
+    if start.startswith(PARQUET_MAGIC):
+        with _parquet(path) as file:
+            return Seen("parquet", tuple(file.schema_arrow.names))
+    line = decoded(re.split(rb"[\r\n]", start, maxsplit=1)[0], path, 1).strip(" ")
+    if not line:
+        found = "begins with a blank line" if start else "is empty"
+        raise ValueError(f"{path} {found}; expected a header with columns, a JSON object or user<TAB>item item ...")
+    if line.startswith("{"):
+        try:
+            first = parse_object(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line 1: {error}; expected a JSON object") from error
+        return Seen("jsonl", tuple(first), first=first)
+    if line.count("\t") == 1 and not all(plain(name) in KNOWN or name in mapped for name in line.split("\t")):
+        return Seen("sequences")
+    delimiter = max(DELIMITERS, key=line.count)
+    try:
+        return Seen("csv", tuple(next(csv.reader([line], delimiter=delimiter))), delimiter)
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line 1: {error}; expected a header with columns, or user<TAB>item item ..."
+        ) from error
+
+
+def plain(name: str) -> str:
+    """A column's name as the tables of usual names have it: `user_id:token` is `userid`."""
+    return re.sub("[^a-z0-9]", "", name.partition(":")[0].lower())
+
+
+def columns_of(path: Path, found: tuple[str, ...], mapped: Mapping[str, str]) -> dict[str, str]:
+    """Which column holds user, item and time: the one that is `mapped` to it, else one under a usual name.
+
+    Raises:
+        ValueError: there is none, or two whose names differ in case and signs alone.
+    """
+    chosen = {}
+    for role, usual in ROLES.items():
+        named = [name for name in found if name == mapped[role]] if role in mapped else _usual(found, usual)
+        if len(named) != 1:
+            expected = repr(mapped[role]) if role in mapped else f"one named like {', '.join(usual[:4])}, or {MAPPING}"
+            raise ValueError(
+                f"{path} has {', '.join(named) or 'no column'} for the {role}; found {_listed(found)}; "
+                f"expected {expected}"
+            )
+        chosen[role] = named[0]
+    return chosen
+
+
+def read_interactions(path: Path, seen: Seen, columns: Mapping[str, str]) -> Interactions:
+    """Users, items and times of a file in its order; of sequences a time is a place in the file.
+
+    Args:
+        columns: of `columns_of`; nothing else is read of a table.
+
+    Raises:
+        ValueError: the file is damaged, or a row has no usable user, item or time; more than one line of JSON in a
+            thousand is malformed; times are of several units.
+    """
+    if seen.form == "sequences":
+        return sequence_rows(path)
+    malformed = Malformed(path)
+    if seen.form == "csv":
+        fields = {columns["user"]: ID, columns["item"]: ID, columns["time"]: TIME}
+        table = csv_columns(path, fields, seen.delimiter)
+    else:
+        table = _parquet_table(path, columns) if seen.form == "parquet" else _jsonl(path, seen, columns, malformed)
+    if not table.num_rows:
+        raise ValueError(f"{path} has no rows; expected at least one interaction")
+    user, item = (codes_of(_ids(path, columns[role], table[columns[role]])) for role in ("user", "item"))
+    times = _times(path, columns["time"], table[columns["time"]])
+    if malformed.bad:
+        logger.warning("%s and left out; %s", malformed, malformed.why)
+    return Interactions(user[0], item[0], times, user[1], item[1], malformed.bad)
+
+
+def item_records(path: Path, malformed: Malformed, item: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Records of a file of items, numbered, as `item_text.read_item_text` reads them.
+
+    The description stands where there is no title; categories that are one text are parted at `|` and ` > `.
+
+    Args:
+        item: the interactions' name of the item column, which wins over the usual ones here.
+
+    Raises:
+        ValueError: the file has no column for the item, or none that says anything of it; it is damaged.
+    """
+    seen = look(path, [item] if item else [])
+    named, fields = _item_columns(seen.columns, item)
+    if not named or not fields:
+        raise ValueError(
+            f"{path} has no column {'of text' if named else 'for the item'}; found {_listed(seen.columns)}; "
+            f"expected an id ({', '.join(ITEM_IDS[:6])}, ...) and any of title, description, brand, categories, price"
+        )
+    for number, record in _rows(path, seen, malformed):
+        named, fields = _item_columns(tuple(record), item)
+        given = {field: record[name] for field, name in fields.items()}
+        item_id, categories = record.get(named), given.get("categories")
+        given["parent_asin"] = str(item_id) if type(item_id) is int else item_id
+        given["title"] = given.get("title") or given.get("description")
+        given["categories"] = BETWEEN.split(categories) if isinstance(categories, str) else categories
+        yield number, given
+
+
+def _listed(found: tuple[str, ...]) -> str:
+    """Names of columns on one line, whatever they hold."""
+    return f"{repr(', '.join(found))[1:-1]:.500}"
+
+
+@cache
+def _item_columns(found: tuple[str, ...], item: str | None) -> tuple[str, dict[str, str]]:
+    """The column of the item, "" where there is none, and which column holds which of `ITEM_FIELDS`."""
+    named = item if item is not None and item in found else next(iter(_usual(found, ITEM_IDS)), "")
+    return named, {field: of_it[0] for field, usual in ITEM_FIELDS.items() if (of_it := _usual(found, usual))}
+
+
+def _usual(found: Iterable[str], usual: Iterable[str]) -> list[str]:
+    """The columns under the first of the usual names that there is."""
+    return next(filter(None, ([name for name in found if plain(name) == known] for known in usual)), [])
+
+
+def _jsonl(path: Path, seen: Seen, columns: Mapping[str, str], malformed: Malformed) -> pa.Table:
+    fields = {}
+    for role, name in columns.items():
+        kinds: dict[type, Field] = {str: TIME, int: WHOLE, float: REAL} if role == "time" else {str: ID, int: WHOLE}
+        value = seen.first[name]
+        if type(value) not in kinds:
+            raise ValueError(f"{path}, line 1: {fault(name, value, kinds[str])}")
+        fields[name] = kinds[type(value)]
+    return pa.concat_tables(json_columns(path, fields, malformed)).unify_dictionaries()
+
+
+def _parquet_table(path: Path, columns: Mapping[str, str]) -> pa.Table:
+    with _parquet(path) as file:
+        return file.read(list(columns.values()))
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """
+    Raises:
+        ValueError: the file is damaged, be it found when it is opened or when it is read.
+    """
+    with stream(path) as opened:
+        packed = pa.BufferReader(opened.read()) if is_gzip(path) else None
+    try:
+        with pq.ParquetFile(packed or path) as file:
+            yield file
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        # Arrow's own errors carry no errno; those of the machine do.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path}: the Parquet file is damaged ({said:.200}); get a complete copy") from error
+
+
+def _rows(path: Path, seen: Seen, malformed: Malformed) -> Iterator[tuple[int, dict[str, Any]]]:
+    """All rows of a table as records, numbered by line, or from 1 where there are no lines."""
+    if seen.form == "jsonl":
+        yield from records(path, malformed)
+    elif seen.form == "parquet":
+        with _parquet(path) as file:
+            rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+            yield from _counted(enumerate(rows, 1), malformed)
+    else:
+        lines = csv_rows(path, seen.delimiter)
+        next(lines)
+        yield from _counted(((number, _record(path, number, seen.columns, row)) for number, row in lines), malformed)
+
+
+def _record(path: Path, number: int, columns: tuple[str, ...], row: list[str]) -> dict[str, Any]:
+    if len(row) != len(columns):
+        raise ValueError(f"{path}, line {number}: {len(row)} fields; expected {len(columns)}, as the header names them")
+    return dict(zip(columns, row, strict=True))
+
+
+def _counted(rows: Iterable[tuple[int, dict[str, Any]]], malformed: Malformed) -> Iterator[tuple[int, dict[str, Any]]]:
+    for numbered in rows:
+        malformed.read += 1
+        yield numbered
+    malformed.check()
+
+
+def _ids(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column as dictionaries of text, one dictionary for all of it.
+
+    Raises:
+        ValueError: a value is no id.
+    """
+    text = _cast(column, pa.string())
+    if text is None or pa.types.is_floating(column.type):
+        raise ValueError(f"{path}: column {name} holds {column.type!s:.100}; expected {ID.expected}")
+    if not column.type.equals(ID.type):
+        column = text.dictionary_encode()
+    if not fit(pa.table({name: column}), {name: ID}):
+        row, value = _first_odd(column, ID.fits)
+        raise ValueError(f"{path}, row {row}: {fault(name, value, ID)}")
+    return column.unify_dictionaries()
+
+
+def _times(path: Path, name: str, column: pa.ChunkedArray) -> Int64[np.ndarray, "M"]:
+    """Whole numbers in the order of the times.
+
+    Raises:
+        ValueError: a value is no time; numbers are of several units, or of 32 bits with a decimal point.
+    """
+    if any(is_kind(column.type) for is_kind in NO_TIMES):
+        raise ValueError(f"{path}: column {name} holds {column.type}; expected {TIME.expected}")
+    found = None if column.null_count else _ordered(column)
+    if found is None:
+        row, value = _first_odd(column, lambda value: TIME.fits(value) and _ordered(pa.chunked_array([[value]])))
+        raise ValueError(f"{path}, row {row}: {fault(name, value, TIME)}")
+    times = found.to_numpy()
+    if pa.types.is_integer(found.type) and not pa.types.is_temporal(column.type):
+        _check_unit(path, name, times)
+    # Whatever else can be ordered, by its place in the order.
+    return times if pa.types.is_integer(found.type) else np.unique(times, return_inverse=True)[1]
+
+
+def _ordered(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The column as whole numbers, finite numbers or moments, the first of these that all its values are."""
+    whole, numbers = _cast(column, pa.int64()), _cast(column, pa.float64())
+    if whole is None and numbers is not None:
+        whole = _cast(numbers, pa.int64())
+        if whole is None:
+            return numbers if np.isfinite(numbers.to_numpy()).all() else None
+    moments = (_cast(column, kind) for kind in MOMENTS)
+    return whole if whole is not None else next((found for found in moments if found is not None), None)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    try:
+        return column.cast(kind)
+    except pa.ArrowException:
+        return None
+
+
+def _check_unit(path: Path, name: str, times: Int64[np.ndarray, "M"]) -> None:
+    units = np.searchsorted(UNITS, times, side="right")
+    odd = int((units != units[0]).argmax())
+    if odd:
+        raise ValueError(
+            f"{path}, row {odd + 1}: {name} is {times[odd]}, where the first is {times[0]}; expected all of one unit, "
+            "seconds or milliseconds since 1970"
+        )
+
+
+def _first_odd(column: pa.ChunkedArray, fits: Callable[[Any], Any]) -> tuple[int, Any]:
+    """Number, from 1, and value of the first row that does not fit; of the first row where they do not fit together.
+    Slow, to say where it is."""
+    values = ((number, value.as_py()) for number, value in enumerate(column, 1))
+    return next(((number, value) for number, value in values if not fits(value)), (1, column[0].as_py()))
