@@ -106,6 +106,7 @@ def prepare(own: OwnFile, cache: Path) -> Corpus:
     name, seen = own.name, look(own.path, own.columns.values())
     if seen.form == "sequences" and own.columns:
         raise ValueError(f"{own.path} holds sequences, a user a line; expected no columns, for it has none")
+    columns = {} if seen.form == "sequences" else columns_of(own.path, seen.columns, own.columns)
     files = {own.path.name: sha256_of(own.path, cache / "hashes")}
     if own.items:
         files[f"{own.items.name} (items)"] = sha256_of(own.items, cache / "hashes")
@@ -115,7 +116,7 @@ def prepare(own: OwnFile, cache: Path) -> Corpus:
         "k": own.core or (1 if seen.form == "sequences" else OFFICIAL_K),
         "preparation": PREPARATION_VERSION,
         "files": files,
-        "columns": {} if seen.form == "sequences" else columns_of(own.path, seen.columns, own.columns),
+        "columns": columns,
     }
     said = json.dumps([card, TEMPLATE_SHA256 if own.items else None], sort_keys=True)
     folder = cache / OWN / name / hashlib.sha256(said.encode()).hexdigest()[:SHOWN]

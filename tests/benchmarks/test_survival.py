@@ -189,13 +189,20 @@ def test_a_signal_in_a_training_of_this_process(
     assert found.record.cost.stages[0].epochs == 2
 
 
-def test_a_corpus_name_that_is_a_path_is_no_corpus(
+def test_a_name_that_leads_elsewhere_is_no_corpus_and_no_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("../../x", "/etc/passwd", "planted/../planted", "..", "planted\0"):
+    said = {
+        "../../x": "error: ../../x is missing",
+        "/etc/passwd": "error: /etc/passwd",
+        "planted/../planted": "error: planted/../planted is missing",
+        "..": "error: .. is missing",
+        "planted\0": "error: no corpus ",
+    }
+    for name, begin in said.items():
         assert main(["bench", "--corpus", name, "--models", "popularity"]) == 2
-        assert "error: no corpus " in capsys.readouterr().err
+        assert capsys.readouterr().err.startswith(begin)
     for name in ("../models/tiger", "tiger/../sasrec", "parts.rqvae"):
         assert main(["bench", "--models", name]) == 2
         assert "error: no model or experiment " in capsys.readouterr().err
