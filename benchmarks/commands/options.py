@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,11 +58,23 @@ class Asked(NamedTuple):
     source: str
 
 
-def asked(options: argparse.Namespace) -> Asked:
-    """The corpus of `--corpus`, prepared. Raises what `own_corpus.given`, its `prepare` and `data_prep.load` do."""
+def asked(options: argparse.Namespace, names: Iterable[str] = ()) -> Asked:
+    """The corpus of `--corpus`, prepared.
+
+    Args:
+        names: experiments that will be asked for on it. What is wrong with them or their settings is told before
+            anything is downloaded.
+
+    Raises:
+        ValueError: what `experiments.complete`, `own_corpus.given`, its `prepare` and `data_prep.load` raise.
+        FileNotFoundError: as the last two do.
+    """
+    from benchmarks.experiments import complete
     from benchmarks.settings import prepared
     from data_prep.own_corpus import source_of
 
+    for name in names:
+        complete(name, options.corpus, options.set)
     if own := own_corpus(options):
         return Asked(own, source_of(own))
     return Asked(prepared(options.work, options.corpus, options.source), options.source)

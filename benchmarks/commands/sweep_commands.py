@@ -29,7 +29,7 @@ def sweep(options: argparse.Namespace) -> int:
     from benchmarks.sweeps.study_spec import StudySpec
 
     settings, study = _worker_settings(options)
-    corpus, source = asked(options)
+    corpus, source = asked(options, [options.model])
     print(corpus)
     spec = StudySpec(
         options.model,

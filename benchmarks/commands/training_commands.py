@@ -47,7 +47,7 @@ def bench(options: argparse.Namespace) -> int:
     from leaderboards.store import read_board
 
     names, tuned = experiments.chosen(options.models), not options.untuned
-    corpus, source = asked(options)
+    corpus, source = asked(options, names)
     chosen = [experiments.complete(name, corpus, options.set, tuned) for name in names]
     model_inputs.check_text(corpus, chosen)
     # Of the processes of distributed training one prints.
@@ -121,7 +121,7 @@ def codes(options: argparse.Namespace) -> int:
     from leaderboards.codes import read_all, table
 
     silence_lightning()
-    corpus, _ = asked(options)
+    corpus, _ = asked(options, options.models)
     chosen = [experiments.complete(name, corpus, options.set, not options.untuned) for name in options.models]
     print(corpus)
     setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options, corpus))

@@ -257,6 +257,7 @@ def test_unseen_users_alone_leave_the_other_board_alone(bench: Callable[..., int
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -270,6 +271,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_list_has_what_is_changed_and_what_papers_state(capsys: pytest.CaptureFixture[str]) -> None:
     main(["list"])
     first_table, *others = capsys.readouterr().out.split("\n\n")

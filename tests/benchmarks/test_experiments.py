@@ -147,6 +147,7 @@ def test_unseen_users_of_a_small_corpus_are_one() -> None:
     assert complete("tiger", "all_beauty_unseen_users").config == tiger.SMALL
 
 
+@pytest.mark.slow
 def test_a_described_variant_can_be_typed() -> None:
     for name in experiments.VARIANTS:
         found = experiments.variant(name)

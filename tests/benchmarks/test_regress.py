@@ -24,7 +24,7 @@ from models.api import Ranking
 from models.parts.optim import adamw
 from models.parts.ranking import rank_scores
 
-pytestmark = pytest.mark.usefixtures("saved_as_usual")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("saved_as_usual")]
 
 # A model that trains in a second.
 CHEAP = "hgn"
@@ -66,7 +66,6 @@ def test_what_a_bench_runs_by_default_has_references() -> None:
         assert {run.record.provenance.git_dirty_sha256 for run in runs} == {None}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", gated())
 def test_committed_weights_rank_as_they_did(name: str, tmp_path: Path) -> None:
     answer = evaluation(tmp_path, name, bank(name))
@@ -112,7 +111,6 @@ def test_the_gate_is_of_a_cpu_where_there_is_a_gpu_too(monkeypatch: pytest.Monke
     assert (regress._here().precision, regress.HARDWARE.device) == ("32-true", torch.device("cpu"))
 
 
-@pytest.mark.slow
 def test_no_change_is_green(tmp_path: Path) -> None:
     answers = regress.regress(tmp_path, [CHEAP], jobs=1)
     assert [answer.good for answer in answers] == [True, True], answers
@@ -121,14 +119,12 @@ def test_no_change_is_green(tmp_path: Path) -> None:
         assert f"{COMPARED} runs equal to the bit" in only(answers, "training").says
 
 
-@pytest.mark.slow
 def test_other_seeds_are_green(tmp_path: Path) -> None:
     answer = only(regress.regress(tmp_path, [CHEAP], range(100, 100 + COMPARED), jobs=1), "training")
     assert answer.good, answer.says
     assert "p of a difference beyond the margin" in answer.says
 
 
-@pytest.mark.slow
 def test_half_the_learning_rate_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = adamw
     monkeypatch.setattr(models.sasrec, "adamw", lambda module, lr, *rest: whole(module, lr / 2, *rest))
@@ -172,7 +168,6 @@ def small_gate(tmp_path: Path, with_corpora: Callable[[Path], Path], monkeypatch
     return tmp_path / "references"
 
 
-@pytest.mark.slow
 def test_accept_writes_references_that_the_next_check_reads(
     small_gate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_false_row(true: Run, forge: Any, said: str) -> None:
     assert (good, said in says) == (False, True), says
 
 
+@pytest.mark.slow
 def test_a_row_of_another_config(bench: Bench, true: Run, planted_corpus: Corpus) -> None:
     """Ranks of a longer training under the name and key of a shorter one."""
     longer = complete("sasrec", "planted", [*SASREC, "epochs=2"])

@@ -247,6 +247,7 @@ def test_certified_and_duplicates_are_what_the_model_says(
     assert shared_sequences(record) == pytest.approx(2 / 40)
 
 
+@pytest.mark.slow
 def test_tiger_sas_is_given_the_vectors_of_a_sasrec(ran: Callable[..., Run], corpus: Corpus) -> None:
     record = ran("tiger-sas", *TIGER_SAS).record
     assert (record.model, record.experiment) == ("tiger", "tiger-sas")

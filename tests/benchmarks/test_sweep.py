@@ -399,6 +399,7 @@ def accounted(folder: Path, trials: int, log: Path, lost: int) -> None:
     assert len(ended) == len(set(ended)) == trials
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on(tmp_path: Path) -> None:
     folder, log = tmp_path / "study", tmp_path / "log"
     with toy("work", folder, 3, 60, log) as process:
@@ -422,6 +423,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     assert owners(folder) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_writes_keeps_nobody_from_writing(tmp_path: Path) -> None:
     with toy("tell", tmp_path / "study", 1, 0, tmp_path / "log") as pool:
         _, said = pool.communicate(timeout=60)
@@ -429,6 +431,7 @@ def test_a_worker_that_is_killed_while_it_writes_keeps_nobody_from_writing(tmp_p
     assert said.count("was killed (SIGKILL); another begins") == 1
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_sweep_that_was_killed(tmp_path: Path) -> None:
     folder, log = tmp_path / "study", tmp_path / "log"
     with toy("pool", folder, 2, 60, log) as pool:

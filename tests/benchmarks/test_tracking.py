@@ -40,6 +40,8 @@ from leaderboards import store
 from leaderboards.record import Record, Stage
 from tests import scripts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = ("epochs=3", "width=16", "inner=16", "layers=1")
 GENERATOR = ("steps=4", "t5.width=16", "t5.inner=16", "t5.encoder_layers=1", "t5.decoder_layers=1")
@@ -174,7 +176,6 @@ def promised(stage: str, levels: int) -> set[str]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_every_metric_is_logged_under_its_stage(followed: Followed, name: str) -> None:
     read, record, _ = followed(name)
@@ -273,7 +274,6 @@ class StopError(Exception):
     """Stands for whatever ends a run."""
 
 
-@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_under_its_id(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
     class Stop(Watcher):
         def checked(self, stage: Stage, module: pl.LightningModule) -> None:
@@ -317,7 +317,6 @@ def test_a_trial_is_linked_to_its_study(bench: Bench, corpus: Corpus, sasrec: Ex
     assert read.state["exit_code"] == 0
 
 
-@pytest.mark.slow
 def test_the_trials_of_a_sweep_are_followed(tmp_path: Path, corpus: Corpus) -> None:
     spec = StudySpec("sasrec", corpus.name, corpus.fingerprint, ("epochs=2", "width=16", "layers=1"), trials=2)
     made = sweep(WorkerSettings(tmp_path, track="offline"), spec, corpus)
@@ -386,7 +385,6 @@ def result(followed: Followed) -> dict[str, Any]:
     return followed("sasrec")[1].result()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_wandb_that_fails_is_told_once_and_fails_no_run(
     bench: Bench,

@@ -145,6 +145,7 @@ def test_every_step_of_the_preparation_matters(variant: Planted) -> None:
     assert len(by_variant) < 0.6 * variant.corpus.interactions
 
 
+@pytest.mark.slow
 def test_the_projects_pipeline_agrees(variant: Planted, tmp_path: Path) -> None:
     corpus = data_prep.load(variant.corpus.name, cache=tmp_path)
     assert np.array_equal(corpus.flat, variant.corpus.flat)

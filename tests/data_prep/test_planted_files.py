@@ -10,6 +10,7 @@ import pytest
 from data_prep import planted_files
 
 
+@pytest.mark.slow
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         planted_files.write(tmp_path / name)

@@ -1,5 +1,7 @@
 """The forging kit: false rows that agree with themselves in every number and hash, and what finds them.
 
+pytestmark = pytest.mark.slow
+
 Here are those that `make verify BASE=...` finds; those that only a training can tell are in
 tests/benchmarks/test_reproduce.py.
 """

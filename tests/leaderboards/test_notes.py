@@ -64,6 +64,7 @@ def test_who_beats_no_floor_says_so(board: Board) -> None:
     assert barely.beats_no_floor(by_name(barely)["near"])
 
 
+@pytest.mark.slow
 def test_all_tables_show_the_difference(board: Board) -> None:
     over = board.over_best_floor(by_name(board)["strong"])
     assert over is not None

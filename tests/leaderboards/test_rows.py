@@ -41,6 +41,7 @@ def runs_of(*hits: float) -> list[Run]:
     ]
 
 
+@pytest.mark.slow
 def test_a_pair_is_compared_once_for_all_tables(counted: list[Sample]) -> None:
     board = Board(runs_of(0.9, 0.5, 0.2))
     for render in (markdown, latex, html):

@@ -71,6 +71,7 @@ def test_simulated_boards(seed_spread: float) -> None:
     assert 0.035 <= told_apart / BOARDS <= 0.06
 
 
+@pytest.mark.slow
 def test_a_detectable_difference_is_detected_four_times_in_five() -> None:
     rng = np.random.default_rng(2)
     shift = np.mean([compare(*two_models(rng, SEED)).detectable for _ in range(100)])

@@ -27,6 +27,8 @@ from tests.leaderboards.project import Project, git, project, with_facts
 from tests.leaderboards.test_codes import card_of
 from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def board(tmp_path: Path) -> Path:
@@ -90,7 +92,6 @@ def test_a_rank_file_is_read_once_and_a_board_rendered_once(board: Path, monkeyp
         rendered.clear()
 
 
-@pytest.mark.slow
 def test_every_changed_field_of_a_record_is_found(board: Path) -> None:
     target = sorted(board.glob("toys/sasrec/*/seed-1.json"))[0]
     whole, content = target.read_text(), json.loads(target.read_text())

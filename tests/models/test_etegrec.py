@@ -353,6 +353,7 @@ def straight(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Traine
     return trained(corpus, tmp_path_factory.mktemp("straight"))
 
 
+@pytest.mark.slow
 class TestAlternation:
     def test_tokenizer_and_recommender_alternate_and_then_the_recommender_alone(self, straight: Trained) -> None:
         model, stages, epochs = straight
@@ -440,6 +441,7 @@ def test_a_killed_training_ends_as_any_other(
     assert_same_end(resumed, straight)
 
 
+@pytest.mark.slow
 def test_so_does_one_whose_last_checkpoint_is_of_a_renaming(corpus: Corpus, tmp_path: Path) -> None:
     settings = {"check_every": 1, "epochs": 4, "finish_epochs": 1}
     straight = trained(corpus, tmp_path / "straight", **settings)

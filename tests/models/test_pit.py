@@ -351,6 +351,7 @@ def straight(request: pytest.FixtureRequest, corpus: Corpus, tmp_path_factory: p
     return trained(corpus, tmp_path_factory.mktemp("straight"), request.param)
 
 
+@pytest.mark.slow
 class TestTraining:
     @pytest.mark.slow
     def test_stages(self, straight: Trained) -> None:

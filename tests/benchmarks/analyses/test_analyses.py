@@ -82,6 +82,7 @@ def test_the_papers_shares_stand_beside_a_corpus_of_theirs() -> None:
     assert stated("planted") == {}
 
 
+@pytest.mark.slow
 def test_prefixes_by_hand(lab: Callable[..., Lab]) -> None:
     here = lab("decor")
     table = composition.prefixes(here).table

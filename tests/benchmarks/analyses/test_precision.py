@@ -18,6 +18,7 @@ from leaderboards.rows import Row
 from leaderboards.store import read_board
 
 
+@pytest.mark.slow
 def test_popularity_trains_nothing_and_is_equal(
     planted_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def test_lists_name_no_item_twice_and_miss_some_targets() -> None:
     assert torch.equal(random_lists(500).items, items), "the same at every call"
 
 
+@pytest.mark.slow
 def test_500_users() -> None:
     assert set(ours(random_lists(500))) == set(torchmetrics(random_lists(500))) == set(NAMES)
     pairs = grade(500)
