@@ -13,17 +13,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jaxtyping
 import pytest
-import torch
 from hypothesis import settings
 
-import data_prep
-from benchmarks import best_config
-from benchmarks.training.fit import Fit
-from data_prep.corpus import Corpus
-from tests.factories import tiny
+# The fixtures import what needs torch themselves: the process that hands out the tests does not wait for it.
+if TYPE_CHECKING:
+    from benchmarks.training.fit import Fit
+    from data_prep.corpus import Corpus
 
 SERVER = Path(__file__).with_name("postgres.sh")
 
@@ -33,13 +32,19 @@ settings.load_profile("unhurried")
 
 
 def pytest_configure() -> None:
-    # One thread: sums then come out the same in every process, and the tests leave the other cores alone.
-    torch.set_num_threads(1)
     if os.environ.get("GRBENCH_DATA"):
         # Tests change the folder that they work in.
         os.environ["GRBENCH_DATA"] = str(Path(os.environ["GRBENCH_DATA"]).resolve())
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Sums then come out the same in every process, and the tests leave the other cores alone."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,6 +71,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _no_winners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What sweeps have found on real corpora changes no test."""
+    from benchmarks import best_config
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(best_config, "BEST", tmp_path_factory.mktemp("best"))
         yield
@@ -73,6 +80,8 @@ def _no_winners(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_corpus() -> Corpus:
+    from tests.factories import tiny
+
     return tiny()
 
 
@@ -80,7 +89,7 @@ def tiny_corpus() -> Corpus:
 def loaded(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     """Commands of this process find the tiny corpus, under a name that they know."""
     corpus = replace(tiny_corpus, name="all_beauty")
-    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
+    monkeypatch.setattr("data_prep.load", lambda name, source, cache: corpus)
     return corpus
 
 
@@ -92,11 +101,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def planted_corpus(workplace: Path) -> Corpus:
+    import data_prep
+
     return data_prep.load("planted", cache=workplace / "runs/corpora")
 
 
 @pytest.fixture(scope="session")
 def noise_corpus(workplace: Path) -> Corpus:
+    import data_prep
+
     return data_prep.load("planted_noise", cache=workplace / "runs/corpora")
 
 
@@ -134,6 +147,8 @@ def tiny_data(tiny_corpus: Corpus, tmp_path: Path) -> Path:
 @pytest.fixture
 def in_memory(tiny_corpus: Corpus, tmp_path: Path) -> Fit:
     """The harness's `Fit` on the tiny corpus, in a folder that no other test knows."""
+    from benchmarks.training.fit import Fit
+
     return Fit(tiny_corpus, 0, tmp_path / "fits", "test")
 
 

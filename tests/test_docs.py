@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import tomllib
 from itertools import takewhile
 from pathlib import Path
@@ -24,6 +23,7 @@ from data_prep.__main__ import _parser as data_parser
 from data_prep.own_corpus import given
 from leaderboards.__main__ import _parser as leaderboards_parser
 from models.api import Recommender
+from tests.test_makefile import make
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -75,11 +75,9 @@ def test_commands_of_blocks_are_what_the_programs_take(page: Path) -> None:
         assert given(variables.get("CORPUS", "planted")) or variables.get("CORPUS", "planted") in amazon2023.names(), (
             words
         )
-        said = subprocess.run(
-            ["make", "-n", *targets, *(f"{name}={value}" for name, value in variables.items())],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-        for package, arguments in re.findall(r"-m (benchmarks|data_prep|leaderboards) (.*)", said):
+        said = make(*targets, *(f"{name}={value}" for name, value in variables.items()))
+        assert said.returncode == 0, said.stderr
+        for package, arguments in re.findall(r"-m (benchmarks|data_prep|leaderboards) (.*)", said.stdout):
             PARSERS[package]().parse_args(shlex.split(arguments))
 
 
