@@ -30,6 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_prep.corpus import Batch, Corpus, Examples
+from models.parts.construction import remembers_construction
 
 if TYPE_CHECKING:
     from models.parts.index import ItemIndex
@@ -146,6 +147,11 @@ class Recommender(pl.LightningModule, ABC):
 
     config: Any
     history_length: int
+
+    def __init_subclass__(cls) -> None:
+        """What it is made from is remembered, so that an export can tell it."""
+        super().__init_subclass__()
+        remembers_construction(cls)
 
     @abstractmethod
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:

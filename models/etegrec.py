@@ -43,6 +43,7 @@ from models.api import (
     tuned,
     whole_epochs,
 )
+from models.parts.construction import remembered
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.losses import symmetric_info_nce, symmetric_kl
@@ -234,6 +235,7 @@ class Etegrec(Recommender):
         self.generator.train(mode and self.trainable.recommender)
         return self
 
+    @remembered
     def finish(self) -> Etegrec:
         """The same model in its last stage."""
         self.stage = "finish"

@@ -55,6 +55,7 @@ from models.api import (
     whole_epochs,
 )
 from models.parts.beam_index import BeamIndex, Proposals, one_to_one, updated
+from models.parts.construction import remembered
 from models.parts.din import Din, ItemVectors, alignment
 from models.parts.generator import CodeGenerator, Read
 from models.parts.index import ItemIndex, distinct
@@ -255,6 +256,7 @@ class Pit(Recommender):
         self.reference: ItemToToken | None = None
         self.register_buffer("start_codes", start.codes[:, 0].clone())
 
+    @remembered
     @torch.no_grad()
     def evolve(self, epochs: int) -> Pit:
         """The same model at the start of its second stage: the index holds c0 alone."""

@@ -125,9 +125,9 @@ def with_corpora(workplace: Path, planted_corpus: Corpus) -> Callable[[Path], Pa
     return lent
 
 
-@pytest.fixture
-def tiny_data(tiny_corpus: Corpus, tmp_path: Path) -> Path:
-    """A folder of data that has the tiny corpus, as All_Beauty in another lab's files."""
+@pytest.fixture(scope="session")
+def tiny_files(tiny_corpus: Corpus) -> Callable[[Path], Path]:
+    """Writes a folder of data beneath another: the tiny corpus, as All_Beauty in another lab's files."""
     ends = zip(tiny_corpus.offsets[:-1], tiny_corpus.offsets[1:], strict=True)
     lines = [
         f"{user}\t{' '.join(tiny_corpus.item_ids[item - 1] for item in tiny_corpus.flat[first:end])}"
@@ -137,11 +137,21 @@ def tiny_data(tiny_corpus: Corpus, tmp_path: Path) -> Path:
         json.dumps({"parent_asin": item, "title": text})
         for item, text in zip(tiny_corpus.item_ids, tiny_corpus.item_text or (), strict=True)
     ]
-    folder = tmp_path / "data/sequences"
-    folder.mkdir(parents=True)
-    (folder / "All_Beauty.tsv").write_text("\n".join(lines) + "\n")
-    (folder / "All_Beauty.items.jsonl").write_text("\n".join(items) + "\n")
-    return folder.parent
+
+    def written(place: Path) -> Path:
+        folder = place / "data/sequences"
+        folder.mkdir(parents=True)
+        (folder / "All_Beauty.tsv").write_text("\n".join(lines) + "\n")
+        (folder / "All_Beauty.items.jsonl").write_text("\n".join(items) + "\n")
+        return folder.parent
+
+    return written
+
+
+@pytest.fixture
+def tiny_data(tiny_files: Callable[[Path], Path], tmp_path: Path) -> Path:
+    """The folder of `tiny_files`, of one test."""
+    return tiny_files(tmp_path)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ ARROWS = {
     "models": {"data_prep"},
     "leaderboards": set[str](),
     "benchmarks": {"data_prep", "models", "leaderboards"},
+    "grbench": {"data_prep", "models", "leaderboards", "benchmarks"},
 }
 HEAVY = {"torch", "lightning", "pytorch_lightning", "transformers"}
 SHARED_BY_MODELS = {"api", "parts"}

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from models.parts.construction import remembers_construction
 from models.parts.ragged import trimmed
 
 EPSILON = 1e-12
@@ -36,6 +37,7 @@ def causal(blocks: nn.TransformerEncoder, x: Float[Tensor, "B T D"]) -> Float[Te
     return states
 
 
+@remembers_construction
 class ItemEncoder(nn.Module):
     """Sequences of items and masks, read one way or both. The mask is item N+1."""
 

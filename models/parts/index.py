@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
+from models.parts.construction import remembers_construction
+
 
 class Continuations(NamedTuple):
     """Legal continuations of `P` prefixes, one after the other, those of a prefix in order of code.
@@ -29,6 +31,7 @@ class Continuations(NamedTuple):
     code: Int[Tensor, "Q"]
 
 
+@remembers_construction
 class ItemIndex(nn.Module):
     """Code sequences of all items.
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Batch, Count, Rate, Several, Share, Weight, Whole, tuned
+from models.parts.construction import remembers_construction
 from models.parts.dropout import Dropout
 from models.parts.index import shared
 from models.parts.optim import Schedule, adamw
@@ -48,6 +49,7 @@ class RqVaeConfig:
     """k-means starts from the latents of so many random items: the paper's first training batch."""
 
 
+@remembers_construction
 class RqVae(pl.LightningModule):
     """Loss: |x - x'|^2 + sum over levels of codebook and commitment terms. A training example is an item."""
 

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import inspect
 import itertools
+import json
 import multiprocessing
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -27,6 +29,7 @@ from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import HELD_OUT, Corpus, Examples
+from grbench.module_file import described, rebuilt
 from models.api import Budget, Generator, Model, Ranking, Recommender, generator_of
 from models.parts.ranking import rank_scores
 
@@ -198,6 +201,16 @@ class TestContract:
         again = train()
         assert same(state(again), state(trained.recommender))
         assert torch.equal(rank(again, trained.history, 10).items, rank(trained.recommender, trained.history, 10).items)
+
+    def test_it_is_told_in_plain_values_and_tensors(self, trained: Trained) -> None:
+        """What an export holds makes the same model, in a process that has no corpus."""
+        tensors: dict[str, Tensor] = {}
+        told = json.loads(json.dumps(described(trained.recommender, tensors)))
+        again = rebuilt(told, safetensors.torch.load(safetensors.torch.save(tensors)))
+        assert type(again) is type(trained.recommender)
+        assert again.config == trained.config
+        assert same(state(again), state(trained.recommender))
+        assert equal(rank(again, trained.history, 40), rank(trained.recommender, trained.history, 40))
 
     def test_ranking_changes_neither_weights_nor_random_numbers(self, trained: Trained) -> None:
         before, numbers = state(trained.recommender), torch.get_rng_state()

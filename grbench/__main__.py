@@ -1,0 +1,114 @@
+"""`grbench COMMAND`: trained models asked (predict) and handed on (export), and the commands of the other packages."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import benchmarks.__main__
+import data_prep.__main__
+import leaderboards.__main__
+from benchmarks.user_errors import user_message
+from leaderboards import escape
+
+# The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
+if TYPE_CHECKING:
+    from grbench.served import Served
+
+BENCHMARKS = ("bench", "plan", "sweep", "sweep-worker", "codes", "analyse", "show", "list", "perf", "regress", "rerank",
+              "reproduce", "dashboards")  # fmt: skip
+LEADERBOARDS = ("board", "paper", "verify")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0, or 2 after an error that the user can mend."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    match words[:1]:
+        case ["data"]:
+            return data_prep.__main__.main(words[1:])
+        case [name] if name in BENCHMARKS:
+            return benchmarks.__main__.main(words)
+        case [name] if name in LEADERBOARDS:
+            return leaderboards.__main__.main(words)
+    escape.for_any_terminal()
+    options = _parser().parse_args(words)
+    try:
+        return int(options.call(options))
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on with the users that are left", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if (said := user_message(error)) is None:
+            raise
+        print(escape.terminal(f"error: {said}"), file=sys.stderr)
+        return 2
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Writes lists for the users of a file."""
+    from grbench.predict import predict as write
+
+    done = write(_served(options), options.input, options.output, options.k, options.unseen)
+    pace = f"{done.seconds:.1f} s ({done.ranked / max(done.seconds, 1e-9):,.0f} a second)"
+    print(f"{options.output}: {done.users:,} users, {done.ranked:,} ranked in {pace}, {done.certified:,} certified")
+    if done.unknown:
+        print(f"{done.unknown:,} items of histories are unknown to the model and left out")
+    if done.without:
+        print(f"{done.without:,} users have no other item; their lists are empty")
+    return 0
+
+
+def export(options: argparse.Namespace) -> int:
+    """Writes a row's model into a folder."""
+    from grbench.export import write
+    from leaderboards.store import read_run
+
+    run = read_run(options.row.parents[3], options.row)
+    served = _served(options)
+    print(f"written: {write(served.recommender, served.item_ids, run, options.folder)}")
+    return 0
+
+
+def _served(options: argparse.Namespace) -> Served:
+    from benchmarks.execution.cell import silence_lightning
+    from grbench.served import load
+
+    silence_lightning()
+    return load(options.row, options.work, options.source, options.vectors_path, options.threads, options.accelerator)
+
+
+def _parser() -> argparse.ArgumentParser:
+    others = ", ".join(["data", *BENCHMARKS, *LEADERBOARDS])
+    parser = argparse.ArgumentParser(
+        prog="grbench", description=f"{__doc__} They are {others}: see `grbench bench -h`."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    lists = commands.add_parser("predict", help="write the best items for the histories of a file")
+    lists.set_defaults(call=predict)
+    lists.add_argument("--row", type=Path, required=True, help="a record of a board, or an exported folder")
+    lists.add_argument(
+        "--input", type=Path, required=True, help='JSON lines: {"user": "U1", "history": ["B01", "B07"]}'
+    )
+    lists.add_argument("--output", type=Path, required=True, help="a Parquet file: user, items, scores, certified")
+    lists.add_argument("--k", type=int, default=10, help="items of a list (default: %(default)s)")
+    lists.add_argument("--unseen", action="store_true", help="leave out the items of the history")
+    copy = commands.add_parser("export", help="write a row's model into a folder that needs no training data")
+    copy.set_defaults(call=export)
+    copy.add_argument("row", type=Path, help="a record of a board, leaderboards/v2/<corpus>/<model>/<key>/seed-0.json")
+    copy.add_argument("folder", type=Path, help="a folder that is not there")
+    for command in (lists, copy):
+        command.add_argument("--work", type=Path, default=Path("runs"), help="folder of trainings and corpora")
+        command.add_argument("--source", default="auto", help="where the corpus of a record comes from")
+        command.add_argument(
+            "--vectors-path", type=Path, help="file or folder of item vectors, where a config needs it"
+        )
+        command.add_argument("--threads", type=int, default=1, help="CPU threads")
+        command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

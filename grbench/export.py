@@ -1,0 +1,165 @@
+"""A row's model as a folder that needs no training data: weights, item ids, codes, record and a model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from safetensors import SafetensorError
+
+from data_prep.atomic import atomic_folder, write_json
+from data_prep.files import content_sha256
+from grbench.module_file import described, rebuilt
+from leaderboards import store
+from leaderboards.record import Record
+from leaderboards.rows import Row
+from leaderboards.statistics import Interval, interval
+from leaderboards.store import Run
+from models.api import Recommender, generator_of
+
+# The way these files are written.
+FORMAT = 1
+WEIGHTS, MODULE, ITEMS, CODES, RECORD, CARD = (
+    "model.safetensors",
+    "model.json",
+    "items.txt",
+    "codes.tsv",
+    "record.json",
+    "README.md",
+)
+# As `sha256sum -c` reads it.
+SUMS = "SHA256SUMS"
+METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
+
+
+class Kept(NamedTuple):
+    """What a folder holds: the recommender, ids of items 1..N, and the record of the row."""
+
+    recommender: Recommender
+    item_ids: list[str]
+    record: Record
+
+
+def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: Path) -> Path:
+    """Writes the folder, whole or not at all.
+
+    Args:
+        item_ids: of items 1..N.
+        run: of the model's record, whose ranks give the card its intervals.
+
+    Raises:
+        FileExistsError: the folder is there already.
+        ValueError: the model was made from something that no file can hold.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already; expected the name of a new folder")
+    tensors: dict[str, Any] = {}
+    module = described(recommender, tensors)
+    with atomic_folder(folder) as new:
+        (new / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
+        write_json(new / MODULE, {"format": FORMAT, "model": module})
+        (new / ITEMS).write_text("".join(f"{item}\n" for item in item_ids))
+        (new / RECORD).write_text(run.record.model_dump_json(indent=1) + "\n")
+        if lines := _codes(recommender, item_ids):
+            (new / CODES).write_text("".join(lines))
+        files = sorted(new.iterdir())
+        (new / SUMS).write_text("".join(f"{content_sha256(file)}  {file.name}\n" for file in files))
+        # Without a hash, for whoever gets the folder to write on.
+        (new / CARD).write_text(card(run, folder.name))
+    return folder
+
+
+def read(folder: Path) -> Kept:
+    """What `write` wrote; nothing in the folder is executed.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the files are damaged, or of another version of the model.
+    """
+    _check_sums(folder)
+    record = store.read(folder / RECORD)
+    try:
+        said = json.loads((folder / MODULE).read_bytes())
+        if said["format"] != FORMAT:
+            raise ValueError(f"it is of format {said['format']!r:.20}; expected {FORMAT}")
+        recommender = rebuilt(said["model"], safetensors.torch.load((folder / WEIGHTS).read_bytes()))
+        if not isinstance(recommender, Recommender):
+            raise ValueError("it is no recommender")
+        items = (folder / ITEMS).read_text().splitlines()
+        if len(items) != record.corpus.items or len(set(items)) != len(items):
+            raise ValueError(f"{ITEMS} has {len(set(items))} different ids; expected {record.corpus.items}")
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        raise ValueError(f"{folder}: no model can be read: {' '.join(str(error).split()):.300}") from error
+    return Kept(recommender, items, record)
+
+
+def _check_sums(folder: Path) -> None:
+    """
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: one is not what was written.
+    """
+    sums = dict(line.split("  ", 1)[::-1] for line in (folder / SUMS).read_text().splitlines() if "  " in line)
+    for name in (WEIGHTS, MODULE, ITEMS, RECORD):
+        if content_sha256(folder / name) != sums.get(name):
+            raise ValueError(f"{folder / name} is damaged: its SHA-256 is not that in {SUMS}; get a complete copy")
+
+
+def _codes(recommender: Recommender, item_ids: Sequence[str]) -> list[str]:
+    """Lines of the code table: item id, its sequences of codes."""
+    generator: Any = generator_of(recommender)
+    if generator is None:
+        return []
+    return [
+        f"{item}\t" + "\t".join(" ".join(map(str, codes)) for codes in sequences if min(codes) >= 0) + "\n"
+        for item, sequences in zip(item_ids, generator.index.codes[1:].tolist(), strict=True)
+    ]
+
+
+def card(run: Run, folder: str) -> str:
+    """The model card, as the Hugging Face hub shows it."""
+    record = run.record
+    rows = "".join(
+        f"| {name} | {value:.4f} | {low:.4f} to {high:.4f} |\n" for name, value, (low, high) in _metrics(run)
+    )
+    notes = "".join(f"- {note}\n" for note in record.notes)
+    beside = f"Beside it on its board stands:\n\n{notes}\n" if notes else ""
+    return f"""---
+library_name: grbench
+license: other
+tags:
+- recommendation
+- {record.model}
+---
+
+# {record.experiment} on {record.corpus.name}
+
+One seed of a row of grbench: model `{record.model}`, key `{record.key}`, seed {record.seed}, protocol
+{record.protocol}. It ranks {record.corpus.items:,} items for histories of item ids.
+
+```python
+from grbench import load
+
+model = load("{folder}")
+model.recommend(["{{an item id of {ITEMS}}}"], k=10)
+```
+
+Test part, full ranking, {record.corpus.users:,} users; the interval is of this seed, over users, at 95%:
+
+| metric | value | interval |
+|---|---|---|
+{rows}
+{beside}Files: `{WEIGHTS}`, `{MODULE}` (what it is made from), `{ITEMS}` (ids of items 1, 2, ...),
+`{RECORD}` (config, provenance, metrics), and of a model that names items by codes `{CODES}`.
+
+The code is under Apache-2.0. The weights are derived from the interactions and texts of {record.corpus.name}, whose own
+terms say what they may be used for.
+"""
+
+
+def _metrics(run: Run) -> list[tuple[str, float, Interval]]:
+    row = Row([run], ranked=True)
+    return [(metric, run.record.test[metric], interval(row.values(metric))) for metric in METRICS]

@@ -1,0 +1,156 @@
+"""Lists for many users: JSON lines in, one Parquet file out, in parts that a killed run finds again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from data_prep.atomic import atomic_file, write_json
+from data_prep.files import content_sha256, lines, parse_object
+from grbench.served import Recommendation, Served
+
+# Users of a part, the most that a kill can lose.
+PART = 4096
+JOB = "job.json"
+SCHEMA = pa.schema({
+    "user": pa.string(),
+    "items": pa.list_(pa.string()),
+    "scores": pa.list_(pa.float32()),
+    "certified": pa.bool_(),
+})  # fmt: skip
+EMPTY = Recommendation([], [], False)
+
+
+class User(NamedTuple):
+    """A line of the input: `{"user": "U1", "history": ["B01", "B07"]}`, oldest first."""
+
+    name: str
+    history: list[str]
+
+
+class Predicted(NamedTuple):
+    """What was done.
+
+    Attributes:
+        users: all of the input.
+        ranked: of them in this run; the others lay ready.
+        seconds: that this run took for those.
+        unknown: items of histories that the model does not know, left out.
+        without: users of this run of whose history nothing was left; their lists are empty.
+        certified: of this run.
+    """
+
+    users: int
+    ranked: int
+    seconds: float
+    unknown: int
+    without: int
+    certified: int
+
+
+def predict(served: Served, source: Path, target: Path, k: int = 10, unseen: bool = False) -> Predicted:
+    """Writes the `k` best items of every user of a file, in the order of the file.
+
+    Columns: user, items (best first), scores, certified. A run that was killed goes on where it was.
+
+    Args:
+        source: JSON lines, may be packed with gzip. All are read before any user is ranked.
+        target: a Parquet file that is not there.
+        unseen: leave out what a user's history holds.
+
+    Raises:
+        FileExistsError: the target is there.
+        ValueError: a line is no user, with its number; parts of another input, model or length of list lie there.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} is there already; expected the name of a new file")
+    if k < 1:
+        raise ValueError(f"k is {k}; expected at least 1")
+    users = sum(1 for _ in read_users(source))
+    parts = target.with_name(f"{target.name}.parts")
+    _begin(parts, served, source, k, unseen)
+    done = _ranked_parts(served, source, parts, users, k, unseen)
+    _join(parts, target)
+    return done
+
+
+def read_users(source: Path) -> Iterator[User]:
+    """
+    Raises:
+        ValueError: a line is no JSON object with a user and a history of item ids; the file is empty or damaged.
+    """
+    for number, text in lines(source):
+        try:
+            told = parse_object(text)
+        except ValueError as error:
+            raise ValueError(f"{source}, line {number}: {error}; expected a JSON object") from error
+        name, history = told.get("user"), told.get("history")
+        named = isinstance(name, str) or (isinstance(name, int) and not isinstance(name, bool))
+        if not named or not isinstance(history, list) or not all(isinstance(item, str) for item in history):
+            raise ValueError(
+                f'{source}, line {number}: {text.strip():.100}; expected {{"user": "U1", "history": ["B01", "B07"]}}'
+            )
+        yield User(str(name), history)
+
+
+def _begin(parts: Path, served: Served, source: Path, k: int, unseen: bool) -> None:
+    """
+    Raises:
+        ValueError: parts of another job lie there.
+    """
+    record = served.record
+    job = {
+        "input": content_sha256(source),
+        "model": [record.corpus.name, record.model, record.key, record.seed],
+        "k": k,
+        "unseen": unseen,
+    }
+    parts.mkdir(parents=True, exist_ok=True)
+    there = parts / JOB
+    if there.exists() and json.loads(there.read_bytes()) != job:
+        raise ValueError(f"{parts} holds lists of another input, model or length; remove it, or name another output")
+    write_json(there, job)
+
+
+def _ranked_parts(served: Served, source: Path, parts: Path, users: int, k: int, unseen: bool) -> Predicted:
+    started, ranked, unknown, without, certified = time.perf_counter(), 0, 0, 0, 0
+    with tqdm(total=users, unit=" users", disable=None, file=sys.stderr) as bar:
+        told = read_users(source)
+        # Python 3.11 has no itertools.batched.
+        chunks = iter(lambda: list(itertools.islice(told, PART)), [])
+        for number, chunk in enumerate(chunks):
+            part = parts / f"{number:06}.parquet"
+            if not part.exists():
+                known = [[item for item in user.history if item in served.numbers] for user in chunk]
+                lists = iter(served.recommend_all([history for history in known if history], k, unseen))
+                found = [next(lists) if history else EMPTY for history in known]
+                _write(part, chunk, found)
+                ranked += len(chunk)
+                unknown += sum(len(user.history) for user in chunk) - sum(map(len, known))
+                without += sum(not history for history in known)
+                certified += sum(each.certified for each in found)
+            bar.update(len(chunk))
+    return Predicted(users, ranked, time.perf_counter() - started, unknown, without, certified)
+
+
+def _write(part: Path, users: Iterable[User], found: list[Recommendation]) -> None:
+    rows = [{"user": user.name, **each._asdict()} for user, each in zip(users, found, strict=True)]
+    with atomic_file(part) as file:
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file)
+
+
+def _join(parts: Path, target: Path) -> None:
+    with atomic_file(target) as file, pq.ParquetWriter(file, SCHEMA) as writer:
+        for part in sorted(parts.glob("*.parquet")):
+            writer.write_table(pq.read_table(part))
+    shutil.rmtree(parts)

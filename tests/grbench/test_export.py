@@ -1,0 +1,235 @@
+"""A row's model, asked: from its record, and from a folder that knows no corpus."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.__main__ import main as bench
+from data_prep.corpus import Corpus
+from data_prep.files import content_sha256
+from grbench import export, load
+from grbench.__main__ import main
+from grbench.module_file import described, rebuilt
+from grbench.served import Served
+from tests.damage import DAMAGE
+
+SMALL = ("epochs=2", "width=8", "inner=8", "layers=1")
+
+
+class Made(NamedTuple):
+    """Attributes: data, of the corpus; work, folder of trainings; record, of a SASRec; folder, its export."""
+
+    data: Path
+    work: Path
+    record: Path
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_files: Callable[[Path], Path]) -> Made:
+    place = tmp_path_factory.mktemp("export")
+    data, work, board = tiny_files(place), place / "work", place / "board"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRBENCH_DATA", str(data))
+        asked = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--track", "off", "--set", *SMALL]
+        assert bench([*asked, "--work", str(work), "--board", str(board)]) == 0
+        (record,) = board.glob("all_beauty/sasrec/*/seed-0.json")
+        folder = place / "exported"
+        assert main(["export", str(record), str(folder), "--work", str(work)]) == 0
+    return Made(data, work, record, folder)
+
+
+@pytest.fixture
+def of_record(made: Made, monkeypatch: pytest.MonkeyPatch) -> Served:
+    monkeypatch.setenv("GRBENCH_DATA", str(made.data))
+    return load(made.record, made.work)
+
+
+@pytest.fixture
+def exported(made: Made) -> Served:
+    return load(made.folder)
+
+
+@pytest.fixture
+def copy(made: Made, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made.folder, tmp_path / "copy"))
+
+
+def test_it_recommends_what_the_recommender_ranks(exported: Served) -> None:
+    history = ["B03", "B10", "B07"]
+    numbers = torch.tensor([[exported.item_ids.index(item) + 1 for item in history]])
+    with torch.inference_mode():
+        items, scores, _, _ = exported.recommender.rank(numbers, 5)
+    found = exported.recommend(history, k=5)
+    assert found.items == [exported.item_ids[item - 1] for item in items[0].tolist()]
+    assert found.scores == scores[0].tolist()
+    assert found.certified
+
+
+def test_unseen_leaves_the_history_out_and_nothing_else(exported: Served) -> None:
+    history = exported.recommend(["B03"], k=3).items
+    whole = exported.recommend(history, k=40).items
+    assert exported.recommend(history, k=10, unseen=True).items == [item for item in whole if item not in history][:10]
+    assert len(exported.recommend(history, k=40, unseen=True).items) == 37
+
+
+def test_many_histories_come_back_in_their_order(exported: Served) -> None:
+    """Those of other lengths lie between those that are ranked together."""
+    histories = [["B01"], ["B02", "B03", "B04"], ["B05"], ["B06", "B07"]]
+    together = exported.recommend_all(histories, k=4)
+    for history, found in zip(histories, together, strict=True):
+        alone = exported.recommend(history, k=4)
+        assert found.items == alone.items
+        assert found.scores == pytest.approx(alone.scores, abs=1e-5)
+    assert exported.recommend_all([]) == []
+
+
+def test_the_model_reads_the_last_items_alone(exported: Served) -> None:
+    longest = exported.recommender.history_length
+    history = [f"B{number % 40:02}" for number in range(longest + 7)]
+    assert exported.recommend(history) == exported.recommend(history[-longest:])
+
+
+@pytest.mark.parametrize(
+    ("history", "k", "said"),
+    [
+        ([], 10, r"history 1 is empty; expected at least one among the 40 items"),
+        (["B01", "toaster"], 10, r"history 1 names item 'toaster', which is not among the 40 items"),
+        (["B01"], 0, r"k is 0; expected at least 1"),
+        ("B01", 10, r"the history is the text 'B01'; expected a list of item ids"),
+    ],
+)
+def test_what_cannot_be_answered_is_told(exported: Served, history: list[str], k: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        exported.recommend(history, k)
+
+
+def test_an_export_is_the_row(of_record: Served, exported: Served, tiny_corpus: Corpus) -> None:
+    assert exported.record == of_record.record
+    assert list(exported.item_ids) == list(of_record.item_ids)
+    histories = [["B01", "B05"], ["B39"]]
+    assert exported.recommend_all(histories, 40) == of_record.recommend_all(histories, 40)
+
+
+def test_weights_are_found_by_their_hash_alone(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a training has another name after any change of the code."""
+    monkeypatch.setenv("GRBENCH_DATA", str(made.data))
+    work = tmp_path / "work"
+    shutil.copytree(made.work, work)
+    for number, folder in enumerate(sorted((work / "fits").iterdir())):
+        folder.rename(folder.with_name(f"other-{number}"))
+    assert load(made.record, work).recommend(["B01"]) == load(made.folder).recommend(["B01"])
+    shutil.rmtree(work / "fits")
+    said = r"the weights of stage recommender of sasrec, seed 0, SHA-256 [0-9a-f]{64}, are not in"
+    with pytest.raises(FileNotFoundError, match=said):
+        load(made.record, work)
+
+
+def test_the_card_tells_what_the_row_is(made: Made, exported: Served) -> None:
+    said = (made.folder / export.CARD).read_text()
+    record = exported.record
+    assert said.startswith("---\nlibrary_name: grbench\n")
+    assert f"| ndcg@10 | {record.test['ndcg@10']:.4f} | " in said
+    assert all(word in said for word in (record.key, "all_beauty", "small sizes", 'load("exported")', "own\nterms"))
+
+
+def test_hashes_are_in_the_usual_form_and_the_umask_says_who_reads(made: Made) -> None:
+    for line in (made.folder / export.SUMS).read_text().splitlines():
+        content, name = line.split("  ")
+        assert content == content_sha256(made.folder / name)
+    modes = {file.stat().st_mode for file in made.folder.iterdir()}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert {mode & 0o777 for mode in modes} == {0o666 & ~umask}
+
+
+def test_a_folder_that_is_there_is_kept(
+    made: Made, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_DATA", str(made.data))
+    before = sorted(made.folder.iterdir())
+    assert main(["export", str(made.record), str(made.folder), "--work", str(made.work)]) == 2
+    assert f"error: {made.folder} is there already" in capsys.readouterr().err
+    assert sorted(made.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", [export.WEIGHTS, export.MODULE, export.ITEMS, export.RECORD, export.SUMS])
+def test_damage_is_told_in_a_sentence(copy: Path, name: str, damage: str) -> None:
+    file = copy / name
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    with pytest.raises(ValueError, match=str(copy)):
+        load(copy)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        load(copy)
+
+
+def resealed(folder: Path, change: Callable[[dict[str, object]], None]) -> None:
+    """Another model file, with hashes that fit."""
+    told = json.loads((folder / export.MODULE).read_text())
+    change(told)
+    (folder / export.MODULE).write_text(json.dumps(told))
+    names = (export.WEIGHTS, export.MODULE, export.ITEMS, export.RECORD)
+    (folder / export.SUMS).write_text("".join(f"{content_sha256(folder / name)}  {name}\n" for name in names))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"class": "os.system", "fields": {"command": "touch hurt"}}, "no class 'os.system'"),
+        ({"class": "models.os.system", "fields": {}}, "no class"),
+        ({"class": "models.api.torch", "fields": {}}, "no class"),
+        ({"class": "models.sasrec.nn.Linear", "steps": [], "state": "model"}, "no class"),
+        ({"class": "models.sasrec.SasRec", "steps": [], "state": "model"}, "has no steps"),
+        ({"class": "models.sasrec.SasRec", "steps": [["__init__", {"width": 3}]], "state": "model"}, "missing"),
+        ({"class": "models.sasrec.Config", "fields": {"width": -1}}, "option width"),
+        ({"tensor": "elsewhere"}, "tensor elsewhere is missing"),
+        ({"eval": "1 + 1"}, "no value of a module"),
+        (7, "it is no recommender"),
+    ],
+)
+def test_a_strangers_file_makes_nothing_but_models(copy: Path, model: object, said: str) -> None:
+    resealed(copy, lambda told: told.update(model=model))
+    with pytest.raises(ValueError, match=said):
+        load(copy)
+
+
+def test_a_stage_is_one_that_the_model_remembers(copy: Path) -> None:
+    def change(told: dict[str, object]) -> None:
+        told["model"]["steps"].append(["to_onnx", {"file_path": "hurt"}])  # type: ignore[index]
+
+    resealed(copy, change)
+    with pytest.raises(ValueError, match="SasRec has no stage 'to_onnx'"):
+        load(copy)
+
+
+def test_another_format_is_told(copy: Path) -> None:
+    resealed(copy, lambda told: told.update(format=9))
+    with pytest.raises(ValueError, match="it is of format 9; expected 1"):
+        load(copy)
+
+
+def test_what_no_file_can_hold_is_told() -> None:
+    with pytest.raises(ValueError, match=r"model.1 is a ndarray; expected a number, text, a tensor"):
+        described([1, np.zeros(2)], {})
+    with pytest.raises(ValueError, match="what a Linear was made from is not known"):
+        described(torch.nn.Linear(2, 2), {})
+
+
+def test_plain_values_come_back() -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    value = (None, True, 3, 0.5, "text", (torch.arange(3), ()))
+    again = rebuilt(json.loads(json.dumps(described(value, tensors))), tensors)
+    assert again[:5] == value[:5]
+    assert torch.equal(again[5][0], torch.arange(3))
+    assert again[5][1] == ()

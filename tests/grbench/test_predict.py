@@ -1,0 +1,151 @@
+"""Lists for the users of a file: the same as asked one by one, and of a killed run nothing is ranked twice."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from grbench import predict as predicting
+from grbench.__main__ import BENCHMARKS, LEADERBOARDS, main
+from grbench.predict import predict
+from grbench.served import Recommendation, Served
+from models.popularity import Config, Popularity
+
+USERS = [
+    {"user": "anna", "history": ["b", "c"]},
+    {"user": 7, "history": ["a"]},
+    {"user": "new", "history": ["kettle"]},
+    {"user": "ben", "history": ["kettle", "d", "e"]},
+    {"user": "eve", "history": []},
+]
+
+
+class Told:
+    """What the rows of a record say of it, where no more is asked."""
+
+    class corpus:  # noqa: N801
+        name = "hand"
+
+    model, key, seed = "popularity", "0123456789ab", 0
+
+
+@pytest.fixture
+def served() -> Served:
+    return Served(Popularity(Config(), torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0])).eval(), list("abcde"), Told())  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "users.jsonl"
+    path.write_text("".join(f"{json.dumps(user)}\n" for user in USERS))
+    return path
+
+
+def rows(target: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(target).to_pylist()
+    return found
+
+
+def test_by_hand(served: Served, source: Path, tmp_path: Path) -> None:
+    done = predict(served, source, tmp_path / "top.parquet", k=2, unseen=True)
+    assert rows(tmp_path / "top.parquet") == [
+        {"user": "anna", "items": ["a", "d"], "scores": [5.0, 2.0], "certified": True},
+        {"user": "7", "items": ["b", "c"], "scores": [4.0, 3.0], "certified": True},
+        {"user": "new", "items": [], "scores": [], "certified": False},
+        {"user": "ben", "items": ["a", "b"], "scores": [5.0, 4.0], "certified": True},
+        {"user": "eve", "items": [], "scores": [], "certified": False},
+    ]
+    assert (done.users, done.ranked, done.unknown, done.without, done.certified) == (5, 5, 2, 2, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["top.parquet", "users.jsonl"]
+
+
+def test_a_packed_file_is_read_by_its_content(served: Served, source: Path, tmp_path: Path) -> None:
+    predict(served, source, tmp_path / "one.parquet")
+    source.write_bytes(gzip.compress(source.read_bytes()))
+    predict(served, source, tmp_path / "two.parquet")
+    assert rows(tmp_path / "one.parquet") == rows(tmp_path / "two.parquet")
+
+
+def test_a_killed_run_goes_on(served: Served, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict(served, source, tmp_path / "whole.parquet", k=3)
+    monkeypatch.setattr(predicting, "PART", 2)
+    target, ask, asked = tmp_path / "top.parquet", Served.recommend_all, list[int]()
+
+    def dying(model: Served, histories: Sequence[Sequence[str]], *rest: Any) -> list[Recommendation]:
+        asked.append(len(histories))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return ask(model, histories, *rest)
+
+    monkeypatch.setattr(Served, "recommend_all", dying)
+    with pytest.raises(KeyboardInterrupt):
+        predict(served, source, target, k=3)
+    assert not target.exists()
+    with pytest.raises(ValueError, match=r"top.parquet.parts holds lists of another input, model or length"):
+        predict(served, source, target, k=4)
+    done = predict(served, source, target, k=3)
+    assert (done.users, done.ranked) == (5, 3)
+    assert rows(target) == rows(tmp_path / "whole.parquet")
+    assert asked == [2, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("no json", "line 2: .*; expected a JSON object"),
+        ('{"user": "u"}', 'line 2: {"user": "u"}; expected {"user": "U1", "history"'),
+        ('{"user": "u", "history": "a"}', "line 2: .*; expected"),
+        ('{"user": "u", "history": [1]}', "line 2: .*; expected"),
+        ('{"user": true, "history": ["a"]}', "line 2: .*; expected"),
+        ('{"history": ["a"]}', "line 2: .*; expected"),
+    ],
+)
+def test_a_bad_line_is_told_before_anyone_is_ranked(served: Served, tmp_path: Path, line: str, said: str) -> None:
+    source = tmp_path / "users.jsonl"
+    source.write_text(f'{{"user": "u", "history": ["a"]}}\n{line}\n')
+    with pytest.raises(ValueError, match=said):
+        predict(served, source, tmp_path / "top.parquet")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_file_that_is_there_is_kept(served: Served, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "top.parquet").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"top.parquet is there already"):
+        predict(served, source, tmp_path / "top.parquet")
+    assert (tmp_path / "top.parquet").read_text() == "mine"
+
+
+class TestCommand:
+    def test_it_says_what_it_did(
+        self,
+        served: Served,
+        source: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr("grbench.served.load", lambda *given: served)
+        assert main(["predict", "--row", "r", "--input", str(source), "--output", str(tmp_path / "t.parquet")]) == 0
+        said = capsys.readouterr().out
+        assert "5 users, 5 ranked in" in said
+        assert "2 items of histories are unknown to the model and left out" in said
+        assert "2 users have no other item; their lists are empty" in said
+
+    def test_an_error_is_a_sentence(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        nowhere = str(tmp_path / "nowhere")
+        assert main(["predict", "--row", nowhere, "--input", nowhere, "--output", nowhere]) == 2
+        assert f"error: {nowhere} is missing; expected a folder that `export` wrote" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", ["data", *BENCHMARKS, *LEADERBOARDS])
+    def test_the_other_packages_commands_are_its_own(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert "usage: python -m " in capsys.readouterr().out
