@@ -92,6 +92,12 @@ verify: $(READY) ## Recompute every number of every record, check hashes and tab
 reproduce: $(READY) ## Train rows again from their records alone and compare: ROW=part of a path SAMPLE=n (drawn) MINUTES=n (at most) BASE=revision (new ones first) BOARD=dir SOURCE=... VECTORS=path ARGS=...
 	$(RUN) benchmarks reproduce $(call one,--row,ROW) $(call one,--sample,SAMPLE) $(call one,--minutes,MINUTES) $(call one,--base,BASE) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
 
+export: $(READY) ## Write a row's model into a folder that needs no training data: ROW=path of a record DIR=folder SOURCE=... VECTORS=path ARGS=...
+	$(RUN) grbench export $(call quoted,$(value ROW)) $(call quoted,$(value DIR)) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
+
+predict: $(READY) ## Write the best items for the users of a file: ROW=record or exported folder INPUT=histories.jsonl OUTPUT=top.parquet TOPK=n UNSEEN=1 SOURCE=... VECTORS=path ARGS=...
+	$(RUN) grbench predict $(call one,--row,ROW) $(call one,--input,INPUT) $(call one,--output,OUTPUT) $(call one,--k,TOPK) $(if $(value UNSEEN),--unseen) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
+
 regress: $(READY) ## Hold the quick board against its references: MODELS=... JOBS=n ACCEPT=1 WHY="..." (new references) ARGS=...
 	$(RUN) benchmarks regress $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(if $(value ACCEPT),--accept $(call one,--why,WHY)) $(MORE)
 
@@ -103,4 +109,4 @@ dashboards: $(READY) ## Define the workspace and the report of the W&B project: 
 
 clean: ## Remove .venv and caches; records, tables and runs/ (downloads, trainings) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis grbench.egg-info
-	find $(wildcard benchmarks data_prep leaderboards models tests) -name __pycache__ -prune -exec rm -rf {} +
+	find $(wildcard benchmarks data_prep grbench leaderboards models tests) -name __pycache__ -prune -exec rm -rf {} +

@@ -21,6 +21,7 @@ from benchmarks.training.fit import Fit
 from data_prep import amazon2023
 from data_prep.__main__ import _parser as data_parser
 from data_prep.own_corpus import given
+from grbench.__main__ import _parser as grbench_parser
 from leaderboards.__main__ import _parser as leaderboards_parser
 from models.api import Recommender
 from tests.test_makefile import make
@@ -29,10 +30,15 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [page.name for page in PAGES]
-FENCED = re.compile(r"^```\n(.*?)^```", re.M | re.S)
+FENCED = re.compile(r"^```\w*\n(.*?)^```", re.M | re.S)
 # Of the reader's own.
 MINE = "mine"
-PARSERS = {"benchmarks": benchmarks_parser, "data_prep": data_parser, "leaderboards": leaderboards_parser}
+PARSERS = {
+    "benchmarks": benchmarks_parser,
+    "data_prep": data_parser,
+    "grbench": grbench_parser,
+    "leaderboards": leaderboards_parser,
+}
 
 
 def known() -> dict[str, set[str]]:
@@ -77,7 +83,7 @@ def test_commands_of_blocks_are_what_the_programs_take(page: Path) -> None:
         )
         said = make(*targets, *(f"{name}={value}" for name, value in variables.items()))
         assert said.returncode == 0, said.stderr
-        for package, arguments in re.findall(r"-m (benchmarks|data_prep|leaderboards) (.*)", said.stdout):
+        for package, arguments in re.findall(r"-m (benchmarks|data_prep|grbench|leaderboards) (.*)", said.stdout):
             PARSERS[package]().parse_args(shlex.split(arguments))
 
 
@@ -109,7 +115,8 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_the_model_of_the_readme_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, in_memory: Fit) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), flags=re.M | re.S)
+    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), flags=re.M | re.S)
+    (code,) = (block for block in blocks if "class Config" in block)
     (tmp_path / "readme_model.py").write_text(code)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     model = models.load("readme_model")
