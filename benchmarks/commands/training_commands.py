@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from leaderboards.record import BOARD
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
 if TYPE_CHECKING:
+    from benchmarks.execution.cell import Cell
     from benchmarks.experiments import Experiment
     from benchmarks.settings import Bench
     from benchmarks.training_precision import Choice
@@ -36,6 +38,7 @@ GOES_ON = "; the same command goes on from the last epochs"
 def bench(options: argparse.Namespace) -> int:
     """Runs every cell whose record is missing, then prints and renders the tables that the cells are on."""
     from benchmarks import experiments, model_inputs
+    from benchmarks.commands.next_steps import next_steps
     from benchmarks.execution.cell import Cell
     from benchmarks.execution.local import run_all
     from benchmarks.resolved_row import board_name
@@ -74,7 +77,18 @@ def bench(options: argparse.Namespace) -> int:
             rows = Board(read_board(setting.board, name))
             print(f"\n{title}{board.console(board.table(rows))}")
             print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name, rows)))
+    made = _made(setting, corpus, [cell for cell in missing if cell not in failed])
+    if speaks and made:
+        print(f"\n{next_steps(setting, made)}")
     return 1 if failed else 0
+
+
+def _made(setting: Bench, corpus: Corpus, cells: Sequence[Cell]) -> list[Path]:
+    """The records of cells that did not fail; of those that time did not reach there is none."""
+    from benchmarks.resolved_row import resolve
+
+    paths = [resolve(setting, corpus, cell.experiment).record_path(cell.seed) for cell in cells]
+    return [path for path in paths if path.exists()]
 
 
 def _finished(setting: Bench, corpus: Corpus, experiment: Experiment, seeds: int) -> set[int]:

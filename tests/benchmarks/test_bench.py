@@ -21,7 +21,7 @@ from benchmarks.execution.local import run_all
 from benchmarks.experiments import complete
 from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
-from leaderboards.store import read_board
+from leaderboards.store import read, read_board
 
 ROOT = Path(__file__).resolve().parents[2]
 # On the embedded corpus a second or two.
@@ -227,6 +227,27 @@ def test_a_failing_cell_is_told_at_the_end(
     capsys.readouterr()
     assert bench(*failing, "--jobs", "1") == 1
     assert "\npopularity " in capsys.readouterr().out, "what there is is printed all the same"
+
+
+def test_what_is_made_is_named_and_what_goes_on_from_it(
+    bench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The commands are those of the Makefile, to be pasted as they are."""
+    assert bench("--models", "popularity", "item_knn", "--jobs", "1") == 0
+    said = capsys.readouterr().out
+    board, work = tmp_path / "board", tmp_path / "board-work"
+    records = sorted(board.glob("planted/*/*/seed-0.json"))
+    assert len(records) == 2
+    assert all(f"\n  {record}\n" in said for record in records)
+    best = max(records, key=lambda path: read(path).test["ndcg@10"])
+    assert read(best).experiment == "popularity"
+    assert said.rstrip().splitlines()[-3:] == [
+        f"  make board CORPUS=planted BOARD={board}",
+        f"  make verify BOARD={board}",
+        f"  make export ROW={best} DIR=popularity ARGS='--work {work}'",
+    ]
+    assert bench("--models", "popularity", "item_knn") == 0
+    assert "make export" not in capsys.readouterr().out, "nothing new was made"
 
 
 def test_every_board_that_cells_are_on_is_printed_and_rendered(

@@ -1,0 +1,51 @@
+"""What a bench ends with: where the records that it made lie, and the commands that go on from them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.settings import Bench
+from leaderboards import curves, store
+from leaderboards.record import BOARD
+
+# Of more records the others are counted.
+SHOWN = 12
+RANKED_BY = "ndcg@10"
+
+
+def next_steps(setting: Bench, made: Sequence[Path]) -> str:
+    """
+    Args:
+        made: the new records, at least one.
+    """
+    shown = [f"  {path}" for path in made[:SHOWN]]
+    if len(made) > SHOWN:
+        shown.append(f"  and {len(made) - SHOWN} more")
+    beside = ".ranks.parquet (every user's ranks)"
+    if any(curves.path(path).exists() for path in made):
+        beside += ", .curves.csv (how it learned)"
+    commands = "\n".join(f"  {command}" for command in _commands(setting, made))
+    return f"records, beside each {beside}:\n" + "\n".join(shown) + f"\nnext:\n{commands}"
+
+
+def _commands(setting: Bench, made: Sequence[Path]) -> list[str]:
+    board = [] if setting.board == BOARD else [f"BOARD={setting.board}"]
+    corpora = list(dict.fromkeys(path.relative_to(setting.board).parts[0] for path in made))
+    best = max(made, key=lambda path: store.read(path).test[RANKED_BY])
+    commands = [["make", "board", f"CORPUS={corpus}", *board] for corpus in corpora]
+    commands.append(["make", "verify", *board])
+    work = [] if setting.work == Path("runs") else [f"ARGS=--work {setting.work}"]
+    commands.append(["make", "export", f"ROW={best}", f"DIR={store.read(best).experiment}", *work])
+    lines = [" ".join(map(_quoted, command)) for command in commands]
+    if setting.track == "offline":
+        # The shell is to find the names.
+        lines.append(f"wandb sync {shlex.quote(str(setting.work / 'wandb'))}/offline-run-*")
+    return lines
+
+
+def _quoted(word: str) -> str:
+    """`NAME=value` with the value quoted where the shell would part it."""
+    name, sign, value = word.partition("=")
+    return f"{name}={shlex.quote(value)}" if sign else word
