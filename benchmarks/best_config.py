@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+from data_prep import amazon2023
 from data_prep.atomic import write_text
 from leaderboards.record import TUNED
 
@@ -51,8 +52,13 @@ class TunedConfig(BaseModel):
         return f"{TUNED} {self.trials} trials (study {self.study})"
 
 
+def folder_of(corpus: str, fingerprint: str) -> str:
+    """The folder of a corpus's configs: its name, for a user's own with its content, since two files may have one."""
+    return corpus if corpus in amazon2023.names() else f"{corpus}-{fingerprint[:12]}"
+
+
 def path(corpus: str, experiment: str, folder: Path | None = None) -> Path:
-    """Where the tuned config of an experiment on a corpus lies."""
+    """Where the tuned config of an experiment on a corpus, as `folder_of` names it, lies."""
     return (folder or BEST) / corpus / f"{experiment}.toml"
 
 

@@ -327,7 +327,8 @@ def layers(whole: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned
     chosen, known = variant(whole), _name(corpus)
     model = models.load(chosen.model)
     base = model.SMALL if small(corpus) else model.Config()
-    found = _found(whole, chosen.model, known, base) if tuned else Found()
+    swept = known if isinstance(corpus, str) else best_config.folder_of(known, corpus.fingerprint)
+    found = _found(whole, chosen.model, swept, base) if tuned else Found()
     own, given = chosen.changes(small(corpus)), dict(setting(text) for text in settings)
     if not found.changes.keys() - {**own, **given}.keys():
         found = Found()

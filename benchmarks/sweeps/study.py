@@ -130,7 +130,8 @@ def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool 
     """
     written = [study_ledger.write(board, made), report.write(board, made)]
     written.append(tables.list_evidence(board, made.corpus))
-    target, tuned = best_config.path(made.corpus, made.experiment, best), study_ledger.tuned_config(made)
+    of = best_config.folder_of(made.corpus, made.fingerprint)
+    target, tuned = best_config.path(of, made.experiment, best), study_ledger.tuned_config(made)
     earlier = best_config.read(target) if target.exists() and not replace else None
     if earlier and not tuned.replaces(earlier):
         tqdm.write(f"{target} keeps {earlier}, not {tuned}; REPLACE=1 (--replace) takes the new one", file=sys.stderr)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import models
-from benchmarks import experiments, model_inputs
+from benchmarks import best_config, experiments, model_inputs
 from benchmarks.__main__ import main
+from benchmarks.best_config import TunedConfig
 from benchmarks.checks import train_again
 from benchmarks.checks.rerank import deep
 from benchmarks.config import flat
@@ -175,6 +176,18 @@ def test_two_files_of_one_name_are_two_corpora(command: Callable[..., int], rati
     assert main(["bench", "--corpus", str(other), "--models", "popularity", "--board", "board", "--work", "work"]) == 0
     runs = read_board(tmp_path / "board", "small_ratings")
     assert len({run_.record.corpus.fingerprint for run_ in runs}) == len({run_.record.key for run_ in runs}) == 2
+
+
+def test_what_a_sweep_found_on_one_is_not_used_on_the_other(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(best_config, "BEST", tmp_path)
+    winner = TunedConfig(study="s", trial=1, trials=9, value=0.1, params={"lr": 0.0123})
+    best_config.write(best_config.path(best_config.folder_of(corpus.name, corpus.fingerprint), "sasrec"), winner)
+    other = replace(corpus, flat=corpus.flat[::-1].copy())
+    assert (other.name, other.fingerprint == corpus.fingerprint) == (corpus.name, False)
+    assert complete("sasrec", corpus).config.lr == 0.0123
+    assert complete("sasrec", other).config.lr != 0.0123
 
 
 @pytest.mark.slow
