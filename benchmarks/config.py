@@ -35,7 +35,7 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
     for key, value in changes.items():
         if key not in possible:
             raise ValueError(
-                f"{owner} has no option {key!r:.200}; possible: {', '.join(possible)}{near(key, possible)}"
+                f"{owner} has no option {key!r:.200}; {near(key, possible)}possible: {', '.join(possible)}"
             )
         *path, last = key.split(".")
         place = values
@@ -80,6 +80,6 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def near(given: str, possible: Iterable[str]) -> str:
-    """What was probably meant, as the end of a message; empty where nothing is close."""
+    """What was probably meant, before a list of all that is possible; empty where nothing is close."""
     close = difflib.get_close_matches(given, list(possible), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"did you mean {close[0]!r}? " if close else ""

@@ -276,7 +276,7 @@ def complete(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tune
     if whole not in names():
         close = near(name, [*names(), *(known + UNSEEN for known in names())])
         raise ValueError(
-            f"no model or experiment {name!r}; possible: {', '.join(names())}, each also with {UNSEEN}{close}"
+            f"no model or experiment {name!r}; {close}possible: {', '.join(names())}, each also with {UNSEEN}"
         )
     model, made_of = variant(whole).model, layers(whole, corpus, settings, tuned)
     named = changed(made_of.base, made_of.named(), model)

@@ -24,8 +24,8 @@ def load(name: str) -> Model:
     """
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no model {name!r}; possible: {', '.join(names())}{hint}")
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no model {name!r}; {hint}possible: {', '.join(names())}")
     module = importlib.import_module(f"models.{name}")
     missing = [part for part in ("Config", "SMALL", "train") if not hasattr(module, part)]
     if missing:

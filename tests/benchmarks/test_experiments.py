@@ -222,18 +222,18 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
-        ("sasrek", [], "no model or experiment 'sasrek'; possible: .*; did you mean 'sasrec'?"),
+        ("sasrek", [], "no model or experiment 'sasrek'; did you mean 'sasrec'? possible: "),
         ("tiger-sass", [], "did you mean 'tiger-sas'?"),
         ("letter-tau-0.55", [], "did you mean 'letter-tau-0.5'?"),
         (
             "tigre-unseen-users",
             [],
-            "no model .*'tigre-unseen-users'; .* -unseen-users; did you mean 'tiger-unseen-users'?",
+            "no model .*'tigre-unseen-users'; did you mean 'tiger-unseen-users'? possible: ",
         ),
         ("tiger-unseen-user", [], "did you mean 'tiger-unseen-users'?"),
         ("tiger-unseen-users-unseen-users", [], "no model or experiment 'tiger-unseen-users-unseen-users'"),
         ("-unseen-users", [], "no model or experiment '-unseen-users'"),
-        ("sasrec", ["widht=3"], "sasrec has no option 'widht'; possible: batch_size, .*; did you mean 'width'?"),
+        ("sasrec", ["widht=3"], "sasrec has no option 'widht'; did you mean 'width'? possible: batch_size, "),
         ("tiger", ["tokenizer.code=3"], "did you mean 'tokenizer.codes'?"),
         ("tiger", ["tokenizer=3"], "tiger has no option 'tokenizer'"),
         ("tiger-sas", ["widht=3"], "tiger has no option 'widht'"),
