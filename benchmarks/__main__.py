@@ -17,6 +17,23 @@ from benchmarks.execution import worker_process
 from benchmarks.user_errors import hidden, user_message
 from leaderboards import escape
 
+# Of each command, shown by its help.
+EXAMPLES = {
+    "bench": "bench --corpus all_beauty --models tiger sasrec --seeds 5",
+    "plan": "plan benchmarks/plans/smoke.toml --hours 8",
+    "codes": "codes --corpus all_beauty --models tiger letter",
+    "analyse": "analyse utilisation --corpus planted",
+    "sweep": "sweep --model sasrec --corpus all_beauty --trials 20 --jobs 2",
+    "sweep-worker": "sweep-worker --storage postgresql://user@host/database --study sasrec-all_beauty-0123456789ab",
+    "rerank": "rerank --row all_beauty/sasrec --users 100",
+    "reproduce": "reproduce --row all_beauty/popularity",
+    "regress": "regress --models sasrec tiger",
+    "perf": "perf --only grade kcore",
+    "dashboards": "dashboards --entity team --project grbench --dry-run",
+    "list": "list",
+    "show": "show decor-base all_beauty --set lr=0.001",
+}
+
 # How a process ends that a signal ends: with so much more than the signal's number.
 SIGNALLED = 128
 
@@ -52,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(interrupted="")
     for group in (training_commands, sweep_commands, check_commands, listing_commands):
         group.add(commands)
+    for name, command in commands.choices.items():
+        command.epilog = f"example: python -m benchmarks {EXAMPLES[name]}"
     return parser
 
 

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     lists = commands.add_parser("predict", help="write the best items for the histories of a file")
     lists.set_defaults(call=predict)
+    lists.epilog = "example: grbench predict --row my_sasrec --input histories.jsonl --output top.parquet --k 20"
     lists.add_argument("--row", type=Path, required=True, help="a record of a board, or an exported folder")
     lists.add_argument(
         "--input", type=Path, required=True, help='JSON lines: {"user": "U1", "history": ["B01", "B07"]}'
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     lists.add_argument("--unseen", action="store_true", help="leave out the items of the history")
     copy = commands.add_parser("export", help="write a row's model into a folder that needs no training data")
     copy.set_defaults(call=export)
+    copy.epilog = "example: grbench export leaderboards/v2/beauty_2014/sasrec/3aa5b3202c36/seed-0.json my_sasrec"
     copy.add_argument("row", type=Path, help="a record of a board, leaderboards/v2/<corpus>/<model>/<key>/seed-0.json")
     copy.add_argument("folder", type=Path, help="a folder that is not there")
     for command in (lists, copy):

@@ -14,7 +14,7 @@ import pytest
 
 import data_prep
 from benchmarks import experiments
-from benchmarks.__main__ import main
+from benchmarks.__main__ import EXAMPLES, _parser, main
 from benchmarks.execution import cell as cell_module
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
@@ -227,6 +227,14 @@ def test_a_failing_cell_is_told_at_the_end(
     capsys.readouterr()
     assert bench(*failing, "--jobs", "1") == 1
     assert "\npopularity " in capsys.readouterr().out, "what there is is printed all the same"
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_the_example_of_each_help_can_be_typed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _parser().parse_args(EXAMPLES[command].split()).call
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert " ".join(EXAMPLES[command].split()) in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_is_made_is_named_and_what_goes_on_from_it(
