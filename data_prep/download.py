@@ -19,6 +19,8 @@ from data_prep.files import content_sha256, parse_object
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 60
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+# What helps where a download fails.
+OR_LOCAL = "run it again, try SOURCE=official or hub (--source), or set GRBENCH_DATA to a folder that has the file"
 
 
 def fetch(url: str, path: Path, sha256: str | None = None) -> Path:
@@ -69,7 +71,7 @@ def fetch_hub(url: str, cache: Path) -> Path:
         return Path(datasets.DownloadManager(download_config=config).download(url))
     except Exception as error:  # the hub's client lets its transport's own errors through; they share no base class
         reason = " ".join(str(error).split())
-        raise ValueError(f"{url} could not be fetched from the hub ({reason}); try source official") from error
+        raise ValueError(f"{url} could not be fetched from the hub ({reason}); {OR_LOCAL}") from error
 
 
 class _OtherPartError(ValueError):
@@ -134,7 +136,7 @@ def _opened(url: str, begun: _Begun) -> Any:
         raise
     except (OSError, http.client.HTTPException) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
-        raise ValueError(f"{url} cannot be reached ({reason:.200}); check the network and run it again") from error
+        raise ValueError(f"{url} cannot be reached ({reason:.200}); check the network and {OR_LOCAL}") from error
 
 
 def _validator(headers: Any) -> str:
