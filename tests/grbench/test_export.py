@@ -22,6 +22,8 @@ from grbench.module_file import described, rebuilt
 from grbench.served import Served
 from tests.damage import DAMAGE
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("epochs=2", "width=8", "inner=8", "layers=1")
 
 
