@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import safetensors.torch
 from safetensors import SafetensorError
 
-from data_prep.atomic import atomic_folder, write_json
+from data_prep.atomic import atomic_folder, write_json, write_text
 from data_prep.files import content_sha256
 from grbench.module_file import described, rebuilt
 from leaderboards import store
@@ -61,14 +61,14 @@ def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: P
     with atomic_folder(folder) as new:
         (new / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         write_json(new / MODULE, {"format": FORMAT, "model": module})
-        (new / ITEMS).write_text("".join(f"{item}\n" for item in item_ids))
-        (new / RECORD).write_text(run.record.model_dump_json(indent=1) + "\n")
+        write_text(new / ITEMS, "".join(f"{item}\n" for item in item_ids))
+        write_text(new / RECORD, run.record.model_dump_json(indent=1) + "\n")
         if lines := _codes(recommender, item_ids):
-            (new / CODES).write_text("".join(lines))
+            write_text(new / CODES, "".join(lines))
         files = sorted(new.iterdir())
-        (new / SUMS).write_text("".join(f"{content_sha256(file)}  {file.name}\n" for file in files))
+        write_text(new / SUMS, "".join(f"{content_sha256(file)}  {file.name}\n" for file in files))
         # Without a hash, for whoever gets the folder to write on.
-        (new / CARD).write_text(card(run, folder.name))
+        write_text(new / CARD, card(run, folder.name))
     return folder
 
 
@@ -88,7 +88,8 @@ def read(folder: Path) -> Kept:
         recommender = rebuilt(said["model"], safetensors.torch.load((folder / WEIGHTS).read_bytes()))
         if not isinstance(recommender, Recommender):
             raise ValueError("it is no recommender")
-        items = (folder / ITEMS).read_text().splitlines()
+        # Text has more ends of lines than files have.
+        items = (folder / ITEMS).read_bytes().decode().removesuffix("\n").split("\n")
         if len(items) != record.corpus.items or len(set(items)) != len(items):
             raise ValueError(f"{ITEMS} has {len(set(items))} different ids; expected {record.corpus.items}")
     except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
@@ -102,7 +103,9 @@ def _check_sums(folder: Path) -> None:
         FileNotFoundError: a file is missing.
         ValueError: one is not what was written.
     """
-    sums = dict(line.split("  ", 1)[::-1] for line in (folder / SUMS).read_text().splitlines() if "  " in line)
+    sums = dict(
+        line.split("  ", 1)[::-1] for line in (folder / SUMS).read_text("utf-8", "replace").splitlines() if "  " in line
+    )
     for name in (WEIGHTS, MODULE, ITEMS, RECORD):
         if content_sha256(folder / name) != sums.get(name):
             raise ValueError(f"{folder / name} is damaged: its SHA-256 is not that in {SUMS}; get a complete copy")

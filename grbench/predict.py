@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from benchmarks.training.fit import exclusive_lock
 from data_prep.atomic import atomic_file, write_json
 from data_prep.files import content_sha256, lines, parse_object
 from grbench.served import Recommendation, Served
@@ -78,9 +79,12 @@ def predict(served: Served, source: Path, target: Path, k: int = 10, unseen: boo
         raise ValueError(f"k is {k}; expected at least 1")
     users = sum(1 for _ in read_users(source))
     parts = target.with_name(f"{target.name}.parts")
-    _begin(parts, served, source, k, unseen)
-    done = _ranked_parts(served, source, parts, users, k, unseen)
-    _join(parts, target)
+    with exclusive_lock(parts / "lock", str(target)):
+        if target.exists():
+            raise FileExistsError(f"{target} is there now; another process has written it")
+        _begin(parts, served, source, k, unseen)
+        done = _ranked_parts(served, source, parts, users, k, unseen)
+        _join(parts, target)
     return done
 
 
@@ -115,7 +119,6 @@ def _begin(parts: Path, served: Served, source: Path, k: int, unseen: bool) -> N
         "k": k,
         "unseen": unseen,
     }
-    parts.mkdir(parents=True, exist_ok=True)
     there = parts / JOB
     if there.exists() and json.loads(there.read_bytes()) != job:
         raise ValueError(f"{parts} holds lists of another input, model or length; remove it, or name another output")

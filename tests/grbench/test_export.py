@@ -20,6 +20,7 @@ from grbench import export, load
 from grbench.__main__ import main
 from grbench.module_file import described, rebuilt
 from grbench.served import Served
+from leaderboards.store import read_run
 from tests.damage import DAMAGE
 
 pytestmark = pytest.mark.slow
@@ -75,6 +76,20 @@ def test_it_recommends_what_the_recommender_ranks(exported: Served) -> None:
     assert found.items == [exported.item_ids[item - 1] for item in items[0].tolist()]
     assert found.scores == scores[0].tolist()
     assert found.certified
+
+
+def test_a_list_ends_with_the_catalogue(exported: Served) -> None:
+    found = exported.recommend(["B01"], k=1_000)
+    assert sorted(found.items) == sorted(exported.item_ids)
+    assert found.certified
+
+
+def test_ids_of_any_letters_come_back(made: Made, exported: Served, tmp_path: Path) -> None:
+    """The line separator of Unicode is no end of a line in a file."""
+    ids = [f"ключ\u2028{number}" for number in range(40)]
+    run = read_run(made.record.parents[3], made.record)
+    folder = export.write(exported.recommender, ids, run, tmp_path / "letters")
+    assert list(load(folder).item_ids) == ids
 
 
 def test_unseen_leaves_the_history_out_and_nothing_else(exported: Served) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,23 @@ def test_by_hand(served: Served, source: Path, tmp_path: Path) -> None:
     ]
     assert (done.users, done.ranked, done.unknown, done.without, done.certified) == (5, 5, 2, 2, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["top.parquet", "users.jsonl"]
+
+
+def test_of_two_processes_one_writes(
+    served: Served, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one waits, and finds the file."""
+    target = tmp_path / "top.parquet"
+
+    @contextmanager
+    def waited(lock: Path, label: str) -> Iterator[None]:
+        target.write_text("the other's")
+        yield
+
+    monkeypatch.setattr(predicting, "exclusive_lock", waited)
+    with pytest.raises(FileExistsError, match=r"top.parquet is there now; another process has written it"):
+        predict(served, source, target)
+    assert target.read_text() == "the other's"
 
 
 def test_a_packed_file_is_read_by_its_content(served: Served, source: Path, tmp_path: Path) -> None:
