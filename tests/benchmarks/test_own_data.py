@@ -164,7 +164,7 @@ def test_cells_find_the_corpus_and_nothing_made_names_a_folder(
         made = read_run(Path("again"), Path(capsys.readouterr().out.splitlines()[-1]))
         assert made.record.result() == run_.record.result()
     assert command("sweep", "--model", "sasrec", "--trials", "1", *tiny, "--best", "best", "--track", "off") == 0
-    assert list(tmp_path.glob("best/small_ratings/sasrec.toml"))
+    assert list(tmp_path.glob("best/small_ratings-*/sasrec.toml"))
     written = [file for folder in ("board", "best") for file in (tmp_path / folder).rglob("*") if file.is_file()]
     assert not [file for file in written if ratings.parent.name.encode() in file.read_bytes()]
 
