@@ -1,4 +1,4 @@
-"""A row's model to ask: `from grbench import load`. The command `grbench` has all that the Makefile runs."""
+"""A row's model to ask: `from grbench import load`. The command `grbench` has those of all packages."""
 
 from __future__ import annotations
 
