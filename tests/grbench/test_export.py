@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main as bench
+from data_prep.codes_file import read_codes
 from data_prep.corpus import Corpus
 from data_prep.files import content_sha256
 from grbench import export, load
@@ -21,7 +22,10 @@ from grbench.__main__ import main
 from grbench.module_file import described, rebuilt
 from grbench.served import Served
 from leaderboards.store import read_run
+from models.parts.seq2seq import T5Sizes
+from models.tiger import Config, Tiger
 from tests.damage import DAMAGE
+from tests.factories import index_of
 
 pytestmark = pytest.mark.slow
 
@@ -250,3 +254,12 @@ def test_plain_values_come_back() -> None:
     assert again[:5] == value[:5]
     assert torch.equal(again[5][0], torch.arange(3))
     assert again[5][1] == ()
+
+
+def test_the_code_table_is_one_that_another_training_reads(
+    made: Made, exported: Served, tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    rows = [(number // 7, number % 7) for number in range(40)]
+    tiger = Tiger(Config(t5=T5Sizes(16, 16, 2, 8, 1, 1, 0.0)), index_of(rows, (7, 7)))
+    folder = export.write(tiger, exported.item_ids, read_run(made.record.parents[3], made.record), tmp_path / "tiger")
+    assert read_codes(tiny_corpus, folder / export.CODES).values.tolist() == [list(row) for row in rows]
