@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import safetensors.torch
 from safetensors import SafetensorError
 
-from data_prep.atomic import atomic_folder, write_json
+from data_prep.atomic import atomic_folder, write_json, write_text
 from data_prep.files import content_sha256
 from grbench.module_file import described, rebuilt
 from leaderboards import store
@@ -58,17 +58,19 @@ def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: P
         raise FileExistsError(f"{folder} is there already; expected the name of a new folder")
     tensors: dict[str, Any] = {}
     module = described(recommender, tensors)
+    # What cannot be made again is told here, and not to whoever gets the folder.
+    rebuilt(module, tensors)
     with atomic_folder(folder) as new:
         (new / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         write_json(new / MODULE, {"format": FORMAT, "model": module})
-        (new / ITEMS).write_text("".join(f"{item}\n" for item in item_ids))
-        (new / RECORD).write_text(run.record.model_dump_json(indent=1) + "\n")
+        write_text(new / ITEMS, "".join(f"{item}\n" for item in item_ids))
+        write_text(new / RECORD, run.record.model_dump_json(indent=1) + "\n")
         if lines := _codes(recommender, item_ids):
-            (new / CODES).write_text("".join(lines))
+            write_text(new / CODES, "".join(lines))
         files = sorted(new.iterdir())
-        (new / SUMS).write_text("".join(f"{content_sha256(file)}  {file.name}\n" for file in files))
+        write_text(new / SUMS, "".join(f"{content_sha256(file)}  {file.name}\n" for file in files))
         # Without a hash, for whoever gets the folder to write on.
-        (new / CARD).write_text(card(run, folder.name))
+        write_text(new / CARD, card(run, folder.name))
     return folder
 
 
@@ -88,7 +90,7 @@ def read(folder: Path) -> Kept:
         recommender = rebuilt(said["model"], safetensors.torch.load((folder / WEIGHTS).read_bytes()))
         if not isinstance(recommender, Recommender):
             raise ValueError("it is no recommender")
-        items = (folder / ITEMS).read_text().splitlines()
+        items = (folder / ITEMS).read_bytes().decode().splitlines()
         if len(items) != record.corpus.items or len(set(items)) != len(items):
             raise ValueError(f"{ITEMS} has {len(set(items))} different ids; expected {record.corpus.items}")
     except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
