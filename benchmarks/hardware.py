@@ -40,7 +40,13 @@ class Hardware:
 
     def set_num_threads(self) -> None:
         """Gives this process its threads. Where they are not in the environment too, Lightning chooses others before
-        distributed training."""
+        distributed training.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; expected at least 1")
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         torch.set_num_threads(self.threads)
 

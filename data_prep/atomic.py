@@ -76,7 +76,7 @@ def _temporary(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * RANDOM}"):
-        if (lock := _own(left)) is not None:
+        if (lock := own(left)) is not None:
             _remove(left)
             os.close(lock)
     # One that is not locked yet may be taken for a left one; then another is made.
@@ -84,7 +84,7 @@ def _temporary(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     while lock is None:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(RANDOM // 2)}")
         make(temporary)
-        lock = _own(temporary)
+        lock = own(temporary)
     try:
         yield temporary
     except OSError as error:
@@ -95,7 +95,7 @@ def _temporary(path: Path, make: Callable[[Path], None]) -> Iterator[Path]:
         _remove(temporary)
 
 
-def _own(path: Path) -> int | None:
+def own(path: Path) -> int | None:
     """A handle that holds the lock of `path` until it is closed; None where another process holds it or removed it, or
     where it is another user's alone.
 

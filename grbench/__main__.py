@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.call(options))
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on with the users that are left", file=sys.stderr)
+        print("\ninterrupted; the same predict goes on with the users that are left", file=sys.stderr)
         return 130
     except Exception as error:
         if (said := user_message(error)) is None:
@@ -64,9 +64,10 @@ def predict(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Writes a row's model into a folder."""
     from grbench.export import write
-    from leaderboards.store import read_run
+    from leaderboards.store import board_of, read_run
 
-    run = read_run(options.row.parents[3], options.row)
+    row = options.row.absolute()
+    run = read_run(board_of(row), row)
     served = _served(options)
     print(f"written: {write(served.recommender, served.item_ids, run, options.folder)}")
     return 0

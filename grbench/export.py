@@ -58,6 +58,8 @@ def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: P
         raise FileExistsError(f"{folder} is there already; expected the name of a new folder")
     tensors: dict[str, Any] = {}
     module = described(recommender, tensors)
+    # What cannot be made again is told here, and not to whoever gets the folder.
+    rebuilt(module, tensors)
     with atomic_folder(folder) as new:
         (new / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         write_json(new / MODULE, {"format": FORMAT, "model": module})

@@ -111,13 +111,14 @@ def _module(name: str, steps: list[Any], tensors: Mapping[str, Tensor]) -> nn.Mo
                     given = {key: rebuilt(value, tensors) for key, value in arguments.items()}
                 case _:
                     raise ValueError(f"{name} has {step!r:.100}; expected its constructor, then its later stages")
-            call = kind if module is None else getattr(module, method, None)
-            if module is not None and not getattr(call, "remembered", False):
+            # Of the class: asked of the module, a property would be computed.
+            if module is not None and not getattr(getattr(kind, method, None), "remembered", False):
                 raise ValueError(f"{name} has no stage {method!r:.100}")
             try:
-                made = call(**given)  # type: ignore[misc]
-            except TypeError as error:
-                raise ValueError(f"{name}, {method}: {error}") from None
+                made = kind(**given) if module is None else getattr(module, method)(**given)
+            # What a constructor does with arguments that are not its own, nobody can say beforehand.
+            except Exception as error:
+                raise ValueError(f"{name}, {method}: {error}") from error
             module = made if module is None else module
     if module is None:
         raise ValueError(f"{name} has no steps; expected its constructor")

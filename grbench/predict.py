@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from benchmarks.training.fit import exclusive_lock
-from data_prep.atomic import atomic_file, write_json
+from data_prep.atomic import atomic_file, own, write_text
 from data_prep.files import content_sha256, lines, parse_object
 from grbench.served import Recommendation, Served
 
@@ -29,6 +32,8 @@ SCHEMA = pa.schema({
     "scores": pa.list_(pa.float32()),
     "certified": pa.bool_(),
 })  # fmt: skip
+# Half a letter, which JSON can name and UTF-8 has not.
+SURROGATE = re.compile("[\ud800-\udfff]")
 EMPTY = Recommendation([], [], False)
 
 
@@ -78,13 +83,13 @@ def predict(served: Served, source: Path, target: Path, k: int = 10, unseen: boo
     if k < 1:
         raise ValueError(f"k is {k}; expected at least 1")
     users = sum(1 for _ in read_users(source))
+    if not users:
+        raise ValueError(f"{source} holds blank lines alone; expected at least one user")
     parts = target.with_name(f"{target.name}.parts")
-    with exclusive_lock(parts / "lock", str(target)):
-        if target.exists():
-            raise FileExistsError(f"{target} is there now; another process has written it")
+    with _owned(parts):
         _begin(parts, served, source, k, unseen)
         done = _ranked_parts(served, source, parts, users, k, unseen)
-        _join(parts, target)
+        _join(parts, target, users)
     return done
 
 
@@ -99,12 +104,32 @@ def read_users(source: Path) -> Iterator[User]:
         except ValueError as error:
             raise ValueError(f"{source}, line {number}: {error}; expected a JSON object") from error
         name, history = told.get("user"), told.get("history")
-        named = isinstance(name, str) or (isinstance(name, int) and not isinstance(name, bool))
+        named = isinstance(name, (str, int)) and not isinstance(name, bool) and not SURROGATE.search(str(name))
         if not named or not isinstance(history, list) or not all(isinstance(item, str) for item in history):
             raise ValueError(
                 f'{source}, line {number}: {text.strip():.100}; expected {{"user": "U1", "history": ["B01", "B07"]}}'
             )
         yield User(str(name), history)
+
+
+@contextmanager
+def _owned(parts: Path) -> Iterator[None]:
+    """The folder of parts, as this process's own.
+
+    Raises:
+        ValueError: another process writes there, or the folder is none of parts.
+    """
+    parts.mkdir(parents=True, exist_ok=True)
+    # What else lies there would go with the parts; a process that was killed at once leaves these two.
+    others = [path for path in parts.iterdir() if path.name != "lock" and not path.name.startswith(f".{JOB}.")]
+    if others and not (parts / JOB).exists():
+        raise ValueError(f"{parts} holds other files than lists; name another output")
+    if (lock := own(parts)) is None:
+        raise ValueError(f"another process writes into {parts}; wait for it, or name another output")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _begin(parts: Path, served: Served, source: Path, k: int, unseen: bool) -> None:
@@ -118,11 +143,12 @@ def _begin(parts: Path, served: Served, source: Path, k: int, unseen: bool) -> N
         "model": [record.corpus.name, record.model, record.key, record.seed],
         "k": k,
         "unseen": unseen,
+        "users of a part": PART,
     }
-    there = parts / JOB
-    if there.exists() and json.loads(there.read_bytes()) != job:
+    there, content = parts / JOB, json.dumps(job)
+    if there.exists() and there.read_bytes() != content.encode():
         raise ValueError(f"{parts} holds lists of another input, model or length; remove it, or name another output")
-    write_json(there, job)
+    write_text(there, content)
 
 
 def _ranked_parts(served: Served, source: Path, parts: Path, users: int, k: int, unseen: bool) -> Predicted:
@@ -132,7 +158,7 @@ def _ranked_parts(served: Served, source: Path, parts: Path, users: int, k: int,
         # Python 3.11 has no itertools.batched.
         chunks = iter(lambda: list(itertools.islice(told, PART)), [])
         for number, chunk in enumerate(chunks):
-            part = parts / f"{number:06}.parquet"
+            part = _part(parts, number)
             if not part.exists():
                 known = [[item for item in user.history if item in served.numbers] for user in chunk]
                 lists = iter(served.recommend_all([history for history in known if history], k, unseen))
@@ -146,14 +172,18 @@ def _ranked_parts(served: Served, source: Path, parts: Path, users: int, k: int,
     return Predicted(users, ranked, time.perf_counter() - started, unknown, without, certified)
 
 
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:06}.parquet"
+
+
 def _write(part: Path, users: Iterable[User], found: list[Recommendation]) -> None:
     rows = [{"user": user.name, **each._asdict()} for user, each in zip(users, found, strict=True)]
     with atomic_file(part) as file:
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), file)
 
 
-def _join(parts: Path, target: Path) -> None:
+def _join(parts: Path, target: Path, users: int) -> None:
     with atomic_file(target) as file, pq.ParquetWriter(file, SCHEMA) as writer:
-        for part in sorted(parts.glob("*.parquet")):
-            writer.write_table(pq.read_table(part))
+        for number in range(math.ceil(users / PART)):
+            writer.write_table(pq.read_table(_part(parts, number)))
     shutil.rmtree(parts)

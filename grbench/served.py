@@ -80,7 +80,8 @@ class Served:
         """
         if k < 1:
             raise ValueError(f"k is {k}; expected at least 1")
-        known = [self._known(history, number) for number, history in enumerate(histories, 1)]
+        # Lists, whatever the columns of a table are.
+        known = [self._known(list(history), number) for number, history in enumerate(histories, 1)]
         found: list[Recommendation | None] = [None] * len(known)
         size = users_at_once(self.recommender.device)
         order = np.argsort([len(history) for history in known], kind="stable")
@@ -155,7 +156,7 @@ def load(
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; expected a folder that `export` wrote, or a record of a board")
     record = store.read(path)
-    bench = Bench(path.parents[3], Path(work), Path(vectors_path) if vectors_path else None, hardware)
+    bench = Bench(store.board_of(path), Path(work), Path(vectors_path) if vectors_path else None, hardware)
     with TemporaryDirectory() as links:
         _link_weights(record, bench.work, Path(links))
         recalled = recall(bench, record, source, Path(links))

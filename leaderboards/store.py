@@ -31,6 +31,11 @@ def path(board: Path, corpus: str, model: str, key: str, seed: int) -> Path:
     return board / corpus / model / key / f"seed-{seed}.json"
 
 
+def board_of(target: Path) -> Path:
+    """The board on which a record lies, from its `path`."""
+    return Path(*target.absolute().parts[:-4])
+
+
 def content_sha256(ranks: pa.Table) -> str:
     """Hash of the ranks' values, the same whichever library version wrote the file."""
     digest = hashlib.sha256()

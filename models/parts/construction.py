@@ -35,14 +35,27 @@ def remembered(method: F) -> F:
     def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
-        _, *arguments = bound.arguments.items()
         result = method(self, *args, **kwargs)
+        # A constructor has called what is beneath it, another constructor or a stage, and will call it again.
+        earlier = () if method.__name__ == CONSTRUCTOR else self.__dict__.get("_steps", ())
         # Not through torch, which would register modules among the arguments.
-        self.__dict__["_steps"] = (*self.__dict__.get("_steps", ()), Step(method.__name__, dict(arguments)))
+        self.__dict__["_steps"] = (*earlier, Step(method.__name__, _by_name(bound)))
         return result
 
     vars(call)["remembered"] = True
     return cast("F", call)
+
+
+def _by_name(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """What a method was given beside its module; those of `**kwargs` under their own names."""
+    _, *given = bound.arguments.items()
+    arguments = dict(given)
+    for name, parameter in bound.signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            arguments |= arguments.pop(name)
+        elif parameter.kind is parameter.VAR_POSITIONAL and not arguments[name]:
+            del arguments[name]
+    return arguments
 
 
 def remembers_construction(kind: M) -> M:

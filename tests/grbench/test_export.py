@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -21,7 +24,8 @@ from grbench import export, load
 from grbench.__main__ import main
 from grbench.module_file import described, rebuilt
 from grbench.served import Served
-from leaderboards.store import read_run
+from leaderboards.store import Run, read_run
+from models.parts.construction import construction
 from models.parts.seq2seq import T5Sizes
 from models.tiger import Config, Tiger
 from tests.damage import DAMAGE
@@ -120,6 +124,10 @@ def test_the_model_reads_the_last_items_alone(exported: Served) -> None:
     assert exported.recommend(history) == exported.recommend(history[-longest:])
 
 
+def test_a_history_may_be_an_array(exported: Served) -> None:
+    assert exported.recommend(np.array(["B01", "B02"])) == exported.recommend(["B01", "B02"])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("history", "k", "said"),
     [
@@ -183,6 +191,48 @@ def test_a_folder_that_is_there_is_kept(
     assert sorted(made.folder.iterdir()) == before
 
 
+def test_a_record_is_found_from_its_own_folder(
+    made: Made, exported: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_DATA", str(made.data))
+    monkeypatch.chdir(made.record.parent)
+    assert main(["export", "seed-0.json", str(tmp_path / "again"), "--work", str(made.work)]) == 0
+    assert load("seed-0.json", made.work).recommend(["B01"]) == exported.recommend(["B01"])
+
+
+def test_an_exported_folder_is_no_record(
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copy.parent)
+    assert main(["export", copy.name, "elsewhere"]) == 2
+    assert "Is a directory" in capsys.readouterr().err
+
+
+def test_no_threads_are_told(copy: Path) -> None:
+    with pytest.raises(ValueError, match="threads is 0; expected at least 1"):
+        load(copy, threads=0)
+
+
+def test_what_cannot_be_made_again_is_not_written(exported: Served, tmp_path: Path) -> None:
+    """A record has its ranks by its side in a run; none is asked for here."""
+    (step,) = construction(exported.recommender)
+    other = deepcopy(exported.recommender)
+    vars(other)["_steps"] = (step._replace(arguments={**step.arguments, "args": (1,)}),)
+    run = Run(exported.record, pa.table({}))
+    with pytest.raises(ValueError, match=r"models.sasrec.SasRec, __init__: .*'args'"):
+        export.write(other, exported.item_ids, run, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_are_utf8_whatever_the_machine_writes_in(
+    made: Made, exported: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, level=2: encoding or "ascii")
+    items = ["\u043a\u043b\u044e\u0447", *exported.item_ids[1:]]
+    run = read_run(made.record.parents[3], made.record)
+    assert export.read(export.write(exported.recommender, items, run, tmp_path / "new")).item_ids == items
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", [export.WEIGHTS, export.MODULE, export.ITEMS, export.RECORD, export.SUMS])
 def test_damage_is_told_in_a_sentence(copy: Path, name: str, damage: str) -> None:
@@ -193,6 +243,10 @@ def test_damage_is_told_in_a_sentence(copy: Path, name: str, damage: str) -> Non
     file.unlink()
     with pytest.raises(FileNotFoundError, match=name):
         load(copy)
+
+
+# Arguments that no SASRec can be made of.
+BAD = {"config": {"class": "models.sasrec.Config", "fields": {}}, "items": -5, "positions": 1.0}
 
 
 def resealed(folder: Path, change: Callable[[dict[str, object]], None]) -> None:
@@ -215,6 +269,7 @@ def resealed(folder: Path, change: Callable[[dict[str, object]], None]) -> None:
         ({"class": "models.sasrec.SasRec", "steps": [["__init__", {"width": 3}]], "state": "model"}, "missing"),
         ({"class": "models.sasrec.Config", "fields": {"width": -1}}, "option width"),
         ({"tensor": "elsewhere"}, "tensor elsewhere is missing"),
+        ({"class": "models.sasrec.SasRec", "steps": [["__init__", BAD]], "state": "model"}, "negative dimension"),
         ({"eval": "1 + 1"}, "no value of a module"),
         (7, "it is no recommender"),
     ],
@@ -225,12 +280,14 @@ def test_a_strangers_file_makes_nothing_but_models(copy: Path, model: object, sa
         load(copy)
 
 
-def test_a_stage_is_one_that_the_model_remembers(copy: Path) -> None:
+# The last is a property that fails where nothing is trained.
+@pytest.mark.parametrize("stage", ["to_onnx", "trainer"])
+def test_a_stage_is_one_that_the_model_remembers(copy: Path, stage: str) -> None:
     def change(told: dict[str, object]) -> None:
-        told["model"]["steps"].append(["to_onnx", {"file_path": "hurt"}])  # type: ignore[index]
+        told["model"]["steps"].append([stage, {"file_path": "hurt"}])  # type: ignore[index]
 
     resealed(copy, change)
-    with pytest.raises(ValueError, match="SasRec has no stage 'to_onnx'"):
+    with pytest.raises(ValueError, match=f"SasRec has no stage '{stage}'"):
         load(copy)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from data_prep.atomic import own
 from grbench import predict as predicting
 from grbench.__main__ import BENCHMARKS, LEADERBOARDS, main
 from grbench.predict import predict
@@ -67,23 +69,6 @@ def test_by_hand(served: Served, source: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["top.parquet", "users.jsonl"]
 
 
-def test_of_two_processes_one_writes(
-    served: Served, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other one waits, and finds the file."""
-    target = tmp_path / "top.parquet"
-
-    @contextmanager
-    def waited(lock: Path, label: str) -> Iterator[None]:
-        target.write_text("the other's")
-        yield
-
-    monkeypatch.setattr(predicting, "exclusive_lock", waited)
-    with pytest.raises(FileExistsError, match=r"top.parquet is there now; another process has written it"):
-        predict(served, source, target)
-    assert target.read_text() == "the other's"
-
-
 def test_a_packed_file_is_read_by_its_content(served: Served, source: Path, tmp_path: Path) -> None:
     predict(served, source, tmp_path / "one.parquet")
     source.write_bytes(gzip.compress(source.read_bytes()))
@@ -123,6 +108,7 @@ def test_a_killed_run_goes_on(served: Served, source: Path, tmp_path: Path, monk
         ('{"user": "u", "history": [1]}', "line 2: .*; expected"),
         ('{"user": true, "history": ["a"]}', "line 2: .*; expected"),
         ('{"history": ["a"]}', "line 2: .*; expected"),
+        ('{"user": "\\ud800", "history": ["a"]}', r"line 2: .*ud800.*; expected"),
     ],
 )
 def test_a_bad_line_is_told_before_anyone_is_ranked(served: Served, tmp_path: Path, line: str, said: str) -> None:
@@ -131,6 +117,70 @@ def test_a_bad_line_is_told_before_anyone_is_ranked(served: Served, tmp_path: Pa
     with pytest.raises(ValueError, match=said):
         predict(served, source, tmp_path / "top.parquet")
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_blank_lines_are_nobody(served: Served, tmp_path: Path) -> None:
+    source = tmp_path / "users.jsonl"
+    source.write_text("\n\n")
+    with pytest.raises(ValueError, match=r"users.jsonl holds blank lines alone; expected at least one user"):
+        predict(served, source, tmp_path / "top.parquet")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+class TestFolderOfParts:
+    @pytest.fixture
+    def parts(self, tmp_path: Path) -> Path:
+        (tmp_path / "top.parquet.parts").mkdir()
+        return tmp_path / "top.parquet.parts"
+
+    def test_a_folder_of_other_files_is_kept(self, served: Served, source: Path, parts: Path) -> None:
+        (parts / "thesis.txt").write_text("mine")
+        with pytest.raises(ValueError, match=r"top.parquet.parts holds other files than lists; name another output"):
+            predict(served, source, parts.with_suffix(""))
+        assert [path.name for path in parts.iterdir()] == ["thesis.txt"]
+
+    @pytest.mark.parametrize("name", ["lock", ".job.json.0123abcd"])
+    def test_what_a_process_killed_at_once_leaves_is_no_other_file(
+        self, served: Served, source: Path, parts: Path, name: str
+    ) -> None:
+        (parts / name).touch()
+        assert predict(served, source, parts.with_suffix("")).ranked == 5
+
+    def test_two_processes_do_not_write_one_output(self, served: Served, source: Path, parts: Path) -> None:
+        lock = own(parts)
+        assert lock is not None
+        with pytest.raises(ValueError, match=r"another process writes into .*top.parquet.parts"):
+            predict(served, source, parts.with_suffix(""))
+        os.close(lock)
+        assert predict(served, source, parts.with_suffix("")).ranked == 5
+
+    @pytest.mark.parametrize("content", [b"", b'{"inp', b"\xff", b"[" * 100_000])
+    def test_a_damaged_description_of_the_job_is_told(
+        self, served: Served, source: Path, parts: Path, content: bytes
+    ) -> None:
+        (parts / "job.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"top.parquet.parts holds lists of another input, model or length"):
+            predict(served, source, parts.with_suffix(""))
+
+    def test_parts_of_another_size_are_another_job(
+        self, served: Served, source: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(predicting, "PART", 2)
+            patch.setattr(predicting, "_join", lambda *given: None)
+            predict(served, source, parts.with_suffix(""))
+        with pytest.raises(ValueError, match="another input, model or length"):
+            predict(served, source, parts.with_suffix(""))
+
+    def test_only_the_parts_of_the_input_are_joined(
+        self, served: Served, source: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(predicting, "_join", lambda *given: None)
+            predict(served, source, parts.with_suffix(""))
+        shutil.copy(parts / "000000.parquet", parts / "000001.parquet")
+        predict(served, source, parts.with_suffix(""))
+        assert len(rows(parts.with_suffix(""))) == 5
 
 
 def test_a_file_that_is_there_is_kept(served: Served, source: Path, tmp_path: Path) -> None:
