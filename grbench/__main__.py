@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import benchmarks.__main__
 import data_prep.__main__
 import leaderboards.__main__
+from benchmarks.commands.options import WORK
 from benchmarks.user_errors import user_message
 from leaderboards import escape
 
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     copy.add_argument("row", type=Path, help="a record of a board, leaderboards/v2/<corpus>/<model>/<key>/seed-0.json")
     copy.add_argument("folder", type=Path, help="a folder that is not there")
     for command in (lists, copy):
-        command.add_argument("--work", type=Path, default=Path("runs"), help="folder of trainings and corpora")
+        command.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
         command.add_argument("--source", default="auto", help="where the corpus of a record comes from")
         command.add_argument(
             "--vectors-path", type=Path, help="file or folder of item vectors, where a config needs it"

@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.commands.options import WORK
 from benchmarks.settings import Bench
 from leaderboards import curves, store
 from leaderboards.record import BOARD
+from leaderboards.rows import RANKED_BY
 
 # Of more records the others are counted.
 SHOWN = 12
-RANKED_BY = "ndcg@10"
 
 
 def next_steps(setting: Bench, made: Sequence[Path]) -> str:
@@ -36,7 +37,7 @@ def _commands(setting: Bench, made: Sequence[Path]) -> list[str]:
     best = max(made, key=lambda path: store.read(path).test[RANKED_BY])
     commands = [["make", "board", f"CORPUS={corpus}", *board] for corpus in corpora]
     commands.append(["make", "verify", *board])
-    work = [] if setting.work == Path("runs") else [f"ARGS=--work {setting.work}"]
+    work = [] if setting.work == WORK else [f"ARGS=--work {setting.work}"]
     commands.append(["make", "export", f"ROW={best}", f"DIR={store.read(best).experiment}", *work])
     lines = [" ".join(map(_quoted, command)) for command in commands]
     if setting.track == "offline":
