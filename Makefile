@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse perf board paper verify reproduce regress torture dashboards clean
+.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse ladder perf board paper verify reproduce regress torture dashboards clean
 
 # A value as it was given, one word of the shell whatever it holds; an option with such a value, or with one for each
 # word of it, where the variable is set.
@@ -73,8 +73,11 @@ codes: $(READY) ## Train tokenizers alone and print their code cards: CORPUS=...
 show: $(READY) ## Print an experiment's complete config and where each value is from: MODEL=decor-base CORPUS=... SET="..." COLUMNS=... ITEMS=path CORE=n ARGS=...
 	$(RUN) benchmarks show $(call quoted,$(or $(value MODEL),tiger)) $(call quoted,$(value CORPUS)) $(OWN) $(call each,--set,SET) $(MORE)
 
-analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision CORPUS=... MODELS=... JOBS=n SET="..." COLUMNS=... ITEMS=path CORE=n ARGS=...
+analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision|ladder CORPUS=... MODELS=... JOBS=n SET="..." COLUMNS=... ITEMS=path CORE=n ARGS=...
 	$(RUN) benchmarks analyse $(call quoted,$(or $(value NAME),utilisation)) $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(MORE)
+
+ladder: $(READY) ## Take a model's number apart, one convention of published code after the other: CORPUS=... MODEL=sasrec JOBS=n SET="..." BOARD=dir SOURCE=... COLUMNS=... ITEMS=path CORE=n ARGS=...
+	$(RUN) benchmarks analyse ladder $(call one,--corpus,CORPUS) $(OWN) --models $(call quoted,$(or $(value MODEL),sasrec)) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore"
 	$(RUN) benchmarks perf $(call each,--only,ONLY)

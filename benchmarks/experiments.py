@@ -106,6 +106,7 @@ VARIANTS = {
         "transitions", {"directed": False}, "what came directly before counts as what came directly after"
     ),
     "sasrec-bce": Variant("sasrec", {"loss": "bce"}),
+    "sasrec-sampled": Variant("sasrec", {"loss": "sampled"}, "softmax over the next item and 256 others, as eSASRec's"),
     "esasrec-no-ligr": Variant(
         "esasrec",
         {"block": "sasrec"},

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.parts.losses import sampled_cross_entropy
 from models.parts.next_item import last, mean_prefixes, prefixes
 from models.parts.optim import adamw
 from models.parts.processes import processes
@@ -115,10 +116,7 @@ class ESasRec(Recommender):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         place, target = prefixes(batch)
         states = self.states(batch.history).flatten(0, 1)[place]
-        others = torch.randint(1, len(self.item.weight), (len(target), self.config.negatives), device=target.device)
-        # To score all items and pick costs less than to fetch as many vectors for each position.
-        scores = (states @ self.item.weight.T).gather(1, torch.cat([target[:, None], others], 1)).float()
-        loss = F.cross_entropy(scores, torch.zeros_like(target), reduction="sum")
+        loss = sampled_cross_entropy(states, self.item.weight, target, self.config.negatives)
         # Each process sees its share of the batch, and their gradients are averaged.
         return loss * (processes() / self.positions)
 

@@ -1,10 +1,10 @@
 """SASRec: self-attentive sequential recommendation (Kang & McAuley, ICDM 2018, arXiv 1808.09781).
 
 A causal transformer over item embeddings; the state at a position scores every item by its dot product with the item's
-embedding. All positions of a user train in one pass. Two losses: full-softmax cross-entropy (RecBole's, and what recent
-papers' SASRec rows use) and the paper's binary cross-entropy with one uniform negative per position.
-Sizes are RecBole's defaults, but for the width. RecBole trains every prefix as a sample of its own; here all prefixes
-weigh alike, too, but of a history beyond `history` only the last so many positions train.
+embedding. All positions of a user train in one pass. Losses: full-softmax cross-entropy (RecBole's, and what recent
+papers' SASRec rows use), the paper's binary cross-entropy with one uniform negative per position, and softmax over the
+next item and a sample. Sizes are RecBole's defaults, but for the width. RecBole trains every prefix as a sample of its
+own; here all prefixes weigh alike, too, but of a history beyond `history` only the last so many positions train.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0341, R@10 .0530, N@5 .0217, N@10 .0277.
 
@@ -23,12 +23,15 @@ from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
 from models.parts.encoder import causal, encoder, initialise
-from models.parts.losses import catalogue_cross_entropy
+from models.parts.losses import catalogue_cross_entropy, sampled_cross_entropy
 from models.parts.next_item import last, mean_prefixes, prefixes
 from models.parts.optim import adamw
 from models.parts.processes import processes
 from models.parts.ragged import trimmed
 from models.parts.ranking import rank_scores
+
+# Items that a next item competes with where the loss is sampled.
+SAMPLED = 256
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Config:
     """On embeddings, attention weights and the output of each half of a block."""
     history: Count = 50
     """Longest history, in items; longer ones keep their last items."""
-    loss: Literal["ce", "bce"] = "ce"
-    """`ce`: softmax over all items. `bce`: the paper's loss, one uniform negative per position."""
+    loss: Literal["ce", "bce", "sampled"] = "ce"
+    """`ce`: softmax over all items. `bce`: the paper's loss, one uniform negative per position. `sampled`: softmax over
+    the next item and 256 that are drawn evenly, as eSASRec has it."""
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = 0.0
     batch_size: Count = 256
@@ -106,6 +110,8 @@ class SasRec(Recommender):
         """Sum over positions."""
         if self.config.loss == "ce":
             return catalogue_cross_entropy(states, self.item.weight[1:], positives - 1)
+        if self.config.loss == "sampled":
+            return sampled_cross_entropy(states, self.item.weight, positives, SAMPLED)
         negatives = torch.randint_like(positives, 1, self.item.num_embeddings)
         score_positive = (states * self.item(positives)).sum(-1)
         score_negative = (states * self.item(negatives)).sum(-1)

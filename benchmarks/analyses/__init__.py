@@ -45,15 +45,21 @@ ANALYSES = {
     "index": "code_use",
     "batching": "batching",
     "precision": "precisions",
+    "ladder": "ladder",
 }
 
 
 class Finding(NamedTuple):
-    """Attributes: table; figure; says, what they show and how it is defined, in a paragraph."""
+    """
+    Attributes:
+        says: what they show and how it is defined, in a paragraph.
+        subject: of what experiment it is, where an analysis is made of one; part of its files' name.
+    """
 
     table: pd.DataFrame
     figure: Figure
     says: str
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,11 @@ class Lab:
         return row.inputs(fit), fit
 
 
-def analyse(name: str, lab: Lab, folder: Path) -> Finding:
-    """Makes an analysis and writes `<folder>/<corpus>-<name>.md` and `.svg`.
+def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
+    """Makes an analysis and writes `<folder>/<corpus>-<name>.md` and `.svg`, or `<corpus>-<name>-<subject>`.
+
+    Returns:
+        The finding, and the `.md`.
 
     Raises:
         ValueError: there is no such analysis, or an experiment is not of the model that it is about.
@@ -134,17 +143,18 @@ def analyse(name: str, lab: Lab, folder: Path) -> Finding:
     if name not in ANALYSES:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
-    stem = f"{lab.corpus.name}-{name}"
+    stem = "-".join(filter(None, (lab.corpus.name, name, found.subject)))
     write_text(folder / f"{stem}.svg", svg(found.figure))
     parts = [
-        f"# {name.capitalize()} on {lab.corpus.name}",
+        f"# {name.capitalize()} {f'of {found.subject} ' if found.subject else ''}on {lab.corpus.name}",
         found.table.to_markdown(index=False, floatfmt=".4g"),
         f"![{found.says.split('. ')[0]}]({stem}.svg)",
         found.says,
         _origin(lab),
     ]
-    write_text(folder / f"{stem}.md", "\n\n".join(parts) + "\n")
-    return found
+    file = folder / f"{stem}.md"
+    write_text(file, "\n\n".join(parts) + "\n")
+    return found, file
 
 
 def _origin(lab: Lab) -> str:

@@ -161,10 +161,10 @@ def analyse(options: argparse.Namespace) -> int:
     setting = Bench(board, options.work, options.vectors_path, hardware_of(options, corpus))
     names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or default_jobs()
     lab = Lab(setting, corpus, source, names, settings, options.seed, jobs)
-    found = make(options.name, lab, options.out)
+    found, file = make(options.name, lab, options.out)
     table = found.table.to_markdown(index=False, tablefmt="simple", floatfmt=".4g")
     print(f"\n{table}\n\n{textwrap.fill(found.says, 120)}")
-    print(f"\nwritten: {options.out / f'{corpus.name}-{options.name}.md'}, .svg")
+    print(f"\nwritten: {file}, .svg")
     return 0
 
 
@@ -200,7 +200,9 @@ def add(commands: Any) -> None:
     looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
     looks.set_defaults(call=analyse, interrupted=GOES_ON)
     decor, etegrec = "utilisation, prefixes, sensitivity (DECOR)", "unseen, alignment, weights (ETEGRec)"
-    looks.add_argument("name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); batching, precision (ours)")
+    looks.add_argument(
+        "name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); batching, precision, ladder (ours)"
+    )
     add_training(looks)
     looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
     looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")

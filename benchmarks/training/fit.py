@@ -35,7 +35,7 @@ from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Wa
 from benchmarks.training.stage_key import sources_sha256
 from benchmarks.training_precision import Precision
 from data_prep.batches import Batches
-from data_prep.corpus import Corpus, Examples
+from data_prep.corpus import Corpus, Examples, Part
 from leaderboards.metrics import metrics
 from leaderboards.record import Stage
 from models.api import Budget, Recommender, generator_of
@@ -131,7 +131,7 @@ class Fit:
         if self.weights:
             file = weights_of(self.weights, len(self.stages), stage)
             self.stages.append(Stage.begun(stage, reused=True, weights_sha256=checkpoint_io.sha256(file)))
-            return _with_weights(module, file)
+            return with_weights(module, file)
         examples = self.corpus.examples("train") if examples is None else examples
         if not len(examples):
             raise ValueError(f"stage {stage} on corpus {self.corpus.name} has no examples; expected at least one")
@@ -146,7 +146,7 @@ class Fit:
             else:
                 self._train(module, stage, seed, budget, examples, quality or self._quality(module, budget), folder)
                 self._report()
-        return _with_weights(module, folder / BEST)
+        return with_weights(module, folder / BEST)
 
     def _train(
         self,
@@ -230,18 +230,7 @@ class Fit:
         """NDCG@10 on the validation part: the protocol's selection metric."""
         if self.blind or not isinstance(module, Recommender):
             return None
-        grader = Grader(self.corpus, "valid", budget.valid_users, k=10)
-
-        def ndcg(recommender: Any) -> float:
-            generator = generator_of(recommender)
-            ranker = partial(generator.rank, cap=VALID_CAP) if generator else None
-            try:
-                return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
-            except NanScoreError:
-                # `CheckpointCallback` says of which training.
-                return math.nan
-
-        return ndcg
+        return selection_metric(self.corpus, "valid", budget)
 
     def _precision(self, module: pl.LightningModule) -> Precision:
         """Other modules name items, and bf16 would give many of them another name: they train in float32."""
@@ -274,8 +263,25 @@ class Fit:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _with_weights(module: M, file: Path) -> M:
-    """
+def selection_metric(corpus: Corpus, part: Part, budget: Budget) -> Callable[[Any], float]:
+    """NDCG@10 of a recommender on a part of a corpus, as it is told between the epochs of a training; nan where its
+    scores are none, of which `CheckpointCallback` says what training it is."""
+    grader = Grader(corpus, part, budget.valid_users, k=10)
+
+    def ndcg(recommender: Any) -> float:
+        generator = generator_of(recommender)
+        ranker = partial(generator.rank, cap=VALID_CAP) if generator else None
+        try:
+            return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
+        except NanScoreError:
+            return math.nan
+
+    return ndcg
+
+
+def with_weights(module: M, file: Path) -> M:
+    """A module with the weights of a file, to be graded.
+
     Raises:
         ValueError: the file holds weights of something else.
     """

@@ -30,6 +30,20 @@ def catalogue_cross_entropy(
         return _CatalogueCrossEntropy.apply(states, items, target, dtype)  # type: ignore[no-untyped-call]
 
 
+def sampled_cross_entropy(
+    states: Float[Tensor, "X D"], items: Float[Tensor, "I D"], target: Int[Tensor, "X"], negatives: int
+) -> Float[Tensor, ""]:
+    """Sum over X of -log softmax of the target's logit among itself and `negatives` items, drawn evenly for each row
+    anew and without a correction (eSASRec, arXiv 2508.06450).
+
+    `target` is an item id, 1..N; row 0 of `items` is padding and never drawn. A drawn target counts as another item.
+    """
+    others = torch.randint(1, len(items), (len(target), negatives), device=target.device)
+    # To score all items and pick costs less than to fetch as many vectors for each row.
+    scores = (states @ items.T).gather(1, torch.cat([target[:, None], others], 1)).float()
+    return F.cross_entropy(scores, torch.zeros_like(target), reduction="sum")
+
+
 def info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     """Mean of -log softmax(x @ y.T) on the diagonal: each row of `x` is to find its own row of `y` in the batch.
 

@@ -213,10 +213,10 @@ def test_weights_without_a_log_are_written_again(
 def test_weights_that_are_no_safetensors_are_named(tmp_path: Path) -> None:
     module = SasRec(SMALL, 40, 1.0)
     safetensors.torch.save_file(dict(module.state_dict()), tmp_path / BEST)
-    fit_module._with_weights(SasRec(SMALL, 40, 1.0), tmp_path / BEST)
+    fit_module.with_weights(SasRec(SMALL, 40, 1.0), tmp_path / BEST)
     (tmp_path / BEST).write_bytes(pickle.dumps(Bomb(tmp_path / "mark")))
     with pytest.raises(ValueError, match=r"best.safetensors is damaged, or no safetensors file"):
-        fit_module._with_weights(module, tmp_path / BEST)
+        fit_module.with_weights(module, tmp_path / BEST)
     assert not (tmp_path / "mark").exists()
 
 

@@ -1,0 +1,145 @@
+"""Rungs of the protocol ladder that need other weights: what the model is trained on, and by what it is chosen.
+
+Both wrong choices train on a corpus of their own, which no row can come from; nothing here writes a record.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import safetensors.torch
+
+import models
+from benchmarks.analyses import Lab
+from benchmarks.experiments import Experiment
+from benchmarks.resolved_row import resolve
+from benchmarks.run import Watch
+from benchmarks.training.checkpoint_callback import Watcher
+from benchmarks.training.fit import Fit, selection_metric, with_weights
+from benchmarks.training.stage_key import sources_sha256
+from data_prep.atomic import atomic_file, write_json
+from data_prep.corpus import Corpus
+from leaderboards.record import Stage
+from models.api import Budget, Recommender
+
+# In which a model's epochs are chosen. Those that choose in several stages have no ladder, nor have those that train
+# nothing.
+STAGE, SEVERAL_STAGES = "recommender", ("etegrec", "pit")
+
+
+class Trained(NamedTuple):
+    """One training, and two of its epochs.
+
+    Attributes:
+        chosen: the epoch that the training chose by its own validation.
+        watched: the one that its watcher kept.
+        epoch: number of the chosen one.
+        watched_epoch: of the watched one.
+    """
+
+    chosen: Recommender
+    watched: Recommender
+    epoch: int
+    watched_epoch: int
+
+
+def validation_learned(corpus: Corpus) -> Corpus:
+    """The corpus of those who train on the validation items, too: all but the last item of a user is for training.
+
+    What it has to choose epochs by are the test targets.
+    """
+    return replace(corpus, whole=corpus.fingerprint)
+
+
+@dataclass
+class Kept(Watcher):
+    """Keeps the weights of one epoch in a file, so that a killed training knows them when it goes on."""
+
+    file: Path
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        path = self.file.with_suffix(".json")
+        return json.loads(path.read_text()) if path.exists() else {"epoch": 0, "value": 0.0}
+
+    def keep(self, epoch: int, value: float, module: pl.LightningModule) -> None:
+        with atomic_file(self.file) as file:
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+            file.write(safetensors.torch.save(tensors))
+        write_json(self.file.with_suffix(".json"), {"epoch": epoch, "value": value})
+
+
+@dataclass
+class BestOnTest(Kept):
+    """Keeps the epoch that is best on the test part."""
+
+    corpus: Corpus
+    valid_users: int | None
+
+    def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+        budget = Budget(1, 1, valid_users=self.valid_users)
+        value, best = selection_metric(self.corpus, "test", budget)(module), self.facts
+        if not best["epoch"] or value > best["value"]:
+            self.keep(stage.epochs, value, module)
+
+
+@dataclass
+class AtEpoch(Kept):
+    """Keeps the last checked epoch up to a number."""
+
+    number: int
+
+    def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+        if not self.facts["epoch"] or stage.epochs <= self.number:
+            self.keep(stage.epochs, stage.quality[-1], module)
+
+
+def chosen_on_test(lab: Lab, experiment: Experiment) -> Trained:
+    """The protocol's training; watched: its epoch that is best on the test part."""
+    sample = getattr(experiment.config, "valid_users", None)
+    watcher = BestOnTest(_file(lab, experiment, "best-on-test"), lab.corpus, sample)
+    return _trained(lab, experiment, lab.corpus, watcher)
+
+
+def with_validation_items(lab: Lab, experiment: Experiment, epochs: int) -> Trained:
+    """Validation items are trained on. Chosen: the epoch that is best on the test part, which is all that is left to
+    choose by; watched: the last within as many `epochs` as the protocol's training took."""
+    watcher = AtEpoch(_file(lab, experiment, "validation-learned"), epochs)
+    return _trained(lab, experiment, validation_learned(lab.corpus), watcher)
+
+
+def _file(lab: Lab, experiment: Experiment, name: str) -> Path:
+    """In a folder that is named by all that decides a training: the row's key, the seed and the code."""
+    code = sources_sha256(models.load(experiment.model).Config)
+    row = resolve(lab.bench, lab.corpus, experiment)
+    folder = lab.bench.work / "ladder" / f"{row.key}-{lab.seed}-{code[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.safetensors"
+
+
+def _trained(lab: Lab, experiment: Experiment, corpus: Corpus, watcher: Kept) -> Trained:
+    """
+    Raises:
+        ValueError: epochs of the model are not chosen in one stage.
+    """
+    if experiment.model in SEVERAL_STAGES:
+        raise ValueError(f"{experiment.name} has no ladder: it chooses epochs in several stages; expected in one")
+    lab.bench.hardware.set_num_threads()
+    # Trainings of its own: one that has been finished elsewhere was not watched.
+    row = resolve(replace(lab.bench, work=watcher.file.parent), corpus, experiment)
+
+    def train(watch: Watch) -> tuple[Recommender, Fit]:
+        fit = row.fit(lab.seed, watch=watch)
+        return models.load(experiment.model).train(experiment.config, row.inputs(fit), fit), fit
+
+    chosen, fit = train(lambda stage: [watcher] if stage == STAGE else [])
+    if not watcher.facts["epoch"]:
+        raise ValueError(f"{experiment.name} has no ladder: it has no stage {STAGE!r} whose epochs are chosen")
+    # The same modules once more, in which the weights of the other epoch are put.
+    watched = with_weights(train(lambda stage: [])[0], watcher.file)
+    device = lab.bench.hardware.device
+    return Trained(chosen.to(device), watched.to(device), fit.stages[-1].best_epoch, watcher.facts["epoch"])

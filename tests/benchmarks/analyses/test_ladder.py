@@ -1,0 +1,268 @@
+"""The protocol ladder: each rung changes a hand-made case as it says, and what is wrong comes to no board."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+import benchmarks.analyses
+from benchmarks.analyses import Lab, ladder
+from benchmarks.analyses import ladder_gradings as gradings
+from benchmarks.analyses.ladder_gradings import Lists, Weights
+from benchmarks.analyses.ladder_trainings import BestOnTest, chosen_on_test, validation_learned, with_validation_items
+from benchmarks.evaluate import Grader
+from benchmarks.execution.cell import Cell
+from benchmarks.run import run
+from benchmarks.settings import Bench
+from data_prep.corpus import Corpus
+from leaderboards.metrics import metrics
+from leaderboards.store import read_board
+from models.api import Ranking, Recommender
+from models.parts.generator import CodeGenerator
+from models.parts.index import ItemIndex, with_suffix
+from models.parts.ranking import rank_scores
+from models.parts.seq2seq import T5Sizes
+
+# Items 1 and 2, and items 3 and 4, share their codes; the last code only tells them apart.
+CODES = torch.tensor([[0, 0], [0, 0], [1, 2], [1, 2], [1, 0]])
+SUFFIXED = with_suffix(CODES, 4)
+SHORT = ("epochs=4", "batch_size=16", "width=16", "inner=16", "heads=1")
+
+
+class Scores(Recommender):
+    """Knows one list of scores for all users."""
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__()
+        self.history_length = 5
+        self.scores = nn.Parameter(torch.tensor(scores))
+
+    def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
+        return rank_scores(self.scores.expand(len(history), -1), k)
+
+
+class Coded(Recommender):
+    def __init__(self, index: ItemIndex) -> None:
+        super().__init__()
+        self.history_length = 5
+        torch.manual_seed(0)
+        sizes = T5Sizes(width=8, inner=8, heads=1, head_width=8, encoder_layers=1, decoder_layers=1, dropout=0.0)
+        self.generator = CodeGenerator(sizes, index, "level")
+
+    def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
+        return self.generator.rank(history, k)
+
+
+def lists(items: list[int], target: int, seen: list[int], scores: list[float] | None = None) -> Lists:
+    """Of one user."""
+    ranked = torch.tensor([items])
+    told = torch.tensor([scores if scores else [-float(place) for place in range(len(items))]])
+    history = torch.tensor([seen])
+    return Lists(history, history, torch.tensor([target]), ranked, told, ranked == target)
+
+
+def coded(codes: Int[Tensor, "I L"] = SUFFIXED, sizes: tuple[int, ...] = (2, 3, 4)) -> Weights:
+    return Weights(Coded(ItemIndex(codes, sizes)).eval(), len(codes) - 1)
+
+
+def place(found: Lists) -> int:
+    return int(found.ranks())
+
+
+SCORED = Weights(Scores([0.0] * 5), 5)
+
+
+def test_items_of_the_history_are_left_out() -> None:
+    before = lists([4, 2, 3, 1], target=3, seen=[2, 4])
+    after = gradings.masked(SCORED, before)
+    assert (place(before), place(after)) == (3, 1)
+    assert after.items.tolist() == [[3, 1, 0, 0]]
+    assert place(gradings.masked(SCORED, lists([3, 2], target=3, seen=[3]))) == 0
+
+
+def test_of_equal_scores_the_target_comes_first_but_before_no_better_one() -> None:
+    before = lists([5, 1, 2, 3, 4], target=3, seen=[5], scores=[2.0, 1.0, 1.0, 1.0, 0.5])
+    after = gradings.ties_in_favour(SCORED, before)
+    assert (place(before), place(after)) == (4, 2)
+    assert after.items.tolist() == [[5, 3, 1, 2, 4]]
+
+
+def test_a_model_that_tells_nothing_apart_wins_by_ties(tiny_corpus: Corpus) -> None:
+    weights = Weights(Scores([0.0] * tiny_corpus.items), tiny_corpus.items)
+    users = tiny_corpus.examples("test")
+    rungs = {"protocol": (), "ties": (gradings.ties_in_favour,)}
+    found = gradings.grade(weights, users, rungs, whole_lists=True)
+    assert (found["ties"] == 1).all()
+    np.testing.assert_array_equal(found["protocol"], np.where(users.target <= 50, users.target, 0))
+
+
+def test_codes_without_what_only_counts_items_of_equal_codes() -> None:
+    assert gradings.tokenizer_codes(ItemIndex(SUFFIXED, (2, 3, 4))).tolist() == CODES.tolist()
+    own = torch.nn.functional.pad(torch.tensor([[0, 1], [1, 0], [1, 2]]), (0, 0, 1, 0), value=-1)
+    assert gradings.tokenizer_codes(ItemIndex(own, (2, 3))).tolist() == own[1:].tolist()
+
+
+def test_a_hit_on_code_sequences_is_any_item_of_them() -> None:
+    # By items the target, 4, is the fourth; by sequences, (1, 2) follows (0, 0) and nothing else.
+    before = lists([1, 2, 3, 4, 5], target=4, seen=[5])
+    assert place(before) == 4
+    assert place(gradings.codes_hit(coded(), before)) == 2
+    assert place(gradings.codes_hit_repeatedly(coded(), before)) == 3
+
+
+def test_dropped_invalid_sequences_move_the_target_up() -> None:
+    before = lists([0, 2, 0, 3], target=3, seen=[1], scores=[0.0, -1.0, -2.0, -3.0])
+    after = gradings.without_invalid(SCORED, before)
+    assert (place(before), place(after)) == (4, 2)
+    assert after.items.tolist() == [[2, 3, 0, 0]]
+
+
+def test_a_beam_as_wide_as_the_catalogue_is_exact_and_a_narrow_one_forgets() -> None:
+    weights = coded()
+    assert weights.generator is not None
+    history = torch.tensor([[1, 3]])
+    exact = weights.recommender.rank(history, 5)
+    targets = exact.items[0].tolist()
+    for rank, target in enumerate(targets, 1):
+        before = Lists(history, history, torch.tensor([target]), exact.items, exact.scores, exact.items == target)
+        assert place(gradings.BEAM_50(weights, before)) == rank
+        narrow = gradings.beam(weights, before, width=1)
+        assert narrow.items.shape == (1, 1)
+        assert place(narrow) == int(narrow.items[0, 0] == target)
+        free = gradings.FREE_20(weights, before)
+        assert int((free.items == 0).sum()) > 0  # 24 sequences, 5 items
+        assert place(gradings.without_invalid(weights, free)) <= place(free)
+
+
+@pytest.mark.parametrize("weights", [coded(), Weights(Scores([0.3, 0.1, 0.5, 0.2, 0.4]), 5)], ids=["codes", "scores"])
+def test_among_sampled_items_the_target_is_ranked_by_the_models_scores(weights: Weights) -> None:
+    # Of five items one is in the history: all three others are drawn, and all of them are in the whole list.
+    history = torch.tensor([[5]])
+    ranking = weights.recommender.rank(history, 5)
+    order = [item for item in ranking.items[0].tolist() if item != 5]
+    for target in (1, 2, 3, 4):
+        before = Lists(history, history, torch.tensor([target]), ranking.items, ranking.scores, ranking.items == target)
+        after = gradings.among_sampled(weights, before)
+        assert after.items[0].tolist() == order
+        assert place(after) == order.index(target) + 1
+
+
+def test_a_hundred_are_drawn_and_none_of_them_is_seen() -> None:
+    weights = Weights(Scores([0.0] * 300), 300)
+    history = torch.tensor([list(range(1, 31)), list(range(101, 131))])
+    ranking = weights.recommender.rank(history, 300)
+    target = torch.tensor([200, 7])
+    before = Lists(history, history, target, ranking.items, ranking.scores, ranking.items == target[:, None])
+    drawn = gradings.among_sampled(weights, before).items
+    assert drawn.shape == (2, 101)
+    for row, own, wanted in zip(drawn.tolist(), history.tolist(), target.tolist(), strict=True):
+        assert len(set(row)) == 101
+        assert wanted in row
+        assert not set(own) & set(row)
+    assert torch.equal(drawn, gradings.among_sampled(weights, before).items)
+
+
+def test_users_of_a_smaller_last_batch_weigh_more() -> None:
+    gains = np.array([1.0, 0.0, 0.0, 0.0, 1.0])
+    # Batches [1, 0], [0, 0], [1]: means .5, 0, 1.
+    assert float((gradings.batch_weights(5, 2) * gains).mean()) == pytest.approx(0.5)
+    assert gradings.batch_weights(4, 2).tolist() == [1.0] * 4
+
+
+def test_the_rungs_of_the_boards_are_the_evaluators(tiny_corpus: Corpus) -> None:
+    torch.manual_seed(1)
+    weights = Weights(Scores(torch.randn(tiny_corpus.items).tolist()), tiny_corpus.items)
+    graded = Grader(tiny_corpus, "test", unseen=True)(weights.recommender)
+    rungs = {"protocol": (), "masked": (gradings.masked,)}
+    found = gradings.grade(weights, tiny_corpus.examples("test"), rungs)
+    np.testing.assert_array_equal(found["protocol"], graded.ranks)
+    np.testing.assert_array_equal(np.where(found["masked"] <= 10, found["masked"], 0), graded.unseen_ranks)
+
+
+def test_those_who_learn_validation_items_have_the_test_targets_to_choose_by(tiny_corpus: Corpus) -> None:
+    learned, test = validation_learned(tiny_corpus), tiny_corpus.examples("test")
+    chosen_by = learned.examples("valid")
+    np.testing.assert_array_equal(chosen_by.target, test.target)
+    np.testing.assert_array_equal(chosen_by.length, test.length)
+    pairs, before = learned.examples("train"), tiny_corpus.examples("train")
+    assert len(pairs) == len(before) + tiny_corpus.users
+    last = pairs.longest_per_user()
+    np.testing.assert_array_equal(last.target, tiny_corpus.examples("valid").target)
+    with pytest.raises(ValueError, match="without its test part"):
+        learned.examples("test")
+
+
+@pytest.fixture
+def lab(tiny_corpus: Corpus, tmp_path: Path) -> Lab:
+    corpus = dataclasses.replace(tiny_corpus, name="planted")
+    return Lab(Bench(tmp_path / "board", tmp_path / "work"), corpus, names=("sasrec",), settings=SHORT)
+
+
+def ndcg(recommender: Recommender, corpus: Corpus) -> float:
+    return metrics(Grader(corpus, "test")(recommender).ranks)["ndcg@10"]
+
+
+@pytest.mark.slow
+def test_the_epoch_that_is_best_on_test_is_kept_through_a_kill(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, told = lab.experiment("sasrec"), list[float]()
+    keep = BestOnTest.keep
+
+    def fails_at_the_second(self: BestOnTest, epoch: int, value: float, module: Any) -> None:
+        keep(self, epoch, value, module)
+        told.append(value)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BestOnTest, "keep", fails_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            chosen_on_test(lab, experiment)
+    found = chosen_on_test(lab, experiment)
+    assert ndcg(found.watched, lab.corpus) >= max(ndcg(found.chosen, lab.corpus), *told)
+    again = chosen_on_test(lab, experiment)  # finished: nothing is trained
+    assert ndcg(again.watched, lab.corpus) == ndcg(found.watched, lab.corpus)
+    learned = with_validation_items(lab, experiment, found.epoch)
+    assert learned.watched_epoch <= max(found.epoch, 1)
+    assert ndcg(learned.chosen, lab.corpus) >= ndcg(learned.watched, lab.corpus)
+
+
+@pytest.mark.slow
+def test_the_ladder_of_a_model_and_what_of_it_comes_to_a_board(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_turn(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> list[Cell]:
+        for cell in cells:
+            run(setting, lab.corpus, cell.experiment, cell.seed)
+        return []
+
+    monkeypatch.setattr(benchmarks.analyses, "run_all", in_turn)
+    found, file = benchmarks.analyses.analyse("ladder", lab, lab.bench.work / "out")
+    assert file.name == "planted-ladder-sasrec.md"
+    assert file.with_suffix(".svg").exists()
+    assert f"sasrec, {', '.join(sorted(SHORT))}, seed 0" in found.says
+    table = found.table.set_index("Rung")
+    protocol = table.loc["protocol"]
+    assert (protocol["Effect"], protocol["p"]) == (0, 1)
+    assert table.loc["100 sampled negatives", "NDCG@10"] >= protocol["NDCG@10"]
+    assert table.loc["best epoch on test", "Effect"] >= 0
+    wrong = {"best epoch on test", "both of these", "ties in the target's favour", "100 sampled negatives"}
+    assert set(table.index[table["It is"].str.startswith("wrong")]) == wrong | {ladder.BATCHES}
+    # Ordinary rows alone have records, and the table's numbers are theirs.
+    runs = read_board(lab.bench.board, "planted")
+    by_row = {(run.record.config["loss"], run.record.config["history"]): run for run in runs}
+    assert set(by_row) == {("bce", 50), ("sampled", 50), ("ce", 20)}
+    assert table.loc["loss=bce", "NDCG@10"] == by_row["bce", 50].record.test["ndcg@10"]
+
+
+def test_no_ladder_where_epochs_are_chosen_in_no_stage_or_several(lab: Lab) -> None:
+    with pytest.raises(ValueError, match="popularity has no ladder: it has no stage 'recommender'"):
+        ladder.ladder(dataclasses.replace(lab, names=("popularity",), settings=()))
+    with pytest.raises(ValueError, match="pit has no ladder: it chooses epochs in several stages"):
+        ladder.ladder(dataclasses.replace(lab, names=("pit",), settings=()))
+    with pytest.raises(ValueError, match="a ladder is of one model; 2 were given: sasrec, tiger"):
+        ladder.ladder(dataclasses.replace(lab, names=("sasrec", "tiger")))
