@@ -13,6 +13,7 @@ from tabulate import tabulate
 from data_prep import own_corpus
 from data_prep.amazon2023 import OFFICIAL_K, names
 from data_prep.corpus import SHORTEST, Corpus
+from data_prep.diagnostics import described, diagnose
 from data_prep.own_options import add_own_options
 from data_prep.prepare import facts, load, write_card
 
@@ -69,8 +70,9 @@ def table(corpus: Corpus) -> str:
            if card["origin"] == own_corpus.OWN else {}),
         **{f"sha256 {name}": value for name, value in card["files"].items()},
     }  # fmt: skip
-    steps = tabulate(card["steps"], headers="keys", intfmt=",")
-    return f"{tabulate(list(rows.items()), tablefmt='plain', disable_numparse=True)}\n\n{steps}"
+    parts = [rows, described(diagnose(corpus))]
+    texts = [tabulate(list(part.items()), tablefmt="plain", disable_numparse=True) for part in parts]
+    return "\n\n".join([*texts, tabulate(card["steps"], headers="keys", intfmt=",")])
 
 
 if __name__ == "__main__":

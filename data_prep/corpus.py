@@ -27,6 +27,8 @@ HELD_OUT = 2
 SHORTEST = HELD_OUT + 1
 # Ends the name of a corpus whose users were split off, see `Corpus.split_users`.
 UNSEEN_USERS = "_unseen_users"
+# Ends the name of a corpus in which items at equal times are in a drawn order, see `Corpus.shuffled_ties`.
+SHUFFLED_TIES = "_shuffled_ties"
 
 
 class Batch(NamedTuple):
@@ -142,6 +144,7 @@ class Corpus:
         codes: item codes from a file; None likewise.
         seen_users: fingerprint of the corpus that these users were split off from, what is left of it; else None.
         whole: fingerprint of the corpus that this one is without the test part, see `without_test`; else None.
+        times: `[M]` of the interactions, in the source's unit; None where it has an order alone.
     """
 
     name: str
@@ -157,6 +160,7 @@ class Corpus:
     seen_users: str | None = None
     whole: str | None = None
     item_categories: Any | None = None  # sequences of sequences of str; an Arrow array like the others
+    times: Int64[np.ndarray, "M"] | None = None
 
     def __post_init__(self) -> None:
         lengths, needed = np.diff(self.offsets), self.held_out + 1
@@ -263,7 +267,25 @@ class Corpus:
         kept = np.ones(self.interactions, dtype=bool)
         kept[self.offsets[1:] - 1] = False
         offsets = self.offsets - np.arange(self.users + 1)
-        return replace(self, flat=self.flat[kept], offsets=offsets, whole=self.fingerprint)
+        times = None if self.times is None else self.times[kept]
+        return replace(self, flat=self.flat[kept], offsets=offsets, whole=self.fingerprint, times=times)
+
+    def shuffled_ties(self, seed: int = 0) -> Corpus:
+        """This corpus with those of a user's items that have equal times in an order drawn with `seed`.
+
+        Where a source's order within a day is that of its file, what a model gains by it is not there any more.
+
+        Raises:
+            ValueError: the source has an order, but no times.
+        """
+        if self.times is None:
+            raise ValueError(f"corpus {self.name} has an order and no times; expected times, to shuffle ties of")
+        user = np.repeat(np.arange(self.users), np.diff(self.offsets))
+        drawn = np.random.default_rng(seed).permutation(self.interactions)
+        card = {**self.card, "origin": f"{self.card['origin']}, ties shuffled"}
+        return replace(
+            self, name=self.name + SHUFFLED_TIES, flat=self.flat[np.lexsort((drawn, self.times, user))], card=card
+        )
 
     def split_users(self, share: float) -> tuple[Corpus, Corpus]:
         """Two corpora over the same items: most users, and those with the least history, new to whoever saw the others.
@@ -294,9 +316,11 @@ class Corpus:
 
     def _with_users(self, chosen: Bool[np.ndarray, "U"]) -> Corpus:
         lengths = np.diff(self.offsets)
+        kept = np.repeat(chosen, lengths)
         return replace(
             self,
-            flat=self.flat[np.repeat(chosen, lengths)],
+            flat=self.flat[kept],
+            times=None if self.times is None else self.times[kept],
             offsets=np.concatenate([[0], lengths[chosen].cumsum()]),
             user_ids=np.asarray(self.user_ids, dtype=object)[chosen],
         )

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # SHA-256 of each other file of the folder. To map a damaged Arrow file ends the process.
 HASHES = "hashes.json"
+# Of a corpus whose source has times.
+TIMES = "times.arrow"
 
 
 def save(folder: Path, sequences: Sequences, text: ItemText | None, card: dict[str, Any]) -> None:
@@ -36,6 +38,8 @@ def save(folder: Path, sequences: Sequences, text: ItemText | None, card: dict[s
     with atomic_folder(folder) as temporary:
         _write(temporary / "flat.arrow", {"flat": pa.array(sequences.flat)})
         _write(temporary / "offsets.arrow", {"offsets": pa.array(sequences.offsets)})
+        if sequences.times is not None:
+            _write(temporary / TIMES, {"time": pa.array(sequences.times)})
         _write(temporary / "users.arrow", {"user_id": sequences.user_ids})
         _write(temporary / "items.arrow", items)
         write_json(temporary / "card.json", card)
@@ -70,7 +74,7 @@ def open_corpus(folder: Path, name: str) -> Corpus:
     Raises:
         ValueError: a user is too short for leave-one-out.
     """
-    items = _read(folder / "items.arrow")
+    items, times = _read(folder / "items.arrow"), folder / TIMES
     return Corpus(
         name=name,
         flat=_read(folder / "flat.arrow")["flat"].to_numpy(),
@@ -80,6 +84,7 @@ def open_corpus(folder: Path, name: str) -> Corpus:
         item_text=items.get("item_text"),
         item_categories=items.get("item_categories"),
         card=json.loads((folder / "card.json").read_text()),
+        times=_read(times)["time"].to_numpy() if times.exists() else None,
     )
 
 

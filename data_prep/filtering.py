@@ -6,7 +6,7 @@ String ids become int32 codes once, when a file is read; everything here is arit
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ class Interactions:
         user_ids: raw user ids, each once, in any order.
         item_ids: raw item ids (parent_asin), each once, in any order.
         malformed_lines: how many lines of the file were left out.
+        order_only: the file has no times; `timestamp` is then a place in it.
     """
 
     user: Int32[np.ndarray, "M"]
@@ -37,6 +38,7 @@ class Interactions:
     user_ids: pa.Array
     item_ids: pa.Array
     malformed_lines: int = 0
+    order_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Sequences:
         item_ids: `[N]` raw item ids of items 1..N, ascending.
         steps: users, items and interactions left after each step.
         malformed_lines: how many lines were left out before the first step.
+        times: `[M]` of the interactions, in the source's unit; None where the source has an order only.
     """
 
     flat: Int32[np.ndarray, "M"]
@@ -58,6 +61,18 @@ class Sequences:
     item_ids: pa.Array
     steps: list[Step] = field(default_factory=list)
     malformed_lines: int = 0
+    times: Int64[np.ndarray, "M"] | None = None
+
+
+class Rows(NamedTuple):
+    """Interactions in the order that users are to have them in. Attributes: time, None where there is an order only."""
+
+    user: Int32[np.ndarray, "M"]
+    item: Int32[np.ndarray, "M"]
+    time: Int64[np.ndarray, "M"] | None
+
+    def where(self, kept: Bool[np.ndarray, "M"]) -> Rows:
+        return Rows(self.user[kept], self.item[kept], None if self.time is None else self.time[kept])
 
 
 def k_core_sequences(data: Interactions, k: int, name: str, shortest: int = 1, once: bool = True) -> Sequences:
@@ -75,41 +90,34 @@ def k_core_sequences(data: Interactions, k: int, name: str, shortest: int = 1, o
     """
     steps = [_step("rows read", data.user, data.item)]
     by_time = np.argsort(data.timestamp, kind="stable")
-    user, item = data.user[by_time], data.item[by_time]
+    times = None if data.order_only else data.timestamp[by_time]
+    rows = Rows(data.user[by_time], data.item[by_time], times)
     del by_time
     if once:
-        first = _first_of_pair(user, item, len(data.item_ids))
-        user, item = user[first], item[first]
-        del first
-        steps.append(_step("after duplicates", user, item))
+        rows = rows.where(_first_of_pair(rows.user, rows.item, len(data.item_ids)))
+        steps.append(_step("after duplicates", rows.user, rows.item))
     before = steps[-1]
     if shortest > 1:
-        kept = (np.bincount(user) >= shortest)[user]
-        user, item = user[kept], item[kept]
-        steps.append(_step(USERS_OF.format(shortest), user, item))
-    user, item = _peel(user, item, k, shortest, steps)
-    if not len(user):
+        rows = rows.where((np.bincount(rows.user) >= shortest)[rows.user])
+        steps.append(_step(USERS_OF.format(shortest), rows.user, rows.item))
+    rows = _peel(rows, k, shortest, steps)
+    if not len(rows.user):
         raise ValueError(
             f"corpus {name}: the {k}-core is empty; expected some of its {before['users']:,} users and "
             f"{before['items']:,} items to have {k} interactions with one another"
         )
-    return replace(in_order(user, item, data.user_ids, data.item_ids, steps), malformed_lines=data.malformed_lines)
+    return replace(in_order(rows, data.user_ids, data.item_ids, steps), malformed_lines=data.malformed_lines)
 
 
-def in_order(
-    user: Int32[np.ndarray, "M"],
-    item: Int32[np.ndarray, "M"],
-    user_ids: pa.Array,
-    item_ids: pa.Array,
-    steps: list[Step],
-) -> Sequences:
+def in_order(rows: Rows, user_ids: pa.Array, item_ids: pa.Array, steps: list[Step]) -> Sequences:
     """Give users and items their final ids (by ascending raw id) and lay the users one after the other; within a user
     the order of the rows stays."""
-    user, user_ids = _ranked(user, user_ids)
-    item, item_ids = _ranked(item, item_ids)
-    flat = item[np.argsort(user, kind="stable")] + np.int32(1)
+    user, user_ids = _ranked(rows.user, user_ids)
+    item, item_ids = _ranked(rows.item, item_ids)
+    by_user = np.argsort(user, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=len(user_ids)))]).astype(np.int64)
-    return Sequences(flat, offsets, user_ids, item_ids, steps)
+    times = None if rows.time is None else rows.time[by_user]
+    return Sequences(item[by_user] + np.int32(1), offsets, user_ids, item_ids, steps, times=times)
 
 
 def _first_of_pair(user: Int32[np.ndarray, "M"], item: Int32[np.ndarray, "M"], items: int) -> Bool[np.ndarray, "M"]:
@@ -122,18 +130,17 @@ def _first_of_pair(user: Int32[np.ndarray, "M"], item: Int32[np.ndarray, "M"], i
     return first
 
 
-def _peel(
-    user: Int32[np.ndarray, "M"], item: Int32[np.ndarray, "M"], k: int, shortest: int, steps: list[Step]
-) -> tuple[Int32[np.ndarray, "R"], Int32[np.ndarray, "R"]]:
+def _peel(rows: Rows, k: int, shortest: int, steps: list[Step]) -> Rows:
     """Drop users and items with fewer than `k` rows, users with fewer than `shortest`, too, until none is left to drop;
     the fixpoint is unique."""
     before = len(steps) - 1
     while True:
+        user, item = rows.user, rows.item
         keep = (np.bincount(user) >= max(k, shortest))[user] & (np.bincount(item) >= k)[item]
         if keep.all():
-            return user, item
-        user, item = user[keep], item[keep]
-        steps.append(_step(f"{k}-core, round {len(steps) - before}", user, item))
+            return rows
+        rows = rows.where(keep)
+        steps.append(_step(f"{k}-core, round {len(steps) - before}", rows.user, rows.item))
 
 
 def _ranked(code: Int32[np.ndarray, "M"], ids: pa.Array) -> tuple[Int32[np.ndarray, "M"], pa.Array]:

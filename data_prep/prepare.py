@@ -13,7 +13,7 @@ from typing import Any, get_args
 from data_prep import amazon2023, corpus_files
 from data_prep.amazon2023 import GENERATED, OFFICIAL_K, Origin, Source
 from data_prep.atomic import atomic_folder, write_json
-from data_prep.corpus import HELD_OUT, Corpus
+from data_prep.corpus import HELD_OUT, SHUFFLED_TIES, Corpus
 from data_prep.data_folder import VARIABLE, data_folder
 from data_prep.download import fetch, fetch_hub, pinned
 from data_prep.files import parse_object, sha256_of
@@ -24,7 +24,7 @@ from data_prep.sequences import read_sequences
 logger = logging.getLogger(__name__)
 
 # Part of every prepared corpus's key: raise it with any change to what the preparation makes of the same files.
-PREPARATION_VERSION = 4
+PREPARATION_VERSION = 5
 CARDS = Path(__file__).with_name("cards")
 DOWNLOADED = ("official", "hub")
 
@@ -39,7 +39,7 @@ def load(
     """Load a corpus, preparing it on the first call.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`; with `_shuffled_ties` behind it, see `Corpus.shuffled_ties`.
         source: `local` (a folder laid out as the official downloads are), `official` (the site), `hub`, or `auto`:
             local where the folder has the corpus, else official. Generated corpora know `auto` only.
         cache: folder for downloads and prepared corpora.
@@ -51,6 +51,8 @@ def load(
         FileNotFoundError: the local folder does not have the corpus, or the server does not have the file.
         OSError: the disk is full.
     """
+    if name.endswith(SHUFFLED_TIES):
+        return load(name.removesuffix(SHUFFLED_TIES), source, cache, data, k).shuffled_ties()
     category = amazon2023.category_of(name)
     found = find_source(category, source, cache, data, k)
     logger.info("%s: %s files, layout %s", name, found.origin, found.layout)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from data_prep.corpus import SHORTEST
 from data_prep.fields import check_id
 from data_prep.files import lines
-from data_prep.filtering import Interactions, Sequences, in_order
+from data_prep.filtering import Interactions, Rows, Sequences, in_order
 
 
 def read_sequences(path: Path) -> Sequences:
@@ -25,7 +25,7 @@ def read_sequences(path: Path) -> Sequences:
     read = sequence_rows(path, SHORTEST)
     users, items, rows = len(read.user_ids), len(read.item_ids), len(read.user)
     step = {"step": "sequences read", "users": users, "items": items, "interactions": rows}
-    return in_order(read.user, read.item, read.user_ids, read.item_ids, [step])
+    return in_order(Rows(read.user, read.item, None), read.user_ids, read.item_ids, [step])
 
 
 def sequence_rows(path: Path, shortest: int = 1) -> Interactions:
@@ -63,4 +63,4 @@ def sequence_rows(path: Path, shortest: int = 1) -> Interactions:
         raise ValueError(f"{path} has no user; expected lines user<TAB>item item item ...")
     user_codes = np.repeat(np.arange(len(users), dtype=np.int32), lengths)
     ids = pa.array(list(users), pa.string()), pa.array(list(items), pa.string())
-    return Interactions(user_codes, np.array(flat, dtype=np.int32), np.arange(len(flat)), *ids)
+    return Interactions(user_codes, np.array(flat, dtype=np.int32), np.arange(len(flat)), *ids, order_only=True)
