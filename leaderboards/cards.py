@@ -14,11 +14,22 @@ from leaderboards.record import PROTOCOL, Record
 CARDS = Path(__file__).resolve().parent.parent / "data_prep" / "cards"
 
 
-@cache
 def expected(corpus: str) -> dict[str, dict[str, Any]]:
     """Counts, and the fingerprint where it is known, by layout; empty of a corpus without a card."""
+    found: dict[str, dict[str, Any]] = _card(corpus).get("expected", {})
+    return found
+
+
+def diagnostics(corpus: str) -> dict[str, str]:
+    """What of a corpus decides scores before any model is trained, label -> text; empty where its card says nothing."""
+    found: dict[str, str] = _card(corpus).get("diagnostics", {})
+    return found
+
+
+@cache
+def _card(corpus: str) -> dict[str, Any]:
     file = CARDS / f"{corpus}.json"
-    found: dict[str, dict[str, Any]] = json.loads(file.read_bytes())["expected"] if file.is_file() else {}
+    found: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
     return found
 
 
