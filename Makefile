@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse ladder perf board paper verify reproduce regress torture dashboards clean
+.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse ladder perf board paper findings verify reproduce regress torture dashboards clean
 
 # A value as it was given, one word of the shell whatever it holds; an option with such a value, or with one for each
 # word of it, where the variable is set.
@@ -87,6 +87,9 @@ board: $(READY) ## Render tables and HTML pages from the records, print the pape
 
 paper: $(READY) ## Print the boards as LaTeX tables: BOARD=dir CORPUS=...
 	$(RUN) leaderboards paper $(call one,--board,BOARD) $(ONE)
+
+findings: $(READY) ## Make the tables of docs/findings.md again, from the records of all boards: BOARD=dir
+	$(RUN) leaderboards findings $(call one,--board,BOARD)
 
 verify: $(READY) ## Recompute every number of every record, check hashes and tables: BOARD=dir ROW=part of a path DEEP=1 (rank again) BASE=revision
 	$(RUN) leaderboards verify $(call one,--board,BOARD) $(call one,--row,ROW) $(call one,--base,BASE)

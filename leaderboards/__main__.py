@@ -1,4 +1,4 @@
-"""`python -m leaderboards board | paper | verify`: tables and pages of records, LaTeX, and whether all is true."""
+"""`python -m leaderboards board | paper | findings | verify`: tables and pages of records, and whether all is true."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 from data_prep.atomic import write_text
-from leaderboards import board, claims, escape, history, page, paper, tables, verdicts
+from leaderboards import board, claims, escape, findings, history, page, paper, tables, verdicts
 from leaderboards.record import BOARD
 from leaderboards.rows import Board
 from leaderboards.store import read_board
 from leaderboards.verify import verify
+
+# Prose of people around tables of all boards.
+FINDINGS = Path("docs/findings.md")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,6 +51,14 @@ def latex(options: argparse.Namespace) -> int:
     return 0
 
 
+def fill(options: argparse.Namespace) -> int:
+    """Makes the tables of the page of findings again."""
+    page = options.page.read_text(encoding="utf-8")
+    write_text(options.page, findings.filled(page, findings.read(options.board)))
+    print(f"written: {options.page}")
+    return 0
+
+
 def check(options: argparse.Namespace) -> int:
     """Prints what is wrong with boards, or that nothing is."""
     wrong = 0
@@ -80,7 +91,7 @@ def _corpora(options: argparse.Namespace) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m leaderboards", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="board | paper | verify")
+    commands = parser.add_subparsers(required=True, metavar="board | paper | findings | verify")
     renders = commands.add_parser("board", help="render tables and pages, print the rows and the papers' numbers")
     renders.set_defaults(call=render)
     prints = commands.add_parser("paper", help="print the boards as LaTeX tables")
@@ -91,7 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     checks.set_defaults(call=check)
     checks.add_argument("--row", help="records whose path holds this: a corpus, model, key or seed-<n> (default: all)")
     checks.add_argument("--base", help="git revision: evidence of a released board must stand as it was there")
-    for command in (renders, prints):
+    fills = commands.add_parser("findings", help="make the tables of the page of findings again")
+    fills.set_defaults(call=fill)
+    fills.add_argument("--page", type=Path, default=FINDINGS, help=f"page with places for tables (default: {FINDINGS})")
+    for command in (renders, prints, fills):
         command.add_argument("--board", type=Path, default=BOARD, help=f"folder of the records (default: {BOARD})")
     checks.add_argument("--board", type=Path, help="folder of the records (default: the board of every protocol)")
     return parser

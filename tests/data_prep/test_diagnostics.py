@@ -16,14 +16,12 @@ from data_prep.corpus import Corpus
 from data_prep.diagnostics import described, diagnose
 from data_prep.prepare import committed_card
 from models import transitions
+from tests.factories import corpus_of
 
 
-def corpus_of(sequences: list[list[int]], times: list[list[int]] | None = None, items: int = 5) -> Corpus:
-    offsets = np.cumsum([0, *map(len, sequences)]).astype(np.int64)
-    flat = np.concatenate(sequences).astype(np.int32)
+def corpus(times: list[list[int]] | None = None) -> Corpus:
     told = None if times is None else np.concatenate(times).astype(np.int64)
-    users, names = [f"u{user}" for user in range(len(sequences))], [f"i{item}" for item in range(1, items + 1)]
-    return Corpus("hand", flat, offsets, users, names, card={"origin": "local"}, times=told)
+    return corpus_of(SEQUENCES, 5, times=told)
 
 
 # Trained on: 1>2, 1>3, 1>2 of the first two users; 4>1 of the third, whose first item comes again.
@@ -32,7 +30,7 @@ TIMES = [[0, 0, 1, 9], [0, 1, 1, 1, 2, 3, 4], [5, 6, 7, 4]]
 
 
 def test_facts_by_hand() -> None:
-    facts = diagnose(corpus_of(SEQUENCES, TIMES))
+    facts = diagnose(corpus(TIMES))
     # 1<2<5>3, 1<3>1<2<4>1<3, 4>1<4<5.
     assert facts["ascending_ids"] == pytest.approx(8 / 12)
     # 0=0, 1=1=1.
@@ -50,7 +48,7 @@ def test_facts_by_hand() -> None:
 
 
 def test_an_order_alone_has_no_times() -> None:
-    facts = diagnose(corpus_of(SEQUENCES))
+    facts = diagnose(corpus())
     assert (facts["order"], facts["equal_times"], facts["after_training"]) == ("order only", None, None)
     assert not any("times" in label or "later" in label for label in described(facts))
 
@@ -84,7 +82,7 @@ def test_ties_are_shuffled_and_nothing_else(planted_corpus: Corpus, workplace: P
     np.testing.assert_array_equal(shuffled.flat, planted_corpus.shuffled_ties().flat)
     assert (shuffled.flat != planted_corpus.shuffled_ties(seed=1).flat).any()
     with pytest.raises(ValueError, match="hand has an order and no times"):
-        corpus_of(SEQUENCES).shuffled_ties()
+        corpus().shuffled_ties()
 
 
 def test_times_stay_with_their_interactions(planted_corpus: Corpus) -> None:
@@ -102,12 +100,12 @@ def test_times_stay_with_their_interactions(planted_corpus: Corpus) -> None:
 def test_a_million_interactions_take_seconds() -> None:
     rng = np.random.default_rng(0)
     offsets = np.arange(0, 1_000_001, 8, dtype=np.int64)
-    corpus = Corpus(
+    large = Corpus(
         "large", rng.integers(1, 100_001, 1_000_000).astype(np.int32), offsets, range(len(offsets) - 1), range(100_000),
         times=np.sort(rng.integers(0, 1000, (len(offsets) - 1, 8)), axis=1).ravel(),
     )  # fmt: skip
     started = time.process_time()
-    assert 0 < diagnose(corpus)["equal_times"] < 0.05
+    assert 0 < diagnose(large)["equal_times"] < 0.05
     print(f"diagnostics of 1,000,000 interactions: {time.process_time() - started:.1f} s of processor time")
 
 
@@ -117,5 +115,5 @@ def test_a_committed_card_has_the_diagnostics_of_its_corpus(
 ) -> None:
     if name != "planted":
         request.getfixturevalue("real_data")
-    corpus = data_prep.load(name, cache=workplace / "runs/corpora")
-    assert committed_card(name)["diagnostics"] == described(diagnose(corpus))
+    loaded = data_prep.load(name, cache=workplace / "runs/corpora")
+    assert committed_card(name)["diagnostics"] == described(diagnose(loaded))

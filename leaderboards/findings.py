@@ -1,0 +1,171 @@
+"""Findings: what all boards say together, as tables within a page of prose.
+
+The prose is written by people, the tables are made from the records. A page has places for tables, each between
+`<!-- table: NAME -->` and `<!-- end of table -->`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from leaderboards import board as tables
+from leaderboards import escape, verdicts
+from leaderboards.rows import Board, Row
+from leaderboards.statistics import interval
+from leaderboards.store import read_board
+from leaderboards.verdicts import NOT_COMPARABLE, Verdict
+
+BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
+PLACE = re.compile(r"<!-- table: (\S+) -->\n.*?" + re.escape(END), re.DOTALL)
+NONE = "No row yet."
+
+Line = dict[str, str]
+
+
+def read(folder: Path) -> dict[str, Board]:
+    """The boards of a folder by corpus."""
+    return {corpus: Board(read_board(folder, corpus)) for corpus in tables.corpora(folder)}
+
+
+def filled(page: str, boards: Mapping[str, Board]) -> str:
+    """A page with its tables made again.
+
+    Raises:
+        ValueError: it has no place for a table, or one for a table that there is not.
+    """
+    asked = PLACE.findall(page)
+    unknown = sorted(set(asked) - set(TABLES))
+    if unknown or not asked:
+        found = f"a table {unknown[0]!r}" if unknown else "no table"
+        raise ValueError(f"the page asks for {found}; possible: {BEGIN.format('NAME')}, {', '.join(TABLES)}")
+
+    def made(place: re.Match[str]) -> str:
+        lines = list(TABLES[place[1]](boards))
+        text = tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True) if lines else NONE
+        return f"{BEGIN.format(place[1])}\n{text}\n{END}"
+
+    return PLACE.sub(made, page)
+
+
+def published(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """Each published number of which a row can speak, and ours."""
+    for corpus, found in boards.items():
+        for said in _comparable(found):
+            metric = said.metric + verdicts.UNSEEN * (said.seen_items == "masked")
+            bounds = interval(said.row.values(metric))
+            yield {
+                **_named(corpus, said.row),
+                "Paper": said.source,
+                "Metric": said.metric,
+                "Published": f"{said.published:.4f}",
+                "Ours": f"{said.ours:.4f}",
+                "95% interval": f"{bounds.low:.4f} to {bounds.high:.4f}",
+                "Verdict": said.verdict,
+            }
+
+
+def order(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """Of every two models of one paper, whether ours come in its order, by the board's own test."""
+    for corpus, found in boards.items():
+        by_paper: dict[str, list[Verdict]] = defaultdict(list)
+        for said in _comparable(found):
+            if said.metric == "ndcg@10":
+                by_paper[said.source].append(said)
+        for paper, numbers in by_paper.items():
+            for first, second in itertools.combinations(numbers, 2):
+                if first.published != second.published and first.row is not second.row:
+                    better, worse = sorted((first, second), key=lambda said: -said.published)
+                    yield _order(found, corpus, paper, better, worse)
+
+
+def beams(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """What the same weights score by the beams that papers use, less the exact ranking."""
+    for corpus, row in _rows(boards):
+        exact = _mean(row, lambda record: record.test["ndcg@10"])
+        gaps = {name: gap for name in row.record.diagnostics if not np.isnan(gap := _by_beam(row, name) - exact)}
+        if gaps:
+            texts = {name: f"{gap:+.4f}" for name, gap in gaps.items()}
+            yield {**_named(corpus, row), "NDCG@10, exact": f"{exact:.4f}", **texts}
+
+
+def floors(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """Trained rows beside the best row that trains nothing."""
+    for corpus, row in _rows(boards):
+        over = boards[corpus].over_best_floor(row)
+        floor = boards[corpus].best_floor
+        if over is not None and floor is not None and not row.is_floor:
+            yield {
+                **_named(corpus, row),
+                "NDCG@10": f"{row.gains.mean():.4f}",
+                "Best floor": floor.title,
+                "Difference": f"{over.difference:+.4f}",
+                "95% interval": tables.signed_interval(*over.interval),
+            }
+
+
+def cost(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """What a seed of a trained row took."""
+    for corpus, row in _rows(boards):
+        if not row.is_floor:
+            yield {
+                **_named(corpus, row),
+                "Hours": f"{_mean(row, lambda record: tables.seconds(record)) / 3600:.2f}",
+                "Epochs": f"{_mean(row, lambda record: record.cost.stages[-1].epochs):.0f}",
+                "Users/s": f"{_mean(row, lambda record: record.cost.evaluate_users_per_second):,.0f}",
+                "Memory, GiB": f"{_mean(row, lambda record: record.cost.peak_memory_bytes) / 2**30:.1f}",
+                "Parameters": f"{row.record.cost.parameters:,}",
+            }
+
+
+TABLES: dict[str, Callable[[Mapping[str, Board]], Iterator[Line]]] = {
+    "published": published,
+    "order": order,
+    "beams": beams,
+    "floors": floors,
+    "cost": cost,
+}
+
+
+def _comparable(board: Board) -> list[Verdict]:
+    return [said for said in verdicts.verdicts(board.ranked) if not said.verdict.startswith(NOT_COMPARABLE)]
+
+
+def _order(board: Board, corpus: str, paper: str, better: Verdict, worse: Verdict) -> Line:
+    rows = {id(better.row), id(worse.row)}
+    pair = next(pair for pair in board.pairs if {id(pair.better), id(pair.worse)} == rows)
+    holds = "not told apart" if not pair.differs else "the same" if pair.better is better.row else "the other way"
+    difference = pair.found.difference if pair.better is better.row else -pair.found.difference
+    return {
+        "Corpus": corpus,
+        "Paper": paper,
+        "Its order": f"{escape.markdown(better.row.title)} before {escape.markdown(worse.row.title)}",
+        "By": f"{better.published - worse.published:+.4f}",
+        "Ours": f"{difference:+.4f}",
+        "p": tables.p_text(pair.p),
+        "Ours say": holds,
+    }
+
+
+def _by_beam(row: Row, name: str) -> float:
+    """NDCG@10 under a diagnostic search, nan where that is none."""
+    return _mean(row, lambda record: record.diagnostics[name].get("ndcg@10") if name.startswith("beam") else None)
+
+
+def _rows(boards: Mapping[str, Board]) -> Iterator[tuple[str, Row]]:
+    return ((corpus, row) for corpus, found in boards.items() for row in found.ranked)
+
+
+def _named(corpus: str, row: Row) -> Line:
+    return {"Corpus": corpus, "Experiment": escape.markdown(row.title), "Seeds": str(len(row.runs))}
+
+
+def _mean(row: Row, value: Callable[..., float | None]) -> float:
+    values = [value(run.record) for run in row.runs]
+    return float(np.mean([np.nan if found is None else found for found in values]))
