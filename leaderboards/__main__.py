@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from data_prep.atomic import write_text
-from leaderboards import board, claims, escape, findings, history, page, paper, tables, verdicts
+from leaderboards import board, claims, escape, findings, history, paper, site, tables, verdicts
 from leaderboards.record import BOARD
 from leaderboards.rows import Board
 from leaderboards.store import read_board
@@ -34,12 +34,12 @@ def render(options: argparse.Namespace) -> int:
         rows = tables.board_of(options.board, corpus)
         targets = tables.render(options.board, corpus, rows)
         if rows is not None:
-            targets.append(options.board / f"{corpus}.html")
-            write_text(targets[-1], page.html(rows))
+            targets.append(site.write_page(options.board, corpus, rows))
             print(f"{corpus}\n{board.console(board.table(rows))}\n")
             said = verdicts.verdicts(rows.rows)
             print(f"{verdicts.table(said, 'simple')}\n" if said else "No paper states numbers of these rows.\n")
         print("written: " + " ".join(str(target) for target in targets) + "\n")
+    print(f"all corpora: {site.write_index(options.board)}")
     return 0
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from leaderboards import escape, verdicts
+from leaderboards import cards, escape, formats, verdicts
 from leaderboards.notes import BEATS_NO_FLOOR, BEST_FLOOR, row_notes
-from leaderboards.record import CorpusInfo, Record
-from leaderboards.rows import Board, Pair, Row, titled
-from leaderboards.statistics import SEEDS_FOR_VARIANCE
+from leaderboards.record import PROTOCOL, CorpusInfo, Record
+from leaderboards.rows import Apart, Board, Pair, Row, titled
+from leaderboards.statistics import SEEDS_FOR_VARIANCE, Interval
 
 SHOWN = {"recall@5": "Recall@5", "ndcg@5": "NDCG@5", "recall@10": "Recall@10", "ndcg@10": "NDCG@10"}
 SHOWN_UNSEEN = {"recall@10_unseen": "Recall@10 unseen", "ndcg@10_unseen": "NDCG@10 unseen"}
@@ -23,23 +23,13 @@ EVERY_SHOWN = SHOWN | SHOWN_UNSEEN
 CEILING, RANKED, APART = "ceiling", "ranked", "not comparable"
 
 OVER_FLOOR = "Over best floor"
-# Columns of what not every board has: ranks among unseen items, and rows that train nothing.
+# Columns of what not every board has: ranks among unseen items, rows that train nothing, and a second row.
 IF_KNOWN = {name: (name, f"{name}_std") for name in SHOWN_UNSEEN} | {
-    "over_floor": ("over_floor", "over_floor_low", "over_floor_high")
+    name: (name, f"{name}_low", f"{name}_high", f"{name}_p") for name in ("over_floor", "to_best")
 }
 # Columns that a terminal has no room for.
 BOARD_ONLY = (*SHOWN_UNSEEN.values(), "Interval", OVER_FLOOR, "Expansions", "Beam 20", "Vectors")
 RIGHT = (*EVERY_SHOWN.values(), "Interval", OVER_FLOOR, "Seeds", "Seconds", "Certified", "Expansions", "Beam 20")
-
-SORTED_BY = {title: name for name, title in EVERY_SHOWN.items()} | {
-    "Interval": "ndcg@10_low",
-    OVER_FLOOR: "over_floor",
-    "Seeds": "seeds",
-    "Seconds": "seconds",
-    "Certified": "certified_share",
-    "Expansions": "expansions",
-    "Beam 20": "beam20_gap",
-}
 
 HEADER = "<!-- Rendered from the records by `make board`. Do not edit: the next rendering replaces it. -->"
 LEGEND = (
@@ -51,14 +41,15 @@ LEGEND = (
     "by a beam of 20 with the trie, less the exact one."
 )
 LEGEND_OF_FLOORS = (
-    f" {OVER_FLOOR}: NDCG@10 less that of the best row that trains nothing, on the same users, with its 95% interval. "
-    "Beats none: no row that trains nothing is shown to be worse, by p as adjusted for all pairs of this board."
+    f" {OVER_FLOOR}: NDCG@10 less that of the best row that trains nothing, on the same users, its interval and p. "
+    "Beats none: no row that trains nothing is shown to be worse."
 )
 COMPARED = (
-    "Differences of NDCG@10 on the same users. p: signs of the users' differences flipped, the noise of "
-    "seeds added, adjusted for all pairs of this board (Holm). Effect: Cohen's d over users. Detectable: the smallest "
-    f"true difference that is found with a chance of 80%. Where a row has fewer than {SEEDS_FOR_VARIANCE} seeds, its "
-    "line speaks of the trained weights, not of the method."
+    "Differences of NDCG@10 on the same users. p: signs of the users' differences flipped, the noise of seeds added. "
+    "p and the 95% interval are adjusted for all pairs of this board at once (single-step, by the largest of all), so "
+    "an interval leaves out 0 just where p is below .05. Effect: Cohen's d over users. Detectable: the smallest true "
+    f"difference that is so found with a chance of 80%. Where a row has fewer than {SEEDS_FOR_VARIANCE} seeds, this is "
+    "about the trained weights, not about the method."
 )
 PUBLISHED = (
     "z: ours less the published number over our standard error, of users and, from "
@@ -84,8 +75,9 @@ def table(board: Board) -> pd.DataFrame:
         `recall@5`, `ndcg@5`,
         `recall@10`, `ndcg@10`, `recall@10_unseen`, `ndcg@10_unseen` (not under protocol v1), each followed by
         `<name>_std` (NaN below 3 seeds); `ndcg@10_low`, `ndcg@10_high` (95%);
-        `over_floor`, `over_floor_low`, `over_floor_high`: NDCG@10 less that of the best floor, and its interval (NaN
-        for that floor and for rows that are not comparable; no such columns without floors);
+        `over_floor`, `over_floor_low`, `over_floor_high`, `over_floor_p`: NDCG@10 less that of the best floor, its
+        interval and p, both adjusted for all pairs of the board (NaN for that floor and for rows that are not
+        comparable; no such columns without floors); `to_best`, ...: the same of the difference to the first row;
         `seeds`; `seconds` (training and test, mean per seed); `certified_share` (0..1); `expansions` and
         `beam20_gap` (NaN without codes); `vectors`; `notes` (a list).
 
@@ -113,44 +105,6 @@ def console(frame: pd.DataFrame) -> str:
     return f"{grid}\n\n{SET_APART}: {', '.join(names)}"
 
 
-class Column(NamedTuple):
-    title: str
-    right: bool
-
-
-class Cell(NamedTuple):
-    """Attributes: text, as printed; value, what a column is sorted by, empty where nothing was measured."""
-
-    text: str
-    value: float | str
-
-
-class PageLine(NamedTuple):
-    """Attributes: id, of the row, empty of the ceiling; ranked, comparable with the others, as the ceiling is."""
-
-    id: str
-    ranked: bool
-    cells: list[Cell]
-
-
-def columns(frame: pd.DataFrame) -> list[Column]:
-    """Titles of `page_lines`."""
-    return [Column(title, title in RIGHT) for title in _texts(frame.to_dict("records")[0])]
-
-
-def page_lines(frame: pd.DataFrame) -> list[PageLine]:
-    """The `table` for a page: each cell as text, and as what it is sorted by."""
-    found = []
-    for line in frame.to_dict("records"):
-        cells = []
-        for title, text in _texts(line).items():
-            value = line[SORTED_BY[title]] if title in SORTED_BY else text
-            cells.append(Cell(text, "" if pd.isna(value) else value))
-        name = f"{line['model']}-{line['key']}" if line["key"] else ""
-        found.append(PageLine(name, line["standing"] != APART, cells))
-    return found
-
-
 def legend(frame: pd.DataFrame) -> str:
     """What the columns of a `table` say."""
     return LEGEND + LEGEND_OF_FLOORS if "over_floor" in frame else LEGEND
@@ -167,7 +121,16 @@ def markdown(board: Board) -> str:
     said = verdicts.verdicts(board.rows)
     if said:
         parts += ["## Published and ours", verdicts.table(said, "github"), PUBLISHED]
+    facts = diagnostics(board)
+    if facts:
+        parts += ["## The corpus", "\n".join(f"- {label}: {text}" for label, text in facts.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def diagnostics(board: Board) -> dict[str, str]:
+    """What the committed card says of the corpus's order, ties and transitions; nothing under an earlier protocol."""
+    subject = board.subject
+    return cards.diagnostics(subject.corpus.name) if subject.protocol == PROTOCOL else {}
 
 
 def csv(board: Board) -> str:
@@ -222,13 +185,11 @@ def _line(board: Board, row: Row) -> dict[str, Any]:
         by_seed = np.array([record.test.get(name, np.nan) for record in records])
         line[name] = float(by_seed.mean())
         line[f"{name}_std"] = by_seed.std(ddof=1) if len(by_seed) >= SEEDS_FOR_VARIANCE else np.nan
-    over = board.over_best_floor(row)
     return line | {
         "ndcg@10_low": row.bounds.low,
         "ndcg@10_high": row.bounds.high,
-        "over_floor": over.difference if over else np.nan,
-        "over_floor_low": over.interval.low if over else np.nan,
-        "over_floor_high": over.interval.high if over else np.nan,
+        **_apart("over_floor", board.over_best_floor(row)),
+        **_apart("to_best", board.to_best(row)),
         "seeds": len(records),
         "seconds": float(np.mean([seconds(record) for record in records])),
         "certified_share": float(np.mean([record.search.certified_share for record in records])),
@@ -239,26 +200,23 @@ def _line(board: Board, row: Row) -> dict[str, Any]:
     }
 
 
+def _apart(name: str, found: Apart | None) -> dict[str, float]:
+    values = (found.difference, *found.interval, found.p) if found else (np.nan,) * 4
+    return dict(zip(IF_KNOWN[name], values, strict=True))
+
+
 def _difference(pair: Pair) -> dict[str, str]:
     found = pair.found
     return {
         "Experiment": escape.markdown(pair.worse.title),
         "Key": pair.worse.record.key,
-        "Difference": f"{-found.difference:+.4f}",
-        "Interval": signed_interval(*-found.interval),
-        "p": p_text(pair.p),
-        "Effect": f"{-found.effect:+.2f}",
-        "Detectable": f"{found.detectable:.4f}",
+        "Difference": formats.signed(-found.difference),
+        "Interval": formats.signed_interval(-pair.interval),
+        "p": formats.p_value(pair.p),
+        "Effect": formats.signed(-found.effect, 2),
+        "Detectable": formats.plain(pair.detectable),
         "Says": "differs" if pair.differs else "not shown to differ",
     }
-
-
-def p_text(p: float) -> str:
-    return "< .001" if p < 0.001 else f"{p:.3f}"
-
-
-def signed_interval(low: float, high: float) -> str:
-    return f"{low:+.4f} to {high:+.4f}"
 
 
 def seconds(record: Record) -> float:
@@ -282,16 +240,15 @@ def _texts(line: Line) -> dict[str, str]:
     for name, title in EVERY_SHOWN.items():
         if name in line:
             texts[title] = _mean(line[name], line[f"{name}_std"])
-        # Where a page shows it without being scrolled.
         if name == "ndcg@10" and "over_floor" in line:
             texts[OVER_FLOOR] = _over_floor(line)
     return texts | {
-        "Interval": f"{line['ndcg@10_low']:.4f}-{line['ndcg@10_high']:.4f}" if measured else "",
+        "Interval": formats.interval(Interval(line["ndcg@10_low"], line["ndcg@10_high"])) if measured else "",
         "Seeds": str(line["seeds"]) if measured else "",
         "Seconds": _amount(line["seconds"]),
-        "Certified": _percent(line["certified_share"]) if measured else "",
+        "Certified": percent(line["certified_share"]) if measured else "",
         "Expansions": _amount(line["expansions"]),
-        "Beam 20": "" if np.isnan(line["beam20_gap"]) else f"{line['beam20_gap']:+.4f}",
+        "Beam 20": "" if np.isnan(line["beam20_gap"]) else formats.signed(line["beam20_gap"]),
         "Vectors": line["vectors"],
     }
 
@@ -299,23 +256,23 @@ def _texts(line: Line) -> dict[str, str]:
 def _over_floor(line: Line) -> str:
     if np.isnan(line["over_floor"]):
         return "best floor" if BEST_FLOOR in line["notes"] else ""
-    text = f"{line['over_floor']:+.4f} ({signed_interval(line['over_floor_low'], line['over_floor_high'])})"
+    bounds = Interval(line["over_floor_low"], line["over_floor_high"])
+    says = f"{formats.signed_interval(bounds)}, {formats.p_is(line['over_floor_p'])}"
+    text = f"{formats.signed(line['over_floor'])} ({says})"
     return f"{text}, beats none" if BEATS_NO_FLOOR in line["notes"] else text
 
 
 def _mean(mean: float, std: float) -> str:
     if np.isnan(mean):
         return ""
-    return f"{mean:.4f}" if np.isnan(std) else f"{mean:.4f} ± {std:.4f}"
+    return formats.plain(mean) if np.isnan(std) else f"{formats.plain(mean)} ± {formats.plain(std)}"
 
 
 def _amount(value: float) -> str:
-    if np.isnan(value):
-        return ""
-    return f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+    return "" if np.isnan(value) else formats.amount(value)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Rounded down: 100% is said of all users only."""
     return "100%" if share == 1 else f"{np.floor(share * 1000) / 10:.1f}%"
 

@@ -16,7 +16,7 @@ import numpy as np
 from tabulate import tabulate
 
 from leaderboards import board as tables
-from leaderboards import escape, verdicts
+from leaderboards import escape, formats, verdicts
 from leaderboards.rows import Board, Row
 from leaderboards.statistics import interval
 from leaderboards.store import read_board
@@ -64,9 +64,9 @@ def published(boards: Mapping[str, Board]) -> Iterator[Line]:
                 **_named(corpus, said.row),
                 "Paper": said.source,
                 "Metric": said.metric,
-                "Published": f"{said.published:.4f}",
-                "Ours": f"{said.ours:.4f}",
-                "95% interval": f"{bounds.low:.4f} to {bounds.high:.4f}",
+                "Published": formats.plain(said.published),
+                "Ours": formats.plain(said.ours),
+                "95% interval": formats.interval(bounds),
                 "Verdict": said.verdict,
             }
 
@@ -91,8 +91,8 @@ def beams(boards: Mapping[str, Board]) -> Iterator[Line]:
         exact = _mean(row, lambda record: record.test["ndcg@10"])
         gaps = {name: gap for name in row.record.diagnostics if not np.isnan(gap := _by_beam(row, name) - exact)}
         if gaps:
-            texts = {name: f"{gap:+.4f}" for name, gap in gaps.items()}
-            yield {**_named(corpus, row), "NDCG@10, exact": f"{exact:.4f}", **texts}
+            texts = {name: formats.signed(gap) for name, gap in gaps.items()}
+            yield {**_named(corpus, row), "NDCG@10, exact": formats.plain(exact), **texts}
 
 
 def floors(boards: Mapping[str, Board]) -> Iterator[Line]:
@@ -103,10 +103,10 @@ def floors(boards: Mapping[str, Board]) -> Iterator[Line]:
         if over is not None and floor is not None and not row.is_floor:
             yield {
                 **_named(corpus, row),
-                "NDCG@10": f"{row.gains.mean():.4f}",
+                "NDCG@10": formats.plain(float(row.gains.mean())),
                 "Best floor": floor.title,
-                "Difference": f"{over.difference:+.4f}",
-                "95% interval": tables.signed_interval(*over.interval),
+                "Difference": formats.signed(over.difference),
+                "95% interval": formats.signed_interval(over.interval),
             }
 
 
@@ -146,9 +146,9 @@ def _order(board: Board, corpus: str, paper: str, better: Verdict, worse: Verdic
         "Corpus": corpus,
         "Paper": paper,
         "Its order": f"{escape.markdown(better.row.title)} before {escape.markdown(worse.row.title)}",
-        "By": f"{better.published - worse.published:+.4f}",
-        "Ours": f"{difference:+.4f}",
-        "p": tables.p_text(pair.p),
+        "By": formats.signed(better.published - worse.published),
+        "Ours": formats.signed(difference),
+        "p": formats.p_value(pair.p),
         "Ours say": holds,
     }
 

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from leaderboards.record import UNKNOWN, Record
-from leaderboards.rows import Board, Row
+from leaderboards.record import OPEN, STAND_IN, TUNED, UNKNOWN, Record
+from leaderboards.rows import OVERRIDDEN, Board, Row
 
 FLOOR = "a floor: nothing is trained"
 BEST_FLOOR = "the best floor: nothing is trained"
 BEATS_NO_FLOOR = "beats no floor: no row that trains nothing is shown to be worse"
+
+
+# How a note begins -> what a table with little room says of it.
+BADGES = {
+    "small sizes": "small sizes",
+    "reconstruction": "reconstruction",
+    STAND_IN: "stand-in",
+    OPEN: "open in paper",
+    OVERRIDDEN: "overridden",
+    TUNED: "tuned",
+    BEST_FLOOR: "best floor",
+    FLOOR: "floor",
+    BEATS_NO_FLOOR: "beats no floor",
+}
+
+
+def badge(note: str) -> str:
+    """A note in one or two words; `note` where it is of no known kind."""
+    return next((short for begin, short in BADGES.items() if note.startswith(begin)), "note")
 
 
 def row_notes(board: Board, row: Row) -> list[str]:

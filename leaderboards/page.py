@@ -1,86 +1,105 @@
-"""A board as one HTML file that needs no network: table, rows in full, any two compared, published numbers, plots."""
+"""A board as one HTML file that needs no network: the answer first, then the table, rows in full, any two compared."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from leaderboards import board as tables
-from leaderboards import plots, verdicts
-from leaderboards.notes import row_notes
-from leaderboards.record import Record
-from leaderboards.rows import Board, Pair, Row
+from leaderboards import charts, commands, formats, page_table, plots, templates, verdicts
+from leaderboards.answer import answer
+from leaderboards.notes import badge, row_notes
+from leaderboards.page_table import row_id
+from leaderboards.record import BOARD, Record
+from leaderboards.rows import Board, Pair, Row, titles
 from leaderboards.slices import Slice, slices
 from leaderboards.statistics import SEEDS_FOR_VARIANCE, Difference, Interval, differences, interval, sample
 
-# Of intervals by slice: half a unit of the last digit that is printed, at most.
-DIGITS = 5
+# Slices are told to the page's script in units of this: a tenth of the last digit that is printed.
+UNIT = 1e-5
 
 
-def html(board: Board) -> str:
+class Links(NamedTuple):
+    """What a page leads to beside its own board.
+
+    Attributes:
+        folder: of the board, as a command of a reader is to name it.
+        home: file name of the page over all corpora, empty where there is none.
+        corpora: name -> file name, of the boards beside it.
+        studies: name of a study -> file name of its page or ledger.
+    """
+
+    folder: Path
+    home: str
+    corpora: Mapping[str, str]
+    studies: Mapping[str, str]
+
+
+# Of a page that stands alone.
+ALONE = Links(BOARD, "", {}, {})
+
+
+def html(board: Board, links: Links = ALONE) -> str:
     """The page of one corpus.
 
     Raises:
         ValueError: there is no run.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("leaderboards", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    frame, ranked = tables.table(board), board.ranked
+    frame, said, ranked = tables.table(board), verdicts.verdicts(board.rows), board.ranked
     # Facts of users and targets; every run on a corpus has the same.
     parts = slices(ranked[0].runs[0].ranks)
-    return environment.get_template("page.html.j2").render(
+    notes = dict.fromkeys(note for row in board.rows for note in row_notes(board, row))
+    return templates.render(
+        "page.html.j2",
         corpus=board.subject.corpus,
         protocol=board.subject.protocol,
-        columns=tables.columns(frame),
-        lines=tables.page_lines(frame),
-        details=[_details(board, row, parts) for row in board.rows],
+        diagnostics=tables.diagnostics(board),
+        links=links,
+        answer=answer(board, said),
+        best=row_id(ranked[0]),
+        table=page_table.table(board, frame, said, links.folder, links.studies),
+        notes=[(badge(note), note) for note in notes],
+        details=[_details(board, row, parts, links.folder) for row in board.rows],
         cost=Markup(plots.inlined(plots.cost(ranked), "cost", "NDCG@10 of each row over the seconds it took")),
-        verdicts=verdicts.verdicts(board.rows),
+        verdicts=said,
         published=tables.PUBLISHED,
         comparisons=_comparisons(board, parts),
-        names={_id(row): f"{row.title} ({row.record.key})" for row in ranked},
+        names=[(row_id(row), title) for row, title in zip(ranked, titles(ranked), strict=True)],
         legend=tables.legend(frame),
         compared=tables.COMPARED,
         seeds_for_variance=SEEDS_FOR_VARIANCE,
+        formats=formats,
     )
 
 
-def _id(row: Row) -> str:
-    return f"{row.record.model}-{row.record.key}"
-
-
-def _details(board: Board, row: Row, parts: Sequence[Slice]) -> dict[str, Any]:
+def _details(board: Board, row: Row, parts: Sequence[Slice], folder: Path) -> dict[str, Any]:
     """What the page tells of one row."""
-    name, first = _id(row), row.record
+    first = row.record
     own = parts if row.ranked else slices(row.runs[0].ranks)
     intervals = [interval(row.gains[:, part.users]) for part in own]
-    by_slice = plots.slices(row, own, intervals)
+    widest = max(bounds.high for bounds in intervals)
     return {
-        "id": name,
+        "id": row_id(row),
         "name": row.title,
         "key": first.key,
-        "seeds": [run.record.seed for run in row.runs],
+        "records": page_table.records(row),
+        "commands": [command for command in (commands.reproduce(row, folder), commands.bench(row, folder)) if command],
         "notes": row_notes(board, row),
         "config": first.config,
         "vectors": [info for info in (first.vectors, first.collaborative) if info],
         "provenance": _provenance(row),
         "costs": _costs(row),
-        "curves": _curves(row),
+        "curves": [charts.curve(row.title, stage) for stage in first.cost.stages if stage.losses],
         "beams": _beams(row),
         "codes": _codes(first),
         "index": _index(first),
-        "slices": [_slice(row, part, bounds) for part, bounds in zip(own, intervals, strict=True)],
-        "ranks": Markup(plots.inlined(plots.ranks(row), f"{name}-ranks", f"{row.title}: share of users by rank")),
-        "by_slice": Markup(plots.inlined(by_slice, f"{name}-slices", f"{row.title}: NDCG@10 by slice")),
+        "slices": [_slice(row, part, bounds, widest) for part, bounds in zip(own, intervals, strict=True)],
+        "ranks": charts.ranks(row),
     }
 
 
@@ -113,26 +132,17 @@ def _costs(row: Row) -> list[dict[str, str]]:
         lines.append(
             {
                 "Seed": str(record.seed),
-                "NDCG@10": f"{record.test['ndcg@10']:.4f}",
-                "Validation": f"{record.valid['ndcg@10']:.4f}",
-                "Training, s": f"{spent.train_seconds:,.0f}",
-                "Users/s": f"{spent.evaluate_users_per_second:,.0f}",
-                "Memory, GiB": f"{spent.peak_memory_bytes / 2**30:.2f}",
+                "NDCG@10": formats.plain(record.test["ndcg@10"]),
+                "Validation": formats.plain(record.valid["ndcg@10"]),
+                "Training, s": formats.plain(spent.train_seconds, 0),
+                "Users/s": formats.plain(spent.evaluate_users_per_second, 0),
+                "Memory, GiB": formats.plain(spent.peak_memory_bytes / 2**30, 2),
                 "Parameters": f"{spent.parameters:,}",
-                "Energy, J": "" if spent.energy_joules is None else f"{spent.energy_joules:,.0f}",
+                "Energy, J": "" if spent.energy_joules is None else formats.plain(spent.energy_joules, 0),
                 "Stages": stages,
             }
         )
     return lines
-
-
-def _curves(row: Row) -> Markup | None:
-    """The learning curves of the first seed, None where its record holds none."""
-    stages = [stage for stage in row.record.cost.stages if stage.losses]
-    if not stages:
-        return None
-    says = f"{row.title}: training loss and validation by epoch"
-    return Markup(plots.inlined(plots.curves(stages), f"{_id(row)}-curves", says))
 
 
 def _beams(row: Row) -> list[dict[str, str]]:
@@ -145,7 +155,7 @@ def _beams(row: Row) -> list[dict[str, str]]:
         line = {"Ranked by": name}
         for key in ("recall@10", "ndcg@10"):
             if key in mean:
-                line[key] = f"{mean[key]:.4f}"
+                line[key] = formats.plain(mean[key])
         invalid = mean.get("invalid", mean.get("invalid_share"))
         line["Names no item"] = "" if invalid is None else f"{invalid:.2%}"
         lines.append(line)
@@ -160,7 +170,7 @@ def _codes(record: Record) -> list[dict[str, str]]:
     for level in range(max((len(values) for values in listed.values()), default=0)):
         line = {"Level": str(level + 1)}
         for name, values in listed.items():
-            line[_plain(name)] = _number(values[level]) if level < len(values) else ""
+            line[_spaced(name)] = _number(values[level]) if level < len(values) else ""
         lines.append(line)
     return lines
 
@@ -169,48 +179,54 @@ def _index(record: Record) -> str:
     """The code card, what it says of all levels."""
     card = record.code_card or {}
     facts = [(name, value) for name, value in card.items() if not isinstance(value, list) and name != "levels"]
-    return "; ".join(f"{_plain(name)}: {_number(value)}" for name, value in facts)
+    return "; ".join(f"{_spaced(name)}: {_number(value)}" for name, value in facts)
 
 
-def _slice(row: Row, part: Slice, bounds: Interval) -> dict[str, str]:
+def _slice(row: Row, part: Slice, bounds: Interval, widest: float) -> dict[str, str]:
+    mean = float(row.gains[:, part.users].mean())
     return {
         "Slice": f"{part.family}: {part.name}",
         "Users": f"{int(part.users.sum()):,}",
-        "NDCG@10": f"{row.gains[:, part.users].mean():.4f}",
-        "Interval": f"{bounds.low:.4f}-{bounds.high:.4f}",
+        "NDCG@10": formats.plain(mean),
+        "Interval": formats.interval(bounds),
+        "": charts.span(mean, bounds, widest),
     }
 
 
 def _comparisons(board: Board, parts: Sequence[Slice]) -> dict[str, Any]:
-    """What the page's script shows of two rows: the slices, and a line per pair of rows."""
-    by_slice = []
+    """What the page's script shows of two rows: the slices, NDCG@10 of each row in them, and a line per pair of rows.
+
+    Pairs are in the order of `itertools.combinations` of the rows; of 40 rows there are 780, so they have no names.
+    """
+    ranked, by_slice = board.ranked, list[list[Difference]]()
     for part in parts:
-        by_slice.append(differences([sample(row.gains[:, part.users]) for row in board.ranked]))
+        by_slice.append(differences([sample(row.gains[:, part.users]) for row in ranked]))
+    couples = list(itertools.combinations(ranked, 2))
+    assert [(pair.better, pair.worse) for pair in board.pairs] == couples
+    means = [[_units(float(row.gains[:, part.users].mean())) for part in parts] for row in ranked]
     return {
+        "unit": UNIT,
         "slices": [[f"{part.family}: {part.name}", int(part.users.sum())] for part in parts],
+        "means": means,
         "pairs": [_comparison(pair, there) for pair, *there in zip(board.pairs, *by_slice, strict=True)],
     }
 
 
-def _comparison(pair: Pair, by_slice: Sequence[Difference]) -> dict[str, Any]:
-    """Numbers as they are printed."""
+def _comparison(pair: Pair, by_slice: Sequence[Difference]) -> list[Any]:
+    """Difference, interval, p, whether it differs, effect, detectable difference, whether it is about methods; then the
+    ends of the interval of each slice."""
     found = pair.found
-    return {
-        "better": _id(pair.better),
-        "worse": _id(pair.worse),
-        "difference": found.difference,
-        "low": found.interval.low,
-        "high": found.interval.high,
-        "p": tables.p_text(pair.p),
-        "differs": pair.differs,
-        "effect": found.effect,
-        "detectable": found.detectable,
-        "methods": found.methods,
-        "slices": [[round(value, DIGITS) for value in (there.difference, *there.interval)] for there in by_slice],
-    }
+    numbers = [round(value, 6) for value in (found.difference, *pair.interval)]
+    facts = [formats.p_is(pair.p), int(pair.differs), round(found.effect, 3), round(pair.detectable, 6)]
+    ends = [_units(end) for there in by_slice for end in there.interval]
+    return [*numbers, *facts, int(found.methods), ends]
 
 
-def _plain(name: str) -> str:
+def _units(value: float) -> int:
+    return round(value / UNIT)
+
+
+def _spaced(name: str) -> str:
     return name.replace("_", " ")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from leaderboards import escape
+from leaderboards import escape, formats
 from leaderboards.board import OVER_FLOOR, SHOWN
 from leaderboards.notes import row_notes
 from leaderboards.rows import Board, Row, titles
@@ -54,9 +54,12 @@ def _caption(board: Board, marks: bool, floors: bool) -> str:
         f"exact. Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_VARIANCE} seeds on"
     )
     if floors:
-        says += f"; {OVER_FLOOR.lower()}: NDCG@10 less that of the best row that trains nothing, 95\\% interval"
+        says += (
+            f"; {OVER_FLOOR.lower()}: NDCG@10 less that of the best row that trains nothing, 95\\% interval, for all "
+            "pairs at once"
+        )
     if marks:
-        says += f"; {MARK}: differs from the first row ($p<{SIGNIFICANT}$, Holm over all pairs, NDCG@10)"
+        says += f"; {MARK}: differs from the first row ($p<{SIGNIFICANT}$, adjusted for all pairs, NDCG@10)"
     return f"{says}."
 
 
@@ -67,7 +70,7 @@ def _column(rows: list[Row], metric: str) -> list[str]:
     commands = {0: r"\textbf{%s}", 1: r"\underline{%s}"}
     texts = []
     for row, mean in zip(rows, means, strict=True):
-        text = commands.get(distinct.index(round(mean, 4)), "%s") % f"{mean:.4f}"
+        text = commands.get(distinct.index(round(mean, 4)), "%s") % formats.plain(mean)
         if len(row.runs) >= SEEDS_FOR_VARIANCE:
             text += rf" {{\tiny $\pm${np.std([run.record.test[metric] for run in row.runs], ddof=1):.4f}}}"
         texts.append(text)
@@ -78,4 +81,5 @@ def _over_floor(board: Board, row: Row) -> str:
     over = board.over_best_floor(row)
     if over is None:
         return ""
-    return rf"${over.difference:+.4f}$ {{\tiny $[{over.interval.low:+.4f}, {over.interval.high:+.4f}]$}}"
+    low, high = map(formats.signed, over.interval)
+    return rf"${formats.signed(over.difference)}$ {{\tiny $[{low}, {high}]$}}"

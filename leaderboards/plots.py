@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,22 +13,18 @@ from markupsafe import escape
 from matplotlib import rc_context
 
 from leaderboards.board import seconds
-from leaderboards.metrics import MAX_RANK
 from leaderboards.rows import Row, titles
+from leaderboards.statistics import Values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from leaderboards.record import Stage
-    from leaderboards.slices import Slice
-    from leaderboards.statistics import Interval
-
 # Drawn in this colour, what is ink takes the colour of the text around the picture, light or dark.
 INK = "#010203"
 BAR = "#3b7dd8"
-# Of a learning curve: a page holds many.
-POINTS = 50
+# Of a name in a picture; settings that are overridden can be many.
+MOST_LETTERS = 40
 STYLE: Any = {
     "text.color": INK,
     "axes.edgecolor": INK,
@@ -92,65 +89,86 @@ def inlined(figure: Figure, name: str, says: str) -> str:
 
 
 def cost(rows: Sequence[Row]) -> Figure:
-    """NDCG@10 of the ranked rows over the seconds that a seed took."""
+    """NDCG@10 of the ranked rows over the seconds that a seed took; the more rows, the higher."""
     with rc_context(STYLE):
-        figure, (axis,) = panels("", width=6.4, height=3.8)
-        for title, row in zip(titles(rows), rows, strict=True):
-            spent = max(0.1, float(np.mean([seconds(run.record) for run in row.runs])))
-            mean, bounds = float(row.gains.mean()), row.bounds
-            spread = [[mean - min(mean, bounds.low)], [max(mean, bounds.high) - mean]]
-            axis.errorbar([spent], [mean], spread, marker="o", color=BAR, ecolor=BAR, capsize=3, linewidth=1)
-            axis.annotate(title, (spent, mean), (5, 4), textcoords="offset points", parse_math=False)
+        figure, (axis,) = panels("", width=6.4, height=max(3.8, 0.2 * len(rows)))
+        spent, means, bounds = [], [], [row.bounds for row in rows]
+        for row, (low, high) in zip(rows, bounds, strict=True):
+            x, mean = max(0.1, float(np.mean([seconds(run.record) for run in row.runs]))), float(row.gains.mean())
+            spread = [[max(0, mean - low)], [max(0, high - mean)]]
+            axis.errorbar([x], [mean], spread, marker="o", color=BAR, ecolor=BAR, capsize=3, linewidth=1)
+            spent.append(x)
+            means.append(mean)
         axis.set_xscale("log")
         axis.margins(x=0.18)
         axis.set_xlabel("seconds of training and ranking, mean per seed")
         axis.set_ylabel("NDCG@10, 95% interval")
+        names = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in titles(rows)]
+        _name(figure, axis, names, np.column_stack([spent, means]), np.array(bounds))
     return figure
 
 
-def ranks(row: Row) -> Figure:
-    """Where targets stand in the lists: share of users by rank, mean over seeds."""
-    found = np.stack([np.bincount(run.ranks["rank"].to_numpy(), minlength=MAX_RANK + 1) for run in row.runs])
-    shares = 100 * found.mean(0) / row.record.corpus.users
-    with rc_context(STYLE):
-        figure, (axis,) = panels(f"rank of the target; beyond {MAX_RANK}: {shares[0]:.0f}% of users", height=2.6)
-        axis.bar(np.arange(1, MAX_RANK + 1), shares[1:], color=BAR, width=0.85)
-        axis.set_xlabel("rank")
-        axis.set_ylabel("% of users")
-    return figure
+def _name(figure: Figure, axis: Axes, names: Sequence[str], points: Values, bounds: Values) -> None:
+    """Writes the name of each point near it, where it covers no name, point or interval; a line leads from far ones.
+
+    The first names choose first. What has no place at all is left out: no name is better than one that hides another.
+
+    Args:
+        points: `[N, 2]` in units of the data.
+        bounds: `[N, 2]` ends of their vertical intervals.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    # The layout is found by drawing; from then on it stays.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    homes, feet, tops = (
+        axis.transData.transform(np.column_stack([points[:, 0], y])) for y in (points[:, 1], *bounds.T)
+    )
+    taken = [*np.hstack([homes - 5, homes + 5]), *np.hstack([feet - 3, tops + 3])]
+    for name, point, home in zip(names, points, homes, strict=True):
+        label = axis.annotate(name, point, (0, 0), textcoords="offset points", va="bottom", parse_math=False)
+        size = np.array(label.get_window_extent(renderer).size) + 2
+        label.remove()
+        place = _free(home, size, np.array(taken), np.array(axis.get_window_extent(renderer).extents))
+        if place is None:
+            continue
+        taken.append(np.hstack([place, place + size]))
+        offset = (place + 1 - home) * 72 / figure.dpi
+        axis.annotate(name, point, offset, textcoords="offset points", va="bottom", parse_math=False)
+        if _gap(home, place, size) > size[1]:
+            lead = {"arrowstyle": "-", "linewidth": 0.4, "shrinkA": 0}
+            axis.annotate("", point, offset, textcoords="offset points", arrowprops=lead)
 
 
-def curves(stages: Sequence[Stage]) -> Figure:
-    """Loss and selection value of stages over their epochs, at most `POINTS` of each; a dotted line: the epoch kept."""
-    with rc_context(STYLE):
-        figure, axes = panels(*(stage.name for stage in stages), width=3.4, height=2.6)
-        for axis, stage in zip(axes, stages, strict=True):
-            _thinned(axis, range(1, stage.epochs + 1), stage.losses, color=INK, linewidth=0.8)
-            axis.axvline(stage.best_epoch, color=INK, linewidth=0.8, linestyle=":")
-            axis.set_xlabel("epoch")
-            axis.set_ylabel("training loss")
-            quality = axis.twinx()
-            _thinned(quality, stage.checked, stage.quality, color=BAR)
-            quality.set_ylabel("selected by", color=BAR)
-            quality.spines[["top"]].set_visible(False)
-    return figure
+def _free(home: Values, size: Values, taken: Values, frame: Values) -> Values | None:
+    """Lower left corner of the box nearest to `home` that lies in `frame` and on nothing; None where there is none.
+
+    Args:
+        home: `[2]` a point, in pixels as all else.
+        size: `[2]` of the box.
+        taken: `[N, 4]` boxes: left, lower, right and upper end.
+        frame: `[4]` such a box.
+    """
+    # On the right of its point, at its height.
+    start = home + np.array([6, -size[1] / 2])
+    x, y = (_steps(start[side], step, frame[side], frame[2 + side]) for side, step in ((0, 6.0), (1, size[1] / 2)))
+    corners = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    inside = np.all((corners >= frame[:2]) & (corners + size <= frame[2:]), axis=1)
+    corners = corners[inside]
+    apart = (corners[:, None] >= taken[:, 2:]) | (corners[:, None] + size <= taken[:, :2])
+    corners = corners[np.all(np.any(apart, axis=2), axis=1)]
+    if not len(corners):
+        return None
+    return corners[np.argmin(_gap(home, corners, size))]
 
 
-def _thinned(axis: Axes, x: Sequence[int], y: Sequence[float], **style: Any) -> None:
-    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int))
-    axis.plot(np.asarray(x)[kept], np.asarray(y)[kept], **style)
+def _steps(start: float, step: float, low: float, high: float) -> Values:
+    """Places a step apart, `start` among them, from `low` to `high`."""
+    return start + step * np.arange(math.ceil((low - start) / step), (high - start) / step)
 
 
-def slices(row: Row, parts: Sequence[Slice], intervals: Sequence[Interval]) -> Figure:
-    """NDCG@10 of each slice with its interval, the whole row as a line."""
-    names = [f"{part.family}: {part.name}" for part in parts]
-    with rc_context(STYLE):
-        figure, (axis,) = panels("NDCG@10 by slice, 95% interval", width=5.6, height=0.7 + 0.22 * len(parts))
-        for place, (part, bounds) in enumerate(zip(parts, intervals, strict=True)):
-            mean = float(row.gains[:, part.users].mean())
-            axis.plot([bounds.low, bounds.high], [place, place], color=BAR, linewidth=1.5)
-            axis.plot([mean], [place], marker="o", markersize=4, color=BAR)
-        axis.axvline(float(row.gains.mean()), color=INK, linewidth=0.8, linestyle=":")
-        axis.set_yticks(range(len(parts)), names)
-        axis.invert_yaxis()
-    return figure
+def _gap(home: Values, corner: Values, size: Values) -> Any:
+    """Distance of a point from boxes, `[N, 2]` or one."""
+    return np.linalg.norm(np.maximum(0, np.maximum(corner - home, home - corner - size)), axis=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,19 @@ class Paper(NamedTuple):
     valid_in_training: str
     transcribed_by: str
     caveat: str
+
+    @property
+    def url(self) -> str | None:
+        """Where the paper is, by the arXiv number or DOI in its name; None where it has neither."""
+        if number := re.search(r"arXiv (\d{4}\.\d{5}(v\d+)?)", self.name):
+            return f"https://arxiv.org/abs/{number[1]}"
+        doi = re.search(r"doi (10\.[\w./]+)", self.name)
+        return f"https://doi.org/{doi[1]}" if doi else None
+
+    @property
+    def short(self) -> str:
+        """Its name without what stands in brackets."""
+        return self.name.partition(" (")[0]
 
 
 @cache

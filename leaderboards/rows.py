@@ -18,14 +18,16 @@ from leaderboards.record import TUNED, Record
 from leaderboards.statistics import (
     SIGNIFICANT,
     Comparison,
-    Difference,
+    Family,
     Interval,
     Sample,
     Values,
     compare_samples,
-    holm,
+    detectable,
+    family,
     interval,
     sample,
+    simultaneous_interval,
 )
 from leaderboards.store import Run
 
@@ -115,13 +117,29 @@ class Pair(NamedTuple):
 
     Attributes:
         better, worse: by the mean.
-        found: better less worse, NDCG@10.
-        p: of `found`, adjusted for all pairs of the board (Holm).
+        found: better less worse, NDCG@10; these two alone.
+        p: of `found`, adjusted for all pairs of the board.
+        interval: of the difference, 95% for all pairs of the board at once; without 0 where `p` is below 5%.
+        detectable: the smallest true difference that is found among all pairs of the board with a chance of 80%.
     """
 
     better: Row
     worse: Row
     found: Comparison
+    p: float
+    interval: Interval
+    detectable: float
+
+    @property
+    def differs(self) -> bool:
+        return self.p < SIGNIFICANT
+
+
+class Apart(NamedTuple):
+    """How a row stands to another: the difference, row less other, its interval and p as `Pair` has them."""
+
+    difference: float
+    interval: Interval
     p: float
 
     @property
@@ -161,15 +179,22 @@ class Board:
         """Of the ranked rows that nothing was trained for the one with the highest NDCG@10, if there is any."""
         return next((row for row in self.ranked if row.is_floor), None)
 
-    def over_best_floor(self, row: Row) -> Difference | None:
-        """NDCG@10 of a row less that of the best floor; None for that floor itself and where the two have no pair."""
-        floor = self.best_floor
+    def apart(self, row: Row, other: Row | None) -> Apart | None:
+        """How a ranked row stands to another; None where the two have no pair."""
         for pair in self.pairs:
-            if pair.better is row and pair.worse is floor:
-                return Difference(pair.found.difference, pair.found.interval)
-            if pair.better is floor and pair.worse is row:
-                return Difference(-pair.found.difference, -pair.found.interval)
+            if pair.better is row and pair.worse is other:
+                return Apart(pair.found.difference, pair.interval, pair.p)
+            if pair.better is other and pair.worse is row:
+                return Apart(-pair.found.difference, -pair.interval, pair.p)
         return None
+
+    def over_best_floor(self, row: Row) -> Apart | None:
+        """How a row stands to the best floor; None for that floor itself and where the two have no pair."""
+        return self.apart(row, self.best_floor)
+
+    def to_best(self, row: Row) -> Apart | None:
+        """How a row stands to the first one; None for that one itself and where the two have no pair."""
+        return self.apart(row, self.rows[0])
 
     def beats_no_floor(self, row: Row) -> bool:
         """Whether a ranked row stands beside floors, none of which is shown to be worse."""
@@ -216,18 +241,30 @@ def pairs(rows: Sequence[Row]) -> list[Pair]:
     Args:
         rows: as from `rows_of`.
     """
-    couples = list(itertools.combinations([row for row in rows if row.ranked], 2))
-    found = [_compared(better, worse) for better, worse in couples]
-    adjusted = holm([comparison.p for comparison in found])
-    return [
-        Pair(better, worse, comparison, p)
-        for (better, worse), comparison, p in zip(couples, found, adjusted, strict=True)
-    ]
+    ranked = [row for row in rows if row.ranked]
+    if len(ranked) < 2:
+        return []
+    common, found = _family(ranked), list[Pair]()
+    for better, worse in itertools.combinations(ranked, 2):
+        compared = _compared(better, worse)
+        bounds = _interval_of(better, worse, compared, common.level)
+        least = detectable(compared.standard_error, compared.dof, common.level)
+        found.append(Pair(better, worse, compared, common.adjusted(compared.p), bounds, least))
+    return found
 
 
-# By the content of a row, and of both.
+# By the content of a row, of both, of all.
 _bounds: dict[str, Interval] = {}
 _known: dict[tuple[str, str], Comparison] = {}
+_intervals: dict[tuple[str, str, float], Interval] = {}
+_families: dict[tuple[str, ...], Family] = {}
+
+
+def _family(ranked: Sequence[Row]) -> Family:
+    key = tuple(row.gains_sha256 for row in ranked)
+    if key not in _families:
+        _families[key] = family([row.sample for row in ranked])
+    return _families[key]
 
 
 def _compared(better: Row, worse: Row) -> Comparison:
@@ -235,6 +272,13 @@ def _compared(better: Row, worse: Row) -> Comparison:
     if key not in _known:
         _known[key] = compare_samples(better.sample, worse.sample)
     return _known[key]
+
+
+def _interval_of(better: Row, worse: Row, found: Comparison, level: float) -> Interval:
+    key = (better.gains_sha256, worse.gains_sha256, level)
+    if key not in _intervals:
+        _intervals[key] = simultaneous_interval(better.sample, worse.sample, found, level)
+    return _intervals[key]
 
 
 def _ground(record: Record) -> tuple[str, str]:

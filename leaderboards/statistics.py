@@ -4,7 +4,8 @@ A row's mean is uncertain twice: its users are a sample, and so are its seeds. B
 table without repetition, `value[s, u] = mean + user[u] + seed[s] + rest[s, u]`, whose variances the analysis of
 variance separates, so that the variance of users within a seed is not counted among seeds again. Users are many: they
 are resampled, by a bootstrap for intervals, by flipped signs for tests. Where a verdict hangs on it, the distribution
-of all resamples is computed (`resampling`), so that none is left to draws. Seeds are few, and resampling three or five
+of all resamples is computed (`resampling`), so that none is left to draws; drawn is only how many tests those of one
+board amount to, for they are correlated (`Family`). Seeds are few, and resampling three or five
 gives intervals far too narrow: what comes of users is inflated to the variance of both, with the tails of Student's t
 for the degrees of freedom that the seeds leave (Welch 1947). Below `SEEDS_FOR_VARIANCE` seeds nothing is known of their
 variance: intervals and tests then speak of these weights, not of the method.
@@ -16,7 +17,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,10 @@ from leaderboards import resampling
 SEEDS_FOR_VARIANCE = 3
 # A difference is said to be one where p, adjusted for being one of several, is below.
 SIGNIFICANT = 0.05
+# Draws of the largest of all standardised differences of a board: p = .05 is known to within .0005.
+FAMILY_DRAWS = 200_000
+# Added to the correlation of a row with itself, so that rows of the same ranks have a Cholesky factor.
+RIDGE = 1e-9
 # Chance of finding an effect of the size that is called detectable.
 POWER = 0.8
 # Cells of one block of weights: 32 MiB of int64, however many users and draws there are.
@@ -207,7 +213,7 @@ def compare_samples(first: Sample, second: Sample) -> Comparison:
         interval=_difference_interval(differences, error, seed_variance.varies),
         p=_sign_flip_p(differences, error, seed_variance.varies),
         effect=difference / spread if spread else 0.0,
-        detectable=float(special.stdtrit(error.dof, 0.975) + special.stdtrit(error.dof, POWER)) * error.value,
+        detectable=detectable(error.value, error.dof, SIGNIFICANT),
         standard_error=error.value,
         dof=error.dof,
         methods=min(first.seeds, second.seeds) >= SEEDS_FOR_VARIANCE,
@@ -243,6 +249,100 @@ def differences(samples: Sequence[Sample], draws: int = 1_000, seed: int = 0) ->
     return found
 
 
+def detectable(standard_error: float, dof: float, level: float) -> float:
+    """The smallest true difference that a two-sided test finds with a chance of 80%.
+
+    Args:
+        standard_error: of the difference.
+        dof: its degrees of freedom.
+        level: p below which the test says that there is one.
+    """
+    return float(special.stdtrit(dof, POWER) - special.stdtrit(dof, level / 2)) * standard_error
+
+
+@dataclass(frozen=True)
+class Family:
+    """How far chance alone sets the rows of a board apart: what p of one pair, the most extreme of all, amounts to.
+
+    Single-step adjustment of the smallest of correlated p values (Westfall & Young 1993, *Resampling-based multiple
+    testing*, 2.3; by a multivariate normal as in Conneely & Boehnke 2007, Am. J. Hum. Genet. 81). Every pair is held
+    against one and the same threshold, so that each adjusted p has an interval that is its dual, and all intervals of
+    the board hold their true differences at once with a chance of 95%. All pairs are counted, whichever a table shows,
+    for the best row and the best floor are chosen by looking at the data.
+
+    Attributes:
+        maxima: `[D]` rising: the largest absolute value of all pairs' standardised differences, by draws from a normal
+            distribution that has the covariance of the rows' means.
+    """
+
+    maxima: Values
+
+    @property
+    def level(self) -> float:
+        """p below which a pair differs: `adjusted(p) < SIGNIFICANT` for just these."""
+        # So many draws, and no more, lie at or above it where the adjusted p is `SIGNIFICANT`.
+        beyond = math.ceil(SIGNIFICANT * len(self.maxima))
+        return min(SIGNIFICANT, 2 * float(special.ndtr(-self.maxima[-beyond])))
+
+    def adjusted(self, p: float) -> float:
+        """p of a pair, adjusted for being one of all pairs of the board."""
+        if p < self.level:
+            # No rounding of a threshold may contradict `level`.
+            return min(max(p, self._share_beyond(p)), math.nextafter(SIGNIFICANT, 0))
+        return max(p, self._share_beyond(p), SIGNIFICANT)
+
+    def _share_beyond(self, p: float) -> float:
+        beyond = len(self.maxima) - float(np.searchsorted(self.maxima, -special.ndtri(p / 2)))
+        # What was found is one more draw (Davison & Hinkley 1997, 4.2): no p is 0.
+        return (beyond + 1) / (len(self.maxima) + 1)
+
+
+def family(samples: Sequence[Sample], draws: int = FAMILY_DRAWS, seed: int = 0) -> Family:
+    """Of all pairs of some rows.
+
+    Args:
+        samples: of at least two rows on the same users.
+        draws, seed: of the draws; the same rows give the same.
+    """
+    means = np.stack([each.per_user for each in samples])
+    rows, users = means.shape
+    of_seeds = [max(0.0, each.seed_variance.estimate) for each in samples]
+    covariance = np.atleast_2d(np.cov(means)) / users + np.diag(of_seeds)
+    deviations = np.sqrt(covariance.diagonal())
+    scale = np.where(deviations > 0, deviations, 1)
+    # A factor that is unique, where an eigenvector's sign is each processor's own.
+    factor = np.linalg.cholesky(covariance / np.outer(scale, scale) + RIDGE * np.eye(rows))
+    drawn = (np.random.default_rng(seed).standard_normal((draws, rows)) @ factor.T * scale).T
+    maxima = np.zeros(draws)
+    for one, other in itertools.combinations(range(rows), 2):
+        variance = covariance[one, one] + covariance[other, other] - 2 * covariance[one, other]
+        # Rows of the same ranks are no test.
+        if variance > RIDGE * (covariance[one, one] + covariance[other, other]):
+            np.maximum(maxima, np.abs(drawn[one] - drawn[other]) / math.sqrt(variance), out=maxima)
+    maxima.sort()
+    return Family(maxima)
+
+
+def simultaneous_interval(first: Sample, second: Sample, found: Comparison, level: float) -> Interval:
+    """The differences that the test of `compare_samples` does not refute at `level`: 0 is outside where p is below it.
+
+    The threshold is that of the test itself: flipped signs of the differences as they are, so the wider the further
+    their mean is from 0, in proportion by half the square of the effect.
+
+    Args:
+        first, second: two rows.
+        found: `compare_samples` of them.
+        level: `Family.level` of their board.
+    """
+    differences = first.per_user - second.per_user
+    seed_variance = first.seed_variance + second.seed_variance
+    half = _sign_flip_threshold(differences, _standard_error(differences, seed_variance), seed_variance.varies, level)
+    apart = abs(found.difference)
+    # Digits lost on two ways to one number do not make them contradict each other.
+    half = min(half, apart * (1 - 1e-9)) if found.p < level else max(half, apart)
+    return Interval(found.difference - half, found.difference + half)
+
+
 def equivalence(found: Comparison, margin: float) -> float:
     """p of the hypothesis that the true difference is `margin` or more either way (two one-sided tests, TOST).
 
@@ -254,16 +354,6 @@ def equivalence(found: Comparison, margin: float) -> float:
     if not found.standard_error:
         return float(abs(found.difference) >= margin)
     return float(special.stdtr(found.dof, (abs(found.difference) - margin) / found.standard_error))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p values adjusted for being several (Holm 1979), in the order given."""
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
-    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted.tolist()
 
 
 def _table(values: NDArray[np.floating[Any]]) -> Values:
@@ -345,32 +435,63 @@ def _difference_interval(differences: Values, error: StandardError, seeds: bool)
 
 
 def _sign_flip_p(differences: Values, error: StandardError, seeds: bool) -> float:
-    """p of the sum of `differences`: how often one at least as far from 0 comes out where each user's sign is drawn.
-
-    Sums so far out are rare; where signs lean to one side they are not (exponential tilting, Siegmund 1976), and each
-    is weighed by how much more often it comes then: by prod_u cosh(t x_u) / e^(t s), with x_u = |d_u| and s their sum.
-    """
+    """p of the sum of `differences`: how often one at least as far from 0 comes out where each user's sign is drawn."""
     # Seeds in another order give other last digits.
     exact = differences.round(12)
     observed, differing = abs(float(exact.sum())), np.abs(exact[exact != 0])
     if not observed:
         return 1.0
-    x, sizes = _groups(differing)
-    known = None if seeds else resampling.exact_tail(x, sizes, observed)
-    if known is not None:
-        return min(2 * known, 1.0)
+    p = _sign_flip_tail(*_groups(differing), error, seeds, observed)(observed)
+    # All signs may be those that were found, or all others.
+    return max(p, 0.0 if seeds else 2.0 ** (1 - len(differing)))
+
+
+def _sign_flip_threshold(differences: Values, error: StandardError, seeds: bool, level: float) -> float:
+    """How far from 0 the mean of `differences` is to be for a p of `level`."""
+    exact = differences.round(12)
+    differing = np.abs(exact[exact != 0])
+    if not len(differing):
+        return 0.0
+    near = -float(special.stdtrit(error.dof, level / 2)) * error.inflation * math.sqrt(float((differing**2).sum()))
+    tail = _sign_flip_tail(*_groups(differing), error, seeds, near)
+    # No sum is further off, but for the seeds' part of it.
+    furthest = 8 * near if seeds else min(8 * near, float(differing.sum()))
+    # So few users differ that no signs of theirs would do: what would of many.
+    if tail(furthest) > level:
+        return max(near, furthest) / len(differences)
+    return float(optimize.brentq(lambda sum_: tail(sum_) - level, near / 8, furthest, rtol=1e-9)) / len(differences)
+
+
+def _sign_flip_tail(
+    x: Values, sizes: NDArray[np.int64], error: StandardError, seeds: bool, near: float
+) -> Callable[[float], float]:
+    """Probability that the sum of `x` with random signs is so far from 0 or further; exact of sums not far from `near`.
+
+    Sums so far out are rare; where signs lean to one side they are not (exponential tilting, Siegmund 1976), and each
+    is weighed by how much more often it comes then: by prod_u cosh(t x_u) / e^(t s), with x_u = |d_u| and s their sum.
+    The distribution of a sum is that of its negative.
+
+    Args:
+        x: `[G]` distinct values above 0.
+        sizes: `[G]` how many users have each.
+    """
+    if not seeds and resampling.exact_tail(x, sizes, near) is not None:
+        return lambda threshold: min(2 * (resampling.exact_tail(x, sizes, threshold) or 0.0), 1.0)
     variance = float(sizes @ x**2)
-    tilt = _tilt_target(observed, math.sqrt(variance), error, seeds) / variance
-    away = observed / math.sqrt(variance) / error.inflation
+    tilt = _tilt_target(near, math.sqrt(variance), error, seeds) / variance
+    away = near / math.sqrt(variance) / error.inflation
     tilted = resampling.sign_flip_sum(x, sizes, tilt, resampling.grid_size(error.dof, away) if seeds else STEPS)
     above = tilted.values > 0
     sums, probabilities = tilted.values[above], tilted.probabilities[above]
-    cut = ((sums - observed) / tilted.step + 0.5).clip(0, 1)
-    counts = error.tail_probabilities(sums, observed) if seeds else cut
-    with np.errstate(divide="ignore"):
-        weights = np.exp(float(sizes @ _log_cosh(tilt * x)) - tilt * sums + np.log(counts))
-    # The distribution of a sum is that of its negative; and all signs may be those that were found, or all others.
-    return min(max(2 * float(probabilities @ weights), 0.0 if seeds else 2.0 ** (1 - len(differing))), 1.0)
+    weight = float(sizes @ _log_cosh(tilt * x)) - tilt * sums
+
+    def tail(threshold: float) -> float:
+        cut = ((sums - threshold) / tilted.step + 0.5).clip(0, 1)
+        counts = error.tail_probabilities(sums, threshold) if seeds else cut
+        with np.errstate(divide="ignore"):
+            return min(2 * float(probabilities @ np.exp(weight + np.log(counts))), 1.0)
+
+    return tail
 
 
 def _tilt_target(observed: float, deviation: float, error: StandardError, seeds: bool) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
+from leaderboards import formats
 from leaderboards.published import Paper, papers, stated
 from leaderboards.record import Record, VectorsInfo
 from leaderboards.rows import Row
@@ -79,10 +80,10 @@ def table(found: Sequence[Verdict], style: str) -> str:
             "Paper": verdict.source,
             "Seen items": verdict.seen_items,
             "Metric": verdict.metric.replace("ndcg", "NDCG").replace("recall", "Recall"),
-            "Published": f"{verdict.published:.4f}",
-            "Ours": f"{verdict.ours:.4f}",
-            "Difference": f"{verdict.difference:+.4f}",
-            "z": f"{verdict.z:+.1f}",
+            "Published": formats.plain(verdict.published),
+            "Ours": formats.plain(verdict.ours),
+            "Difference": formats.signed(verdict.difference),
+            "z": formats.signed(verdict.z, 1),
             "Verdict": verdict.verdict,
         }
         for verdict in found

@@ -29,6 +29,7 @@ from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import weights_of
 from data_prep.atomic import write_text
+from leaderboards import formats
 from leaderboards.record import Provenance, Record
 from leaderboards.rows import RANKED_BY, Row
 from leaderboards.statistics import Comparison, compare, equivalence
@@ -191,9 +192,9 @@ def training(name: str, fresh: Sequence[Run], reference: Sequence[Run]) -> Answe
     (found, margin, p), mean = held(new, old), float(old.gains.mean())
     equivalent, blind = p < SIGNIFICANT, margin > BLIND * mean
     says = (
-        f"{RANKED_BY} {new.gains.mean():.4f}, {len(reference)} references {mean:.4f}: {found.difference:+.4f} "
-        f"({found.difference / mean if mean else 0:+.0%}), margin {margin:.4f}, detectable {found.detectable:.4f}, "
-        f"p of a difference beyond the margin {p:.3f}"
+        f"{RANKED_BY} {new.gains.mean():.4f}, {len(reference)} references {mean:.4f}: "
+        f"{formats.signed(found.difference)} ({found.difference / mean if mean else 0:+.0%}), margin {margin:.4f}, "
+        f"detectable {found.detectable:.4f}, p of a difference beyond the margin {p:.3f}"
     )
     if blind:
         says += f"; runs spread so much that a fall by {BLIND:.0%} would pass: steadier runs are needed, or more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # Values that differ; fewer show nothing.
 FEWEST = 3
 METRIC = "validation NDCG@10"
+# Importances compare the best share of the complete trials with all of them; fewer than so many say little.
+BEST_SHARE, FEW_BEST = 0.1, 10
 # From a worse value to a better one, to be told apart on white and on black.
 WORSE_TO_BETTER = LinearSegmentedColormap.from_list("worse to better", ["#8d97a5", BAR, "#e8590c"])
 
@@ -58,6 +61,7 @@ def html(ledger: Ledger) -> str:
         ledger=ledger,
         ranges=ranges,
         metric=METRIC,
+        caveat=_caveat(ledger),
         pictures=[(title, Markup(picture)) for title, picture in _pictures(ledger)],
         number=_number,
     )
@@ -82,6 +86,18 @@ def study_of(ledger: Ledger) -> Study:
             )
         )
     return study
+
+
+def _caveat(ledger: Ledger) -> str:
+    """What a reader of the importances must know where they rest on few trials; empty of many."""
+    complete = sum(line.state == "complete" for line in ledger.trials)
+    best = max(1, math.ceil(BEST_SHARE * complete))
+    if best >= FEW_BEST:
+        return ""
+    return (
+        f"Importances of few trials are a hint, no finding: PED-ANOVA sets the best tenth, here {best} of {complete} "
+        "complete trials, beside all of them."
+    )
 
 
 def _pictures(ledger: Ledger) -> list[tuple[str, str]]:

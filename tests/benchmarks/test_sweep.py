@@ -643,6 +643,19 @@ def test_the_page_stands_alone(swept: tuple[WorkerSettings, Ledger]) -> None:
     assert html(more) == page
 
 
+def test_the_page_says_what_few_trials_are_worth_and_of_interrupted_ones_where_there_were(
+    swept: tuple[WorkerSettings, Ledger],
+) -> None:
+    _, ledger = swept
+    trials = [line(number, 0.1 + number / 1000, "complete", params=ledger.trials[0].params) for number in range(100)]
+    few = html(ledger.model_copy(update={"trials": trials[:30], "states": {"complete": 30}}))
+    assert "here 3 of 30 complete trials" in few
+    assert "Interrupted" not in few
+    many = html(ledger.model_copy(update={"trials": trials, "states": {"complete": 100, "interrupted": 1}}))
+    assert "few trials" not in many
+    assert "Interrupted trials lost their worker" in many
+
+
 @pytest.fixture
 def best(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(best_config, "BEST", tmp_path / "best")

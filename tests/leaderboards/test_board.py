@@ -12,8 +12,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from leaderboards import cards
 from leaderboards.__main__ import main
 from leaderboards.board import console, corpora, markdown, table
+from leaderboards.page import html as page_html
 from leaderboards.paper import latex
 from leaderboards.rows import Board, titles
 from leaderboards.rows import rows_of as made_rows
@@ -203,6 +205,18 @@ def test_a_row_says_what_its_search_expanded_and_what_a_beam_misses() -> None:
     assert plain[12:14] == ["", ""]
 
 
+def test_nothing_is_printed_as_less_than_zero_that_is_zero() -> None:
+    """A beam that misses 0.00002, beside a row of other seeds with the same ranks."""
+    run = run_of(0, experiment="one", search={"certified_share": 1.0, "mean_expansions": 7.0, "max_expansions": 9})
+    beam = {"beam20/trie": {"ndcg@10": run.record.test["ndcg@10"] - 0.00002}}
+    near = run._replace(record=run.record.model_copy(update={"diagnostics": beam}))
+    board = Board([near, run_of(0, run.ranks, experiment="other", config={"width": 1})])
+    for text in (markdown(board), latex(board), console(table(board)), page_html(board)):
+        # A hyphen after a digit is that of an interval.
+        assert not re.search(r"(?<!\d)-0?\.0000", text)
+    assert "| +0.0000 |" in re.sub(" +", " ", markdown(board))
+
+
 def test_a_table_of_nothing() -> None:
     with pytest.raises(ValueError, match="no runs to make a table of"):
         table(Board([]))
@@ -218,6 +232,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [[Path(name).name for name in line.split()] for line in written] == [
         [f"{corpus}.{ending}" for ending in endings] for corpus in ("books", "toys")
     ]
+    assert (tmp_path / "index.html").is_file()
     assert "Do not edit" in (tmp_path / "toys.md").read_text().splitlines()[0]
 
 
@@ -227,3 +242,13 @@ def test_command_line_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith("error: no record of a run") for line in lines)
+
+
+def test_a_board_says_what_decides_scores_before_any_model() -> None:
+    run = run_of(corpus={"name": "planted"})
+    said = cards.diagnostics("planted")
+    assert said["order of a user's items"] == "timestamps"
+    text = markdown(Board([run]))
+    assert "\n".join(f"- {label}: {fact}" for label, fact in said.items()) in text
+    assert "## The corpus" not in markdown(Board([run_of(corpus={"name": "toys"})])), "its card says nothing"
+    assert "## The corpus" not in markdown(Board([run_of_v1(0, corpus={"name": "planted"})])), "it stays as it was"

@@ -55,7 +55,7 @@ def test_published_numbers_beside_ours(boards: dict[str, Board]) -> None:
         if row["Experiment"] == "sasrec" and row["Metric"] == "recall@10" and row["Paper"].startswith("ETEGRec")
     ]  # fmt: skip
     assert (sasrec["Published"], sasrec["Ours"], sasrec["Verdict"]) == ("0.0530", "0.0530", "reproduced")
-    low, high = map(float, sasrec["95% interval"].split(" to "))
+    low, high = map(float, sasrec["95% interval"].split("-"))
     assert low < 0.053 < high
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leaderboards.board import OVER_FLOOR, csv, legend, markdown, page_lines, table
-from leaderboards.notes import BEATS_NO_FLOOR, BEST_FLOOR, FLOOR
+from leaderboards import formats
+from leaderboards.board import OVER_FLOOR, csv, legend, markdown, table
+from leaderboards.notes import BEATS_NO_FLOOR, BEST_FLOOR, FLOOR, badge
 from leaderboards.page import html
 from leaderboards.paper import latex
 from leaderboards.rows import Board, Row
@@ -47,7 +48,8 @@ def test_a_row_is_set_beside_the_best_floor_on_the_same_users(board: Board) -> N
         over = board.over_best_floor(rows[name])
         assert over is not None
         assert over.difference == pytest.approx(rows[name].gains.mean() - rows["high floor"].gains.mean())
-        assert list(over.interval) == pytest.approx(list(expected.interval), abs=1e-6)
+        assert over.interval.low < expected.interval.low < over.difference < expected.interval.high < over.interval.high
+        assert over.p > expected.p
     assert board.over_best_floor(rows["high floor"]) is None
 
 
@@ -69,7 +71,7 @@ def test_all_tables_show_the_difference(board: Board) -> None:
     over = board.over_best_floor(by_name(board)["strong"])
     assert over is not None
     low, high = over.interval
-    text = f"{over.difference:+.4f} ({low:+.4f} to {high:+.4f})"
+    text = f"{over.difference:+.4f} ({low:+.4f} to {high:+.4f}, p &lt; .001)"
     told = markdown(board)
     (line,) = [line for line in told.splitlines() if line.startswith("| strong")]
     assert text in line
@@ -77,28 +79,33 @@ def test_all_tables_show_the_difference(board: Board) -> None:
     assert re.search(r"^\| high floor .*\| +best floor \|", told, flags=re.MULTILINE)
     assert re.search(rf"^\d\. {BEATS_NO_FLOOR}$", told, flags=re.MULTILINE)
     page = html(board)
-    assert f">{text}</td>" in page
+    assert (
+        f"{over.difference:+.4f}<small>{low:+.4f} to {high:+.4f}, {formats.p_is(over.p).replace('<', '&lt;')}</small>"
+        in page
+    )
     assert f"<li>{BEATS_NO_FLOOR}</li>" in page
+    assert f'title="{BEATS_NO_FLOOR}">beats no floor</span>' in page
     assert f"% weak: {BEATS_NO_FLOOR}" in latex(board)
     assert rf"${over.difference:+.4f}$ {{\tiny $[{low:+.4f}, {high:+.4f}]$}}" in latex(board)
     lines = {line["experiment"]: line for line in pd.read_csv(io.StringIO(csv(board))).to_dict("records")}
-    columns = ("over_floor", "over_floor_low", "over_floor_high")
-    assert [lines["strong"][name] for name in columns] == pytest.approx([over.difference, low, high], abs=1e-6)
+    columns = ("over_floor", "over_floor_low", "over_floor_high", "over_floor_p")
+    expected = [over.difference, low, high, over.p]
+    assert [lines["strong"][name] for name in columns] == pytest.approx(expected, abs=1e-6)
     assert all(np.isnan(lines["high floor"][name]) for name in columns)
+    assert np.isnan(lines["strong"]["to_best"])
+    assert lines["high floor"]["to_best"] == pytest.approx(-over.difference, abs=1e-6)
 
 
-def test_the_page_sorts_by_the_difference(board: Board) -> None:
-    frame = table(board)
-    place = list(frame.columns).index("over_floor")
-    values = [line.cells[6].value for line in page_lines(frame)]
-    shown = ["" if np.isnan(value) else value for value in frame.iloc[:, place]]
-    assert values == shown
+def test_a_note_has_a_badge() -> None:
+    notes = ("small sizes", "tuned with 3 trials (study s-1)", "overridden: epochs=3", "run outside a checkout", FLOOR)
+    assert [badge(note) for note in notes] == ["small sizes", "tuned", "overridden", "note", "floor"]
 
 
 def test_without_floors_nothing_is_said_of_them() -> None:
     alone = Board([run("strong"), run("weak")])
     told = markdown(alone)
-    assert OVER_FLOOR not in told + latex(alone) + html(alone)
+    assert OVER_FLOOR not in told + latex(alone)
+    assert f">{OVER_FLOOR}<" not in html(alone)
     assert "floor" not in legend(table(alone)) + csv(alone)
     assert not alone.beats_no_floor(alone.rows[1])
 

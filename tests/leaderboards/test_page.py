@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -11,12 +12,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from leaderboards import plots
+from leaderboards import charts, formats, plots
 from leaderboards.__main__ import main
-from leaderboards.page import html
-from leaderboards.rows import Board, pairs, rows_of
-from leaderboards.statistics import interval
+from leaderboards.page import Links, html
+from leaderboards.record import BOARD
+from leaderboards.rows import Board, pairs, rows_of, titles
+from leaderboards.statistics import Interval, interval
 from leaderboards.store import Run, write
 from tests.leaderboards.test_record import ranks_of, run_of
 
@@ -80,7 +83,9 @@ def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
         (tag, name, value)
         for tag, found in page.tags
         for name, value in found.items()
-        if name in ("src", "href", "xlink:href", "action", "srcset") and not (value or "").startswith("#")
+        if tag != "a"
+        and name in ("src", "href", "xlink:href", "action", "srcset")
+        and not (value or "").startswith("#")
     ]
     assert outside == []
     assert page.of("link") == []
@@ -89,28 +94,66 @@ def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
     assert "@import" not in styles
 
 
-def test_links_and_ids(page: Page) -> None:
+def test_links_and_ids(page: Page, runs: list[Run]) -> None:
     ids = [found["id"] for _, found in page.tags if "id" in found]
     assert len(ids) == len(set(ids)), "an id is there once"
-    links = [found["href"] for found in page.of("a")]
-    assert len(links) == 2
-    assert {str(link).removeprefix("#") for link in links} <= set(ids)
+    links = [str(found["href"]) for found in page.of("a")]
+    within = [link.removeprefix("#") for link in links if link.startswith("#")]
+    assert len(within) == 3, "each row, and the best one in the answer"
+    assert set(within) <= set(ids)
+    records = {f"toys/sasrec/{run.record.key}/seed-{run.record.seed}.json" for run in runs}
+    assert {link for link in links if not link.startswith("#")} == records
+
+
+def test_links_to_other_pages(runs: list[Run]) -> None:
+    tuned = [
+        run._replace(record=run.record.model_copy(update={"notes": ["tuned with 9 trials (study s-1)"]}))
+        for run in runs[:3]
+    ]
+    links = Links(BOARD, "index.html", {"books": "books.md", "toys": "toys.html"}, {"s-1": "toys.sweeps/s-1.html"})
+    page = Page(html(Board(tuned), links))
+    found = {found["href"]: found for found in page.of("a")}
+    assert {"index.html", "books.md", "toys.html", "toys.sweeps/s-1.html"} <= found.keys()
+    assert found["toys.html"].get("aria-current") == "page"
+    assert ("a", "its sweep") in page.texts
+
+
+def test_the_answer_stands_before_the_table(page: Page) -> None:
+    strings = [text for _, text in page.texts]
+    assert strings.index("Best row") < strings.index("Is the difference real?") < strings.index("Filter rows")
+    assert ("a", "strong") in page.texts
+    assert any(text.startswith("Yes: it differs from every other row.") for text in strings)
+
+
+def test_columns_that_answer_come_first_and_the_best_is_bold(page: Page) -> None:
+    titles = [text for tag, text in page.texts if tag == "button" and text != "copy"]
+    assert titles[:6] == ["Row", "NDCG@10", "To best row", "Paper", "Cost", "Seeds"]
+    assert titles[-2:] == ["Evidence", "Command"]
+    strong = [found for found in page.of("td") if "best" in str(found.get("class")).split()]
+    assert len(strong) == 6, "each metric, of the better row"
+
+
+def test_every_row_has_a_command(page: Page, runs: list[Run]) -> None:
+    commands = [text for tag, text in page.texts if tag == "code" and text.startswith("make ")]
+    for key in {run.record.key for run in runs}:
+        assert commands.count(f"make reproduce ROW=toys/sasrec/{key}/") == 2, "in the table and in the row in full"
+    assert "make bench CORPUS=toys MODELS=strong SEEDS=3" in commands
 
 
 def test_a_comparison_is_that_of_the_rows(page: Page, runs: list[Run]) -> None:
-    ((pair, *_), (told, *_)) = pairs(rows_of(runs)), page.comparisons()["pairs"]
-    assert told["difference"] == pytest.approx(pair.found.difference)
-    assert (told["low"], told["high"]) == pytest.approx(tuple(pair.found.interval))
-    assert told["differs"] is True
+    ((pair, *_), told) = pairs(rows_of(runs)), page.comparisons()
+    [(difference, low, high, p, differs, effect, detectable, methods, ends)] = told["pairs"]
+    assert (difference, effect) == pytest.approx((pair.found.difference, pair.found.effect), abs=1e-3)
+    assert (low, high, detectable) == pytest.approx((*pair.interval, pair.detectable), abs=1e-6)
+    assert (p, differs, methods) == (formats.p_is(pair.p), 1, 1)
     gains = [row.gains for row in rows_of(runs)]
-    lengths = runs[0].ranks["transition_seen"].to_numpy()
-    names = page.comparisons()["slices"]
-    (place,) = [i for i, line in enumerate(names) if "a transition seen" in line[0] and line[1] == lengths.sum()]
-    seen = told["slices"][place]
-    assert len(names) == len(told["slices"])
-    expected = (gains[0] - gains[1])[:, lengths].mean()
-    assert seen[0] == pytest.approx(expected, abs=1e-5)
-    assert seen[1] < expected < seen[2]
+    seen = runs[0].ranks["transition_seen"].to_numpy()
+    names, unit = told["slices"], float(told["unit"])  # type: ignore[arg-type]
+    (place,) = [i for i, line in enumerate(names) if "a transition seen" in line[0] and line[1] == seen.sum()]
+    assert len(names) == len(told["means"][0]) == len(ends) / 2
+    expected = (gains[0] - gains[1])[:, seen].mean()
+    assert (told["means"][0][place] - told["means"][1][place]) * unit == pytest.approx(expected, abs=2e-5)
+    assert ends[2 * place] * unit < expected < ends[2 * place + 1] * unit
 
 
 def test_slices_have_the_intervals_of_their_users(page: Page, runs: list[Run]) -> None:
@@ -126,13 +169,15 @@ def test_slices_have_the_intervals_of_their_users(page: Page, runs: list[Run]) -
 
 def test_a_screen_reader_has_names_for_all(page: Page) -> None:
     pictures = page.of("svg")
-    assert len(pictures) == 1 + 2 * 3
-    assert all(found.get("role") == "img" and found.get("aria-label") for found in pictures)
+    named = [found for found in pictures if found.get("role") == "img"]
+    assert len(named) == 1 + 2 * 2, "cost; ranks and a curve of each row"
+    assert all(found.get("aria-label") for found in named)
+    assert all(found.get("aria-hidden") == "true" for found in pictures if found not in named)
     regions = page.of("div", role="region")
     assert regions
     assert all(found.get("aria-label") and found.get("tabindex") == "0" for found in regions)
     labels = {found["for"] for found in page.of("label")}
-    assert labels == {found["id"] for found in page.of("select")}
+    assert labels == {found["id"] for found in [*page.of("select"), *page.of("input")]}
     assert page.of("html", lang="en")
     assert all(found.get("scope") for found in page.of("th"))
 
@@ -154,8 +199,8 @@ def test_records_are_text_and_not_markup() -> None:
     assert page.of("b") == []
     assert any(EVIL in (found.get("aria-label") or "") for found in page.of("svg"))
     assert (("a", EVIL)) in page.texts
-    (drawn,) = [text for tag, text in page.texts if tag == "text" and "quoted" in text]
-    assert drawn == EVIL, "the name is no formula"
+    drawn = [text for tag, text in page.texts if tag == "text" and "quoted" in text]
+    assert drawn == [EVIL[:39] + "…"], "the name is no formula"
 
 
 @pytest.mark.slow
@@ -176,9 +221,9 @@ def test_a_row_alone_is_compared_with_none(runs: list[Run]) -> None:
 
 
 def test_pictures_are_the_same_again_and_have_ids_of_their_own(runs: list[Run]) -> None:
-    row = rows_of(runs)[0]
-    one, again = (plots.inlined(plots.ranks(row), "one", "says") for _ in range(2))
-    other = plots.inlined(plots.ranks(row), "other", "says")
+    rows = rows_of(runs)
+    one, again = (plots.inlined(plots.cost(rows), "one", "says") for _ in range(2))
+    other = plots.inlined(plots.cost(rows), "other", "says")
     assert one == again
     ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (one, other)]
     assert ids[0]
@@ -189,15 +234,69 @@ def test_pictures_are_the_same_again_and_have_ids_of_their_own(runs: list[Run]) 
     assert "currentColor" in one
 
 
+@pytest.mark.parametrize("count", [2, 12, 40])
+def test_no_name_in_the_picture_of_costs_covers_another(count: int) -> None:
+    """Rows of nearly the same cost and quality, boxes by matplotlib's renderer."""
+    runs = [
+        run_of(
+            0, ranks_of(200, 0, 0.5 + place / 200), experiment=f"experiment-{place}-of-some-length", config={"n": place}
+        )
+        for place in range(count)
+    ]
+    rows = rows_of(runs)
+    figure = plots.cost(rows)
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    (axis,) = figure.axes
+    # A line that leads from a name to its point is an empty text of its own.
+    names = [text for text in axis.texts if text.get_text()]
+    assert sorted(text.get_text() for text in names) == sorted(titles(rows)), "none is left out"
+    boxes = [text.get_window_extent(renderer) for text in names]
+    frame = axis.get_window_extent(renderer)
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    for box in boxes:
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
+        assert frame.y0 <= box.y0 < box.y1 <= frame.y1
+        assert not any(box.contains(*axis.transData.transform((40.0, row.gains.mean()))) for row in rows)
+
+
 def test_bars_are_the_shares_of_users(runs: list[Run]) -> None:
     row = rows_of(runs)[0]
-    (axis,) = plots.ranks(row).axes
-    heights = np.array([bar.get_height() for bar in axis.patches])  # type: ignore[attr-defined]
+    shares, beyond = charts.rank_shares(row)
     third = np.mean([(run.ranks["rank"].to_numpy() == 3).mean() for run in row.runs])
-    assert heights[2] == pytest.approx(100 * third)
-    beyond = np.mean([(run.ranks["rank"].to_numpy() == 0).mean() for run in row.runs])
-    assert heights.sum() == pytest.approx(100 * (1 - beyond))
-    assert f"beyond 50: {100 * beyond:.0f}% of users" in axis.get_title()
+    assert shares[2] == pytest.approx(100 * third)
+    assert beyond == pytest.approx(100 * np.mean([(run.ranks["rank"].to_numpy() == 0).mean() for run in row.runs]))
+    assert shares.sum() == pytest.approx(100 - beyond)
+    drawn = ElementTree.fromstring(charts.ranks(row))
+    (bars,) = [found.attrib["d"] for found in drawn.iter("path") if found.get("class") == "bar"]
+    heights = [float(foot) - float(top) for foot, top in re.findall(r"M[\d.]+ ([\d.]+)V([\d.]+)", bars)]
+    assert np.array(heights) / max(heights) == pytest.approx(shares / shares.max(), abs=0.002)
+    assert f"beyond 50: {beyond:.0f}% of users" in "".join(drawn.itertext())
+
+
+def test_a_curve_is_drawn_where_its_values_are(runs: list[Run]) -> None:
+    (stage,) = runs[0].record.cost.stages
+    drawn = ElementTree.fromstring(charts.curve("strong", stage))
+    paths = {str(found.get("class")): found.attrib["d"] for found in drawn.iter("path")}
+    left, right, top, foot = charts.LEFT, charts.WIDTH - charts.RIGHT, charts.TOP, charts.HEIGHT - charts.BENEATH
+    # Losses 5.5 and 4.25, selected by 0.1 and 0.2: from top to foot, and from foot to top.
+    assert paths["ink"] == f"M{left} {top}L{right} {foot}"
+    assert paths["curve"] == f"M{left} {foot}L{right} {top}"
+    assert paths["dotted"] == f"M{right} {top}V{foot}"
+
+
+def test_a_scale_has_round_numbers() -> None:
+    assert charts.Scale(0, 0.83, 100, 0).ticks == pytest.approx([0, 0.5])
+    assert charts.Scale(1, 120, 0, 100).ticks == pytest.approx([50, 100])
+    assert charts.Scale(0.21, 0.24, 0, 1).ticks == pytest.approx([0.21, 0.22, 0.23, 0.24])
+    assert charts.Scale(3, 3, 0, 100).ticks == [3]
+    assert charts.Scale(0, 10, 100, 0)(2.5) == "75"
+
+
+def test_an_interval_in_a_slice_is_drawn_from_end_to_end() -> None:
+    drawn = charts.span(0.5, Interval(0.25, 1.0), 1.0)
+    assert 'd="M31.5 7H117"' in drawn
+    assert 'cx="60"' in drawn
 
 
 @pytest.mark.slow
@@ -208,4 +307,5 @@ def test_command_line(tmp_path: Path, runs: list[Run], capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "strong" in said
     assert "No paper states numbers of these rows." in said
-    assert (tmp_path / "toys.html").read_text() == html(Board(runs))
+    links = Links(tmp_path, "index.html", {"toys": "toys.html"}, {})
+    assert (tmp_path / "toys.html").read_text() == html(Board(runs), links)

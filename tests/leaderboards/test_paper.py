@@ -39,7 +39,7 @@ def test_best_second_and_marks() -> None:
     assert far[4] == rf"{np.mean(values):.4f} {{\tiny $\pm${np.std(values, ddof=1):.4f}}}"
     assert best[5] == "3"
     assert r"\label{tab:toys}" in text
-    assert "Holm" in text
+    assert "adjusted for all pairs" in text
 
 
 def test_equal_rows_are_marked_alike_and_few_seeds_have_no_deviation() -> None:

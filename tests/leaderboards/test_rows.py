@@ -12,7 +12,7 @@ from leaderboards.board import markdown
 from leaderboards.page import html
 from leaderboards.paper import latex
 from leaderboards.rows import Board, pairs, rows_of, subject
-from leaderboards.statistics import Comparison, Interval, Sample, Values, compare_samples, holm, interval
+from leaderboards.statistics import SIGNIFICANT, Comparison, Interval, Sample, Values, compare_samples, family, interval
 from leaderboards.store import Run, read_board
 from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
 
@@ -55,9 +55,27 @@ def test_a_pair_is_compared_once_for_all_tables(counted: list[Sample]) -> None:
 
 
 def test_p_is_adjusted_for_all_pairs() -> None:
-    found = pairs(rows_of(runs_of(0.5, 0.45, 0.4, 0.38)))
-    assert [pair.p for pair in found] == holm([pair.found.p for pair in found])
+    rows = rows_of(runs_of(0.5, 0.45, 0.4, 0.38))
+    found, common = pairs(rows), family([row.sample for row in rows])
+    assert [pair.p for pair in found] == [common.adjusted(pair.found.p) for pair in found]
     assert len({pair.found.p for pair in found}) == 6
+    assert all(pair.p > pair.found.p for pair in found)
+
+
+def test_no_interval_of_a_board_contradicts_its_p() -> None:
+    for folder in (BOARD, BOARD.with_name("v2")):
+        board = Board(read_board(folder, "all_beauty"))
+        assert {pair.differs for pair in board.pairs} == {True, False}
+        for pair in board.pairs:
+            assert pair.differs == (pair.p < SIGNIFICANT) == (pair.interval.low > 0 or pair.interval.high < 0)
+            assert pair.interval.low <= pair.found.difference <= pair.interval.high
+        floor, first = board.best_floor, board.rows[0]
+        for row in board.ranked:
+            for found, other in ((board.to_best(row), first), (board.over_best_floor(row), floor)):
+                assert (found is None) == (row is other or other is None)
+                if found is not None and other is not None:
+                    assert found.difference == pytest.approx(row.gains.mean() - other.gains.mean())
+                    assert found.differs == (found.interval.low > 0 or found.interval.high < 0)
 
 
 def test_the_interval_of_a_row_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,10 @@ from leaderboards.statistics import (
     compare,
     differences,
     equivalence,
-    holm,
+    family,
     interval,
     sample,
+    simultaneous_interval,
     standard_error,
 )
 
@@ -271,10 +272,87 @@ def test_welch_by_hand() -> None:
     assert statistics._standard_error(np.zeros(40), alone).dof == pytest.approx(4)
 
 
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]) == [1, 1]
-    assert holm([]) == []
+def three_rows(rng: np.random.Generator) -> list[statistics.Sample]:
+    """Rows of few or many users, of one seed or several, sparse or not, often far apart."""
+    users, shift = int(rng.choice([2, 8, 40, 300])), rng.choice([0.0, 0.02, 0.1])
+    rows = []
+    for place in range(3):
+        seeds, hits = int(rng.choice([1, 3, 5])), rng.choice([0.02, 0.3, 0.9])
+        spread = rng.choice([0.0, 0.05]) * rng.normal(size=(seeds, 1))
+        gains = rng.choice([0.3, 0.5, 1.0], (seeds, users)) * (rng.random((seeds, users)) < hits)
+        rows.append(sample(gains + rng.normal(0, 0.02, users) + spread + place * shift))
+    return rows
+
+
+@pytest.mark.slow
+def test_an_interval_holds_no_zero_just_where_p_is_below_five_percent() -> None:
+    """Of the 450 pairs of 150 random boards."""
+    rng, differing = np.random.default_rng(9), 0
+    for _ in range(150):
+        rows = three_rows(rng)
+        common = family(rows, draws=500)
+        for one, other in itertools.combinations(rows, 2):
+            found = statistics.compare_samples(one, other)
+            low, high = simultaneous_interval(one, other, found, common.level)
+            differs = common.adjusted(found.p) < statistics.SIGNIFICANT
+            assert differs == (low > 0 or high < 0)
+            assert found.p <= common.adjusted(found.p) <= 1
+            assert (low + high) / 2 == pytest.approx(found.difference)
+            differing += differs
+    assert 100 < differing < 350
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_an_end_of_a_simultaneous_interval_is_where_the_test_is_at_its_level(seeds: int) -> None:
+    """The difference is p's own threshold: a sum of signs that far out has just the probability `level`."""
+    one, other = sample(skewed(seeds, 300)), sample(skewed(seeds, 300, 8, 0.3))
+    found, level = statistics.compare_samples(one, other), 0.01
+    low, high = simultaneous_interval(one, other, found, level)
+    differences = (one.per_user - other.per_user).round(12)
+    rng = np.random.default_rng(0)
+    signs = 2 * rng.integers(0, 2, (50_000, 300), dtype=np.int8) - 1
+    error = statistics._standard_error(differences, one.seed_variance + other.seed_variance)
+    drawn = signs @ differences / 300
+    if seeds > 1:
+        drawn *= error.inflation * np.sqrt(error.dof / rng.chisquare(error.dof, len(drawn)))
+    beyond = (np.abs(drawn) >= (high - low) / 2).mean()
+    assert beyond == pytest.approx(level, abs=4 * math.sqrt(level / 50_000))
+
+
+def test_of_two_rows_p_is_not_adjusted_and_more_rows_are_at_most_bonferroni() -> None:
+    rng = np.random.default_rng(3)
+    rows = [sample(rng.normal(0, 1, (1, 400))) for _ in range(8)]
+    pair = family(rows[:2])
+    for p in (0.001, 0.03, 0.049, 0.051, 0.5):
+        assert pair.adjusted(p) == pytest.approx(p, abs=0.006)
+        assert (pair.adjusted(p) < 0.05) == (p < pair.level)
+    assert pair.level == pytest.approx(0.05, abs=0.002)
+    # Tukey's studentised range of 8 independent means of one variance, many degrees of freedom.
+    eight = family(rows)
+    assert eight.level == pytest.approx(2 * stats.norm.sf(4.2863 / math.sqrt(2)), rel=0.04)
+    assert eight.adjusted(0.01) == pytest.approx(stats.studentized_range.sf(2.5758 * math.sqrt(2), 8, 1e4), abs=0.005)
+    assert eight.adjusted(1e-30) < 1e-4
+
+
+def test_rows_of_the_same_ranks_are_no_tests() -> None:
+    rows = [sample(skewed(1, 300)), sample(skewed(1, 300, 8))]
+    assert family([*rows, *rows, *rows]).level == pytest.approx(family(rows).level, rel=0.02)
+    alike = family([rows[0], rows[0]])
+    assert alike.adjusted(1.0) == 1
+    assert alike.level == statistics.SIGNIFICANT
+
+
+@pytest.mark.slow
+def test_a_board_of_equal_models_is_told_apart_once_in_twenty() -> None:
+    """Six equal models on 200 boards: any pair that differs makes a board wrong, any interval without 0 the same."""
+    rng, wrong = np.random.default_rng(4), 0
+    for _ in range(200):
+        users = rng.normal(0, USER, USERS)
+        rows = [sample(model(rng, users, SEED)) for _ in range(6)]
+        common = family(rows, draws=4_000)
+        found = [statistics.compare_samples(one, other).p for one, other in itertools.combinations(rows, 2)]
+        wrong += min(found) < common.level
+    assert 0.01 <= wrong / 200 <= 0.09
 
 
 def shown(difference: float, error: float, dof: float) -> Comparison:

@@ -1,0 +1,36 @@
+"""Commands that make a row again, to be copied from a page."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from leaderboards.record import BOARD, UNKNOWN
+from leaderboards.rows import OVERRIDDEN, Row
+
+
+def reproduce(row: Row, board: Path) -> str | None:
+    """Trains the row again with the code of its commit, and compares; None where no commit holds its code."""
+    origins = [run.record.provenance for run in row.runs]
+    if any(origin.git_commit == UNKNOWN or origin.git_dirty_sha256 for origin in origins):
+        return None
+    place = f"{row.record.corpus.name}/{row.record.model}/{row.record.key}/"
+    return _make("reproduce", {"ROW": place, **_of(board)})
+
+
+def bench(row: Row, board: Path) -> str:
+    """Trains the row's experiment with the code and the defaults of now."""
+    record = row.record
+    options = {"CORPUS": record.corpus.name, "MODELS": row.name, "SEEDS": str(len(row.runs)), **_of(board)}
+    for note in record.notes:
+        if note.startswith(OVERRIDDEN):
+            options["SET"] = note.removeprefix(OVERRIDDEN).strip()
+    return _make("bench", options)
+
+
+def _of(board: Path) -> dict[str, str]:
+    return {} if board == BOARD else {"BOARD": str(board)}
+
+
+def _make(target: str, options: dict[str, str]) -> str:
+    return " ".join(["make", target, *(f"{name}={shlex.quote(value)}" for name, value in options.items())])

@@ -1,0 +1,73 @@
+"""A page over all corpora of a board: which model has which NDCG@10 where, by its tables and their records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from leaderboards import formats, templates
+from leaderboards.board import RANKED
+from leaderboards.store import read
+
+NAME = "index.html"
+
+
+class Place(NamedTuple):
+    """The best-known row of a model on a corpus.
+
+    Attributes:
+        ndcg: its NDCG@10.
+        seeds: how many there are.
+        address: of the row on the page of its corpus.
+        best: no row of that corpus has more.
+    """
+
+    ndcg: float
+    seeds: int
+    address: str
+    best: bool
+
+
+def html(folder: Path, corpora: Mapping[str, str]) -> str:
+    """
+    Args:
+        folder: of the board.
+        corpora: name -> file name of its page, for each with a table `<corpus>.csv` in that folder.
+    """
+    found = {corpus: _places(folder, corpus, file) for corpus, file in corpora.items()}
+    models = {model for places in found.values() for model in places}
+    # Models that are on many corpora first, of these the better ones.
+    order = sorted(models, key=lambda model: (-sum(model in of for of in found.values()), -_best(found, model), model))
+    return templates.render(
+        "index.html.j2",
+        board=folder.resolve().name,
+        corpora=corpora,
+        models=[(model, [places.get(model) for places in found.values()]) for model in order],
+        others=sorted(
+            {path.parent.name for path in folder.resolve().parent.glob(f"v*/{NAME}")} - {folder.resolve().name}
+        ),
+        formats=formats,
+    )
+
+
+def _places(folder: Path, corpus: str, page: str) -> dict[str, Place]:
+    """By experiment."""
+    frame = pd.read_csv(folder / f"{corpus}.csv")
+    ranked = frame[frame["standing"] == RANKED].sort_values("ndcg@10", ascending=False, kind="stable")
+    first = ranked.drop_duplicates("experiment").to_dict("records")
+    found = dict[str, Place]()
+    for row in first:
+        # A table rounds to other digits than a page.
+        files = sorted((folder / corpus / row["model"] / row["key"]).glob("seed-*.json"))
+        ndcg = float(np.mean([read(file).test["ndcg@10"] for file in files]))
+        address = f"{page}#{row['model']}-{row['key']}"
+        found[row["experiment"]] = Place(ndcg, len(files), address, row is first[0])
+    return found
+
+
+def _best(found: Mapping[str, Mapping[str, Place]], model: str) -> float:
+    return max(places[model].ndcg for places in found.values() if model in places)

@@ -1,0 +1,125 @@
+"""What a page says in sentences, links and commands, of boards whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from leaderboards import commands, index_page, site
+from leaderboards.answer import answer
+from leaderboards.board import table as frame_of
+from leaderboards.page_table import table
+from leaderboards.published import papers
+from leaderboards.record import BOARD
+from leaderboards.rows import Board, rows_of
+from leaderboards.store import Run, write
+from leaderboards.tables import render
+from leaderboards.verdicts import verdicts
+from tests.leaderboards.test_record import ranks_of, run_of
+
+
+def floor(run: Run) -> Run:
+    cost = run.record.cost.model_copy(update={"stages": []})
+    return run._replace(record=run.record.model_copy(update={"cost": cost}))
+
+
+def made(name: str, hits: float, **changes: Any) -> Run:
+    return run_of(0, ranks_of(2_000, 0, hits), experiment=name, config={"of": name}, **changes)
+
+
+def said(board: Board) -> dict[str, str]:
+    found = answer(board, verdicts(board.rows))
+    return {name: " ".join(getattr(found, name)) for name in ("quality", "real", "papers", "cost")}
+
+
+def test_a_best_row_that_differs_from_all() -> None:
+    told = said(Board([made("strong", 0.6), floor(made("floor", 0.3)), made("weak", 0.1)]))
+    assert told["real"].startswith(
+        "Yes: it differs from every other row. Over the next row, floor (the best floor): +0.0"
+    )
+    assert "Fewer than 3 seeds of strong: about these weights" in told["real"]
+    assert told["cost"] == "2.2 min a seed on cpu, 2 threads; 12,345 parameters."
+
+
+def test_a_best_row_that_is_not_alone() -> None:
+    cheap = made("near", 0.58, cost=run_of().record.cost.model_dump(mode="json") | {"evaluate_users_per_second": 1e6})
+    told = said(Board([made("strong", 0.6), cheap, made("weak", 0.1)]))
+    assert told["real"].startswith("Not from all: of 2 other rows 1 not shown to be worse, near.")
+    assert "No row here trains nothing" in told["real"]
+    assert "Cheapest that is not shown to be worse: near, 30 s." in told["cost"]
+
+
+def test_a_best_row_that_trains_nothing() -> None:
+    told = said(Board([floor(made("floor", 0.6)), floor(made("second", 0.5)), made("trained", 0.3)]))
+    assert "; nothing is trained. The best trained row, trained: 0.0" in told["quality"]
+    assert "Over the best trained row, trained: +0.0" in told["real"]
+    assert "The best trained row, trained: 2.2 min a seed." in told["cost"]
+
+
+def test_a_row_alone() -> None:
+    assert said(Board([made("one", 0.5)]))["real"] == "It is the only row: there is nothing to set it against."
+
+
+def test_papers_are_counted_and_linked() -> None:
+    """Two papers state two numbers each of SASRec with BCE; a row that finds next to nothing is below all."""
+    corpus = {"name": "toys_2014"}
+    board = Board([made("sasrec-bce", 0.01, corpus=corpus), floor(made("floor", 0.3, corpus=corpus))])
+    assert said(board)["papers"] == "None states a number of floor. All rows: beside 4 numbers ours is 4 x below."
+    first, second = table(board, frame_of(board), verdicts(board.rows), BOARD, {}).ranked
+    assert first.cells["Paper"].text == "-"
+    cell = second.cells["Paper"]
+    assert cell.text == "below"
+    assert cell.links == (("PIT", "https://arxiv.org/abs/2602.08530v1"), ("RPG", "https://arxiv.org/abs/2506.05781"))
+
+
+def test_a_paper_is_found_by_the_number_in_its_name() -> None:
+    by_name = {paper.short: paper.url for paper in papers().values()}
+    assert by_name["ETEGRec"] == "https://arxiv.org/abs/2409.05546v3"
+    assert papers()["DECOR (SIGIR 2026, doi 10.1145/3805712.3809578)"].url == "https://doi.org/10.1145/3805712.3809578"
+    assert by_name["cornac"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "make reproduce ROW=toys/sasrec/{key}/ BOARD=runs/mine"),
+        ({"git_commit": "unknown"}, None),
+        ({"git_dirty_sha256": "9" * 64}, None),
+    ],
+)
+def test_a_row_is_reproduced_where_a_commit_holds_its_code(changes: dict[str, Any], expected: str | None) -> None:
+    run = run_of(0, notes=["overridden: epochs=3 t5.heads=2"])
+    origin = run.record.provenance.model_copy(update=changes)
+    (row,) = rows_of([run._replace(record=run.record.model_copy(update={"provenance": origin}))])
+    board = Path("runs/mine")
+    assert commands.reproduce(row, board) == (expected and expected.format(key=row.record.key))
+    again = "make bench CORPUS=toys MODELS=sasrec SEEDS=1 {}SET='epochs=3 t5.heads=2'"
+    assert commands.bench(row, board) == again.format("BOARD=runs/mine ")
+    assert commands.bench(row, BOARD) == again.format("")
+
+
+def test_the_index_has_the_best_row_of_each_model(tmp_path: Path) -> None:
+    for config, hits in ((1, 0.2), (2, 0.9)):
+        write(tmp_path, *run_of(0, ranks_of(200, 0, hits), config={"n": config}))
+    write(tmp_path, *run_of(0, ranks_of(200, 0, 0.5), experiment="other", config={"n": 3}))
+    write(tmp_path, *run_of(0, corpus={"name": "books"}))
+    for corpus in ("books", "toys"):
+        render(tmp_path, corpus)
+    (tmp_path / "toys.html").touch()
+    text = site.write_index(tmp_path).read_text()
+    best = pd.read_csv(tmp_path / "toys.csv").iloc[0]
+    assert f'<td class="number best"><a href="toys.html#sasrec-{best["key"]}">{best["ndcg@10"]:.4f}</a>' in text
+    assert text.index(">sasrec</th>") < text.index(">other</th>"), "it is on more corpora"
+    assert '<a href="books.md">books</a>' in text, "nobody has rendered its page"
+    assert index_page.NAME == "index.html"
+
+
+def test_a_damaged_ledger_of_a_sweep_is_named(tmp_path: Path) -> None:
+    write(tmp_path, *run_of())
+    (tmp_path / "toys.sweeps").mkdir()
+    (tmp_path / "toys.sweeps/s-1.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"s-1\.json is no ledger of a sweep"):
+        site.write_page(tmp_path, "toys", Board([run_of()]))
