@@ -260,6 +260,25 @@ def test_no_name_in_the_picture_of_costs_covers_another(count: int) -> None:
         assert not any(box.contains(*axis.transData.transform((40.0, row.gains.mean()))) for row in rows)
 
 
+def page_of_forty_rows() -> str:
+    """Of three seeds each, with learning curves of two stages of many epochs."""
+    cost = run_of().record.cost.model_dump(mode="json")
+    epochs = list(range(1, 201))
+    stage = cost["stages"][0] | {"epochs": 200, "best_epoch": 180, "losses": [9 / epoch for epoch in epochs]}
+    stage |= {"checked": epochs, "quality": [epoch / 300 for epoch in epochs]}
+    long = cost | {"stages": [stage | {"name": name} for name in ("tokenizer", "recommender")]}
+    runs = []
+    for place, seed in itertools.product(range(40), range(3)):
+        own = {"experiment": f"experiment-{place}", "config": {"of": place}, "notes": ["small sizes"], "cost": long}
+        runs.append(run_of(seed, ranks_of(600, seed, 0.1 + place / 60), **own))
+    return html(Board(runs), Links(BOARD, "index.html", {"toys": "toys.html"}, {}))
+
+
+@pytest.mark.slow
+def test_a_page_of_forty_rows_is_small() -> None:
+    assert len(page_of_forty_rows().encode()) < 1_000_000
+
+
 def test_bars_are_the_shares_of_users(runs: list[Run]) -> None:
     row = rows_of(runs)[0]
     shares, beyond = charts.rank_shares(row)
