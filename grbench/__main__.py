@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import benchmarks.__main__
 import data_prep.__main__
 import leaderboards.__main__
-from benchmarks.commands.options import WORK
+from benchmarks.commands.options import WORK, add_accelerator
 from benchmarks.user_errors import user_message
 from leaderboards import escape
 
@@ -94,7 +94,7 @@ def _repository(text: str) -> str:
         argparse.ArgumentTypeError: it is no name of a repository.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(text)
@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
             "--vectors-path", type=Path, help="file or folder of item vectors, where a config needs it"
         )
         command.add_argument("--threads", type=int, default=1, help="CPU threads")
-        command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
+        add_accelerator(command)
     return parser
 
 
