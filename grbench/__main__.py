@@ -94,7 +94,7 @@ def _repository(text: str) -> str:
         argparse.ArgumentTypeError: it is no name of a repository.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(text)
