@@ -13,6 +13,13 @@ from leaderboards.rows import Board
 from leaderboards.store import read_board
 from leaderboards.verify import verify
 
+# Of each command, shown by its help.
+EXAMPLES = {
+    "board": "board --corpus beauty_2014",
+    "paper": "paper --corpus beauty_2014",
+    "verify": "verify --row beauty_2014/sasrec --base origin/main",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """A user's error is one sentence and exit status 2; a board that is not true is exit status 1."""
@@ -94,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (renders, prints):
         command.add_argument("--board", type=Path, default=BOARD, help=f"folder of the records (default: {BOARD})")
     checks.add_argument("--board", type=Path, help="folder of the records (default: the board of every protocol)")
+    for name, command in commands.choices.items():
+        command.epilog = f"example: python -m leaderboards {EXAMPLES[name]}"
     return parser
 
 
