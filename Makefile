@@ -25,6 +25,8 @@ $(if $(and $(MAKECMDGOALS),$(UNKNOWN)),$(error make $(MAKECMDGOALS) knows no $(U
 MORE = $(foreach word,$(value ARGS),$(call quoted,$(word)))
 # What is told of a file of one's own. Of the environment COLUMNS is the width of a terminal.
 OWN = $(if $(filter command,$(firstword $(origin COLUMNS))),$(call each,--columns,COLUMNS)) $(call one,--items,ITEMS) $(call one,--core,CORE)
+# What is sent to others no variable of the environment decides.
+SENT = $(if $(filter command,$(firstword $(origin HUB))),$(call one,--push-to-hub,HUB))
 # The boards are of all corpora, unless one is named.
 ONE := $(call one,--corpus,CORPUS)
 CORPUS ?= planted
@@ -98,8 +100,8 @@ verify: $(READY) ## Recompute every number of every record, check hashes and tab
 reproduce: $(READY) ## Train rows again from their records alone and compare: ROW=part of a path SAMPLE=n (drawn) MINUTES=n (at most) BASE=revision (new ones first) BOARD=dir SOURCE=... VECTORS=path ARGS=...
 	$(RUN) benchmarks reproduce $(call one,--row,ROW) $(call one,--sample,SAMPLE) $(call one,--minutes,MINUTES) $(call one,--base,BASE) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
 
-export: $(READY) ## Write a row's model into a folder that needs no training data: ROW=path of a record DIR=folder SOURCE=... VECTORS=path ARGS=...
-	$(RUN) grbench export $(call quoted,$(value ROW)) $(call quoted,$(value DIR)) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
+export: $(READY) ## Write a row's model into a folder that needs no training data: ROW=path of a record DIR=folder HUB=owner/name (send it to the Hugging Face hub, privately) SOURCE=... VECTORS=path ARGS=...
+	$(RUN) grbench export $(call quoted,$(value ROW)) $(call quoted,$(value DIR)) $(SENT) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
 
 predict: $(READY) ## Write the best items for the users of a file: ROW=record or exported folder INPUT=histories.jsonl OUTPUT=top.parquet TOPK=n UNSEEN=1 SOURCE=... VECTORS=path ARGS=...
 	$(RUN) grbench predict $(call one,--row,ROW) $(call one,--input,INPUT) $(call one,--output,OUTPUT) $(call one,--k,TOPK) $(if $(value UNSEEN),--unseen) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)

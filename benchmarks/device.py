@@ -7,6 +7,30 @@ import resource
 import sys
 from pathlib import Path
 
+# What can be asked for; `gpu` is whichever GPU there is, `auto` the CPU where there is none.
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+
+
+def check_accelerator(name: str) -> None:
+    """
+    Raises:
+        ValueError: it is none of `ACCELERATORS`, or a GPU that this machine does not have.
+    """
+    if name not in ACCELERATORS:
+        raise ValueError(f"accelerator is {name!r:.40}; expected one of {', '.join(ACCELERATORS)}")
+    if name in ("auto", "cpu"):
+        return
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    found = [kind for kind in there if there[kind]]
+    if not (found if name == "gpu" else there[name]):
+        kinds = " and ".join(["cpu", *found])
+        raise ValueError(
+            f"accelerator is {name}, but PyTorch {torch.__version__} finds {kinds} alone on this machine; "
+            f"expected one that is there, or auto"
+        )
+
 
 def reset_peak_memory(device: str) -> None:
     """Begin a new peak, so that a run is not charged for the run that its process made before.
@@ -34,7 +58,7 @@ def peak_memory_bytes(device: str) -> int:
 
 
 def device_name(device: str) -> str:
-    """What the maker calls `cpu` or `cuda:<index>`."""
+    """What the maker calls `cpu` or `cuda:<index>`; of `mps`, Apple's, the processor that it is a part of."""
     if device.startswith("cuda"):
         import torch
 

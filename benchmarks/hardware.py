@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from benchmarks.device import check_accelerator
 from benchmarks.training_precision import Precision
 
 # Users ranked at once, and on a GPU, which takes hardly longer for so many.
@@ -16,9 +17,14 @@ BATCH, GPU_BATCH = 256, 2_048
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how a run computes; part of its provenance, not of its config."""
+    """Where and how a run computes; part of its provenance, not of its config.
+
+    Raises:
+        ValueError: this machine has no such accelerator.
+    """
 
     accelerator: str = "auto"
+    """One of `benchmarks.device.ACCELERATORS`."""
     devices: int = 1
     """Of each node. Distributed training shares every batch out among them."""
     nodes: int = 1
@@ -27,6 +33,9 @@ class Hardware:
     """CPU threads per process. Sums depend on it in the last bits, so the machine does not decide it."""
     precision: Precision = "32-true"
     """Of a recommender's training."""
+
+    def __post_init__(self) -> None:
+        check_accelerator(self.accelerator)
 
     @property
     def processes(self) -> int:
@@ -53,8 +62,11 @@ class Hardware:
     @property
     def device(self) -> torch.device:
         """Where grading happens, and training on one device."""
-        on_gpu = self.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        return torch.device("cuda" if on_gpu else "cpu")
+        if self.accelerator in ("cpu", "cuda", "mps"):
+            return torch.device(self.accelerator)
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if self.accelerator == "gpu" else "cpu")
 
     @property
     def precision_class(self) -> Literal["bf16", "32"]:

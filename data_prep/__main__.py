@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep", description="Prepare a corpus and print its card.")
+    parser.epilog = "example: python -m data_prep ratings.csv --columns user=uid item=movie time=ts --core 5"
     parser.add_argument("corpus", nargs="?", help="name of the corpus (see --list), or a file of interactions")
     parser.add_argument("--list", action="store_true", help="print the names of all corpora")
     parser.add_argument("--source", default="auto", help="auto, local, official or hub (default: auto)")

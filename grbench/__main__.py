@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import benchmarks.__main__
 import data_prep.__main__
 import leaderboards.__main__
-from benchmarks.commands.options import WORK
+from benchmarks.commands.options import WORK, add_accelerator
 from benchmarks.user_errors import user_message
 from leaderboards import escape
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.call(options))
     except KeyboardInterrupt:
-        print("\ninterrupted; the same predict goes on with the users that are left", file=sys.stderr)
+        print(f"\ninterrupted{options.interrupted}", file=sys.stderr)
         return 130
     except Exception as error:
         if (said := user_message(error)) is None:
@@ -63,14 +63,20 @@ def predict(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Writes a row's model into a folder."""
+    """Writes a row's model into a folder, and sends it where that is asked for."""
+    if options.public and not options.push_to_hub:
+        raise ValueError("--public is given without --push-to-hub OWNER/NAME")
     from grbench.export import write
     from leaderboards.store import board_of, read_run
 
     row = options.row.absolute()
     run = read_run(board_of(row), row)
     served = _served(options)
-    print(f"written: {write(served.recommender, served.item_ids, run, options.folder)}")
+    print(f"written: {write(served.recommender, served.item_ids, run, options.folder)}", flush=True)
+    if options.push_to_hub:
+        from grbench.hub import push
+
+        print(f"sent: {push(options.folder, options.push_to_hub, options.public)}")
     return 0
 
 
@@ -82,6 +88,23 @@ def _served(options: argparse.Namespace) -> Served:
     return load(options.row, options.work, options.source, options.vectors_path, options.threads, options.accelerator)
 
 
+def _repository(text: str) -> str:
+    """
+    Raises:
+        argparse.ArgumentTypeError: it is no name of a repository.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(text)
+    except HFValidationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if "/" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} has no owner; expected OWNER/NAME")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     others = ", ".join(["data", *BENCHMARKS, *LEADERBOARDS])
     parser = argparse.ArgumentParser(
@@ -89,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     lists = commands.add_parser("predict", help="write the best items for the histories of a file")
-    lists.set_defaults(call=predict)
+    lists.set_defaults(call=predict, interrupted="; the same predict goes on with the users that are left")
     lists.epilog = "example: grbench predict --row my_sasrec --input histories.jsonl --output top.parquet --k 20"
     lists.add_argument("--row", type=Path, required=True, help="a record of a board, or an exported folder")
     lists.add_argument(
@@ -99,10 +122,17 @@ def _parser() -> argparse.ArgumentParser:
     lists.add_argument("--k", type=int, default=10, help="items of a list (default: %(default)s)")
     lists.add_argument("--unseen", action="store_true", help="leave out the items of the history")
     copy = commands.add_parser("export", help="write a row's model into a folder that needs no training data")
-    copy.set_defaults(call=export)
+    copy.set_defaults(call=export, interrupted="")
     copy.epilog = "example: grbench export leaderboards/v2/beauty_2014/sasrec/3aa5b3202c36/seed-0.json my_sasrec"
     copy.add_argument("row", type=Path, help="a record of a board, leaderboards/v2/<corpus>/<model>/<key>/seed-0.json")
     copy.add_argument("folder", type=Path, help="a folder that is not there")
+    copy.add_argument(
+        "--push-to-hub",
+        type=_repository,
+        metavar="OWNER/NAME",
+        help="send it to a new repository of the Hugging Face hub",
+    )
+    copy.add_argument("--public", action="store_true", help="the new repository is for all to see (default: private)")
     for command in (lists, copy):
         command.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
         command.add_argument("--source", default="auto", help="where the corpus of a record comes from")
@@ -110,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
             "--vectors-path", type=Path, help="file or folder of item vectors, where a config needs it"
         )
         command.add_argument("--threads", type=int, default=1, help="CPU threads")
-        command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
+        add_accelerator(command)
     return parser
 
 

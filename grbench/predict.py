@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -10,13 +11,14 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from tqdm import tqdm
 
 from data_prep.atomic import atomic_file, own, write_text
@@ -76,7 +78,7 @@ def predict(served: Served, source: Path, target: Path, k: int = 10, unseen: boo
 
     Raises:
         FileExistsError: the target is there.
-        ValueError: a line is no user, with its number; parts of another input, model or length of list lie there.
+        ValueError: a line is no user, with its number; parts of another job lie there, and what differs is named.
     """
     if target.exists():
         raise FileExistsError(f"{target} is there already; expected the name of a new file")
@@ -141,14 +143,36 @@ def _begin(parts: Path, served: Served, source: Path, k: int, unseen: bool) -> N
     job = {
         "input": content_sha256(source),
         "model": [record.corpus.name, record.model, record.key, record.seed],
+        "weights": weights_sha256(served),
         "k": k,
         "unseen": unseen,
         "users of a part": PART,
     }
-    there, content = parts / JOB, json.dumps(job)
-    if there.exists() and there.read_bytes() != content.encode():
-        raise ValueError(f"{parts} holds lists of another input, model or length; remove it, or name another output")
-    write_text(there, content)
+    there = parts / JOB
+    if there.exists() and (others := _differing(there.read_bytes(), job)):
+        raise ValueError(f"{parts} holds lists of another {others}; remove it, or name another output")
+    write_text(there, json.dumps(job))
+
+
+def _differing(content: bytes, job: Mapping[str, Any]) -> str:
+    """What another job's description says otherwise; empty where it is the same job."""
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        return "job, whose description is damaged"
+    return " and ".join(name for name in sorted({*job, *told}) if told.get(name) != job.get(name))
+
+
+def weights_sha256(served: Served) -> str:
+    """Of all that a model ranks with: its tensors, saved or derived, and the ids that it gives out."""
+    digest = hashlib.sha256(json.dumps(list(served.item_ids)).encode())
+    model = served.recommender
+    for name, tensor in sorted({**dict(model.named_parameters()), **dict(model.named_buffers())}.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _ranked_parts(served: Served, source: Path, parts: Path, users: int, k: int, unseen: bool) -> Predicted:

@@ -142,11 +142,11 @@ def load(
         source: of a record, where its corpus comes from.
         vectors_path: of a record, a file or folder of item vectors, where its config asks for one.
         threads: of the CPU.
-        accelerator: as Lightning's Trainer has it.
+        accelerator: one of `benchmarks.device.ACCELERATORS`.
 
     Raises:
         FileNotFoundError: there is nothing under `path`, or the weights of a record are not in `work`.
-        ValueError: the files are damaged, or of another version of the model.
+        ValueError: the files are damaged, or of another version of the model; this machine has no such accelerator.
     """
     path, hardware = Path(path), Hardware(accelerator, threads=threads)
     if path.is_dir():

@@ -15,6 +15,13 @@ from leaderboards.verify import verify
 
 # Prose of people around tables of all boards.
 FINDINGS = Path("docs/findings.md")
+# Of each command, shown by its help.
+EXAMPLES = {
+    "board": "board --corpus beauty_2014",
+    "paper": "paper --corpus beauty_2014",
+    "findings": "findings",
+    "verify": "verify --row beauty_2014/sasrec --base origin/main",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -108,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (renders, prints, fills):
         command.add_argument("--board", type=Path, default=BOARD, help=f"folder of the records (default: {BOARD})")
     checks.add_argument("--board", type=Path, help="folder of the records (default: the board of every protocol)")
+    for name, command in commands.choices.items():
+        command.epilog = f"example: python -m leaderboards {EXAMPLES[name]}"
     return parser
 
 

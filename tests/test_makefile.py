@@ -60,6 +60,12 @@ def test_the_width_of_a_terminal_is_no_column() -> None:
     assert "--columns" not in make("bench", COLUMNS="80").stdout
 
 
+def test_the_environment_sends_nothing_to_others() -> None:
+    asked = ["export", "ROW=r.json", "DIR=d"]
+    assert words(*asked, "HUB=owner/name")[3:] == ["export", "r.json", "d", "--push-to-hub", "owner/name"]
+    assert "--push-to-hub" not in make(*asked, HUB="owner/name").stdout
+
+
 def test_a_card_is_written_where_it_is_asked_for() -> None:
     assert words("data", "CORPUS=books", "SOURCE=hub", "CARD=1")[3:] == ["books", "--source", "hub", "--card"]
     assert "--card" not in words("data", "CORPUS=books")
@@ -116,7 +122,7 @@ def test_the_help_of_a_target_names_what_its_recipe_reads() -> None:
     recipes = re.findall(r"^([a-z-]+): .*?## (.*)\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), flags=re.M)
     assert len(recipes) > 15
     own = {"RUN", "READY", "VENV", "PYTHON", "ONE", "MAKEFILE"}
-    behind = {"$(ONE)": {"CORPUS"}, "$(MORE)": {"ARGS"}, "$(OWN)": {"COLUMNS", "ITEMS", "CORE"}}
+    behind = {"$(ONE)": {"CORPUS"}, "$(MORE)": {"ARGS"}, "$(OWN)": {"COLUMNS", "ITEMS", "CORE"}, "$(SENT)": {"HUB"}}
     for target, said, recipe in recipes:
         read = set(re.findall(r"(?:value |,)([A-Z]{2,})\)", recipe)) - own
         read = read.union(*(names for used, names in behind.items() if used in recipe))

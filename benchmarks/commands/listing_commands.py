@@ -44,7 +44,9 @@ def add(commands: Any) -> None:
     boards.set_defaults(call=dashboards)
     boards.add_argument("--entity", default="", help="user or team of W&B")
     boards.add_argument("--project", default="grbench", help="project of W&B")
-    boards.add_argument("--corpora", nargs="+", default=["all_beauty", "musical_instruments"], help="with own panels")
+    boards.add_argument(
+        "--corpora", nargs="+", default=["all_beauty", "musical_instruments"], help="that have panels of their own"
+    )
     boards.add_argument("--dry-run", action="store_true", help="print the definition; needs no server and no login")
     listing = commands.add_parser("list", help="models, experiments and corpora")
     listing.set_defaults(call=list_all)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.device import ACCELERATORS, check_accelerator
 from data_prep.own_options import add_own_options
 from leaderboards.record import BOARD
 
@@ -42,12 +43,23 @@ def add_machine(command: argparse.ArgumentParser) -> None:
     command.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
     command.add_argument("--vectors-path", type=Path, help="file or folder of item vectors, for vectors=npz or folder")
     command.add_argument("--threads", type=positive, default=1, help="CPU threads; the last digits depend on it")
-    command.add_argument("--accelerator", default="auto", help="as Lightning's Trainer has it")
+    add_accelerator(command)
     command.add_argument(
         "--precision",
         choices=("auto", "32", "bf16"),
         default="auto",
         help="of recommenders in training; auto: the fast",
+    )
+
+
+def add_accelerator(command: argparse.ArgumentParser) -> None:
+    """What computes; a GPU that is not there is told before anything is done."""
+    command.add_argument(
+        "--accelerator",
+        type=accelerator,
+        default="auto",
+        metavar="{" + ",".join(ACCELERATORS) + "}",
+        help="what computes; auto: a GPU where there is one",
     )
 
 
@@ -104,6 +116,19 @@ def hardware_of(options: argparse.Namespace, corpus: str | Corpus) -> Hardware:
 def add_tracking(command: argparse.ArgumentParser) -> None:
     """What the commands are told whose runs can be followed."""
     command.add_argument("--track", choices=("offline", "online", "off"), help="with W&B; off on the embedded corpora")
+
+
+def accelerator(text: str) -> str:
+    """One that this machine has.
+
+    Raises:
+        argparse.ArgumentTypeError: it has none such.
+    """
+    try:
+        check_accelerator(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def positive(text: str) -> int:

@@ -17,8 +17,10 @@ import torch
 from data_prep.atomic import own
 from grbench import predict as predicting
 from grbench.__main__ import BENCHMARKS, LEADERBOARDS, main
-from grbench.predict import predict
+from grbench.predict import predict, weights_sha256
 from grbench.served import Recommendation, Served
+from models.last_item_vectors import Config as VectorsConfig
+from models.last_item_vectors import LastItemVectors
 from models.popularity import Config, Popularity
 
 USERS = [
@@ -91,8 +93,10 @@ def test_a_killed_run_goes_on(served: Served, source: Path, tmp_path: Path, monk
     with pytest.raises(KeyboardInterrupt):
         predict(served, source, target, k=3)
     assert not target.exists()
-    with pytest.raises(ValueError, match=r"top.parquet.parts holds lists of another input, model or length"):
+    with pytest.raises(ValueError, match=r"top.parquet.parts holds lists of another k; remove it, or name another out"):
         predict(served, source, target, k=4)
+    with pytest.raises(ValueError, match=r"holds lists of another k and unseen; remove it"):
+        predict(served, source, target, k=4, unseen=True)
     done = predict(served, source, target, k=3)
     assert (done.users, done.ranked) == (5, 3)
     assert rows(target) == rows(tmp_path / "whole.parquet")
@@ -127,6 +131,35 @@ def test_blank_lines_are_nobody(served: Served, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_other_weights_are_another_job(
+    served: Served, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is the same: its folder was replaced by one that another machine has trained."""
+    target = tmp_path / "top.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(predicting, "_join", lambda *given: None)
+        predict(served, source, target)
+    other = Served(Popularity(Config(), torch.tensor([5.0, 4.0, 3.0, 2.5, 1.0])).eval(), served.item_ids, Told())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"top.parquet.parts holds lists of another weights; remove it"):
+        predict(other, source, target)
+    assert predict(served, source, target).ranked == 0
+
+
+def test_weights_are_all_that_a_model_ranks_with() -> None:
+    """Its vectors are the corpus's, and in no file of weights."""
+    vectors = torch.eye(5)
+    said = [weights_sha256(of_vectors(vectors)), weights_sha256(of_vectors(vectors.flip(0)))]
+    assert said[0] == weights_sha256(of_vectors(vectors.clone())) != said[1]
+    renamed = Served(of_vectors(vectors).recommender, list("abcdf"), Told())  # type: ignore[arg-type]
+    assert weights_sha256(renamed) not in said
+
+
+def of_vectors(vectors: torch.Tensor) -> Served:
+    model = LastItemVectors(VectorsConfig(), torch.cat([torch.zeros(1, 5), vectors]))
+    assert model.state_dict() == {}
+    return Served(model, list("abcde"), Told())  # type: ignore[arg-type]
+
+
 class TestFolderOfParts:
     @pytest.fixture
     def parts(self, tmp_path: Path) -> Path:
@@ -159,7 +192,7 @@ class TestFolderOfParts:
         self, served: Served, source: Path, parts: Path, content: bytes
     ) -> None:
         (parts / "job.json").write_bytes(content)
-        with pytest.raises(ValueError, match=r"top.parquet.parts holds lists of another input, model or length"):
+        with pytest.raises(ValueError, match=r"parts holds lists of another job, whose description is damaged"):
             predict(served, source, parts.with_suffix(""))
 
     def test_parts_of_another_size_are_another_job(
@@ -169,7 +202,7 @@ class TestFolderOfParts:
             patch.setattr(predicting, "PART", 2)
             patch.setattr(predicting, "_join", lambda *given: None)
             predict(served, source, parts.with_suffix(""))
-        with pytest.raises(ValueError, match="another input, model or length"):
+        with pytest.raises(ValueError, match="another users of a part; remove it"):
             predict(served, source, parts.with_suffix(""))
 
     def test_only_the_parts_of_the_input_are_joined(
