@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS = ("bench", "plan", "sweep", "sweep-worker", "codes", "analyse", "show", "list", "perf", "regress", "rerank",
               "reproduce", "dashboards")  # fmt: skip
-LEADERBOARDS = ("board", "paper", "verify")
+LEADERBOARDS = ("board", "paper", "findings", "verify")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
