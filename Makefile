@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse ladder perf board paper findings verify reproduce regress torture dashboards clean
+.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse ladder perf board paper findings verify reproduce regress torture dashboards notebook clean
 
 # A value as it was given, one word of the shell whatever it holds; an option with such a value, or with one for each
 # word of it, where the variable is set.
@@ -114,6 +114,11 @@ torture: $(READY) ## Kill benches and a sweep at random moments, nothing may be 
 
 dashboards: $(READY) ## Define the workspace and the report of the W&B project: ENTITY=... PROJECT=... DRY=1 (print them) ARGS=...
 	$(RUN) benchmarks dashboards $(call one,--entity,ENTITY) $(call one,--project,PROJECT) $(if $(value DRY),--dry-run) $(MORE)
+
+notebook: $(READY) ## Execute docs/example.ipynb again, in minutes, with nbclient and ipykernel in runs/notebook
+	[ -d runs/notebook/ipykernel ] || $(RUN) pip install --quiet --disable-pip-version-check --target runs/notebook nbclient ipykernel
+	rm -rf runs/example
+	PYTHONPATH="$(CURDIR)/runs/notebook" $(VENV)/bin/python docs/execute.py
 
 clean: ## Remove .venv and caches; records, tables and runs/ (downloads, trainings) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis grbench.egg-info
