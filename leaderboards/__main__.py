@@ -46,7 +46,8 @@ def render(options: argparse.Namespace) -> int:
             said = verdicts.verdicts(rows.rows)
             print(f"{verdicts.table(said, 'simple')}\n" if said else "No paper states numbers of these rows.\n")
         print("written: " + " ".join(str(target) for target in targets) + "\n")
-    print(f"all corpora: {site.write_index(options.board)}")
+    if board.corpora(options.board):
+        print(f"all corpora: {site.write_index(options.board)}")
     return 0
 
 

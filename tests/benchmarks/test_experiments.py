@@ -240,7 +240,7 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
         ("popularity", ["width=3"], "popularity has no option 'width'"),
         ("sasrec", ["width=wide"], "sasrec option width is 'wide': .*integer"),
         ("sasrec", ["width=1.5"], "sasrec option width is 1.5: .*integer"),
-        ("sasrec", ["loss=hinge"], "sasrec option loss is 'hinge': .*'ce' or 'bce'"),
+        ("sasrec", ["loss=hinge"], "sasrec option loss is 'hinge': .*'ce', 'bce' or 'sampled'"),
         ("tiger", ["tokenizer.lr=fast"], "tiger option tokenizer.lr is 'fast': .*number"),
         ("tiger", ["tokenizer.hidden=128"], "tiger option tokenizer.hidden is 128: .*tuple"),
         ("sasrec", ["valid_users=4999"], "sasrec option valid_users is 4999; expected null or at least 5000"),
