@@ -245,18 +245,18 @@ def test_the_ladder_of_a_model_and_what_of_it_comes_to_a_board(lab: Lab, monkeyp
     assert file.name == "planted-ladder-sasrec.md"
     assert file.with_suffix(".svg").exists()
     assert f"sasrec, {', '.join(sorted(SHORT))}, seed 0" in found.says
-    table = found.table.set_index("Rung")
-    protocol = table.loc["protocol"]
+    lines: dict[str, Any] = {line["Rung"]: line for line in found.table.to_dict("records")}
+    protocol = lines["protocol"]
     assert (protocol["Effect"], protocol["p"]) == (0, 1)
-    assert table.loc["100 sampled negatives", "NDCG@10"] >= protocol["NDCG@10"]
-    assert table.loc["best epoch on test", "Effect"] >= 0
+    assert lines["100 sampled negatives"]["NDCG@10"] >= protocol["NDCG@10"]
+    assert lines["best epoch on test"]["Effect"] >= 0
     wrong = {"best epoch on test", "both of these", "ties in the target's favour", "100 sampled negatives"}
-    assert set(table.index[table["It is"].str.startswith("wrong")]) == wrong | {ladder.BATCHES}
+    assert {name for name, line in lines.items() if line["It is"].startswith("wrong")} == wrong | {ladder.BATCHES}
     # Ordinary rows alone have records, and the table's numbers are theirs.
     runs = read_board(lab.bench.board, "planted")
     by_row = {(run.record.config["loss"], run.record.config["history"]): run for run in runs}
     assert set(by_row) == {("bce", 50), ("sampled", 50), ("ce", 20)}
-    assert table.loc["loss=bce", "NDCG@10"] == by_row["bce", 50].record.test["ndcg@10"]
+    assert lines["loss=bce"]["NDCG@10"] == by_row["bce", 50].record.test["ndcg@10"]
 
 
 def test_no_ladder_where_epochs_are_chosen_in_no_stage_or_several(lab: Lab) -> None:
