@@ -7,10 +7,10 @@ from typing import Any
 import jinja2
 
 
-def render(name: str, **values: Any) -> str:
-    """A template of this package, with `values`."""
+def render(name: str, package: str = "leaderboards", **values: Any) -> str:
+    """A template of a package, with `values`."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("leaderboards", "."),
+        loader=jinja2.PackageLoader(package, "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

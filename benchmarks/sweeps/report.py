@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap
 
 from benchmarks.sweeps.study_ledger import Ledger, path
 from data_prep.atomic import write_text
+from leaderboards import templates
 from leaderboards.plots import BAR, INK, STYLE, inlined
 
 if TYPE_CHECKING:
@@ -41,13 +41,6 @@ def write(board: Path, ledger: Ledger) -> Path:
 
 def html(ledger: Ledger) -> str:
     """The page of one study."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("benchmarks.sweeps", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     ranges = [
         {
             "name": name,
@@ -57,7 +50,9 @@ def html(ledger: Ledger) -> str:
         }
         for name, space in ledger.space.items()
     ]
-    return environment.get_template("report.html.j2").render(
+    return templates.render(
+        "report.html.j2",
+        "benchmarks.sweeps",
         ledger=ledger,
         ranges=ranges,
         metric=METRIC,
