@@ -30,8 +30,9 @@ Line = dict[str, str]
 
 
 def read(folder: Path) -> dict[str, Board]:
-    """The boards of a folder by corpus."""
-    return {corpus: Board(read_board(folder, corpus)) for corpus in tables.corpora(folder)}
+    """The boards of a folder by corpus, but for the generated ones, of which no paper speaks."""
+    boards = {corpus: Board(read_board(folder, corpus)) for corpus in tables.corpora(folder)}
+    return {name: board for name, board in boards.items() if not board.subject.corpus.source.startswith("generated")}
 
 
 def filled(page: str, boards: Mapping[str, Board]) -> str:

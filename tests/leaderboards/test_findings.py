@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,13 @@ def test_a_page_without_places(page: str, said: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_committed_page_is_up_to_date() -> None:
+def test_the_committed_page_is_up_to_date(tmp_path: Path) -> None:
+    """Of the rows that are committed: a bench leaves others beside them."""
+    listed = subprocess.run(["git", "ls-files", str(BOARD)], cwd=ROOT, capture_output=True, text=True)
+    if not listed.stdout:
+        pytest.skip("there is no git to say which rows are committed")
+    for name in listed.stdout.splitlines():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
     page = (ROOT / "docs/findings.md").read_text()
-    assert filled(page, read(ROOT / BOARD)) == page
+    assert filled(page, read(tmp_path / BOARD)) == page, "make findings makes it again"
