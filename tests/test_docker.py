@@ -106,7 +106,7 @@ def test_what_is_copied_can_be_installed(image: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_copied_is_enough(image: Path, tmp_path: Path, with_corpora: Callable[[Path], Path]) -> None:
-    """Another folder is worked in, as /work is."""
+    """Work is done in another folder than that of the code, as in the image."""
     with_corpora(tmp_path / "runs")
     names = ", ".join(PACKAGES)
     found = python("-c", f"import {names}\nfor one in ({names}): print(one.__file__)", cwd=tmp_path, path=image)

@@ -107,7 +107,10 @@ def chosen_on_test(lab: Lab, experiment: Experiment) -> Trained:
 
 def with_validation_items(lab: Lab, experiment: Experiment, epochs: int) -> Trained:
     """Validation items are trained on. Chosen: the epoch that is best on the test part, which is all that is left to
-    choose by; watched: the last within as many `epochs` as the protocol's training took."""
+    choose by; watched: the one after as many `epochs` as the protocol chose."""
+    # The test part must not end the training before that.
+    config = replace(experiment.config, patience=max(experiment.config.patience, epochs))
+    experiment = replace(experiment, config=config)
     watcher = AtEpoch(_file(lab, experiment, "validation-learned"), epochs)
     return _trained(lab, experiment, validation_learned(lab.corpus), watcher)
 
