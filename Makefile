@@ -33,6 +33,8 @@ CORPUS ?= planted
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
+# Memory in large pages, where glibc and the kernel have them: a training without spends up to a third longer on addresses.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,8 +83,8 @@ analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NA
 ladder: $(READY) ## Take a model's number apart, one convention of published code after the other: CORPUS=... MODEL=sasrec JOBS=n SET="..." BOARD=dir SOURCE=... COLUMNS=... ITEMS=path CORE=n ARGS=...
 	$(RUN) benchmarks analyse ladder $(call one,--corpus,CORPUS) $(OWN) --models $(call quoted,$(or $(value MODEL),sasrec)) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
-perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore"
-	$(RUN) benchmarks perf $(call each,--only,ONLY)
+perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore" ROW=record (of a trained TIGER or LETTER)
+	$(RUN) benchmarks perf $(call each,--only,ONLY) $(call one,--row,ROW)
 
 board: $(READY) ## Render tables and HTML pages from the records, print the papers' numbers beside ours: BOARD=dir CORPUS=...
 	$(RUN) leaderboards board $(call one,--board,BOARD) $(ONE)

@@ -6,20 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.checks.rerank import recall
+from benchmarks.checks.rerank import recall_by_hash
 from benchmarks.evaluate import check
 from benchmarks.hardware import Hardware, users_at_once
 from benchmarks.settings import Bench
-from benchmarks.training.checkpoint_callback import BEST, DONE
-from benchmarks.training.checkpoint_io import sha256
-from benchmarks.training.fit import weights_of
 from grbench import export
 from leaderboards import store
 from leaderboards.record import Record
@@ -157,25 +153,6 @@ def load(
         raise FileNotFoundError(f"{path} is missing; expected a folder that `export` wrote, or a record of a board")
     record = store.read(path)
     bench = Bench(store.board_of(path), Path(work), Path(vectors_path) if vectors_path else None, hardware)
-    with TemporaryDirectory() as links:
-        _link_weights(record, bench.work, Path(links))
-        recalled = recall(bench, record, source, Path(links))
+    recalled = recall_by_hash(bench, record, source)
     # Of a prepared corpus they are values of Arrow.
     return Served(recalled.recommender.eval(), [str(item) for item in recalled.eval_corpus.item_ids], record)
-
-
-def _link_weights(record: Record, work: Path, links: Path) -> None:
-    """Links to the weights that a record names by their hashes, whatever code has trained them.
-
-    Raises:
-        FileNotFoundError: some are not there.
-    """
-    logs = (log.with_name(BEST) for log in (work / "fits").glob(f"*/{DONE}"))
-    there = {sha256(weights): weights for weights in logs if weights.is_file()} if record.cost.stages else {}
-    for number, stage in enumerate(record.cost.stages):
-        if stage.weights_sha256 not in there:
-            raise FileNotFoundError(
-                f"the weights of stage {stage.name} of {record.experiment}, seed {record.seed}, SHA-256 "
-                f"{stage.weights_sha256}, are not in {work / 'fits'}; expected the folder of trainings of that run"
-            )
-        weights_of(links, number, stage.name).symlink_to(there[stage.weights_sha256].resolve())

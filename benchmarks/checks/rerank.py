@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,9 @@ from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.hardware import Hardware
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench, prepared, source_of
-from benchmarks.training.fit import Fit, NotTrainedError
+from benchmarks.training.checkpoint_callback import BEST, DONE
+from benchmarks.training.checkpoint_io import sha256
+from benchmarks.training.fit import Fit, NotTrainedError, weights_of
 from benchmarks.training_precision import Precision
 from data_prep.corpus import UNSEEN_USERS, Corpus
 from leaderboards.record import Provenance, Record
@@ -84,6 +87,30 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
     recommender = models.load(record.model).train(experiment.config, given, fit)
     _check_weights(record, fit)
     return Recalled(recommender.to(hardware.device), row.eval_corpus, fit)
+
+
+def recall_by_hash(bench: Bench, record: Record, source: str = "auto") -> Recalled:
+    """The recommender of a record, from weights in `bench.work` that any version of the code has trained.
+
+    Raises:
+        FileNotFoundError: weights with the hashes that the record names are not there.
+        ValueError: as `recall`.
+    """
+    with TemporaryDirectory() as links:
+        _link_weights(record, bench.work, Path(links))
+        return recall(bench, record, source, Path(links))
+
+
+def _link_weights(record: Record, work: Path, links: Path) -> None:
+    logs = (log.with_name(BEST) for log in (work / "fits").glob(f"*/{DONE}"))
+    there = {sha256(weights): weights for weights in logs if weights.is_file()} if record.cost.stages else {}
+    for number, stage in enumerate(record.cost.stages):
+        if stage.weights_sha256 not in there:
+            raise FileNotFoundError(
+                f"the weights of stage {stage.name} of {record.experiment}, seed {record.seed}, SHA-256 "
+                f"{stage.weights_sha256}, are not in {work / 'fits'}; expected the folder of trainings of that run"
+            )
+        weights_of(links, number, stage.name).symlink_to(there[stage.weights_sha256].resolve())
 
 
 def _check_weights(record: Record, fit: Fit) -> None:

@@ -76,7 +76,7 @@ def perf(options: argparse.Namespace) -> int:
     """Times our paths beside their baselines."""
     from benchmarks.perf import run
 
-    run(options.only, LATEST)
+    run(options.only, LATEST, options.row)
     return 0
 
 
@@ -100,7 +100,9 @@ def add(commands: Any) -> None:
     gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
-    timing.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
+    what = timing.add_mutually_exclusive_group()
+    what.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
+    what.add_argument("--row", type=Path, help="a record of TIGER or LETTER, whose ranking is timed instead")
 
 
 def _add_reproduce(commands: Any) -> None:

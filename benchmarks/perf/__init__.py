@@ -24,6 +24,7 @@ PAIRS = {
     "rank_decor_cpu": "rank",
     "catalogue": "catalogue",
     "train_cpu": "train",
+    "huge_pages": "train",
     "step_cpu": "step",
     "stage_overhead": "find",
     "track_cpu": "track",
@@ -32,6 +33,8 @@ PAIRS = {
     "rank_cuda": "rank",
     "train_cuda": "train",
 }
+# Of the module `rank` as well; what is measured is one row's, not everybody's.
+OF_A_ROW = "rank_row"
 NEED_GPU = ("rank_cuda", "train_cuda")
 NOTE_COLUMNS = 70
 
@@ -87,10 +90,11 @@ def pair(name: str, turns: Turns, unit: str, note: str) -> Pair:
     return Pair(name, ours, baseline, ratio, unit, f"{note}; {repeats}")
 
 
-def run(only: Sequence[str], path: Path) -> None:
+def run(only: Sequence[str], path: Path, row: Path | None = None) -> None:
     """Measures the pairs named `only`, or all that this machine can, on all its cores; prints them.
 
     Args:
+        row: a record, whose model's ranking is timed instead.
         path: file of the JSON list of pairs, rewritten after each name: it holds what this run measured.
 
     Raises:
@@ -101,13 +105,14 @@ def run(only: Sequence[str], path: Path) -> None:
     from benchmarks.execution.cell import silence_lightning
 
     silence_lightning()
-    names = _names(only, torch.cuda.is_available())
+    names = _names(only, torch.cuda.is_available()) if row is None else [OF_A_ROW]
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     print(_machine())
     pairs: list[Pair] = []
     for name in names:
         print(f"measuring {name}", flush=True)
-        pairs += getattr(importlib.import_module(f"{__name__}.{PAIRS[name]}"), name)()
+        measure = getattr(importlib.import_module(f"{__name__}.{PAIRS.get(name, 'rank')}"), name)
+        pairs += measure() if row is None else measure(row)
         write_json(path, [asdict(made) for made in pairs])
     rows = [
         [made.name, f"{made.ours:.4g}", f"{made.baseline:.4g}", f"x{made.ratio:.3g}", made.unit, made.note]

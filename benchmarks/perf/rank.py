@@ -4,7 +4,7 @@ All sides have the same weights and users. A beam costs the same for any weights
 more even a model's probabilities are. Hours of training do not fit into a benchmark, so the weights come of a brief one
 and are then sharpened by a factor on the logits, to where the search expands as many prefixes as it would under the
 probabilities of a converged recommender. `rank_cpu_flat` has the weights without that factor, hardly better than
-popularity: the worst case.
+popularity: the worst case. `rank_row` has the weights of a row, as its whole training left them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,17 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.checks.rerank import recall_by_hash
 from benchmarks.commands.options import WORK
 from benchmarks.hardware import Hardware
 from benchmarks.perf import Pair, in_turn, pair
-from benchmarks.perf.train import load, pad, transformers_t5
+from benchmarks.perf.train import Plain, load, pad, transformers_t5
+from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from data_prep.embed import item_vectors
+from leaderboards import store
 from models.api import Budget
 from models.decor import Config as DecorConfig
 from models.decor import Contextual, Decor
@@ -50,6 +54,9 @@ EXPANSIONS = 116
 # Part of a composed vector that all but leaves the learned one as it is.
 FAINT = 1e-3
 
+BRIEFLY = f"TIGER of default sizes after {SAMPLES:,} pairs"
+WITH_TRIE = f"transformers' generate, beam {WIDTH}, prefix_allowed_tokens_fn"
+
 Lists = Int[Tensor, "U K"]
 
 
@@ -63,10 +70,30 @@ def rank_cuda() -> list[Pair]:
     return _compare("rank_cuda", Hardware(), USERS_CUDA, BATCH_CUDA)
 
 
+def rank_row(row: Path) -> list[Pair]:
+    """Users per second with the weights of a row, on this machine's CPU.
+
+    Args:
+        row: a record of TIGER's or LETTER's whose weights are in the folder of trainings.
+
+    Raises:
+        FileNotFoundError: the weights are not there.
+        ValueError: it is another model's, which transformers' T5 cannot be.
+    """
+    hardware = Hardware("cpu", threads=torch.get_num_threads())
+    found = recall_by_hash(Bench(store.board_of(row), WORK, None, hardware), store.read(row))
+    model = found.recommender.eval()
+    if not isinstance(model, Plain) or model.generator.head is not None:
+        raise ValueError(f"{row} is of {type(model).__name__}; expected TIGER with a tied head, or LETTER")
+    sides = Sides(found.eval_corpus, hardware, model, USERS_CPU, BATCH_CPU)
+    sides.exact()  # warm up
+    return _against("rank_row", sides, f"weights of {'/'.join(row.parts[-3:])}")
+
+
 def rank_decor_cpu() -> list[Pair]:
     """Users per second of DECOR beside TIGER's, both exact, on this machine's CPU."""
     hardware = Hardware("cpu", threads=torch.get_num_threads())
-    tiger = Sides(load("musical_instruments"), hardware, USERS_CPU, BATCH_CPU)
+    tiger = _brief(hardware, USERS_CPU, BATCH_CPU)
     decor = Exact(tiger.corpus, hardware, decor_around(tiger.model), USERS_CPU, BATCH_CPU)
     for side in (tiger, decor):
         side.sharpen()
@@ -79,27 +106,36 @@ def rank_decor_cpu() -> list[Pair]:
 
 def _compare(name: str, hardware: Hardware, users: int, batch: int) -> list[Pair]:
     """Exact search beside `generate` with and without a trie, and beside our beam of the same width."""
-    sides = Sides(load("musical_instruments"), hardware, users, batch)
-    with_trie = f"transformers' generate, beam {WIDTH}, prefix_allowed_tokens_fn"
+    sides = _brief(hardware, users, batch)
     sides.exact()  # warm up
     flat = in_turn(sides.exact, sides.generate, 1)
-    found = [pair(f"{name}_flat", flat, "users/s", sides.note(f"against {with_trie}"))]
+    worst = pair(f"{name}_flat", flat, "users/s", sides.note(f"{BRIEFLY}, against {WITH_TRIE}"))
     factor = sides.sharpen()
+    return [*_against(name, sides, f"{BRIEFLY}, logits x{factor:.2f}"), worst]
+
+
+def _brief(hardware: Hardware, users: int, batch: int) -> Sides:
+    corpus = load("musical_instruments")
+    return Sides(corpus, hardware, trained(corpus, hardware), users, batch)
+
+
+def _against(name: str, sides: Sides, weights: str) -> list[Pair]:
     baselines = {
-        name: (sides.generate, with_trie),
+        name: (sides.generate, WITH_TRIE),
         f"{name}_free": (sides.generate_free, f"transformers' generate, beam {WIDTH}, without a trie"),
         f"{name}_beam": (sides.beam, f"our own beam {WIDTH} with the trie"),
     }
+    found = []
     for title, (baseline, what) in baselines.items():
         turns = in_turn(sides.exact, baseline, REPEATS)
-        found.insert(-1, pair(title, turns, "users/s", sides.note(f"logits x{factor:.2f}, against {what}")))
+        found.append(pair(title, turns, "users/s", sides.note(f"{weights}, against {what}")))
     return found
 
 
 class Exact:
     """Certified lists of a model. A method that ranks all users leaves their `lists` and returns users per second."""
 
-    def __init__(self, corpus: Corpus, hardware: Hardware, model: Tiger | Decor, users: int, batch: int) -> None:
+    def __init__(self, corpus: Corpus, hardware: Hardware, model: Plain | Decor, users: int, batch: int) -> None:
         self.corpus, self.model = corpus, model
         self.norms = [model.generator.transformer.decoder.final_layer_norm]
         examples = corpus.examples("test")
@@ -162,10 +198,10 @@ class Exact:
 class Sides(Exact):
     """What is compared: TIGER here, and in transformers with the same weights."""
 
-    model: Tiger
+    model: Plain
 
-    def __init__(self, corpus: Corpus, hardware: Hardware, users: int, batch: int) -> None:
-        super().__init__(corpus, hardware, trained(corpus, hardware).to(hardware.device), users, batch)
+    def __init__(self, corpus: Corpus, hardware: Hardware, model: Plain, users: int, batch: int) -> None:
+        super().__init__(corpus, hardware, model.to(hardware.device), users, batch)
         self.library, self.trie = library_model(self.model), Trie(self.model)
         self.norms.append(self.library.decoder.final_layer_norm)
         # In order of length as well; a plain loop has all threads for one batch.
@@ -186,8 +222,7 @@ class Sides(Exact):
         missed = (self.expected[:, :, None] != self.lists[:, None]).all(2).sum(1).double().mean()
         return (
             f"certified exact top-{K} of {len(self.lists)} users of {self.corpus.name}, {self.expansions:.0f} "
-            f"expansions each, {self.jobs} batches side by side, TIGER of default sizes after {SAMPLES:,} pairs, "
-            f"{what}, which misses {missed:.2f} of the {K} items"
+            f"expansions each, {self.jobs} batches side by side, {what}, which misses {missed:.2f} of the {K} items"
         )
 
 
@@ -209,7 +244,7 @@ def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     return fit("recommender", lambda: Tiger(CONFIG, index), budget, examples.take(np.sort(chosen)), lambda _: 0.0)
 
 
-def decor_around(model: Tiger) -> Decor:
+def decor_around(model: Plain) -> Decor:
     """DECOR with TIGER's transformer, and its token vectors as the collaborative ones, that all but pass the fusion.
 
     What is composed hardly counts, and all learned queries are TIGER's start token, so that the search has as much to
@@ -235,7 +270,7 @@ def decor_around(model: Tiger) -> Decor:
 class Trie:
     """A `prefix_allowed_tokens_fn`: the tokens that may follow a decoder input, from a dictionary of prefixes."""
 
-    def __init__(self, model: Tiger) -> None:
+    def __init__(self, model: Plain) -> None:
         following: dict[tuple[int, ...], set[int]] = {}
         every = torch.arange(1, len(model.generator.index.codes), device=model.device)
         for tokens in model.generator.item_tokens(every).tolist():
@@ -247,9 +282,9 @@ class Trie:
         return self.following[tuple(input_ids[1:].tolist())]
 
 
-def library_model(model: Tiger) -> Any:
+def library_model(model: Plain) -> Any:
     """transformers' T5 with the weights of ours."""
-    t5: Any = transformers_t5(model.config, model.generator.end + 1)
+    t5: Any = transformers_t5(model.config.t5, model.generator.end + 1)
     loaded = t5.load_state_dict(model.generator.transformer.state_dict(), strict=False)
     if loaded.unexpected_keys:
         raise ValueError(f"transformers' T5 has no weights {loaded.unexpected_keys}")
@@ -258,7 +293,7 @@ def library_model(model: Tiger) -> Any:
     return t5.eval().to(model.device)
 
 
-def generate(t5: Any, model: Tiger, batch: Batch, trie: Trie | None) -> Lists:
+def generate(t5: Any, model: Plain, batch: Batch, trie: Trie | None) -> Lists:
     """Beam search as transformers documents it; 0 for a sequence that names no item."""
     inputs = pad(model, batch)
     longest = int(inputs.attention_mask.sum(1).max())
@@ -274,7 +309,7 @@ def generate(t5: Any, model: Tiger, batch: Batch, trie: Trie | None) -> Lists:
     return items_of(model, sequences[:, 1:]).view(len(batch.user), K)
 
 
-def items_of(model: Tiger, tokens: Int[Tensor, "Q L"]) -> Int[Tensor, "Q"]:
+def items_of(model: Plain, tokens: Int[Tensor, "Q L"]) -> Int[Tensor, "Q"]:
     """The item that a sequence of tokens names, 0 where there is none."""
     tokens = F.pad(tokens, (0, model.generator.index.levels - tokens.shape[1]))  # a free beam may end early
     node = torch.zeros_like(tokens[:, 0])

@@ -32,7 +32,9 @@ from benchmarks.training.checkpoint_callback import Watcher
 from benchmarks.training_precision import choose
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
+from models.letter import Letter
 from models.parts.index import ItemIndex, with_suffix
+from models.parts.seq2seq import T5Sizes
 from models.tiger import Config, Tiger
 
 # Batches of a repetition, out of an epoch in order of length. On Musical_Instruments eight have the epoch's mean length
@@ -46,6 +48,10 @@ PATIENCE_SECONDS = 600
 LEVELS = 4
 CLIP = 1.0
 CPU = torch.device("cpu")
+# The models whose recommender is T5 and nothing else.
+Plain = Tiger | Letter
+# What the Makefile asks of glibc: memory in large pages.
+TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,23 @@ def train_cpu() -> list[Pair]:
     return [*found, pair("train_cpu_epoch", epochs, "s", note)]
 
 
+def huge_pages() -> list[Pair]:
+    """Samples per second of training in memory of large pages, as `make` has it, and without."""
+    setting = Setting(load("beauty_2014"), fast(Hardware("cpu")), CPU_BATCHES)
+    turns = in_turn(partial(_tuned, setting, HUGE_PAGES), partial(_tuned, setting, ""), REPEATS)
+    return [pair("huge_pages", turns, "samples/s", f"ours without {TUNABLES}={HUGE_PAGES}; {_note(setting)}")]
+
+
+def _tuned(setting: Setting, tunables: str) -> float:
+    """Samples per second of a process that begins under such tunables: glibc reads them at its start alone."""
+    before = os.environ.get(TUNABLES, "")
+    os.environ[TUNABLES] = tunables
+    try:
+        return at_once(setting, 1)
+    finally:
+        os.environ[TUNABLES] = before
+
+
 def train_cuda() -> list[Pair]:
     """Seconds of an epoch on the GPU, and samples per second of five seeds trained there at once."""
     setting = Setting(load("musical_instruments"), fast(Hardware()), CUDA_BATCHES)
@@ -178,7 +201,7 @@ def _on_cpu(setting: Setting) -> Spread:
 
 def _looping(setting: Setting, batches: list[Padded], bf16: bool) -> Callable[[], object]:
     device = setting.hardware.device
-    t5 = transformers_t5(setting.config, tiger(setting).generator.end + 1).to(device)
+    t5 = transformers_t5(setting.config.t5, tiger(setting).generator.end + 1).to(device)
     optimizer = torch.optim.AdamW(t5.parameters(), lr=setting.config.lr)
     there = [Padded(*(tensor.to(device) for tensor in batch)) for batch in batches]
     plain_loop(t5, optimizer, there[:WARM_UP], bf16)
@@ -225,25 +248,25 @@ def tiger(setting: Setting) -> Tiger:
     return Tiger(setting.config, ItemIndex(codes, (size,) * LEVELS))
 
 
-def transformers_t5(config: Config, tokens: int) -> nn.Module:
+def transformers_t5(sizes: T5Sizes, tokens: int) -> nn.Module:
     """The library's model of the same sizes."""
-    sizes: dict[str, Any] = {
+    config: dict[str, Any] = {
         "vocab_size": tokens,
-        "d_model": config.t5.width,
-        "d_ff": config.t5.inner,
-        "d_kv": config.t5.head_width,
-        "num_heads": config.t5.heads,
-        "num_layers": config.t5.encoder_layers,
-        "num_decoder_layers": config.t5.decoder_layers,
-        "dropout_rate": config.t5.dropout,
+        "d_model": sizes.width,
+        "d_ff": sizes.inner,
+        "d_kv": sizes.head_width,
+        "num_heads": sizes.heads,
+        "num_layers": sizes.encoder_layers,
+        "num_decoder_layers": sizes.decoder_layers,
+        "dropout_rate": sizes.dropout,
         "pad_token_id": 0,
         "decoder_start_token_id": 0,
         "eos_token_id": tokens - 1,
     }
-    return T5ForConditionalGeneration(T5Config(**sizes))
+    return T5ForConditionalGeneration(T5Config(**config))
 
 
-def pad(module: Tiger, batch: Batch) -> Padded:
+def pad(module: Plain, batch: Batch) -> Padded:
     """The pairs of a batch as tokens, as wide as any batch can be."""
     tokens = module.generator.item_tokens(batch.history).flatten(1)
     tokens = F.pad(tokens, (0, module.history_length * LEVELS + 1 - tokens.shape[1]))

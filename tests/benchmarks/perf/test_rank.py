@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.checks.rerank import Recalled
 from benchmarks.hardware import Hardware
-from benchmarks.perf import rank
+from benchmarks.perf import Pair, rank
 from benchmarks.perf.rank import Exact, Sides, Trie, decor_around, items_of
 from data_prep.corpus import Corpus
+from models.api import Recommender
 from models.parts import search
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.seq2seq import T5Sizes
+from models.popularity import Config, Popularity
 from models.tiger import SMALL, Tiger
 from tests.factories import shaken
 from tests.models.test_contract import same
@@ -30,9 +36,8 @@ def untrained(corpus: Corpus, hardware: Hardware) -> Tiger:
 
 
 @pytest.fixture
-def sides(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Sides:
-    monkeypatch.setattr(rank, "trained", untrained)
-    return Sides(tiny_corpus, Hardware("cpu"), users=12, batch=5)
+def sides(tiny_corpus: Corpus) -> Sides:
+    return Sides(tiny_corpus, Hardware("cpu"), untrained(tiny_corpus, Hardware("cpu")), users=12, batch=5)
 
 
 def test_a_wide_beam_of_the_library_finds_the_exact_lists(sides: Sides) -> None:
@@ -78,6 +83,40 @@ def test_the_trie_by_hand() -> None:
     sequences: Tensor = torch.tensor([[2, 5], [1, 3], [1, 5], [6, 0], [2, 1]])
     assert items_of(model, sequences).tolist() == [2, 0, 3, 0, 0]
     assert items_of(model, sequences[:, :1]).tolist() == [0] * 5
+
+
+@pytest.fixture
+def row(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Callable[[Recommender], list[Pair]]:
+    """Times the row of a recommender, on a few users."""
+    path = Path("board/tiny/tiger/default-0/seed-0.json")
+
+    def times(recommender: Recommender) -> list[Pair]:
+        monkeypatch.setattr(rank, "recall_by_hash", lambda *_: Recalled(recommender, tiny_corpus, Mock()))
+        return rank.rank_row(path)
+
+    monkeypatch.setattr("leaderboards.store.read", lambda found: Mock() if found == path else None)
+    monkeypatch.setattr(rank, "USERS_CPU", 12)
+    return times
+
+
+def test_a_row_is_timed_with_its_own_weights(
+    row: Callable[[Recommender], list[Pair]], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Exact, "sharpen", lambda _: pytest.fail("the weights of a row are those it was graded with"))
+    found = row(untrained(tiny_corpus, Hardware("cpu")))
+    assert [one.name for one in found] == ["rank_row", "rank_row_free", "rank_row_beam"]
+    for one in found:
+        assert one.unit == "users/s"
+        assert min(one.ours, one.baseline) > 0
+        assert "certified exact top-10 of 12 users of tiny" in one.note
+        assert "weights of tiger/default-0/seed-0.json" in one.note
+
+
+def test_a_row_that_is_no_plain_t5_is_not_timed(row: Callable[[Recommender], list[Pair]], tiny_corpus: Corpus) -> None:
+    untied = Tiger(replace(SMALL, t5=T5, tied_head=False), untrained(tiny_corpus, Hardware("cpu")).generator.index)
+    for model in (untied, Popularity(Config(), torch.zeros(tiny_corpus.items))):
+        with pytest.raises(ValueError, match=f"is of {type(model).__name__}; expected TIGER with a tied head, or"):
+            row(model)
 
 
 def test_a_decor_has_tigers_weights_around_its_own(tiny_corpus: Corpus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from benchmarks.perf.train import (
     tiger,
     transformers_t5,
 )
+from benchmarks.provenance import ROOT
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.parts.seq2seq import T5Sizes
@@ -72,7 +74,7 @@ def test_padded_by_hand(setting: Setting) -> None:
 def test_both_sides_compute_one_loss(setting: Setting) -> None:
     module = tiger(setting).eval()
     shaken(module, 0.1)
-    t5 = transformers_t5(CONFIG, module.generator.end + 1).eval()
+    t5 = transformers_t5(CONFIG.t5, module.generator.end + 1).eval()
     assert not t5.load_state_dict(module.generator.transformer.state_dict(), strict=False).unexpected_keys
     t5.get_parameter("shared.weight").data.copy_(module.generator.token.weight)
     for batch in Spread(setting, 3):
@@ -96,7 +98,7 @@ def test_both_sides_train_on_every_batch(setting: Setting, monkeypatch: pytest.M
     assert seen == [batch.target.tolist() for batch in batches]
     assert not torch.equal(module.generator.token.weight, before)
 
-    t5, padded = transformers_t5(CONFIG, module.generator.end + 1), [pad(module, batch) for batch in batches]
+    t5, padded = transformers_t5(CONFIG.t5, module.generator.end + 1), [pad(module, batch) for batch in batches]
     optimizer = torch.optim.AdamW(t5.parameters(), lr=1e-2)
     losses = []
     for _ in range(20):
@@ -143,6 +145,17 @@ def test_the_pairs_of_the_cpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPat
         assert "bf16-mixed" in one.note
     assert "81 tokens" in found[0].note
     assert (epoch.unit, epoch.ours, epoch.baseline) == ("s", samples / 30, samples / 10)
+
+
+def test_pages_are_those_that_make_asks_for(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "load", lambda name: tiny_corpus)
+    rates = {train.HUGE_PAGES: 30.0, "": 20.0}
+    monkeypatch.setattr(train, "at_once", lambda setting, seeds: rates[os.environ[train.TUNABLES]] * seeds)
+    monkeypatch.setenv(train.TUNABLES, "glibc.malloc.check=1")
+    (found,) = train.huge_pages()
+    assert (found.unit, found.ours, found.baseline, found.ratio) == ("samples/s", 30.0, 20.0, 1.5)
+    assert os.environ[train.TUNABLES] == "glibc.malloc.check=1"
+    assert f"export {train.TUNABLES} ?= {train.HUGE_PAGES}\n" in (ROOT / "Makefile").read_text()
 
 
 def test_the_pairs_of_a_gpu(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
