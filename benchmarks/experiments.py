@@ -19,7 +19,7 @@ import models
 from benchmarks import best_config
 from benchmarks.best_config import TunedConfig
 from benchmarks.config import changed, described, flat, near, setting
-from data_prep.corpus import SHUFFLED_TIES, UNSEEN_USERS, Corpus
+from data_prep.corpus import Corpus, source_name
 from data_prep.own_corpus import OWN
 
 
@@ -258,8 +258,7 @@ def few(items: int, interactions: int) -> bool:
 
 def _name(corpus: str | Corpus) -> str:
     """Of the whole corpus, as it was read."""
-    name = corpus if isinstance(corpus, str) else corpus.name
-    return name.removesuffix(UNSEEN_USERS).removesuffix(SHUFFLED_TIES)
+    return source_name(corpus if isinstance(corpus, str) else corpus.name)
 
 
 def complete(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned: bool = True) -> Experiment:

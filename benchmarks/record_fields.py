@@ -14,7 +14,7 @@ from data_prep import planted
 from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
 from data_prep.own_corpus import OWN
 from leaderboards.metrics import metrics
-from leaderboards.record import OPEN, RANKS_SCHEMA, STAND_IN, CodesInfo, CorpusInfo, Search, VectorsInfo
+from leaderboards.record import OPEN, RANKS_SCHEMA, STAND_IN, VALIDATION, CodesInfo, CorpusInfo, Search, VectorsInfo
 from leaderboards.rows import OVERRIDDEN
 from models.api import Recommender, generator_of
 
@@ -125,10 +125,14 @@ def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -
     return notes
 
 
-def unseen_notes(experiment: Experiment, train_corpus: Corpus, eval_corpus: Corpus) -> list[str]:
-    """That the graded users are others than those of the training; empty where they are the same."""
-    if not eval_corpus.seen_users:
+def user_notes(experiment: Experiment, train_corpus: Corpus, eval_corpus: Corpus) -> list[str]:
+    """That the graded users are not those of the training; empty where they are."""
+    if train_corpus is eval_corpus:
         return []
-    # The board's own note compares with the users of its corpus, of whom none validated here.
-    validation = f"{valid_users(experiment, train_corpus):,} of the {train_corpus.users:,} others"
-    return [f"users with the least history, whom the model never saw; validation during training on {validation}"]
+    # The board's own note compares with the users of its corpus, who did not validate here.
+    validation = f"{VALIDATION} {valid_users(experiment, train_corpus):,} of"
+    if eval_corpus.seen_users:
+        others = f"{validation} the {train_corpus.users:,} others"
+        return [f"users with the least history, whom the model never saw; {others}"]
+    who = f"{validation} all {train_corpus.users:,} users that were active before"
+    return [f"graded on the users who went on after the cut, on their first item then; {who}"]

@@ -69,9 +69,13 @@ class ResolvedRow:
 
 
 def resolve(bench: Bench, corpus: Corpus, experiment: Experiment) -> ResolvedRow:
-    """The row of an experiment on a whole corpus."""
-    seen, unseen = corpus.split_users(UNSEEN_SHARE) if experiment.unseen_users else (corpus, corpus)
-    return ResolvedRow(bench, experiment, seen, unseen)
+    """The row of an experiment on a whole corpus.
+
+    Raises:
+        ValueError: the experiment is on unseen users, and the corpus has none to split off.
+    """
+    split = corpus.split_users(UNSEEN_SHARE) if experiment.unseen_users else (corpus.trained_on, corpus)
+    return ResolvedRow(bench, experiment, *split)
 
 
 def board_name(corpus: str, experiment: Experiment) -> str:

@@ -98,7 +98,7 @@ def _make(row: ResolvedRow, fit: Fit) -> None:
         codes=record_fields.codes_info(given.codes),
         notes=[
             *record_fields.notes(experiment, given, given.vectors),
-            *record_fields.unseen_notes(experiment, row.train_corpus, row.eval_corpus),
+            *record_fields.user_notes(experiment, row.train_corpus, row.eval_corpus),
         ],
         valid=metrics(valid.ranks, valid.unseen_ranks),
         test=metrics(test.ranks, test.unseen_ranks),

@@ -19,7 +19,7 @@ from benchmarks import experiments
 from benchmarks.config import described, flat
 from benchmarks.experiments import Experiment, Layers
 from data_prep.amazon2023 import category_of
-from data_prep.corpus import SHUFFLED_TIES, Corpus
+from data_prep.corpus import Corpus, source_name
 
 WIDTH = 120
 # Of values, sources and defaults; what is said of a field has the rest.
@@ -50,7 +50,7 @@ def shown(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned: 
         ValueError: there is no such corpus, or what `experiments.complete` raises.
     """
     if isinstance(corpus, str):
-        category_of(corpus.removesuffix(SHUFFLED_TIES))
+        category_of(source_name(corpus))
     settings = list(settings)
     experiment = experiments.complete(name, corpus, settings, tuned)
     made_of = experiments.layers(experiment.whole, corpus, settings, tuned)

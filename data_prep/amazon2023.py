@@ -46,6 +46,9 @@ HUB = "hf://datasets/McAuley-Lab/Amazon-Reviews-2023@2b6d039ed471f2ba5fd2acb718b
 # The official filtered files are 5-cores: a smaller core must start from the raw reviews.
 OFFICIAL_K = 5
 
+# Where the test part of the official split by time begins, in milliseconds.
+TEST_BEGINS = 1_658_002_729_837
+
 PARTS = ("train", "valid", "test")
 # Each layout's files in an official folder, in the order in which they are looked for.
 FILES: dict[Layout, tuple[str, ...]] = {

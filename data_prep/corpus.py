@@ -29,6 +29,13 @@ SHORTEST = HELD_OUT + 1
 UNSEEN_USERS = "_unseen_users"
 # Ends the name of a corpus in which items at equal times are in a drawn order, see `Corpus.shuffled_ties`.
 SHUFFLED_TIES = "_shuffled_ties"
+# Ends the name of a corpus that is cut at one moment for all users, see `Corpus.global_time`.
+GLOBAL_TIME = "_global_time"
+
+
+def source_name(name: str) -> str:
+    """The name of the corpus that one with this name was made from."""
+    return name.removesuffix(UNSEEN_USERS).removesuffix(GLOBAL_TIME).removesuffix(SHUFFLED_TIES)
 
 
 class Batch(NamedTuple):
@@ -145,6 +152,7 @@ class Corpus:
         seen_users: fingerprint of the corpus that these users were split off from, what is left of it; else None.
         whole: fingerprint of the corpus that this one is without the test part, see `without_test`; else None.
         times: `[M]` of the interactions, in the source's unit; None where it has an order alone.
+        before_cut: what models are trained on and chosen by, see `global_time`; None: this corpus.
     """
 
     name: str
@@ -161,6 +169,7 @@ class Corpus:
     whole: str | None = None
     item_categories: Any | None = None  # sequences of sequences of str; an Arrow array like the others
     times: Int64[np.ndarray, "M"] | None = None
+    before_cut: Corpus | None = None
 
     def __post_init__(self) -> None:
         lengths, needed = np.diff(self.offsets), self.held_out + 1
@@ -190,16 +199,22 @@ class Corpus:
         """Interactions that the parts after training take from the end of a user's sequence here."""
         return HELD_OUT if self.whole is None else HELD_OUT - 1
 
+    @property
+    def trained_on(self) -> Corpus:
+        """The users whom a model may know, up to what it is graded on."""
+        return self if self.before_cut is None else self.before_cut
+
     @cached_property
     def fingerprint(self) -> str:
         """Content hash of sequences, ids and item text; every record quotes it.
 
-        Of users who were split off also of those who were not: a row on them says what the others taught a model.
+        Of users who are not all those that a model learns from also of these: a row says what they taught it.
         Without the test part it is that of the whole corpus.
         """
         if self.whole is not None:
             return self.whole
-        others = [[self.seen_users]] if self.seen_users else []
+        learned_from = self.before_cut.fingerprint if self.before_cut else self.seen_users
+        others = [[learned_from]] if learned_from else []
         return self._digest(self.user_ids, self.item_ids, self.item_text or (), *others)
 
     @cached_property
@@ -276,8 +291,12 @@ class Corpus:
         Where a source's order within a day is that of its file, what a model gains by it is not there any more.
 
         Raises:
-            ValueError: the source has an order, but no times.
+            ValueError: the source has an order, but no times; the corpus has been cut already.
         """
+        if self.before_cut is not None:
+            raise ValueError(
+                f"corpus {self.name} is cut; expected ties to be shuffled first, {SHUFFLED_TIES}{GLOBAL_TIME}"
+            )
         if self.times is None:
             raise ValueError(f"corpus {self.name} has an order and no times; expected times, to shuffle ties of")
         user = np.repeat(np.arange(self.users), np.diff(self.offsets))
@@ -285,6 +304,46 @@ class Corpus:
         card = {**self.card, "origin": f"{self.card['origin']}, ties shuffled"}
         return replace(
             self, name=self.name + SHUFFLED_TIES, flat=self.flat[np.lexsort((drawn, self.times, user))], card=card
+        )
+
+    def global_time(self, cut: int) -> Corpus:
+        """The users who go on after a moment that is the same for all, with their first item after it as the test part.
+
+        Models are trained on, and chosen by, what all users did before (`before_cut`): each one's last item there is
+        the validation item. Nothing that a model has seen is later than what it is asked for. Users with fewer than
+        two items before the cut, one to train on and one to validate, are left out.
+
+        Args:
+            cut: first moment after it, in the unit of `times`.
+
+        Raises:
+            ValueError: the source has an order, but no times; no user is left.
+        """
+        if self.times is None:
+            raise ValueError(f"corpus {self.name} has an order and no times; expected times, to cut it at a moment")
+        before = np.add.reduceat(self.times < cut, self.offsets[:-1], dtype=np.int64)
+        known = before >= HELD_OUT
+        goes_on = known & (before < np.diff(self.offsets))
+        if not goes_on.any():
+            raise ValueError(f"corpus {self.name}: no user has two items before {cut} and one from then on")
+        whole = hashlib.sha256(f"{self.fingerprint} before {cut}".encode()).hexdigest()
+        training = replace(self, name=self.name + GLOBAL_TIME, whole=whole)._beginnings(known, before)
+        graded = replace(self, name=self.name + GLOBAL_TIME)._beginnings(goes_on, before + 1)
+        steps = [_step("before the cut", training), _step("up to the first after it", graded)]
+        card = {"origin": f"{self.card['origin']}, cut at {cut}", "steps": [*self.card["steps"], *steps]}
+        return replace(graded, before_cut=training, card={**self.card, **card})
+
+    def _beginnings(self, chosen: Bool[np.ndarray, "U"], lengths: Int64[np.ndarray, "U"]) -> Corpus:
+        """The chosen users with so many of their first interactions."""
+        whole = np.diff(self.offsets)
+        place = np.arange(self.interactions) - np.repeat(self.offsets[:-1], whole)
+        kept = np.repeat(chosen, whole) & (place < np.repeat(lengths, whole))
+        return replace(
+            self,
+            flat=self.flat[kept],
+            times=None if self.times is None else self.times[kept],
+            offsets=np.concatenate([[0], lengths[chosen].cumsum()]),
+            user_ids=np.asarray(self.user_ids, dtype=object)[chosen],
         )
 
     def split_users(self, share: float) -> tuple[Corpus, Corpus]:
@@ -297,8 +356,11 @@ class Corpus:
             The seen users under this corpus's name, the unseen ones under the name with `_unseen_users`.
 
         Raises:
-            ValueError: the share is not between 0 and 1, there is one user only, or the test part is not here.
+            ValueError: the share is not between 0 and 1, there is one user only, the test part is not here, or models
+                learn from other users already.
         """
+        if self.before_cut is not None:
+            raise ValueError(f"corpus {self.name} has no users to split off: its models learn from what all did before")
         if self.whole is not None:
             raise ValueError(
                 f"corpus {self.name} is here without its test part; users are split off the whole corpus alone"
@@ -310,20 +372,9 @@ class Corpus:
         count = min(max(round(share * self.users), 1), self.users - 1)
         unseen = np.zeros(self.users, dtype=bool)
         unseen[np.diff(self.offsets).argsort(kind="stable")[:count]] = True
-        seen = self._with_users(~unseen)
-        split_off = self._with_users(unseen)
+        seen = self._beginnings(~unseen, np.diff(self.offsets))
+        split_off = self._beginnings(unseen, np.diff(self.offsets))
         return seen, replace(split_off, name=self.name + UNSEEN_USERS, seen_users=seen.fingerprint)
-
-    def _with_users(self, chosen: Bool[np.ndarray, "U"]) -> Corpus:
-        lengths = np.diff(self.offsets)
-        kept = np.repeat(chosen, lengths)
-        return replace(
-            self,
-            flat=self.flat[kept],
-            times=None if self.times is None else self.times[kept],
-            offsets=np.concatenate([[0], lengths[chosen].cumsum()]),
-            user_ids=np.asarray(self.user_ids, dtype=object)[chosen],
-        )
 
     def item_vectors(self) -> Float32[np.ndarray, "I F"]:
         """The item vectors that the experiment chose.
@@ -381,3 +432,9 @@ class Corpus:
         return ValueError(
             f"corpus {self.name} was given no {field}; a model that wants them has a Config field `{field}`"
         )
+
+
+def _step(name: str, corpus: Corpus) -> dict[str, Any]:
+    """What a step of the preparation has left, as cards have it."""
+    items = len(np.unique(corpus.flat))
+    return {"step": name, "users": corpus.users, "items": items, "interactions": corpus.interactions}

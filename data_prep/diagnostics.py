@@ -47,7 +47,7 @@ def diagnose(corpus: Corpus) -> dict[str, Any]:
     neighbours = _neighbours(corpus)
     before, after = neighbours.of(corpus.flat)
     moved = before != after
-    times, counts = corpus.times, np.sort(corpus.training_counts()[1:])[::-1]
+    times, counts = corpus.times, np.sort(corpus.trained_on.training_counts()[1:])[::-1]
     place = _places_among_followers(corpus)
     return {
         "order": "order only" if times is None else "timestamps",
@@ -58,7 +58,7 @@ def diagnose(corpus: Corpus) -> dict[str, Any]:
         "top_items": float(counts[: max(1, round(TOP * len(counts)))].sum() / counts.sum()),
         "seen_transitions": _share(place >= 0),
         "followers_recall": _share((place >= 0) & (place < FOLLOWERS)),
-        "after_training": None if times is None else _after_training(corpus, times),
+        "after_training": _after_training(corpus),
     }
 
 
@@ -101,7 +101,7 @@ def _gini(descending: Int64[np.ndarray, "N"]) -> float:
 
 def _places_among_followers(corpus: Corpus) -> Int64[np.ndarray, "U"]:
     """Place of each test target, from 0, among the items that followed the item before it in training; -1: never."""
-    train, test = corpus.examples("train"), corpus.examples("test")
+    train, test = corpus.trained_on.examples("train"), corpus.examples("test")
     pairs, counts = np.unique(_pair(train.last_item, train.target, corpus.items), return_counts=True)
     first = pairs // (corpus.items + 1)
     best_first = np.lexsort((pairs, -counts, first))
@@ -116,5 +116,8 @@ def _pair(first: Int32[np.ndarray, "E"], second: Int32[np.ndarray, "E"], items: 
     return first.astype(np.int64) * (items + 1) + second
 
 
-def _after_training(corpus: Corpus, times: Int64[np.ndarray, "M"]) -> float:
-    return _share(times[corpus.offsets[1:] - 1] > times[corpus.in_training()].max())
+def _after_training(corpus: Corpus) -> float | None:
+    learned = corpus.trained_on
+    if corpus.times is None or learned.times is None:
+        return None
+    return _share(corpus.times[corpus.offsets[1:] - 1] > learned.times[learned.in_training()].max())

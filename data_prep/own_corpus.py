@@ -15,7 +15,7 @@ from typing import Any
 
 from data_prep import corpus_files
 from data_prep.amazon2023 import OFFICIAL_K, names
-from data_prep.corpus import SHORTEST, UNSEEN_USERS, Corpus
+from data_prep.corpus import SHORTEST, Corpus, source_name
 from data_prep.files import sha256_of
 from data_prep.filtering import USERS_OF, k_core_sequences
 from data_prep.item_text import TEMPLATE_SHA256, read_item_text
@@ -56,7 +56,7 @@ class OwnFile:
         """
         stem = Path(self.path.name.removesuffix(".gz")).stem
         name = re.sub("[^a-z0-9]+", "_", stem.lower()).strip("_")
-        if not name or name in names() or name.endswith(UNSEEN_USERS):
+        if not name or name in names() or source_name(name) != name:
             taken = f"would name its corpus {name}, which is a name of ours" if name else "names no corpus"
             raise ValueError(f"{self.path} {taken}; expected another file name, with letters a-z or digits")
         return name

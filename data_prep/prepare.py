@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from data_prep import amazon2023, corpus_files
 from data_prep.amazon2023 import GENERATED, OFFICIAL_K, Origin, Source
 from data_prep.atomic import atomic_folder, write_json
-from data_prep.corpus import HELD_OUT, SHUFFLED_TIES, Corpus
+from data_prep.corpus import GLOBAL_TIME, SHUFFLED_TIES, Corpus
 from data_prep.data_folder import VARIABLE, data_folder
 from data_prep.download import fetch, fetch_hub, pinned
 from data_prep.files import parse_object, sha256_of
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 # Part of every prepared corpus's key: raise it with any change to what the preparation makes of the same files.
 PREPARATION_VERSION = 5
 CARDS = Path(__file__).with_name("cards")
+# Of a generated corpus that is cut at one moment, about that of the official split.
+LEARNED_SHARE = 0.9
 DOWNLOADED = ("official", "hub")
 
 
@@ -39,7 +43,8 @@ def load(
     """Load a corpus, preparing it on the first call.
 
     Args:
-        name: one of `names()`; with `_shuffled_ties` behind it, see `Corpus.shuffled_ties`.
+        name: one of `names()`; with `_shuffled_ties` behind it, see `Corpus.shuffled_ties`, with `_global_time`
+            `Corpus.global_time`.
         source: `local` (a folder laid out as the official downloads are), `official` (the site), `hub`, or `auto`:
             local where the folder has the corpus, else official. Generated corpora know `auto` only.
         cache: folder for downloads and prepared corpora.
@@ -53,6 +58,9 @@ def load(
     """
     if name.endswith(SHUFFLED_TIES):
         return load(name.removesuffix(SHUFFLED_TIES), source, cache, data, k).shuffled_ties()
+    if name.endswith(GLOBAL_TIME):
+        corpus = load(name.removesuffix(GLOBAL_TIME), source, cache, data, k)
+        return corpus.global_time(_cut(corpus))
     category = amazon2023.category_of(name)
     found = find_source(category, source, cache, data, k)
     logger.info("%s: %s files, layout %s", name, found.origin, found.layout)
@@ -63,6 +71,14 @@ def load(
     corpus = replace(corpus, card={**corpus.card, "origin": found.origin, "checked": expected is not None})
     _check(corpus, expected or {})
     return corpus
+
+
+def _cut(corpus: Corpus) -> int:
+    """Where the test part of a corpus begins that is cut at one moment: as in the official split by time; of a
+    generated one behind nine tenths of its interactions."""
+    if corpus.times is None or corpus.card["origin"] != "generated":
+        return amazon2023.TEST_BEGINS
+    return int(np.quantile(corpus.times, LEARNED_SHARE))
 
 
 def committed_card(name: str) -> dict[str, Any]:
@@ -211,7 +227,7 @@ def facts(corpus: Corpus) -> dict[str, Any]:
         "users": corpus.users,
         "items": corpus.items,
         "interactions": corpus.interactions,
-        "train_pairs": corpus.interactions - (HELD_OUT + 1) * corpus.users,
+        "train_pairs": len(corpus.trained_on.examples("train")),
         "steps": corpus.card["steps"],
         "sequences_sha256": corpus.sequences_sha256,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from leaderboards.record import OPEN, STAND_IN, TUNED, UNKNOWN, Record
+from leaderboards.record import OPEN, STAND_IN, TUNED, UNKNOWN, VALIDATION, Record
 from leaderboards.rows import OVERRIDDEN, Board, Row
 
 FLOOR = "a floor: nothing is trained"
@@ -45,9 +45,9 @@ def row_notes(board: Board, row: Row) -> list[str]:
 def notes_of(record: Record) -> list[str]:
     """The run's own notes, and what else its record tells."""
     notes = list(record.notes)
-    # A row on unseen users says itself who validated: none of those it is graded on.
-    if "seen_users" not in record.diagnostics and record.valid_users < record.corpus.users:
-        notes.append(f"validation during training on {record.valid_users:,} of {record.corpus.users:,} users")
+    # A row that is not graded on the users of its training says itself who validated.
+    if record.valid_users < record.corpus.users and not any(VALIDATION in note for note in notes):
+        notes.append(f"{VALIDATION} {record.valid_users:,} of {record.corpus.users:,} users")
     if record.provenance.git_dirty_sha256:
         notes.append("run from a checkout with uncommitted changes")
     if record.provenance.git_commit == UNKNOWN:

@@ -33,6 +33,8 @@ KEY_LENGTH = 12
 UNKNOWN = "unknown"
 # How the note of a row begins whose config a sweep has found.
 TUNED = "tuned with"
+# How is told who chose epochs, where they are not all users of the board.
+VALIDATION = "validation during training on"
 # How the notes begin on what a paper leaves open, and on item vectors that are not the paper's.
 OPEN = "open in the paper:"
 STAND_IN = "item vectors are a stand-in for sentence-t5:"

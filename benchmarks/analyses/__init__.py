@@ -138,10 +138,13 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
         The finding, and the `.md`.
 
     Raises:
-        ValueError: there is no such analysis, or an experiment is not of the model that it is about.
+        ValueError: there is no such analysis, an experiment is not of the model that it is about, or the corpus is cut
+            at a moment.
     """
     if name not in ANALYSES:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
+    if lab.corpus.before_cut is not None:
+        raise ValueError(f"analyses are of users whose last item is held out; {lab.corpus.name} is cut at a moment")
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
     stem = "-".join(filter(None, (lab.corpus.name, name, found.subject)))
     write_text(folder / f"{stem}.svg", svg(found.figure))

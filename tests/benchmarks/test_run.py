@@ -29,6 +29,7 @@ from data_prep.corpus import Corpus
 from data_prep.embed import item_vectors
 from leaderboards import store
 from leaderboards.metrics import metrics
+from leaderboards.notes import notes_of
 from leaderboards.record import PROTOCOL, Record, config_key
 from leaderboards.store import Run, read_board
 from models import popularity, tiger
@@ -448,6 +449,32 @@ def test_unseen_users_by_hand(tmp_path: Path) -> None:
     assert record.notes == [
         "users with the least history, whom the model never saw; validation during training on 2 of the 2 others"
     ]
+
+
+def test_a_cut_in_time_by_hand(tmp_path: Path) -> None:
+    """Before 50 the users have trained on items 1, 2 and on 6, 5, 4: by count and id 1, 2, 4, 5, 6, 3."""
+    times = np.array([10, 20, 30, 50, 60, 40, 50, 50, 10, 20, 30, 40])
+    users, card = [[1, 2, 3, 4, 5], [2, 2, 6], [6, 5, 4, 3]], {"origin": "drawn", "layout": "raw", "k": 1, "steps": []}
+    corpus = corpus_of(users, 6, times=times, card=card).global_time(50)
+    run(Bench(tmp_path / "board", tmp_path), corpus, complete("popularity", "planted"), seed=0)
+    (found,) = read_board(tmp_path / "board", "hand_global_time")
+    assert found.ranks.to_pydict() == {
+        "user": [0],
+        "rank": [3],
+        "valid_rank": [6],
+        "rank_unseen": [1],
+        "valid_rank_unseen": [4],
+        "target_count": [1],
+        "history_length": [3],
+        "transition_seen": [False],
+    }
+    assert (found.record.corpus.name, found.record.corpus.users, found.record.valid_users) == ("hand_global_time", 1, 2)
+    assert found.record.notes == [
+        "graded on the users who went on after the cut, on their first item then; validation during training on 2 of "
+        "all 2 users that were active before"
+    ]
+    assert notes_of(found.record)[:1] == found.record.notes
+    assert not any(note.startswith("validation") for note in notes_of(found.record))
 
 
 def test_counts_and_transitions_are_those_of_the_seen_users(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
+from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors, source_name
 from tests import factories
 
 SEQUENCES = [[1, 2, 3, 4, 5], [2, 2, 6], [6, 5, 4, 3]]
@@ -201,6 +201,75 @@ def test_a_share_that_is_none(share: float) -> None:
 def test_one_user_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="corpus hand has 1 user; a split needs at least 2"):
         corpus_of(SEQUENCES[:1]).split_users(0.5)
+
+
+# Moments of the interactions of SEQUENCES; the last user is not there any more at 50.
+TIMES = np.array([10, 20, 30, 50, 60, 40, 50, 50, 10, 20, 30, 40])
+TIMED = corpus_of(SEQUENCES, times=TIMES, card={"origin": "drawn", "steps": []})
+
+
+def test_a_cut_in_time_by_hand() -> None:
+    """User 0 goes on with item 4, the first at the cut; user 1 has one item before it, too few to train and choose."""
+    found = TIMED.global_time(50)
+    assert found.name == found.trained_on.name == "hand_global_time"
+    assert pairs(found.examples("test")) == [(0, [1, 2, 3], 4)]
+    assert pairs(found.examples("valid")) == [(0, [1, 2], 3)]
+    assert list(found.user_ids) == ["u0"]
+    learned = found.trained_on
+    assert list(learned.user_ids) == ["u0", "u2"]
+    assert pairs(learned.examples("train")) == [(0, [1], 2), (1, [6], 5), (1, [6, 5], 4)]
+    assert pairs(learned.examples("valid")) == [(0, [1, 2], 3), (1, [6, 5, 4], 3)]
+    assert learned.training_counts().tolist() == [0, 1, 1, 0, 1, 1, 1]
+    assert learned.without_test() is learned
+    with pytest.raises(ValueError, match="is here without its test part"):
+        learned.examples("test")
+    assert (found.items, found.card["origin"]) == (6, "drawn, cut at 50")
+    assert [tuple(step.values()) for step in found.card["steps"]] == [
+        ("before the cut", 2, 6, 7),
+        ("up to the first after it", 1, 4, 4),
+    ]
+
+
+def test_nothing_learned_is_later_than_what_is_asked_for(planted_corpus: Corpus) -> None:
+    assert planted_corpus.times is not None
+    cut = int(np.quantile(planted_corpus.times, 0.8))
+    found = planted_corpus.global_time(cut)
+    assert found.times is not None
+    assert found.trained_on.times is not None
+    assert 0 < found.users < found.trained_on.users <= planted_corpus.users
+    assert found.trained_on.times.max() < cut <= found.times[found.offsets[1:] - 1].min()
+    # The same item, whether the users are those that are graded or those that are learned from.
+    assert set(found.user_ids) < set(found.trained_on.user_ids)
+    place = np.flatnonzero(np.isin(found.trained_on.user_ids, found.user_ids))
+    for one, other in zip(
+        found.examples("valid").target, found.trained_on.examples("valid").target[place], strict=True
+    ):
+        assert one == other
+
+
+def test_the_fingerprint_of_a_cut_is_of_all_that_is_learned() -> None:
+    found = TIMED.global_time(50)
+    others = corpus_of([*SEQUENCES[:2], [6, 5, 3, 4]], times=TIMES, card=TIMED.card).global_time(50)
+    np.testing.assert_array_equal(found.flat, others.flat)
+    assert len({each.fingerprint for each in (TIMED, found, others, found.trained_on, others.trained_on)}) == 5
+    assert TIMED.trained_on is TIMED
+
+
+def test_what_cannot_be_cut_is_told() -> None:
+    with pytest.raises(ValueError, match="corpus hand has an order and no times; expected times, to cut it"):
+        CORPUS.global_time(50)
+    with pytest.raises(ValueError, match="corpus hand: no user has two items before 61 and one from then on"):
+        TIMED.global_time(61)
+    found = TIMED.global_time(50)
+    with pytest.raises(ValueError, match="hand_global_time is cut; expected ties to be shuffled first"):
+        found.shuffled_ties()
+    with pytest.raises(ValueError, match="hand_global_time has no users to split off"):
+        found.split_users(0.5)
+
+
+@pytest.mark.parametrize("name", ["hand", "hand_unseen_users", "hand_shuffled_ties_global_time", "hand_global_time"])
+def test_a_derived_name_tells_its_source(name: str) -> None:
+    assert source_name(name) == "hand"
 
 
 @pytest.mark.parametrize(("sequences", "shortest"), [([[1, 2, 3], [4, 5]], 2), ([[1, 2, 3], []], 0), ([], 0)])
