@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from leaderboards import cards, escape, formats, verdicts
+from leaderboards import cards, cold_items, escape, formats, verdicts
 from leaderboards.notes import BEATS_NO_FLOOR, BEST_FLOOR, row_notes
 from leaderboards.record import PROTOCOL, CorpusInfo, Record
 from leaderboards.rows import Apart, Board, Pair, Row, titled
@@ -30,6 +30,7 @@ IF_KNOWN = {name: (name, f"{name}_std") for name in SHOWN_UNSEEN} | {
 # Columns that a terminal has no room for.
 BOARD_ONLY = (*SHOWN_UNSEEN.values(), "Interval", OVER_FLOOR, "Expansions", "Beam 20", "Vectors")
 RIGHT = (*EVERY_SHOWN.values(), "Interval", OVER_FLOOR, "Seeds", "Seconds", "Certified", "Expansions", "Beam 20")
+RIGHT += (*cold_items.NUMBERS, cold_items.OTHERS)
 
 HEADER = "<!-- Rendered from the records by `make board`. Do not edit: the next rendering replaces it. -->"
 LEGEND = (
@@ -121,10 +122,19 @@ def markdown(board: Board) -> str:
     said = verdicts.verdicts(board.rows)
     if said:
         parts += ["## Published and ours", verdicts.table(said, "github"), PUBLISHED]
+    parts += _cold_in_markdown(board)
     facts = diagnostics(board)
     if facts:
         parts += ["## The corpus", "\n".join(f"- {label}: {text}" for label, text in facts.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _cold_in_markdown(board: Board) -> list[str]:
+    found = cold_items.cold_items(board)
+    if found is None:
+        return []
+    lines = [{**line, "Experiment": escape.markdown(line["Experiment"])} for line in found.lines]
+    return [f"## {found.title}", _grid(lines, "github"), cold_items.SAYS]
 
 
 def diagnostics(board: Board) -> dict[str, str]:

@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from leaderboards import board as tables
 from leaderboards import escape, formats, verdicts
+from leaderboards.cold_items import cold_items
 from leaderboards.rows import Board, Row
 from leaderboards.statistics import interval
 from leaderboards.store import read_board
@@ -111,6 +112,15 @@ def floors(boards: Mapping[str, Board]) -> Iterator[Line]:
             }
 
 
+def cold(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """The rows that find targets which are in no user's training part."""
+    for corpus, found in boards.items():
+        section = cold_items(found)
+        for line in section.lines if section else []:
+            if line["Recall@50"] != formats.plain(0):
+                yield {"Corpus": corpus, **line, "Experiment": escape.markdown(line["Experiment"])}
+
+
 def cost(boards: Mapping[str, Board]) -> Iterator[Line]:
     """What a seed of a trained row took."""
     for corpus, row in _rows(boards):
@@ -130,6 +140,7 @@ TABLES: dict[str, Callable[[Mapping[str, Board]], Iterator[Line]]] = {
     "order": order,
     "beams": beams,
     "floors": floors,
+    "cold": cold,
     "cost": cost,
 }
 

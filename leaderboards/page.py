@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from leaderboards import board as tables
-from leaderboards import charts, commands, formats, page_table, plots, templates, verdicts
+from leaderboards import charts, cold_items, commands, formats, page_table, plots, templates, verdicts
 from leaderboards.answer import answer
 from leaderboards.notes import badge, row_notes
 from leaderboards.page_table import row_id
@@ -68,6 +68,8 @@ def html(board: Board, links: Links = ALONE) -> str:
         cost=Markup(plots.inlined(plots.cost(ranked), "cost", "NDCG@10 of each row over the seconds it took")),
         verdicts=said,
         published=tables.PUBLISHED,
+        cold=cold_items.cold_items(board),
+        cold_says=cold_items.SAYS,
         comparisons=_comparisons(board, parts),
         names=[(row_id(row), title) for row, title in zip(ranked, titles(ranked), strict=True)],
         legend=tables.legend(frame),
