@@ -93,7 +93,7 @@ def recall_by_hash(bench: Bench, record: Record, source: str = "auto") -> Recall
     """The recommender of a record, from weights in `bench.work` that any version of the code has trained.
 
     Raises:
-        FileNotFoundError: weights with the hashes that the record names are not there.
+        FileNotFoundError: weights with the hashes that the record names are not there, or it names none.
         ValueError: as `recall`.
     """
     with TemporaryDirectory() as links:
@@ -105,6 +105,11 @@ def _link_weights(record: Record, work: Path, links: Path) -> None:
     logs = (log.with_name(BEST) for log in (work / "fits").glob(f"*/{DONE}"))
     there = {sha256(weights): weights for weights in logs if weights.is_file()} if record.cost.stages else {}
     for number, stage in enumerate(record.cost.stages):
+        if stage.weights_sha256 is None:
+            raise FileNotFoundError(
+                f"the record of {record.experiment}, seed {record.seed}, is from before records named their weights; "
+                "expected a newer one: `make bench` with another BOARD makes it"
+            )
         if stage.weights_sha256 not in there:
             raise FileNotFoundError(
                 f"the weights of stage {stage.name} of {record.experiment}, seed {record.seed}, SHA-256 "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
@@ -161,6 +162,17 @@ def test_weights_are_found_by_their_hash_alone(made: Made, tmp_path: Path, monke
     said = r"the weights of stage recommender of sasrec, seed 0, SHA-256 [0-9a-f]{64}, are not in"
     with pytest.raises(FileNotFoundError, match=said):
         load(made.record, work)
+
+
+def test_a_record_that_names_no_weights_is_told(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRBENCH_DATA", str(made.data))
+    old = tmp_path / made.record.relative_to(made.record.parents[3])
+    old.parent.mkdir(parents=True)
+    text = re.sub(r'("weights_sha256"): "[0-9a-f]{64}"', r"\1: null", made.record.read_text())
+    assert text != made.record.read_text()
+    old.write_text(text)
+    with pytest.raises(FileNotFoundError, match="of sasrec, seed 0, is from before records named their weights"):
+        load(old, made.work)
 
 
 def test_the_card_tells_what_the_row_is(made: Made, exported: Served) -> None:
