@@ -33,7 +33,7 @@ CORPUS ?= planted
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
-# Memory in large pages, where glibc and the kernel have them: a training without spends up to a third longer on addresses.
+# Memory in large pages, where glibc and the kernel have them; `make perf ONLY=huge_pages` tells what a training gains.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 help: ## Print this help
