@@ -19,7 +19,7 @@ from benchmarks.hardware import users_at_once
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Part
 from leaderboards.metrics import MAX_RANK, MAX_UNSEEN_RANK
-from models.api import Ranking, Recommender
+from models.api import Ranking, Recommender, generator_of
 
 Ranker = Callable[[Int[Tensor, "B T"], int], Ranking]
 
@@ -36,9 +36,9 @@ class Graded:
         ranks: `[U]` rank of each user's target, 1..K; 0 beyond.
         unseen_ranks: `[U]` its rank among the items that are not in the user's history, 1..10; 0 beyond, and for a
             target that is in the history. None where it was not asked for.
-        certified: `[U]` the user's list provably equals the full ranking.
+        certified: `[U]` the rank is proven to be that in the full ranking.
         expansions: `[U]` prefixes expanded for the user; None for a model that scores every item.
-        invalid: share of list places that name no item.
+        invalid: share of list places that name no item; 0 where no lists were asked for, but the targets' places.
         seconds: wall time of the pass.
     """
 
@@ -77,6 +77,8 @@ class Grader:
     def __call__(self, recommender: Recommender, rank: Ranker | None = None) -> Graded:
         """Grades `recommender.rank`, or another ranking function of the same recommender.
 
+        One that generates codes searches for the target's place instead, which costs a part of a list's search.
+
         Raises:
             ValueError: the ranking has a wrong shape, an id that is no item, or names an item twice.
         """
@@ -84,6 +86,7 @@ class Grader:
         recommender.eval()
         started = time.perf_counter()
         size = users_at_once(recommender.device)
+        generator = None if rank else generator_of(recommender)
         batches = Batches(self.examples, size, recommender.history_length, recommender.device)
         longest = max(1, int(self.examples.length.max()))
         whole = Batches(self.examples, size, longest, recommender.device) if self.unseen else None
@@ -97,8 +100,12 @@ class Grader:
                 batch = batches.batch(rows)
                 history = whole.batch(rows).history if whole else None
                 k = self.k if history is None else self._list_length(history)
-                ranking = (rank or recommender.rank)(batch.history, k)
-                check(ranking, len(rows), k, self.items, type(recommender).__name__)
+                if generator:
+                    ranking, last = generator.place(batch.history, k, batch.target), batch.target
+                else:
+                    ranking, last = (rank or recommender.rank)(batch.history, k), None
+                    invalid += int((ranking.items[:, : self.k] == 0).sum())
+                check(ranking, len(rows), k, self.items, type(recommender).__name__, last)
                 users = rows.cpu().numpy()  # as a tensor, one user alone would index like a plain number
                 ranks[users] = target_ranks(ranking.items[:, : self.k], batch.target).cpu().numpy()
                 if history is not None and unseen_ranks is not None:
@@ -108,7 +115,6 @@ class Grader:
                 if ranking.expansions is not None:
                     expansions = np.zeros(len(self.examples), dtype=np.int64) if expansions is None else expansions
                     expansions[users] = ranking.expansions.cpu().numpy()
-                invalid += int((ranking.items[:, : self.k] == 0).sum())
         recommender.train(was_training)
         places = max(1, len(self.examples) * self.k)
         return Graded(ranks, unseen_ranks, certified, expansions, invalid / places, time.perf_counter() - started)
@@ -142,9 +148,13 @@ def target_ranks_among_unseen(
     return torch.where(place <= MAX_UNSEEN_RANK, place, 0).to(torch.uint8)
 
 
-def check(ranking: Ranking, users: int, k: int, items: int, model: str) -> None:
+def check(ranking: Ranking, users: int, k: int, items: int, model: str, last: Int64[Tensor, "B"] | None = None) -> None:
     """Refuses a ranking that would flatter its model: every item at most once, only items of the corpus, scores that
-    have an order, and as many items as there are wherever the list is said to be the full ranking's."""
+    have an order, and as many items as there are wherever the list is said to be the full ranking's.
+
+    Args:
+        last: an item of each user with which the list may end.
+    """
     if ranking.items.shape != (users, k):
         raise ValueError(f"{model}.rank returned items of shape {tuple(ranking.items.shape)}; expected {(users, k)}")
     if int(ranking.items.min()) < 0 or int(ranking.items.max()) > items:
@@ -157,8 +167,11 @@ def check(ranking: Ranking, users: int, k: int, items: int, model: str) -> None:
             f"{model}.rank returned a score that is nan; expected numbers, or -inf where there is no item"
         )
     named, full = (ranking.items > 0).sum(1), min(k, items)
-    if (ranking.certified & (named < full)).any():
-        fewest = int(named[ranking.certified].min())
+    short = ranking.certified & (named < full)
+    if last is not None:
+        short &= (ranking.items != last[:, None]).all(1)
+    if short.any():
+        fewest = int(named[short].min())
         raise ValueError(
             f"{model}.rank certified a list of {fewest} items; the full ranking of {items} has {full} there"
         )

@@ -37,9 +37,9 @@ LEGEND = (
     f"Means over seeds, ± the standard deviation from {SEEDS_FOR_VARIANCE} seeds on, sorted by NDCG@10. Unseen: by the "
     "rank among the items that are not in the user's history; papers differ in which rank they take. Interval: 95%, of "
     f"NDCG@10, two-level bootstrap over users and seeds; below {SEEDS_FOR_VARIANCE} seeds over users alone. Seconds: "
-    "training and ranking of the test users, mean per seed. Certified: share of users whose list provably equals the "
-    "full ranking. Expansions: prefixes that the exact search expanded per user. Beam 20: NDCG@10 of the same weights "
-    "by a beam of 20 with the trie, less the exact one."
+    "training and ranking of the test users, mean per seed. Certified: share of users whose rank is proven to be that "
+    "in the full ranking. Expansions: prefixes that the exact search expanded per user. Beam 20: NDCG@10 of the same "
+    "weights by a beam of 20 with the trie, less the exact one."
 )
 LEGEND_OF_FLOORS = (
     f" {OVER_FLOOR}: NDCG@10 less that of the best row that trains nothing, on the same users, its interval and p. "

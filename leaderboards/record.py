@@ -201,8 +201,8 @@ class Search(Section):
     """How exact the ranking was.
 
     Attributes:
-        certified_share: share of test users whose list provably equals the full ranking.
-        mean_expansions: prefixes expanded per user, None for a model that scores every item.
+        certified_share: share of test users whose target's rank is proven to be that in the full ranking.
+        mean_expansions: prefixes expanded per user to find it, None for a model that scores every item.
         max_expansions: the same for the most expensive user.
     """
 

@@ -163,8 +163,13 @@ class Generator(Protocol):
     """What a recommender that generates code sequences has as its attribute `generator`: it can be ranked by other
     searches than its own, and anyone can check those against the scores of all items."""
 
-    def rank(self, history: Int[Tensor, "B T"], k: int, cap: int | None = None) -> Ranking:
-        """The `k` best items of all, by at most `cap` expansions per user; certified where the search could finish."""
+    def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
+        """The `k` best items of all; certified where the search could finish."""
+        ...
+
+    def place(self, history: Int[Tensor, "B T"], k: int, target: Int[Tensor, "B"]) -> Ranking:
+        """As `rank`, but to find the place of `target`: the list ends with it, or it holds `k` items that all come
+        before it, not always the best of these; certified where that is proven."""
         ...
 
     def beam(self, history: Int[Tensor, "B T"], k: int, width: int, constrained: bool = True) -> Ranking:

@@ -1,4 +1,5 @@
-"""Ranking by TIGER: certified exact top-10 beside transformers' `generate` and beside our own beam.
+"""Ranking by TIGER: certified exact top-10 beside transformers' `generate` and beside our own beam; and the places of
+targets, which are all that a row needs, beside the whole lists in which they stand.
 
 All sides have the same weights and users. A beam costs the same for any weights; an exact search costs the more the
 more even a model's probabilities are. Hours of training do not fit into a benchmark, so the weights come of a brief one
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,9 @@ from torch.nn import functional as F
 
 from benchmarks.checks.rerank import recall_by_hash
 from benchmarks.commands.options import WORK
+from benchmarks.evaluate import target_ranks
 from benchmarks.hardware import Hardware
-from benchmarks.perf import Pair, in_turn, pair
+from benchmarks.perf import Pair, Turns, in_turn, pair
 from benchmarks.perf.train import Plain, load, pad, transformers_t5
 from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
@@ -34,6 +37,7 @@ from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from data_prep.embed import item_vectors
 from leaderboards import store
+from leaderboards.metrics import MAX_RANK
 from models.api import Budget
 from models.decor import Config as DecorConfig
 from models.decor import Contextual, Decor
@@ -129,7 +133,8 @@ def _against(name: str, sides: Sides, weights: str) -> list[Pair]:
     for title, (baseline, what) in baselines.items():
         turns = in_turn(sides.exact, baseline, REPEATS)
         found.append(pair(title, turns, "users/s", sides.note(f"{weights}, against {what}")))
-    return found
+    whole = f"{weights}, the rank of the target alone, against the exact top-{MAX_RANK} in which it stands"
+    return [*found, pair(f"{name}_place", sides.places(), "users/s", whole)]
 
 
 class Exact:
@@ -159,6 +164,32 @@ class Exact:
         rate = self._rank(self.by_length, self.jobs, certified)
         self.expected, self.expansions = self.lists, sum(spent) / len(self.lists)
         return rate
+
+    def places(self) -> Turns:
+        """Users per second whose targets are ranked, without and with whole lists.
+
+        Raises:
+            ValueError: the two find another rank.
+        """
+        generator, found = self.model.generator, list[Lists]()
+
+        def placed(batch: Batch) -> Lists:
+            items = generator.place(batch.history, MAX_RANK, batch.target).items
+            return target_ranks(items, batch.target)[:, None].long()
+
+        def listed(batch: Batch) -> Lists:
+            items = generator.rank(batch.history, MAX_RANK).items
+            return target_ranks(items, batch.target)[:, None].long()
+
+        def rate(rank: Callable[[Batch], Lists]) -> float:
+            users_per_second = self._rank(self.by_length, self.jobs, rank)
+            found.append(self.lists)
+            return users_per_second
+
+        turns = in_turn(partial(rate, placed), partial(rate, listed), REPEATS)
+        if any(not torch.equal(found[0], ranks) for ranks in found):
+            raise ValueError("a target has another rank in the whole list; expected the same")
+        return turns
 
     def sharpen(self) -> float:
         """Scales the logits until the search expands `EXPANSIONS` prefixes per user, if it takes more.

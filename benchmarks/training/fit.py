@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,12 +37,9 @@ from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples, Part
 from leaderboards.metrics import metrics
 from leaderboards.record import Stage
-from models.api import Budget, Recommender, generator_of
+from models.api import Budget, Recommender
 
 M = TypeVar("M", bound=pl.LightningModule)
-
-# Expansions per user while an epoch is graded: early in training the codes of a model are nearly even, and proofs dear.
-VALID_CAP = 128
 
 
 class NotTrainedError(Exception):
@@ -269,10 +265,8 @@ def selection_metric(corpus: Corpus, part: Part, budget: Budget) -> Callable[[An
     grader = Grader(corpus, part, budget.valid_users, k=10)
 
     def ndcg(recommender: Any) -> float:
-        generator = generator_of(recommender)
-        ranker = partial(generator.rank, cap=VALID_CAP) if generator else None
         try:
-            return metrics(grader(recommender, ranker).ranks)["ndcg@10"]
+            return metrics(grader(recommender).ranks)["ndcg@10"]
         except NanScoreError:
             return math.nan
 

@@ -134,9 +134,13 @@ class CodeGenerator(nn.Module):
         levels = [self.log_probs(level, states[:, level], temperature, output) for level in range(self.index.levels)]
         return torch.cat([each.gather(1, codes[:, level]) for level, each in enumerate(levels)], 1)
 
-    def rank(self, history: Int[Tensor, "B T"], k: int, cap: int | None = None) -> Ranking:
+    def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         """The `k` best items of all, by exact search."""
-        return exact_search(self.steps(history), len(history), self.index, k, cap=cap)
+        return exact_search(self.steps(history), len(history), self.index, k)
+
+    def place(self, history: Int[Tensor, "B T"], k: int, target: Int[Tensor, "B"]) -> Ranking:
+        """The place of a target among the `k` best items, by a search that needs no more than that."""
+        return exact_search(self.steps(history), len(history), self.index, k, target=target)
 
     def beam(self, history: Int[Tensor, "B T"], k: int, width: int, constrained: bool = True) -> Ranking:
         """The `k` best items of a plain beam, with the trie or free."""

@@ -66,7 +66,13 @@ class Prefixes(NamedTuple):
 
 
 def exact_search(
-    step: Step, users: int, index: ItemIndex, k: int, width: int | None = None, cap: int | None = None
+    step: Step,
+    users: int,
+    index: ItemIndex,
+    k: int,
+    width: int | None = None,
+    cap: int | None = None,
+    target: Int[Tensor, "B"] | None = None,
 ) -> Ranking:
     """The `k` best items of all, with the number of prefixes expanded for each user.
 
@@ -77,14 +83,20 @@ def exact_search(
         width: prefixes per user and level of the beam that finds the first bound.
         cap: expansions per user; a user who needs more gets what was found, not certified. To complete the scores of
             items with several sequences may take some more.
+        target: an item of each user whose place is all that is asked for. The list then ends with it; or it holds `k`
+            items that all come before it, though others may be better than these.
     """
     if width is None:
         # An item has at most A sequences, so that k * A sequences name k items.
         enough = k * index.codes.shape[1]
         width = max(WIDTH, min(enough, BEAM_ROWS // max(1, users)))
     search = _Search(step, users, index, k, CAP if cap is None else cap)
+    if target is None:
+        search.run(width)
+        return search.ranking()
+    search.aim_at(target)
     search.run(width)
-    return search.ranking()
+    return search.until(target)
 
 
 def beam_search(step: Step, users: int, index: ItemIndex, k: int, width: int, constrained: bool = True) -> Ranking:
@@ -116,7 +128,9 @@ class _Search:
 
     Attributes:
         rows: prefixes expanded at once.
-        floor: `[B]` no prefix below it can become a top-K item.
+        floor: `[B]` no prefix below it can become a top-K item; infinite where the list needs no other.
+        lowest: `[B]` the floor is no lower: below it nothing comes before the target.
+        enough: `[B]` what a K-th best item must surpass to show that the target is none of K.
         spent: `[B]` prefixes expanded.
         lost: `[B]` best score of a prefix that the cap left unexpanded.
         leaves: complete sequences found at or above the floor.
@@ -126,10 +140,17 @@ class _Search:
         self.step, self.users, self.index, self.k, self.cap = step, users, index, k, cap
         device = index.codes.device
         self.rows = ROWS if device.type == "cpu" else GPU_ROWS
-        self.floor = torch.full((users,), -torch.inf, device=device)
+        self.floor = self.lowest = torch.full((users,), -torch.inf, device=device)
+        self.enough = torch.full((users,), torch.inf, device=device)
         self.lost = torch.full((users,), -torch.inf, device=device)
         self.spent = torch.zeros(users, dtype=torch.long, device=device)
         self.leaves = _root(users, index).pick(slice(0))
+
+    def aim_at(self, target: Int[Tensor, "B"]) -> None:
+        """Before `run`: only what comes before this item of each user is searched for."""
+        score = self._item_scores(torch.arange(self.users, device=target.device), target)
+        self.floor = self.lowest = self._of_sequences(score) - SLACK
+        self.enough = score + SLACK
 
     def run(self, width: int) -> None:
         """A beam sets the first floor. The prefixes that it left out are searched after it, those of the deepest level
@@ -161,6 +182,16 @@ class _Search:
         found = _best(user, item, score, self.users, self.k)
         certified = (self.lost < self.floor) | (self.lost == -torch.inf)
         return found._replace(certified=certified, expansions=self.spent)
+
+    def until(self, target: Int[Tensor, "B"]) -> Ranking:
+        """`ranking`, up to the target that was aimed at; certified where the target's place is proven."""
+        found = self.ranking()
+        hit = found.items == target[:, None]
+        after = (hit.cumsum(1) > 0) & ~hit
+        # It is on the list, or behind a full one; if neither, rounding was more than SLACK.
+        met = hit.any(1) | (found.scores[:, -1] >= self.enough - 2 * SLACK)
+        items, scores = found.items.masked_fill(after, 0), found.scores.masked_fill(after, -torch.inf)
+        return found._replace(items=items, scores=scores, certified=found.certified & met)
 
     def _expand(self, level: int, prefixes: Prefixes, cache: Any) -> tuple[Prefixes, Any]:
         self.spent += _counts(prefixes.user, self.users)
@@ -205,10 +236,14 @@ class _Search:
         user, _, score = self._items()
         best = _dense(user, score, self.users, self.k).topk(self.k, dim=1).values
         kth = best[:, -1]
-        sequences = self.index.codes.shape[1]
-        # An item none of whose sequences reaches the floor has a log-sum-exp below the K-th best item's.
-        self.floor = kth if sequences == 1 else kth - math.log(sequences) - SLACK
+        self.floor = self._of_sequences(kth).maximum(self.lowest)
         self.leaves = self._hopeful(self.leaves)
+        self.floor = self.floor.masked_fill(kth > self.enough, torch.inf)
+
+    def _of_sequences(self, score: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Where no sequence of an item reaches this, the item's log-sum-exp is below `score`."""
+        sequences = self.index.codes.shape[1]
+        return score if sequences == 1 else score - math.log(sequences) - SLACK
 
     def _items(self) -> tuple[Int[Tensor, "F"], Int[Tensor, "F"], Float[Tensor, "F"]]:
         """User, item and best sequence's score of the items found, in order of user and item."""

@@ -201,6 +201,13 @@ def test_a_certified_list_has_all_items_that_there_are() -> None:
     check(mixed, users=2, k=3, items=7, model="Fake")
 
 
+def test_a_certified_list_may_end_with_the_target_that_was_asked_for() -> None:
+    found, last = ranking([[1, 2, 3], [2, 1, 0]]), torch.tensor([5, 1])
+    check(found, users=2, k=3, items=7, model="Fake", last=last)
+    with pytest.raises(ValueError, match=r"^Fake.rank certified a list of 2 items; the full ranking of 7 has 3 there$"):
+        check(found, users=2, k=3, items=7, model="Fake", last=last.flip(0))
+
+
 def test_a_score_that_is_no_number_is_refused() -> None:
     """What sorts them puts them anywhere."""
     found = uncertified([[1, 2, 0]])

@@ -22,7 +22,6 @@ from benchmarks.model_inputs import with_inputs
 from benchmarks.resolved_row import board_name, resolve
 from benchmarks.run import run
 from benchmarks.settings import Bench
-from benchmarks.training import fit
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
@@ -32,7 +31,7 @@ from leaderboards.metrics import metrics
 from leaderboards.notes import notes_of
 from leaderboards.record import PROTOCOL, Record, config_key
 from leaderboards.store import Run, read_board
-from models import popularity, tiger
+from models import popularity
 from models.api import Ranking
 from models.parts import tokenizer
 from models.parts.generator import CodeGenerator
@@ -207,18 +206,19 @@ def test_a_row_with_codes(ran: Callable[..., Run], corpus: Corpus, bench: Bench)
     assert 1 < search.mean_expansions <= search.max_expansions
 
 
-def test_epochs_are_graded_under_a_small_cap(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    caps: dict[int | None, int] = {}
-    whole = CodeGenerator.rank
+def test_no_whole_list_is_searched_for(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    placed: dict[int, int] = {}
+    place = CodeGenerator.place
 
-    def counted(self: CodeGenerator, history: torch.Tensor, k: int, cap: int | None = None) -> Ranking:
-        caps[cap] = caps.get(cap, 0) + len(history)
-        return whole(self, history, k, cap)
+    def counted(self: CodeGenerator, history: torch.Tensor, k: int, target: torch.Tensor) -> Ranking:
+        placed[k] = placed.get(k, 0) + len(history)
+        return place(self, history, k, target)
 
-    monkeypatch.setattr(CodeGenerator, "rank", counted)
+    monkeypatch.setattr(CodeGenerator, "place", counted)
+    monkeypatch.setattr(CodeGenerator, "rank", lambda *_: pytest.fail("a whole list"))
     record = store.read(run(Bench(tmp_path / "board", tmp_path), corpus, complete("tiger", corpus.name, TIGER), 0))
-    # Once validation and once test without it.
-    assert caps == {fit.VALID_CAP: corpus.users * record.cost.stages[1].epochs, None: 2 * corpus.users}
+    # To rank 10 at each epoch; to the last rank that counts for the row, once validation and once test.
+    assert placed == {10: corpus.users * record.cost.stages[1].epochs, 50: 2 * corpus.users}
     assert record.search.certified_share == 1
 
 
@@ -226,10 +226,10 @@ def test_certified_and_duplicates_are_what_the_model_says(
     bench: Bench, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The harness copies shares from rankings and index: here every other user is in doubt, two items share codes."""
-    whole = tiger.Tiger.rank
+    place = CodeGenerator.place
 
-    def doubtful(self: tiger.Tiger, history: torch.Tensor, k: int) -> Any:
-        found = whole(self, history, k)
+    def doubtful(self: CodeGenerator, history: torch.Tensor, k: int, target: torch.Tensor) -> Ranking:
+        found = place(self, history, k, target)
         return found._replace(certified=torch.arange(len(history)) % 2 == 0)
 
     suffixed = tokenizer.suffixed
@@ -239,7 +239,7 @@ def test_certified_and_duplicates_are_what_the_model_says(
         index.assign(index.codes.index_copy(0, torch.tensor([2]), index.codes[1:2]), codes)
         return index
 
-    monkeypatch.setattr(tiger.Tiger, "rank", doubtful)
+    monkeypatch.setattr(CodeGenerator, "place", doubtful)
     monkeypatch.setattr(tokenizer, "suffixed", twins)
     fresh = replace(bench, board=tmp_path / "board")
     record = store.read(run(fresh, corpus, complete("tiger", corpus.name, TIGER), 0))

@@ -23,7 +23,7 @@ from torch import Tensor
 
 import benchmarks.model_inputs
 import models
-from benchmarks.evaluate import Grader
+from benchmarks.evaluate import Grader, target_ranks
 from benchmarks.experiments import Experiment
 from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
@@ -239,6 +239,20 @@ class TestContract:
                 assert torch.equal(items > 0, full.items[:, :k] > 0)
             else:
                 assert torch.equal(items[:, :40], every.items[:, :k])
+
+    def test_a_target_is_placed_where_the_list_has_it(self, trained: Trained) -> None:
+        """Every user with every item as the target."""
+        generator = generator_of(trained.recommender)
+        if generator is None:
+            return
+        items = trained.corpus.items
+        for k in (1, 10, 50):
+            whole = rank(trained.recommender, trained.history, k).items.repeat_interleave(items, 0)
+            target = torch.arange(1, items + 1).repeat(len(trained.history))
+            with torch.inference_mode():
+                found = generator.place(trained.history.repeat_interleave(items, 0), k, target)
+            assert found.certified.all()
+            assert torch.equal(target_ranks(found.items, target), target_ranks(whole, target))
 
     def test_a_beam_names_items_where_codes_are_legal(self, trained: Trained) -> None:
         model = trained.recommender

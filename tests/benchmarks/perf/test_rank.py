@@ -104,12 +104,21 @@ def test_a_row_is_timed_with_its_own_weights(
 ) -> None:
     monkeypatch.setattr(Exact, "sharpen", lambda _: pytest.fail("the weights of a row are those it was graded with"))
     found = row(untrained(tiny_corpus, Hardware("cpu")))
-    assert [one.name for one in found] == ["rank_row", "rank_row_free", "rank_row_beam"]
+    assert [one.name for one in found] == ["rank_row", "rank_row_free", "rank_row_beam", "rank_row_place"]
     for one in found:
         assert one.unit == "users/s"
         assert min(one.ours, one.baseline) > 0
-        assert "certified exact top-10 of 12 users of tiny" in one.note
         assert "weights of tiger/default-0/seed-0.json" in one.note
+    assert all("certified exact top-10 of 12 users of tiny" in one.note for one in found[:3])
+    assert "the rank of the target alone, against the exact top-50" in found[3].note
+
+
+def test_a_target_that_is_placed_elsewhere_ends_the_comparison(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert min(map(min, sides.places())) > 0
+    whole = sides.model.generator.rank
+    monkeypatch.setattr(sides.model.generator, "rank", lambda history, k: whole(history.flip(0), k))
+    with pytest.raises(ValueError, match="a target has another rank in the whole list"):
+        sides.places()
 
 
 def test_a_row_that_is_no_plain_t5_is_not_timed(row: Callable[[Recommender], list[Pair]], tiny_corpus: Corpus) -> None:

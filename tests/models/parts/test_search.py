@@ -64,8 +64,15 @@ def index_of(items: list[Item], sizes: tuple[int, ...]) -> ItemIndex:
     return ItemIndex(torch.tensor([[none] * most, *(item + [none] * (most - len(item)) for item in items)]), sizes)
 
 
-def exact(tables: Tables, items: list[Item], k: int, width: int | None = None, cap: int | None = None) -> Ranking:
-    return exact_search(tables.step, tables.users, index_of(items, tables.sizes), k, width, cap)
+def exact(
+    tables: Tables,
+    items: list[Item],
+    k: int,
+    width: int | None = None,
+    cap: int | None = None,
+    target: Tensor | None = None,
+) -> Ranking:
+    return exact_search(tables.step, tables.users, index_of(items, tables.sizes), k, width, cap, target)
 
 
 def spent(ranking: Ranking) -> Tensor:
@@ -149,6 +156,62 @@ def test_exact_is_brute_force_on_a_larger_catalogue(sequences: int, ties: bool) 
         assert ranking.certified.all()
         for user in range(5):
             assert listed(ranking, user) == full_ranking(tables, user, items, k)
+
+
+@given(ONE | FOUR, SEEDS, st.booleans(), st.sampled_from([1, 2, 10, 50]), WIDTHS, st.none() | st.integers(1, 40))
+@settings(max_examples=150)
+def test_a_search_for_a_target_ends_with_it_or_with_items_before_it(
+    drawn: Drawn, seed: int, ties: bool, k: int, width: int | None, cap: int | None
+) -> None:
+    """Certified: its place is that of brute force; without a cap all are."""
+    items, sizes = drawn
+    tables = Tables(3, sizes, seed, ties)
+    target = torch.randint(1, len(items) + 1, (3,), generator=torch.Generator().manual_seed(seed))
+    ranking = exact(tables, items, k, width, cap, target)
+    assert cap or ranking.certified.all()
+    for user in ranking.certified.nonzero().flatten().tolist():
+        full = full_ranking(tables, user, items, len(items))
+        place = [item for item, _ in full].index(int(target[user]))
+        if place < k:
+            assert listed(ranking, user) == full[: place + 1] + [(0, -math.inf)] * (k - place - 1)
+        else:
+            assert set(listed(ranking, user)) <= set(full[:place])
+            assert ranking.scores[user].isfinite().all()
+
+
+def test_a_search_for_a_target_is_cheap() -> None:
+    """Of 1,000 items under probabilities that are hardly sharp."""
+    items: list[Item] = [[row] for row in product(range(10), range(10), range(10))]
+    tables = Tables(100, (10, 10, 10), seed=0, ties=False)
+    target = torch.arange(1, 1001, 10)
+    placed, whole = exact(tables, items, 10, target=target), exact(tables, items, 10)
+    far = (placed.items > 0).all(1) & (placed.items != target[:, None]).all(1)
+    assert 50 < int(far.sum()) < 100
+    # The way to the target, three prefixes; then the first beam alone: the root and what two levels hold of it.
+    assert (spent(placed)[far] <= 3 + 1 + 10 + 16).all()
+    assert (spent(placed) <= spent(whole) + 3).all()
+    assert spent(placed).float().mean() < spent(whole).float().mean()
+
+
+def test_a_target_without_probability_has_no_place() -> None:
+    tables = Tables(2, (2,), seed=0, ties=True)
+    tables.levels = [torch.tensor([[[0.0, -torch.inf]], [[-torch.inf, 0.0]]])]
+    ranking = exact(tables, [[(0,)], [(1,)]], k=2, target=torch.tensor([2, 2]))
+    assert ranking.items.tolist() == [[1, 0], [2, 0]]
+    assert ranking.certified.all()
+
+
+def test_a_target_that_the_search_does_not_meet_again_is_not_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step gives it another score than before, by more than rounding may."""
+    tables, calls = Tables(1, (3,), seed=0, ties=True), [torch.tensor([[-0.5, -1.0, -2.0]])]
+
+    def step(level: int, user: Tensor, code: Tensor, parent: Tensor, cache: None) -> tuple[Tensor, None]:
+        return calls.pop(0) if calls else torch.tensor([[-0.5, -1.1, -2.0]]), None
+
+    index = index_of([[(0,)], [(1,)], [(2,)]], tables.sizes)
+    ranking = exact_search(step, 1, index, k=2, target=torch.tensor([2]))
+    assert ranking.items.tolist() == [[1, 0]]
+    assert not ranking.certified.any()
 
 
 @given(ONE | FOUR, SEEDS, st.booleans(), st.integers(1, 6), WIDTHS, st.integers(1, 40))
