@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.parts.dropout import Dropout
 from models.parts.encoder import EPSILON, encoder, initialise
 from models.parts.losses import catalogue_cross_entropy
 from models.parts.optim import adamw
@@ -90,7 +91,7 @@ class Bert4Rec(Recommender):
         self.item = nn.Embedding(items + 2, config.width, padding_idx=0)
         self.position = nn.Embedding(config.history + 1, config.width)
         self.norm = nn.LayerNorm(config.width, EPSILON)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = encoder(config.width, config.heads, config.inner, config.layers, config.dropout, EPSILON)
         self.output = nn.Sequential(
             nn.Linear(config.width, config.width), nn.GELU(), nn.LayerNorm(config.width, EPSILON)

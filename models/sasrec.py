@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.parts.dropout import Dropout
 from models.parts.encoder import causal, encoder, initialise
 from models.parts.losses import catalogue_cross_entropy, sampled_cross_entropy
 from models.parts.next_item import last, mean_prefixes, prefixes
@@ -88,7 +89,7 @@ class SasRec(Recommender):
         self.item = nn.Embedding(items + 1, config.width, padding_idx=0)
         self.position = nn.Embedding(config.history, config.width)
         self.norm = nn.LayerNorm(config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = encoder(config.width, config.heads, config.inner, config.layers, config.dropout)
         self.apply(initialise)
 

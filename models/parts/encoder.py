@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.parts.construction import remembers_construction
+from models.parts.dropout import Dropout, replace_dropout
 from models.parts.ragged import trimmed
 
 EPSILON = 1e-12
@@ -27,7 +28,9 @@ def encoder(
         width, heads, inner, dropout, activation="gelu", layer_norm_eps=epsilon, batch_first=True
     )
     layer.dropout = nn.Dropout(0.0)  # torch's own, between the feed-forward's two layers, which RecBole has not
-    return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+    blocks = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+    replace_dropout(blocks)
+    return blocks
 
 
 def causal(blocks: nn.TransformerEncoder, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
@@ -49,7 +52,7 @@ class ItemEncoder(nn.Module):
         self.item = nn.Embedding(items + 2, width, padding_idx=0)
         self.position = nn.Embedding(history, width)
         self.norm = nn.LayerNorm(width, EPSILON)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = encoder(width, heads, inner, layers, dropout, EPSILON)
 
     @property

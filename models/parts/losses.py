@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from torch.nn import functional as F
 from models.parts.precision import product_format
 from models.parts.processes import all_gather_rows, first_local_row
 
-# Logits held at a time: 32 MiB in float32.
-LOGITS = 1 << 23
+# Logits held at a time: 8 MiB in float32.
+LOGITS = 1 << 21
 
 
 def catalogue_cross_entropy(
@@ -21,9 +22,9 @@ def catalogue_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Sum over X of -log softmax(states @ items.T)[target], without ever holding all `[X, N]` logits.
 
-    The softmax is computed once, in blocks of rows, and the gradients in the same pass. Products take autocast's
-    format, all between them the items'.
-    `target` is 0-based. Differentiable once.
+    Over blocks of items, first the log-sum-exp, then the gradients, from logits that are computed again, so that a
+    block is never far from the processor. Products take autocast's format, all between them the items', and the
+    targets' own logits too. `target` is 0-based. Differentiable once.
     """
     dtype = product_format(items)
     with torch.autocast(states.device.type, enabled=False):
@@ -68,25 +69,34 @@ def symmetric_kl(p: Float[Tensor, "X V"], q: Float[Tensor, "X V"]) -> Float[Tens
     return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
 
 
+def _log_sum_exp(
+    x: Float[Tensor, "X D"], blocks: Sequence[Float[Tensor, "_ D"]], dtype: torch.dtype
+) -> Float[Tensor, "X"]:
+    """Of each row's logits in all blocks, in another format than that of the products."""
+    highest, total = x.new_full((len(x),), -torch.inf, dtype=dtype), x.new_zeros(len(x), dtype=dtype)
+    for block in blocks:
+        logits = (x @ block.T).to(dtype)
+        higher = highest.maximum(logits.amax(1))
+        total = total * (highest - higher).exp() + logits.sub_(higher[:, None]).exp_().sum(1)
+        highest = higher
+    return highest + total.log()
+
+
 class _CatalogueCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, items: Tensor, target: Tensor, dtype: torch.dtype) -> Tensor:
-        grad_states, grad_items = torch.empty_like(states), torch.zeros_like(items)
-        loss, factor = items.new_zeros(()), items.to(dtype)
-        block = max(1, LOGITS // len(items))
-        for x, y, grad in zip(states.split(block), target.split(block), grad_states.split(block), strict=True):
-            x = x.to(dtype)
-            logits = (x @ factor.T).to(items.dtype)
-            p = logits.softmax(1)
-            # log-sum-exp by way of the largest term, whose probability cannot underflow
-            total = logits.amax(1) - p.amax(1).log()
-            loss += (total - logits.gather(1, y[:, None]).squeeze(1)).sum()
-            p.scatter_add_(1, y[:, None], p.new_full((len(y), 1), -1.0))  # d loss / d logits = softmax - one-hot
-            p = p.to(dtype)
-            grad.copy_(p @ factor)
-            grad_items += p.T @ x
-        ctx.save_for_backward(grad_states, grad_items)
-        return loss
+        x, targets = states.to(dtype), items[target]
+        blocks = items.to(dtype).split(max(1, LOGITS // max(1, len(states))))
+        total = _log_sum_exp(x, blocks, items.dtype)
+        grad_states, grad_items = torch.zeros_like(targets), []
+        for block in blocks:
+            p = (x @ block.T).to(items.dtype).sub_(total[:, None]).exp_().to(dtype)
+            grad_states += p @ block
+            grad_items.append((p.T @ x).to(items.dtype))
+        # d loss / d logits = softmax - one-hot
+        of_items = torch.cat(grad_items).index_add_(0, target, states.to(items.dtype), alpha=-1)
+        ctx.save_for_backward((grad_states - targets).to(states.dtype), of_items)
+        return (total - (states * targets).sum(1)).sum()
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None, None]:

@@ -31,10 +31,10 @@ def gradients(loss: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(loss, tensors)
 
 
-@pytest.mark.parametrize("block", [1, 4, 5, 13, 100])
+@pytest.mark.parametrize("block", [1, 3, 4, 7, 100])
 @pytest.mark.parametrize("upstream", [1.0, -2.5])
 def test_equals_torch(block: int, upstream: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "LOGITS", block * ITEMS)
+    monkeypatch.setattr(losses, "LOGITS", block * ROWS)
     states, items, target = inputs(dtype=torch.float64)
     ours = catalogue_cross_entropy(states, items, target)
     torchs = F.cross_entropy(states @ items.T, target, reduction="sum")
@@ -45,10 +45,10 @@ def test_equals_torch(block: int, upstream: float, monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(found, wanted)
 
 
-def test_a_catalogue_larger_than_a_block_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_rows_than_a_block_has_logits_go_item_by_item(monkeypatch: pytest.MonkeyPatch) -> None:
     states, items, target = inputs()
     whole = catalogue_cross_entropy(states, items, target)
-    monkeypatch.setattr(losses, "LOGITS", ITEMS // 2)
+    monkeypatch.setattr(losses, "LOGITS", ROWS // 2)
     torch.testing.assert_close(catalogue_cross_entropy(states, items, target), whole)
 
 
