@@ -26,6 +26,7 @@ PAIRS = {
     "train_cpu": "train",
     "huge_pages": "train",
     "step_cpu": "step",
+    "loss_cpu": "loss",
     "stage_overhead": "find",
     "track_cpu": "track",
     "grade": "grade",
