@@ -201,7 +201,7 @@ def test_a_target_without_probability_has_no_place() -> None:
     assert ranking.certified.all()
 
 
-def test_a_target_that_the_search_does_not_meet_again_is_not_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_that_the_search_does_not_meet_again_is_not_certified() -> None:
     """The step gives it another score than before, by more than rounding may."""
     tables, calls = Tables(1, (3,), seed=0, ties=True), [torch.tensor([[-0.5, -1.0, -2.0]])]
 
