@@ -22,7 +22,6 @@ from benchmarks.analyses.ladder_gradings import Rung, Weights
 from benchmarks.analyses.ladder_trainings import Trained, chosen_on_test, with_validation_items
 from benchmarks.execution.cell import Cell
 from benchmarks.experiments import Experiment
-from benchmarks.hardware import BATCH
 from leaderboards.metrics import per_user
 from leaderboards.plots import panels
 from leaderboards.statistics import compare
@@ -89,6 +88,7 @@ STEPS = (
 TOGETHER = ("hits on code sequences", "seen items masked", "ties in the target's favour", "100 sampled negatives")
 PROTOCOL, LEARNED, ON_TEST = "protocol", "validation items trained on", "best epoch on test"
 BATCHES = "metric averaged over batches"
+BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _single(lab: Lab, experiment: Experiment, protocol: Trained, learned: Traine
     for step in steps:
         of = dear if step.dear else cheap
         lines.append(_line(step.name, step.verdict, of[step.name], of[PROTOCOL]))
-    uneven = Graded(base.ranks, whole, gradings.batch_weights(len(whole), BATCH))
+    uneven = Graded(base.ranks, whole, gradings.batch_weights(len(whole), BATCH_SIZE))
     lines.append(_line(BATCHES, f"{WRONG}: users of the last batch weigh more", uneven, base))
     return base, pd.DataFrame(lines)
 

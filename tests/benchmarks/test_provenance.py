@@ -157,7 +157,7 @@ def test_lock_versions_and_machine(tmp_path: Path) -> None:
 
 
 def test_a_record_tells_how_many_users_a_gpu_ranks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert provenance.of(Hardware("cpu")).evaluation_batch == 256
+    assert provenance.of(Hardware("cpu")).evaluation_batch == 64
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")

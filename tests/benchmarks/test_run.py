@@ -163,7 +163,7 @@ def test_a_trained_row_says_how_it_was_trained(ran: Callable[..., Run]) -> None:
     assert record.valid_users == 60
     assert record.notes == ["small sizes", overridden(SASREC)]
     assert record.cost.parameters > 40 * 16
-    assert (record.provenance.threads, record.provenance.evaluation_batch) == (1, 256)
+    assert (record.provenance.threads, record.provenance.evaluation_batch) == (1, 64)
 
 
 @pytest.mark.parametrize(("sample", "graded"), [(30, 30), (5000, 60)])
