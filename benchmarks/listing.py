@@ -12,7 +12,7 @@ from tabulate import tabulate
 import data_prep
 from benchmarks import experiments
 from benchmarks.config import described
-from data_prep.corpus import GLOBAL_TIME, SHUFFLED_TIES
+from data_prep.corpus import COLD_ITEMS, GLOBAL_TIME, SHUFFLED_TIES
 from leaderboards.published import stated
 
 # The corpus whose published numbers stand beside the experiments, and those that have a table of their own.
@@ -36,7 +36,9 @@ def listing() -> str:
     tables = "\n\n".join([table, *map(_papers_on, MORE)])
     ties = f"with {SHUFFLED_TIES} behind a name items at equal times are in a drawn order"
     cut = f"with {GLOBAL_TIME} all are trained on what came before one moment and graded on what came after"
-    corpora = textwrap.fill(f"Corpora: {', '.join(data_prep.names())}; where times are known, {ties}, {cut}.", 120)
+    cold = f"with {COLD_ITEMS} the targets are items that no model has seen"
+    tracks = f"{cold}; where times are known, {ties}, {cut}"
+    corpora = textwrap.fill(f"Corpora: {', '.join(data_prep.names())}; {tracks}.", 120)
     return f"{tables}\n\n{unseen}\n{corpora}"
 
 

@@ -11,7 +11,7 @@ import models
 from benchmarks.evaluate import Graded, Grader
 from benchmarks.experiments import Experiment, small
 from data_prep import planted
-from data_prep.corpus import Corpus, Examples, ItemCodes, ItemVectors
+from data_prep.corpus import COLD_ITEMS, Corpus, Examples, ItemCodes, ItemVectors
 from data_prep.own_corpus import OWN
 from leaderboards.metrics import metrics
 from leaderboards.record import OPEN, RANKS_SCHEMA, STAND_IN, VALIDATION, CodesInfo, CorpusInfo, Search, VectorsInfo
@@ -134,5 +134,9 @@ def user_notes(experiment: Experiment, train_corpus: Corpus, eval_corpus: Corpus
     if eval_corpus.seen_users:
         others = f"{validation} the {train_corpus.users:,} others"
         return [f"users with the least history, whom the model never saw; {others}"]
-    who = f"{validation} all {train_corpus.users:,} users that were active before"
-    return [f"graded on the users who went on after the cut, on their first item then; {who}"]
+    everybody = f"{validation} all {train_corpus.users:,} users"
+    if eval_corpus.name.endswith(COLD_ITEMS):
+        return [f"graded on the users whose test target is an item that no model has seen; {everybody}"]
+    return [
+        f"graded on the users who went on after the cut, on their first item then; {everybody} that were active before"
+    ]

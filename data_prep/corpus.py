@@ -31,11 +31,15 @@ UNSEEN_USERS = "_unseen_users"
 SHUFFLED_TIES = "_shuffled_ties"
 # Ends the name of a corpus that is cut at one moment for all users, see `Corpus.global_time`.
 GLOBAL_TIME = "_global_time"
+# Ends the name of a corpus whose test targets no model has seen, see `Corpus.cold_items`.
+COLD_ITEMS = "_cold_items"
 
 
 def source_name(name: str) -> str:
     """The name of the corpus that one with this name was made from."""
-    return name.removesuffix(UNSEEN_USERS).removesuffix(GLOBAL_TIME).removesuffix(SHUFFLED_TIES)
+    for suffix in (UNSEEN_USERS, COLD_ITEMS, GLOBAL_TIME, SHUFFLED_TIES):
+        name = name.removesuffix(suffix)
+    return name
 
 
 class Batch(NamedTuple):
@@ -152,7 +156,7 @@ class Corpus:
         seen_users: fingerprint of the corpus that these users were split off from, what is left of it; else None.
         whole: fingerprint of the corpus that this one is without the test part, see `without_test`; else None.
         times: `[M]` of the interactions, in the source's unit; None where it has an order alone.
-        before_cut: what models are trained on and chosen by, see `global_time`; None: this corpus.
+        for_training: what models are trained on and chosen by, see `global_time` and `cold_items`; None: this corpus.
     """
 
     name: str
@@ -169,7 +173,7 @@ class Corpus:
     whole: str | None = None
     item_categories: Any | None = None  # sequences of sequences of str; an Arrow array like the others
     times: Int64[np.ndarray, "M"] | None = None
-    before_cut: Corpus | None = None
+    for_training: Corpus | None = None
 
     def __post_init__(self) -> None:
         lengths, needed = np.diff(self.offsets), self.held_out + 1
@@ -202,7 +206,7 @@ class Corpus:
     @property
     def trained_on(self) -> Corpus:
         """The users whom a model may know, up to what it is graded on."""
-        return self if self.before_cut is None else self.before_cut
+        return self if self.for_training is None else self.for_training
 
     @cached_property
     def fingerprint(self) -> str:
@@ -213,7 +217,7 @@ class Corpus:
         """
         if self.whole is not None:
             return self.whole
-        learned_from = self.before_cut.fingerprint if self.before_cut else self.seen_users
+        learned_from = self.for_training.fingerprint if self.for_training else self.seen_users
         others = [[learned_from]] if learned_from else []
         return self._digest(self.user_ids, self.item_ids, self.item_text or (), *others)
 
@@ -293,10 +297,8 @@ class Corpus:
         Raises:
             ValueError: the source has an order, but no times; the corpus has been cut already.
         """
-        if self.before_cut is not None:
-            raise ValueError(
-                f"corpus {self.name} is cut; expected ties to be shuffled first, {SHUFFLED_TIES}{GLOBAL_TIME}"
-            )
+        if self.for_training is not None:
+            raise ValueError(f"corpus {self.name} is cut; expected {SHUFFLED_TIES} as the first of its endings")
         if self.times is None:
             raise ValueError(f"corpus {self.name} has an order and no times; expected times, to shuffle ties of")
         user = np.repeat(np.arange(self.users), np.diff(self.offsets))
@@ -309,7 +311,7 @@ class Corpus:
     def global_time(self, cut: int) -> Corpus:
         """The users who go on after a moment that is the same for all, with their first item after it as the test part.
 
-        Models are trained on, and chosen by, what all users did before (`before_cut`): each one's last item there is
+        Models are trained on, and chosen by, what all users did before (`for_training`): each one's last item there is
         the validation item. Nothing that a model has seen is later than what it is asked for. Users with fewer than
         two items before the cut, one to train on and one to validate, are left out.
 
@@ -331,19 +333,60 @@ class Corpus:
         graded = replace(self, name=self.name + GLOBAL_TIME)._beginnings(goes_on, before + 1)
         steps = [_step("before the cut", training), _step("up to the first after it", graded)]
         card = {"origin": f"{self.card['origin']}, cut at {cut}", "steps": [*self.card["steps"], *steps]}
-        return replace(graded, before_cut=training, card={**self.card, **card})
+        return replace(graded, for_training=training, card={**self.card, **card})
+
+    def cold_items(self, share: float = 0.05, seed: int = 0) -> Corpus:
+        """The users whose test target is one of some drawn items that no model has seen: TIGER's cold start (4.3).
+
+        A share of all distinct test targets is drawn. They leave every sequence (`for_training`), whose last item but
+        the test target is then the validation item, and are the only test targets that are left. What is known of an
+        item without its interactions, its text and vectors, stays. Users with fewer than two other items are left out.
+
+        Args:
+            share: of the distinct test targets, rounded, at least one.
+
+        Raises:
+            ValueError: the share is not between 0 and 1, the test part is not here, the corpus has been cut already, or
+                no user is left.
+        """
+        if self.for_training is not None or self.whole is not None:
+            raise ValueError(f"corpus {self.name} is cut already; expected a whole one, to take cold items out of")
+        if not 0 < share < 1:
+            raise ValueError(f"cold items of {self.name}: a share of {share}; expected more than 0, below 1")
+        is_target = np.zeros(self.interactions, dtype=bool)
+        is_target[self.offsets[1:] - 1] = True
+        targets = np.unique(self.flat[is_target])
+        count = max(1, round(share * len(targets)))
+        cold = np.isin(self.flat, np.random.default_rng(seed).choice(targets, count, replace=False))
+        known = ~cold & ~is_target
+        enough = np.add.reduceat(known, self.offsets[:-1], dtype=np.int64) >= HELD_OUT
+        asked = enough & cold[is_target]
+        if not asked.any():
+            raise ValueError(f"corpus {self.name}: no user with one of {count} cold items has two others before it")
+        lengths = np.diff(self.offsets)
+        whole = hashlib.sha256(f"{self.fingerprint} without {share} cold items, {seed}".encode()).hexdigest()
+        named = replace(self, name=self.name + COLD_ITEMS)
+        training = replace(named, whole=whole)._only(known & np.repeat(enough, lengths))
+        graded = named._only((known | is_target) & np.repeat(asked, lengths))
+        steps = [_step("without cold items", training), _step("up to a cold item", graded)]
+        card = {"origin": f"{self.card['origin']}, {count} cold items", "steps": [*self.card["steps"], *steps]}
+        return replace(graded, for_training=training, card={**self.card, **card})
 
     def _beginnings(self, chosen: Bool[np.ndarray, "U"], lengths: Int64[np.ndarray, "U"]) -> Corpus:
         """The chosen users with so many of their first interactions."""
         whole = np.diff(self.offsets)
         place = np.arange(self.interactions) - np.repeat(self.offsets[:-1], whole)
-        kept = np.repeat(chosen, whole) & (place < np.repeat(lengths, whole))
+        return self._only(np.repeat(chosen, whole) & (place < np.repeat(lengths, whole)))
+
+    def _only(self, kept: Bool[np.ndarray, "M"]) -> Corpus:
+        """These interactions, and the users who have any of them."""
+        lengths = np.add.reduceat(kept, self.offsets[:-1], dtype=np.int64)
         return replace(
             self,
             flat=self.flat[kept],
             times=None if self.times is None else self.times[kept],
-            offsets=np.concatenate([[0], lengths[chosen].cumsum()]),
-            user_ids=np.asarray(self.user_ids, dtype=object)[chosen],
+            offsets=np.concatenate([[0], lengths[lengths > 0].cumsum()]),
+            user_ids=np.asarray(self.user_ids, dtype=object)[lengths > 0],
         )
 
     def split_users(self, share: float) -> tuple[Corpus, Corpus]:
@@ -359,8 +402,8 @@ class Corpus:
             ValueError: the share is not between 0 and 1, there is one user only, the test part is not here, or models
                 learn from other users already.
         """
-        if self.before_cut is not None:
-            raise ValueError(f"corpus {self.name} has no users to split off: its models learn from what all did before")
+        if self.for_training is not None:
+            raise ValueError(f"corpus {self.name} has no users to split off: its models learn from others already")
         if self.whole is not None:
             raise ValueError(
                 f"corpus {self.name} is here without its test part; users are split off the whole corpus alone"

@@ -15,7 +15,7 @@ import numpy as np
 from data_prep import amazon2023, corpus_files
 from data_prep.amazon2023 import GENERATED, OFFICIAL_K, Origin, Source
 from data_prep.atomic import atomic_folder, write_json
-from data_prep.corpus import GLOBAL_TIME, SHUFFLED_TIES, Corpus
+from data_prep.corpus import COLD_ITEMS, GLOBAL_TIME, SHUFFLED_TIES, Corpus
 from data_prep.data_folder import VARIABLE, data_folder
 from data_prep.download import fetch, fetch_hub, pinned
 from data_prep.files import parse_object, sha256_of
@@ -44,7 +44,7 @@ def load(
 
     Args:
         name: one of `names()`; with `_shuffled_ties` behind it, see `Corpus.shuffled_ties`, with `_global_time`
-            `Corpus.global_time`.
+            `Corpus.global_time`, with `_cold_items` `Corpus.cold_items`.
         source: `local` (a folder laid out as the official downloads are), `official` (the site), `hub`, or `auto`:
             local where the folder has the corpus, else official. Generated corpora know `auto` only.
         cache: folder for downloads and prepared corpora.
@@ -61,6 +61,8 @@ def load(
     if name.endswith(GLOBAL_TIME):
         corpus = load(name.removesuffix(GLOBAL_TIME), source, cache, data, k)
         return corpus.global_time(_cut(corpus))
+    if name.endswith(COLD_ITEMS):
+        return load(name.removesuffix(COLD_ITEMS), source, cache, data, k).cold_items()
     category = amazon2023.category_of(name)
     found = find_source(category, source, cache, data, k)
     logger.info("%s: %s files, layout %s", name, found.origin, found.layout)
@@ -76,7 +78,7 @@ def load(
 def _cut(corpus: Corpus) -> int:
     """Where the test part of a corpus begins that is cut at one moment: as in the official split by time; of a
     generated one behind nine tenths of its interactions."""
-    if corpus.times is None or corpus.card["origin"] != "generated":
+    if corpus.times is None or not corpus.card["origin"].startswith("generated"):
         return amazon2023.TEST_BEGINS
     return int(np.quantile(corpus.times, LEARNED_SHARE))
 

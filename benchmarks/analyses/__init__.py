@@ -46,6 +46,7 @@ ANALYSES = {
     "batching": "batching",
     "precision": "precisions",
     "ladder": "ladder",
+    "cold_start": "cold_start",
 }
 
 
@@ -143,7 +144,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
     """
     if name not in ANALYSES:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
-    if lab.corpus.before_cut is not None:
+    if lab.corpus.for_training is not None:
         raise ValueError(f"analyses are of users whose last item is held out; {lab.corpus.name} is cut at a moment")
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
     stem = "-".join(filter(None, (lab.corpus.name, name, found.subject)))

@@ -261,13 +261,62 @@ def test_what_cannot_be_cut_is_told() -> None:
     with pytest.raises(ValueError, match="corpus hand: no user has two items before 61 and one from then on"):
         TIMED.global_time(61)
     found = TIMED.global_time(50)
-    with pytest.raises(ValueError, match="hand_global_time is cut; expected ties to be shuffled first"):
+    with pytest.raises(ValueError, match="hand_global_time is cut; expected _shuffled_ties as the first"):
         found.shuffled_ties()
     with pytest.raises(ValueError, match="hand_global_time has no users to split off"):
         found.split_users(0.5)
 
 
-@pytest.mark.parametrize("name", ["hand", "hand_unseen_users", "hand_shuffled_ties_global_time", "hand_global_time"])
+def test_cold_items_by_hand() -> None:
+    """Of the targets 4, 5 and 6 one is drawn; it leaves all histories, and who asks for another one is not graded."""
+    corpus = corpus_of([[1, 2, 3, 5], [5, 1, 4, 2, 6], [5, 2, 4], [1, 4, 5]], card={"origin": "drawn", "steps": []})
+    cold = int(next(seed for seed in range(9) if list(corpus.cold_items(0.2, seed).examples("test").target) == [5, 5]))
+    found = corpus.cold_items(0.2, cold)
+    assert found.name == found.trained_on.name == "hand_cold_items"
+    assert pairs(found.examples("test")) == [(0, [1, 2, 3], 5), (1, [1, 4], 5)]
+    assert list(found.user_ids) == ["u0", "u3"]
+    learned = found.trained_on
+    # User 2 has one item besides the cold one and the target: too few to train on and to choose by.
+    assert list(learned.user_ids) == ["u0", "u1", "u3"]
+    assert pairs(learned.examples("train")) == [(0, [1], 2), (1, [1], 4)]
+    assert pairs(learned.examples("valid")) == [(0, [1, 2], 3), (1, [1, 4], 2), (2, [1], 4)]
+    assert learned.training_counts()[5] == 0
+    assert (found.items, found.card["origin"]) == (6, "drawn, 1 cold items")
+    assert len({each.fingerprint for each in (corpus, found, learned, corpus.cold_items(0.2, cold + 1))}) == 4
+
+
+def test_cold_items_are_drawn_once_for_all(planted_corpus: Corpus) -> None:
+    found, other = planted_corpus.cold_items(), planted_corpus.cold_items(seed=1)
+    cold = np.unique(found.examples("test").target)
+    assert not np.isin(cold, found.trained_on.flat).any()
+    assert found.fingerprint == planted_corpus.cold_items().fingerprint != other.fingerprint
+    targets = np.unique(planted_corpus.examples("test").target)
+    assert len(cold) == round(0.05 * len(targets))
+    untouched = np.setdiff1d(targets, cold)
+    assert not np.isin(untouched, found.examples("test").target).any()
+
+
+def test_cold_items_of_what_is_no_whole_corpus_are_refused() -> None:
+    with pytest.raises(ValueError, match="hand_cold_items is cut already; expected a whole one"):
+        TIMED.cold_items().cold_items()
+    with pytest.raises(ValueError, match="corpus hand is cut already"):
+        TIMED.without_test().cold_items()
+    with pytest.raises(ValueError, match=r"a share of 1\.0; expected more than 0, below 1"):
+        TIMED.cold_items(1.0)
+    with pytest.raises(ValueError, match="no user with one of 1 cold items has two others before it"):
+        corpus_of([[1, 1, 1], [1, 2, 1]]).cold_items(0.5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hand",
+        "hand_unseen_users",
+        "hand_shuffled_ties_global_time",
+        "hand_global_time",
+        "hand_shuffled_ties_cold_items",
+    ],
+)
 def test_a_derived_name_tells_its_source(name: str) -> None:
     assert source_name(name) == "hand"
 

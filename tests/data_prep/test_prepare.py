@@ -386,3 +386,12 @@ def test_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert {category.lower() for category in CATEGORIES} | others == set(names())
     assert data_prep.load is load
     assert Corpus.__name__ in repr(load.__annotations__["return"])
+
+
+def test_endings_of_a_name_add_up(workplace: Path, planted_corpus: Corpus) -> None:
+    """Ties are shuffled first; times stay, so that the moment of the cut is the same."""
+    cache = workplace / "runs/corpora"
+    shuffled, cut = (load(f"planted{ties}_global_time", cache=cache) for ties in ("_shuffled_ties", ""))
+    assert (shuffled.users, shuffled.card["steps"]) == (cut.users, cut.card["steps"])
+    cold = load("planted_shuffled_ties_cold_items", cache=cache)
+    assert cold.fingerprint == planted_corpus.shuffled_ties().cold_items().fingerprint

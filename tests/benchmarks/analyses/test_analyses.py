@@ -14,7 +14,17 @@ import torch
 
 import benchmarks.analyses
 import benchmarks.run
-from benchmarks.analyses import ANALYSES, Lab, alignment, analyse, code_use, composition, sensitivity, unseen
+from benchmarks.analyses import (
+    ANALYSES,
+    Lab,
+    alignment,
+    analyse,
+    code_use,
+    cold_start,
+    composition,
+    sensitivity,
+    unseen,
+)
 from benchmarks.settings import Bench
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
@@ -28,6 +38,7 @@ from models.parts.item_to_token import ItemToTokenConfig
 from models.parts.seq2seq import T5Sizes
 from models.pit import Config as PitConfig
 from models.pit import Pit
+from models.tiger import Tiger
 
 pytestmark = pytest.mark.usefixtures("saved_as_usual")
 
@@ -48,7 +59,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def lab(tiny_corpus: Corpus, work: Path, tmp_path: Path) -> Callable[..., Lab]:
     # By the name of a small corpus, so that the small configs are taken.
-    corpus = dataclasses.replace(tiny_corpus, name="planted")
+    corpus = dataclasses.replace(tiny_corpus, name="planted", card={"origin": "drawn", "steps": []})
 
     def made(model: str, *names: str) -> Lab:
         return Lab(Bench(tmp_path / "board", work), corpus, names=names, settings=SHORT[model])
@@ -197,6 +208,42 @@ def test_unseen_users_go_by_either_name(lab: Callable[..., Lab], ran: list[int])
     table = unseen.unseen(dataclasses.replace(here, settings=())).table
     assert table["Experiment"].tolist() == ["popularity", "popularity"]
     assert table.iloc[0].tolist() == table.iloc[1].tolist()
+
+
+@pytest.mark.slow
+def test_cold_places_are_those_of_the_codes_but_the_last(lab: Callable[..., Lab]) -> None:
+    """Brute force by teacher forcing; of items that share them the smaller id comes first."""
+    here = lab("tiger")
+    corpus = here.corpus.cold_items(0.4)
+    recommender = dataclasses.replace(here, corpus=corpus).recommender("tiger").eval()
+    assert isinstance(recommender, Tiger)
+    generator = recommender.generator
+    found = cold_start.places(recommender, corpus)
+    cold = np.unique(corpus.examples("test").target)
+    codes = generator.index.codes[torch.from_numpy(cold), 0]
+    with torch.inference_mode():
+        for batch in Batches(corpus.examples("test"), 1, recommender.history_length):
+            labels = generator.sequence_tokens(codes)
+            read = generator.read(batch.history).repeat(len(cold))
+            scores = generator.chosen(generator.states(labels, read), labels)[:, :-1].sum(1).numpy().round(4)
+            order = cold[np.lexsort((cold, -scores))].tolist()
+            assert found[int(batch.user)] == 1 + order.index(int(batch.target))
+
+
+def test_cold_items_have_their_share_of_a_list(lab: Callable[..., Lab]) -> None:
+    """Popularity knows none of them and so lists them last, by id."""
+    here = dataclasses.replace(lab("tiger", "popularity"), settings=())
+    found = cold_start.cold_start(here)
+    targets = here.corpus.cold_items().examples("test").target
+    place = 1 + np.searchsorted(np.unique(targets), targets)
+    table = found.table
+    assert table["Experiment"].tolist() == ["popularity"] * 3 + ["by chance"] * 3
+    assert (table["K"][:3].tolist(), table["no quota"][0]) == ([10, 20, 50], 0)
+    for column, quotas in (("epsilon 0.1", (1, 2, 5)), ("epsilon 0.2", (2, 4, 10)), ("epsilon 1", (10, 20, 50))):
+        for row, quota in enumerate(quotas):
+            assert table[column][row] == pytest.approx(np.mean(place <= quota))
+            assert table[column][3 + row] == pytest.approx(min(1, quota / len(np.unique(targets))))
+    assert f"Recall of the {len(targets)} test targets that are among {len(np.unique(targets))} items" in found.says
 
 
 def test_closeness_by_hand() -> None:
