@@ -150,7 +150,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
     stem = "-".join(filter(None, (lab.corpus.name, name, found.subject)))
     write_text(folder / f"{stem}.svg", svg(found.figure))
     parts = [
-        f"# {name.capitalize()} {f'of {found.subject} ' if found.subject else ''}on {lab.corpus.name}",
+        f"# {name.replace('_', ' ').capitalize()} {f'of {found.subject} ' if found.subject else ''}on {lab.corpus.name}",
         found.table.to_markdown(index=False, floatfmt=".4g"),
         f"![{found.says.split('. ')[0]}]({stem}.svg)",
         found.says,
