@@ -149,8 +149,9 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
     stem = "-".join(filter(None, (lab.corpus.name, name, found.subject)))
     write_text(folder / f"{stem}.svg", svg(found.figure))
+    title = name.replace("_", " ").capitalize() + (f" of {found.subject}" if found.subject else "")
     parts = [
-        f"# {name.replace('_', ' ').capitalize()} {f'of {found.subject} ' if found.subject else ''}on {lab.corpus.name}",
+        f"# {title} on {lab.corpus.name}",
         found.table.to_markdown(index=False, floatfmt=".4g"),
         f"![{found.says.split('. ')[0]}]({stem}.svg)",
         found.says,
