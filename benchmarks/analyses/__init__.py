@@ -71,7 +71,7 @@ class Lab:
         source: where the corpus's files come from.
         names: experiments to analyse; each analysis has its own unless some are given.
         settings: `key=value` for every one of them, or `experiment:key=value` for one.
-        jobs: trainings at a time, where an analysis needs several.
+        jobs: trainings at a time, or batches that are graded, where an analysis needs several.
     """
 
     bench: Bench

@@ -214,7 +214,7 @@ def _cumulative(lab: Lab, protocol: Trained, learned: Trained) -> dict[str, Grad
 def _graded(
     lab: Lab, weights: Weights, users: np.ndarray, rungs: dict[str, Sequence[Rung]], dear: bool = False
 ) -> dict[str, Graded]:
-    found = gradings.grade(weights, lab.corpus.examples("test").take(users), rungs, dear)
+    found = gradings.grade(weights, lab.corpus.examples("test").take(users), rungs, dear, lab.jobs)
     return {name: Graded(ranks, users) for name, ranks in found.items()}
 
 

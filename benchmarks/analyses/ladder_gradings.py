@@ -9,6 +9,7 @@ Shape letters beside those of `models/api.py`: `H` length of the whole history, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -166,33 +167,38 @@ def batch_weights(users: int, size: int) -> np.ndarray:
 
 
 def grade(
-    weights: Weights, users: Examples, rungs: Mapping[str, Sequence[Rung]], whole_lists: bool = False
+    weights: Weights, users: Examples, rungs: Mapping[str, Sequence[Rung]], whole_lists: bool = False, jobs: int = 1
 ) -> dict[str, np.ndarray]:
     """`[U]` rank of each user's target by the rungs of each name, one after the other on the exact ranking's lists.
 
     Args:
         users: test examples.
         whole_lists: of all items, for a model that scores every item; rungs may need the scores of any.
+        jobs: batches of users at a time.
     """
     recommender = weights.recommender.eval()
     size, device = users_at_once(recommender.device), recommender.device
     batches = Batches(users, size, recommender.history_length, device)
     whole = Batches(users, size, max(1, int(users.length.max())), device)
     found = {name: np.zeros(len(users), dtype=np.int64) for name in rungs}
-    with torch.inference_mode():
-        for rows in batches.rows():
-            batch, seen = batches.batch(rows), whole.batch(rows).history
-            length = max(MAX_RANK, min(MAX_UNSEEN_RANK + seen.shape[1], weights.items))
-            k = weights.items if whole_lists and weights.generator is None else length
-            ranking = recommender.rank(batch.history, k)
-            check(ranking, len(rows), k, weights.items, type(recommender).__name__)
-            empty = torch.zeros_like(ranking.items, dtype=torch.bool)
-            exact = Lists(batch.history, seen, batch.target, ranking.items, ranking.scores, empty).ranked(ranking)
-            for name, steps in rungs.items():
-                lists = exact
-                for step in steps:
-                    lists = step(weights, lists)
-                found[name][rows.numpy()] = lists.ranks().cpu().numpy()
+
+    @torch.inference_mode()
+    def grade_batch(rows: Int[Tensor, "B"]) -> None:
+        batch, seen = batches.batch(rows), whole.batch(rows).history
+        length = max(MAX_RANK, min(MAX_UNSEEN_RANK + seen.shape[1], weights.items))
+        k = weights.items if whole_lists and weights.generator is None else length
+        ranking = recommender.rank(batch.history, k)
+        check(ranking, len(rows), k, weights.items, type(recommender).__name__)
+        empty = torch.zeros_like(ranking.items, dtype=torch.bool)
+        exact = Lists(batch.history, seen, batch.target, ranking.items, ranking.scores, empty).ranked(ranking)
+        for name, steps in rungs.items():
+            lists = exact
+            for step in steps:
+                lists = step(weights, lists)
+            found[name][rows.numpy()] = lists.ranks().cpu().numpy()
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(grade_batch, batches.rows()))  # an error of a batch is raised here
     return found
 
 

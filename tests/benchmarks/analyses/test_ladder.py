@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 import benchmarks.analyses
+from benchmarks import hardware
 from benchmarks.analyses import Lab, ladder
 from benchmarks.analyses import ladder_gradings as gradings
 from benchmarks.analyses.ladder_gradings import Lists, Weights
@@ -176,12 +177,15 @@ def test_users_of_a_smaller_last_batch_weigh_more() -> None:
     assert gradings.batch_weights(4, 2).tolist() == [1.0] * 4
 
 
-def test_the_rungs_of_the_boards_are_the_evaluators(tiny_corpus: Corpus) -> None:
+def test_the_rungs_of_the_boards_are_the_evaluators(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where several batches are graded at a time."""
     torch.manual_seed(1)
     weights = Weights(Scores(torch.randn(tiny_corpus.items).tolist()), tiny_corpus.items)
     graded = Grader(tiny_corpus, "test", unseen=True)(weights.recommender)
     rungs = {"protocol": (), "masked": (gradings.masked,)}
-    found = gradings.grade(weights, tiny_corpus.examples("test"), rungs)
+    with monkeypatch.context() as small:
+        small.setattr(hardware, "BATCH", 7)
+        found = gradings.grade(weights, tiny_corpus.examples("test"), rungs, jobs=3)
     np.testing.assert_array_equal(found["protocol"], graded.ranks)
     np.testing.assert_array_equal(np.where(found["masked"] <= 10, found["masked"], 0), graded.unseen_ranks)
 
