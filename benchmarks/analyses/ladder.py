@@ -20,6 +20,7 @@ from benchmarks.analyses import Finding, Lab
 from benchmarks.analyses import ladder_gradings as gradings
 from benchmarks.analyses.ladder_gradings import Rung, Weights
 from benchmarks.analyses.ladder_trainings import Trained, chosen_on_test, with_validation_items
+from benchmarks.evaluate import Grader
 from benchmarks.execution.cell import Cell
 from benchmarks.experiments import Experiment
 from leaderboards.metrics import per_user
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRIC, OTHER = "ndcg@10", "recall@10"
-# Test users at most of whom dear rungs are told, and the ladder as a whole.
-SAMPLE = 2_000
+# Test users at most of whom dear rungs are told, and the ladder as a whole; and those whose codes are searched for in
+# several ways: all rungs then take less than ten minutes of two cores at TIGER's sizes.
+SAMPLE, CODED_SAMPLE = 2_000, 5_000
 HISTORIES = (20, 50)
 
 CHOICE, APPROXIMATE, WRONG = "a choice", "an approximation", "wrong"
@@ -144,14 +146,16 @@ def _asked(lab: Lab) -> Experiment:
 
 def _single(lab: Lab, experiment: Experiment, protocol: Trained, learned: Trained) -> tuple[Graded, pd.DataFrame]:
     """The protocol's grade, and a line for each change of it."""
-    whole, sample = _users(lab), _sample(lab)
+    grader = Grader(lab.corpus, "test")
+    whole, sample = np.arange(lab.corpus.users), _sample(lab, SAMPLE)
     weights = Weights(protocol.chosen, lab.corpus.items)
     steps = [step for step in STEPS if weights.generator is not None or not step.codes]
-    cheap = _graded(lab, weights, whole, _rungs(steps, dear=False))
+    most = lab.corpus.users if weights.generator is None else CODED_SAMPLE
+    cheap = _graded(lab, weights, _sample(lab, most), _rungs(steps, dear=False))
     dear = _graded(lab, weights, sample, _rungs(steps, dear=True), dear=True)
-    base = cheap[PROTOCOL]
+    base = Graded(grader(protocol.chosen).ranks, whole)
     lines = [_line(PROTOCOL, "", base, base)]
-    for name, change in _trainings(lab, experiment, protocol, learned).items():
+    for name, change in _trainings(lab, experiment, grader, protocol, learned).items():
         lines.append(_line(name, change.verdict, change.graded, base))
     for step in steps:
         of = dear if step.dear else cheap
@@ -168,16 +172,17 @@ class Change(NamedTuple):
     verdict: str
 
 
-def _trainings(lab: Lab, experiment: Experiment, protocol: Trained, learned: Trained) -> dict[str, Change]:
+def _trainings(
+    lab: Lab, experiment: Experiment, grader: Grader, protocol: Trained, learned: Trained
+) -> dict[str, Change]:
     """Changes of what is trained, and of what is chosen."""
-    users, found = _users(lab), dict[str, Change]()
+    users, found = np.arange(lab.corpus.users), dict[str, Change]()
     for name, recommender, verdict in (
         (LEARNED, learned.watched, f"{CHOICE}: more data than others have, to be said"),
         (ON_TEST, protocol.watched, f"{WRONG}: the test part chooses"),
         ("both of these", learned.chosen, WRONG),
     ):
-        weights = Weights(recommender, lab.corpus.items)
-        found[name] = Change(_graded(lab, weights, users, _rungs())[PROTOCOL], verdict)
+        found[name] = Change(Graded(grader(recommender).ranks, users), verdict)
     options = _options(experiment)
     runs = lab.runs([Cell(lab.experiment(experiment.whole, option), lab.seed) for option in options])
     for option, run in zip(options, runs, strict=True):
@@ -197,7 +202,7 @@ def _options(experiment: Experiment) -> list[str]:
 
 def _cumulative(lab: Lab, protocol: Trained, learned: Trained) -> dict[str, Graded]:
     """The protocol, then one change put on the other, on a sample of the users."""
-    users = _sample(lab)
+    users = _sample(lab, SAMPLE)
     weights = [Weights(each, lab.corpus.items) for each in (protocol.chosen, learned.watched, learned.chosen)]
     names = (PROTOCOL, LEARNED, ON_TEST)
     steps = {name: _graded(lab, each, users, _rungs())[PROTOCOL] for name, each in zip(names, weights, strict=True)}
@@ -223,12 +228,8 @@ def _rungs(steps: Sequence[Step] = (), dear: bool = False) -> dict[str, Sequence
     return {PROTOCOL: (), **{step.name: step.rungs for step in steps if step.dear == dear}}
 
 
-def _users(lab: Lab) -> np.ndarray:
-    return np.arange(lab.corpus.users)
-
-
-def _sample(lab: Lab) -> np.ndarray:
-    drawn = np.random.default_rng(0).permutation(lab.corpus.users)[:SAMPLE]
+def _sample(lab: Lab, most: int) -> np.ndarray:
+    drawn = np.random.default_rng(0).permutation(lab.corpus.users)[:most]
     return np.sort(drawn)
 
 

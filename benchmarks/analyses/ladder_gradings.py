@@ -191,11 +191,14 @@ def grade(
         check(ranking, len(rows), k, weights.items, type(recommender).__name__)
         empty = torch.zeros_like(ranking.items, dtype=torch.bool)
         exact = Lists(batch.history, seen, batch.target, ranking.items, ranking.scores, empty).ranked(ranking)
+        # What names have in common, as two that begin with one beam, is made once.
+        made: dict[tuple[Rung, ...], Lists] = {(): exact}
         for name, steps in rungs.items():
-            lists = exact
-            for step in steps:
-                lists = step(weights, lists)
-            found[name][rows.numpy()] = lists.ranks().cpu().numpy()
+            for end in range(1, len(steps) + 1):
+                begun = tuple(steps[:end])
+                if begun not in made:
+                    made[begun] = steps[end - 1](weights, made[begun[:-1]])
+            found[name][rows.numpy()] = made[tuple(steps)].ranks().cpu().numpy()
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(grade_batch, batches.rows()))  # an error of a batch is raised here
