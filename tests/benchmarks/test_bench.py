@@ -293,7 +293,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(map(len, lines)) <= 140
     rows = [line.split() for line in lines]
     assert set(experiments.names()) <= {row[0] for row in rows if row}
-    words = re.findall(r"\w+", " ".join(lines[-8:]))
+    words = re.findall(r"\w+", " ".join(lines).rpartition("Corpora:")[2])
     assert set(data_prep.names()) <= set(words)
     assert [line for line in lines if "-unseen-users" in line] == [
         "Any name may end in -unseen-users: graded on users that the model never saw."
