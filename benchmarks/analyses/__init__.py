@@ -140,12 +140,14 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
 
     Raises:
         ValueError: there is no such analysis, an experiment is not of the model that it is about, or the corpus is cut
-            at a moment.
+            at a moment or has cold items alone for targets.
     """
     if name not in ANALYSES:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
     if lab.corpus.for_training is not None:
-        raise ValueError(f"analyses are of users whose last item is held out; {lab.corpus.name} is cut at a moment")
+        raise ValueError(
+            f"{lab.corpus.name} is graded on other users or items than are learned; expected a whole corpus"
+        )
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
     stem = "-".join(filter(None, (lab.corpus.name, name, found.subject)))
     write_text(folder / f"{stem}.svg", svg(found.figure))
