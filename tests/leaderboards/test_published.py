@@ -101,6 +101,8 @@ def test_what_two_papers_state_on_musical_instruments(experiment: str, numbers: 
         ("pit-no-mls", "toys_2014", "PIT", 0.0798, 0.0405),
         ("pit-no-beam-index", "toys_2014", "PIT", 0.0622, 0.0321),
         ("pit-no-mls-no-beam-index", "toys_2014", "PIT", 0.0498, 0.0252),
+        ("rearec", "beauty_2014", "PIT", 0.0741, 0.0344),
+        ("rearec-ensemble", "toys_2014", "PIT", 0.0771, 0.0357),
         ("esasrec", "beauty_2014", "eSASRec", 0.0928, 0.0523),
         ("esasrec", "toys_2014", "eSASRec", 0.0939, 0.0538),
         ("esasrec-no-ligr", "beauty_2014", "eSASRec", 0.0921, 0.0531),

@@ -28,8 +28,8 @@ def quick(name: str, **changes: Any) -> Any:
     return dataclasses.replace(regress.experiment(name).config, **changes)
 
 
-# Enough to see the structure, not to exhaust it. Caser and BERT4Rec take a minute to: their runs of the gate, which
-# reach three times popularity's score, stand for them. What differs from TIGER in its codes alone learns from a smaller
+# Enough to see the structure, not to exhaust it. Caser, BERT4Rec and ReaRec take a minute to: their runs of the
+# gate, which reach three times popularity's score, stand for them. What differs from TIGER in its codes alone learns from a smaller
 # corpus, below.
 LONG = {
     "transitions": transitions.SMALL,
@@ -115,7 +115,7 @@ def test_other_codes_than_tigers_learn_what_follows(
     assert score >= 3 * popular(tiny_corpus, tmp_path).mean()
 
 
-@pytest.mark.parametrize("name", ["caser", "bert4rec"])
+@pytest.mark.parametrize("name", ["caser", "bert4rec", "rearec"])
 def test_the_gates_runs_have_learned_what_was_planted(name: str, planted_corpus: Corpus, tmp_path: Path) -> None:
     scores = [ndcg(run.ranks["rank"].to_numpy(), 10).mean() for run in regress.bank(name)]
     floor = popular(planted_corpus, tmp_path).mean()
