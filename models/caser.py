@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, tuned
+from models.parts.dropout import Dropout
 from models.parts.losses import catalogue_cross_entropy
 from models.parts.optim import adamw
 from models.parts.ragged import by_length
@@ -77,7 +78,7 @@ class Caser(Recommender):
             nn.Conv1d(config.width, config.horizontal, height) for height in range(1, config.history + 1)
         )
         self.vertical = nn.Linear(config.history, config.vertical)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         read = config.vertical * config.width + config.horizontal * config.history
         self.hidden, self.output = nn.Linear(read, config.width), nn.Linear(config.width, config.width)
         nn.init.normal_(self.item.weight, std=1 / config.width)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.parts.dropout import Dropout
 from models.parts.losses import sampled_cross_entropy
 from models.parts.next_item import last, mean_prefixes, prefixes
 from models.parts.optim import adamw
@@ -89,7 +90,7 @@ class ESasRec(Recommender):
         self.positions = positions
         self.item = nn.Embedding(items + 1, config.width, padding_idx=0)
         self.place = nn.Embedding(config.history, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         block = LigrBlock if config.block == "ligr" else SasRecBlock
         self.blocks = nn.ModuleList(block(config) for _ in range(config.layers))
         self.norm = nn.Identity() if config.block == "ligr" else nn.LayerNorm(config.width, eps=1e-8)
@@ -139,7 +140,7 @@ class LigrBlock(nn.Module):
         self.gates = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
         self.rise, self.way = (nn.Linear(width, inner, bias=False) for _ in range(2))
         self.fall = nn.Linear(inner, width, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "B T D"], mask: Float[Tensor, "T T"]) -> Float[Tensor, "B T D"]:
         normed = self.norms[0](x)
@@ -158,7 +159,7 @@ class SasRecBlock(nn.Module):
         self.attention = nn.MultiheadAttention(config.width, config.heads, config.dropout, batch_first=True)
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(2))
         self.rise, self.fall = (nn.Linear(config.width, config.width) for _ in range(2))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "B T D"], mask: Float[Tensor, "T T"]) -> Float[Tensor, "B T D"]:
         query = self.norms[0](x)

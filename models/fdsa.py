@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.parts.dropout import Dropout
 from models.parts.encoder import EPSILON, causal, encoder, initialise
 from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
@@ -89,7 +90,7 @@ class Fdsa(Recommender):
         self.feature = nn.EmbeddingBag(int(categories.max()) + 1, config.width, mode="mean", padding_idx=0)
         self.position = nn.Embedding(config.history, config.width)
         self.norm = nn.LayerNorm(config.width, EPSILON)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         sizes = (config.width, config.heads, config.inner, config.layers, config.dropout, EPSILON)
         self.item_blocks, self.feature_blocks = encoder(*sizes), encoder(*sizes)
         self.merge = nn.Linear(2 * config.width, config.width)

@@ -30,6 +30,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, tuned
+from models.parts.dropout import Dropout
 from models.parts.encoder import EPSILON, initialise
 from models.parts.losses import catalogue_cross_entropy
 from models.parts.optim import adamw
@@ -88,7 +89,7 @@ class Block(nn.Module):
             nn.Linear(config.width, config.inner), nn.GELU(), nn.Linear(config.inner, config.width)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(config.width, EPSILON) for _ in range(2))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         for part, norm in zip((self.filter, self.feed_forward), self.norms, strict=True):
@@ -105,7 +106,7 @@ class FmlpRec(Recommender):
         self.item = nn.Embedding(items + 1, config.width, padding_idx=0)
         self.position = nn.Embedding(config.history, config.width)
         self.norm = nn.LayerNorm(config.width, EPSILON)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.Sequential(*(Block(config) for _ in range(config.layers)))
         self.apply(initialise)
 

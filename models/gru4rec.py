@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, tuned
+from models.parts.dropout import Dropout
 from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
 from models.parts.ragged import trimmed
@@ -73,7 +74,7 @@ class Gru4Rec(Recommender):
         self.history_length = config.history
         self.positions = positions
         self.item = nn.Embedding(items + 1, config.width, padding_idx=0)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.gru = nn.GRU(config.width, config.hidden, config.layers, bias=False, batch_first=True)
         self.output = nn.Linear(config.hidden, config.width)
         nn.init.xavier_normal_(self.item.weight)

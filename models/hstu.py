@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.parts.dropout import Dropout
 from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
 from models.parts.ragged import trimmed
@@ -74,7 +75,7 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
 class Layer(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.heads, self.longest, self.dropout = config.heads, config.history, nn.Dropout(config.dropout)
+        self.heads, self.longest, self.dropout = config.heads, config.history, Dropout(config.dropout)
         self.norm = nn.LayerNorm(config.width, eps=1e-6, elementwise_affine=False)
         self.project = nn.Linear(config.width, 4 * config.width, bias=False)
         self.merge = nn.Linear(config.width, config.width)
@@ -107,7 +108,7 @@ class Hstu(Recommender):
         self.mean = mean
         self.item = nn.Embedding(items + 1, config.width, padding_idx=0)
         self.position = nn.Embedding(config.history, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.Sequential(*(Layer(config) for _ in range(config.layers)))
         nn.init.trunc_normal_(self.item.weight, std=0.02, a=-0.04, b=0.04)
         nn.init.trunc_normal_(self.position.weight, std=config.width**-0.5)

@@ -28,9 +28,9 @@ def quick(name: str, **changes: Any) -> Any:
     return dataclasses.replace(regress.experiment(name).config, **changes)
 
 
-# Enough to see the structure, not to exhaust it. Caser, BERT4Rec and ReaRec take a minute to: their runs of the
-# gate, which reach three times popularity's score, stand for them. What differs from TIGER in its codes alone learns from a smaller
-# corpus, below.
+# Enough to see the structure, not to exhaust it. Caser, BERT4Rec and ReaRec take a minute to: their runs of the gate,
+# which reach three times popularity's score, stand for them. What differs from TIGER in its codes alone learns from a
+# smaller corpus, below.
 LONG = {
     "transitions": transitions.SMALL,
     "sasrec": quick("sasrec", epochs=10, valid_users=100),
