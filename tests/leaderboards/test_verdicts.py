@@ -160,7 +160,7 @@ def test_the_table_has_a_line_per_number() -> None:
 def test_every_paper_is_described() -> None:
     assert set(published()["paper"]) == set(papers())
     assert papers()["DECOR (arXiv 2509.10468v1)"].beam == 50
-    assert papers()["TIGER (NeurIPS 2023; from general knowledge, check before quoting)"].beam is None
+    assert papers()["TIGER (NeurIPS 2023, arXiv 2305.05065)"].beam is None
     assert all(paper.source and paper.split for paper in papers().values())
     assert {paper.seen_masked for paper in papers().values()} == {"yes", "no", ""}
     assert {paper.valid_in_training for paper in papers().values()} == {"yes", "no", ""}
