@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import resource
 import sys
@@ -55,6 +56,17 @@ def peak_memory_bytes(device: str) -> int:
         # Not ru_maxrss, in which a child process starts with the size of its parent.
         return int(_proc_field("/proc/self/status", "VmHWM").split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def give_back_memory() -> None:
+    """Hands what this process has freed back to the system, where the C library offers that (glibc).
+
+    Batches differ in shape, and leave holes in the heap that later ones do not fit: in forty epochs a training of
+    eSASRec came to hold 7 GiB, of which it used one.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(0)
 
 
 def device_name(device: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.device import give_back_memory
 from leaderboards.record import Stage
 from models.api import Budget
 
@@ -133,6 +134,7 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
         # All processes save together, when the first one says so: their clocks differ.
         if trainer.strategy.broadcast(time.perf_counter() - self.saved >= save_seconds()):
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
+            give_back_memory()
             self.saved = time.perf_counter()
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Watcher):

@@ -205,3 +205,11 @@ def test_peak_memory_is_what_was_held_since_the_last_reset() -> None:
     assert during - before == pytest.approx(200 << 20, rel=0.1)
     if sys.platform == "linux":
         assert after - before < 20 << 20
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
+def test_what_was_freed_is_given_back() -> None:
+    run = scripts.command("give_back_memory")
+    freed, after = map(int, subprocess.run(run, cwd=provenance.ROOT, capture_output=True, check=True).stdout.split())
+    assert freed > 180, "the heap has kept it"
+    assert after < 60
