@@ -3,10 +3,11 @@
 Its three choices: SASRec's objective, the next item at every position; blocks of LiGR (arXiv 2502.03417), whose halves
 are normed first and gated by a sigmoid of what they are added to; cross-entropy of the next item among itself and
 `negatives` items drawn evenly, for each position anew and without a correction. Of its code there are, besides, places
-counted from the newest item, SwiGLU in the feed-forward halves, no scale or norm around the blocks, Xavier weights, and
-Adam with betas .9 and .98. Sizes are its code's for Beauty; `esasrec-no-ligr` has SASRec's blocks instead, its table's
-SASRec+SS. There a batch's losses are averaged over its own positions, here all positions of an epoch weigh alike, and
-gradients are clipped as for all models. Its level looks as if items a user has had were not ranked; here they are.
+counted from the newest item, SwiGLU in the feed-forward halves, no scale or norm around the blocks, Xavier weights,
+Adam with betas .9 and .98, and dropout on the table of items, one mask a step for what is read and what is scored.
+Sizes are its code's for Beauty; `esasrec-no-ligr` has SASRec's blocks instead, its table's SASRec+SS. There a batch's
+losses are averaged over its own positions, here all positions of an epoch weigh alike, and gradients are clipped as for
+all models. Its level looks as if items a user has had were not ranked; here they are.
 
 Published (its repository; R@10 / N@10): Beauty_2014 .0928 / .0523, Sports_2014 .0560 / .0323, Toys_2014 .0939 / .0538;
 SASRec+SS .0921 / .0531, .0569 / .0314, .0970 / .0580.
@@ -47,7 +48,7 @@ class Config:
     block: Literal["ligr", "sasrec"] = "ligr"
     """`sasrec`: the blocks of SASRec's authors. Unlike there, no item looks at padding."""
     dropout: Share = tuned(0.2, low=0.1, high=0.5)
-    """On embeddings, attention weights, and within and behind the halves of a block."""
+    """On the table of items, embeddings, attention weights, and within and behind the halves of a block."""
     history: Count = 50
     """Longest history, in items; longer ones keep their last items."""
     negatives: Count = tuned(256, choices=[128, 256])
@@ -100,15 +101,15 @@ class ESasRec(Recommender):
         with torch.no_grad():
             self.item.weight[0].zero_()
 
-    def states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """State after each item; at padding it has no meaning."""
-        return trimmed(self._states, (history > 0).sum(1), history)
+    def states(self, history: Int[Tensor, "B T"], items: Float[Tensor, "I D"]) -> Float[Tensor, "B T D"]:
+        """State after each item, whose embedding is its row of `items`; at padding it has no meaning."""
+        return trimmed(lambda rows: self._states(rows, items), (history > 0).sum(1), history)
 
-    def _states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+    def _states(self, history: Int[Tensor, "B T"], items: Float[Tensor, "I D"]) -> Float[Tensor, "B T D"]:
         """Causal, so right padding needs no mask of its own."""
         length, width = (history > 0).sum(1, keepdim=True), history.shape[1]
         place = (length - 1 - torch.arange(width, device=history.device)).clamp(min=0)
-        x = self.dropout(self.item(history) + self.place(place))
+        x = self.dropout(F.embedding(history, items) + self.place(place))
         mask = nn.Transformer.generate_square_subsequent_mask(width, device=x.device, dtype=x.dtype)
         for block in self.blocks:
             x = block(x, mask)
@@ -116,14 +117,16 @@ class ESasRec(Recommender):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         place, target = prefixes(batch)
-        states = self.states(batch.history).flatten(0, 1)[place]
-        loss = sampled_cross_entropy(states, self.item.weight, target, self.config.negatives)
+        items = self.dropout(self.item.weight)
+        states = self.states(batch.history, items).flatten(0, 1)[place]
+        loss = sampled_cross_entropy(states, items, target, self.config.negatives)
         # Each process sees its share of the batch, and their gradients are averaged.
         return loss * (processes() / self.positions)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        states = last(self.states(history), history)
-        return rank_scores((states @ self.item.weight[1:].T).float(), k)
+        items = self.item.weight
+        states = last(self.states(history, items), history)
+        return rank_scores((states @ items[1:].T).float(), k)
 
     def configure_optimizers(self) -> Any:
         return adamw(self, self.config.lr, self.config.weight_decay, betas=(0.9, 0.98))

@@ -69,7 +69,7 @@ def test_loss_is_a_softmax_over_the_next_item_and_its_negatives(
     assert [len(row) for row in others] == [5] * 15
     losses = []
     for history, target in zip(HISTORIES, TARGETS, strict=True):
-        states = model.states(torch.tensor([history]))[0]
+        states = model.states(torch.tensor([history]), model.item.weight)[0]
         for state, following in zip(states, [*history[1:], target], strict=True):
             scores = model.item.weight[[following, *others.pop(0)]] @ state
             losses.append(scores.exp().sum().log() - scores[0])
@@ -87,10 +87,31 @@ def test_negatives_are_all_items_and_never_padding(monkeypatch: pytest.MonkeyPat
     assert set(torch.cat(negatives).flatten().tolist()) == set(range(1, ITEMS + 1))
 
 
+def test_a_step_drops_the_same_of_items_where_they_are_read_and_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is dropped of the table for a step has no part in it, on neither side: no gradient comes to it."""
+    model = made(replace(CONFIG, negatives=200))
+    dropping = model.dropout.forward
+    masks: list[Tensor] = []
+
+    def dropped(x: Tensor) -> Tensor:
+        if len(x) != ITEMS + 1:
+            return dropping(x)
+        masks.append(torch.rand_like(x) < 0.5)
+        return x * masks[0]
+
+    monkeypatch.setattr(model.dropout, "forward", dropped)
+    model.training_step(batch(), 0).backward()
+    assert len(masks) == 1
+    gradient, kept = model.item.weight.grad, masks[0]
+    assert gradient is not None
+    assert (gradient[~kept] == 0).all()
+    assert (gradient[1:][kept[1:]] != 0).all()
+
+
 @torch.no_grad()
 def test_a_later_item_leaves_earlier_states() -> None:
     model = made().eval()
-    before, after = (model.states(torch.tensor([[3, 1, 4, last, 5]])) for last in (1, 2))
+    before, after = (model.states(torch.tensor([[3, 1, 4, last, 5]]), model.item.weight) for last in (1, 2))
     torch.testing.assert_close(before[:, :3], after[:, :3])
     assert (before[:, 3:] - after[:, 3:]).abs().amax(-1).min() > 0.01
 
