@@ -62,7 +62,7 @@ def give_back_memory() -> None:
     """Hands what this process has freed back to the system, where the C library offers that (glibc).
 
     Batches differ in shape, and leave holes in the heap that later ones do not fit: in forty epochs a training of
-    eSASRec came to hold 7 GiB, of which it used one.
+    eSASRec came to hold 7 GiB.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim:

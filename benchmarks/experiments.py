@@ -112,7 +112,9 @@ VARIANTS = {
         {"block": "sasrec"},
         "SASRec+SS of eSASRec's table: .0921 / .0531 (R@10 / N@10, Beauty_2014)",
     ),
-    "rearec-ensemble": Variant("rearec", {"learning": "ensemble"}, "ERL; `rearec` is PRL"),
+    "rearec-ensemble": Variant(
+        "rearec", {"learning": "ensemble"}, "ensemble reasoning learning; `rearec` learns progressively"
+    ),
     "tiger-sas": Variant("tiger", {"vectors": "sasrec-128"}),
     **RECIPES,
     # The temperature of the generation loss; LETTER's own is .7, plain cross-entropy has 1.
