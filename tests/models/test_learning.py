@@ -16,7 +16,7 @@ from benchmarks.training.fit import Fit
 from data_prep import planted
 from data_prep.corpus import Corpus
 from leaderboards.metrics import ndcg
-from leaderboards.statistics import interval
+from leaderboards.statistics import standard_error
 from models import transitions
 from tests.models.test_contract import given
 
@@ -67,6 +67,9 @@ SHORT = {
 }
 # Of the users without a law: what no one knows is slow to rank.
 NOISY = 0.3
+# Standard errors above popularity's score that are no accident. Two of them are what one model in forty reaches by luck,
+# on one processor or the other; four are one in 30,000, and as much as 1.5% of the users told their target would give.
+LUCK = 4
 # Of the SASRec whose item vectors a model asks for: ten epochs of that part, sixty of the tiny corpus.
 VECTOR_STEPS = 60
 
@@ -93,7 +96,7 @@ def test_planted_structure_is_learned(name: str, planted_corpus: Corpus, tmp_pat
 def test_from_noise_nothing_is_learned(name: str, noise_corpus: Corpus, tmp_path: Path) -> None:
     _, some = noise_corpus.split_users(NOISY)
     gain = per_user_ndcg(name, SHORT[name], some, tmp_path) - popular(some, tmp_path)
-    assert interval(gain[None]).low <= 0
+    assert gain.mean() <= LUCK * standard_error(gain[None])
 
 
 @pytest.mark.parametrize(
