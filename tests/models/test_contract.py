@@ -241,16 +241,16 @@ class TestContract:
                 assert torch.equal(items[:, :40], every.items[:, :k])
 
     def test_a_target_is_placed_where_the_list_has_it(self, trained: Trained) -> None:
-        """Every user with every item as the target."""
+        """Every fourth user with every item as the target."""
         generator = generator_of(trained.recommender)
         if generator is None:
             return
-        items = trained.corpus.items
+        items, history = trained.corpus.items, trained.history[::4]
         for k in (1, 10, 50):
-            whole = rank(trained.recommender, trained.history, k).items.repeat_interleave(items, 0)
-            target = torch.arange(1, items + 1).repeat(len(trained.history))
+            whole = rank(trained.recommender, history, k).items.repeat_interleave(items, 0)
+            target = torch.arange(1, items + 1).repeat(len(history))
             with torch.inference_mode():
-                found = generator.place(trained.history.repeat_interleave(items, 0), k, target)
+                found = generator.place(history.repeat_interleave(items, 0), k, target)
             assert found.certified.all()
             assert torch.equal(target_ranks(found.items, target), target_ranks(whole, target))
 
