@@ -92,6 +92,14 @@ class Examples:
         last = np.flatnonzero(np.append(self.user[1:] != self.user[:-1], True)) if len(self) else np.arange(0)
         return self.take(last)
 
+    def from_every_start(self, longest: int) -> Examples:
+        """Each pair once for every item that its history may begin with, up to `longest` items before the target."""
+        times = np.minimum(self.length, longest)
+        pair = np.repeat(np.arange(len(self)), times)
+        back = np.arange(len(pair)) - np.repeat(np.cumsum(times) - times, times) + 1
+        longer = self.take(pair)
+        return replace(longer, start=longer.stop - back)
+
     def sha256(self) -> str:
         digest = hashlib.sha256()
         for array in (self.flat, self.user, self.start, self.stop):

@@ -221,9 +221,9 @@ class Tokenizing(Protocol):
         ...
 
 
-def whole_epochs(steps: int, corpus: Corpus, batch_size: int) -> int:
-    """So many steps over the training pairs, rounded up to whole epochs."""
-    pairs = len(corpus.examples("train"))
+def whole_epochs(steps: int, corpus: Corpus, batch_size: int, examples: Examples | None = None) -> int:
+    """So many steps over the training pairs, or over `examples`, rounded up to whole epochs."""
+    pairs = len(corpus.examples("train") if examples is None else examples)
     if batch_size < 1:
         raise ValueError(f"a budget has batch_size {batch_size}; expected at least 1")
     if not pairs:

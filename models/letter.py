@@ -7,11 +7,12 @@ harder on the strongest wrong codes. Ranking is by the plain softmax, as in the 
 
 Items may share all their codes (there is no suffix code): they then share a score and rank by item id, each once.
 
-Left out: the unused tokens of T5's vocabulary of 32,128 in the softmax, the end token in the labels (every sequence has
+Left out: the unused tokens of T5's vocabulary of 32,100 in the softmax, the end token in the labels (every sequence has
 four codes). From the official code: means over levels and elements, commitment that moves the encoder at the first
 level alone, assignment by Sinkhorn at the last, the re-assignment of colliding items, gradients clipped while the
 recommender learns (as transformers' Trainer does) and not while the tokenizer does. Different: the epoch is chosen by
-NDCG@10 on validation (the code: validation loss).
+NDCG@10 on validation (the code: validation loss); weight decay is on layer norms, too; the tokenizer trains for the
+code's default of 20,000 epochs on Beauty, too (its script there: 10,000).
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0372, R@10 .0581, N@5 .0243, N@10 .0310.
 

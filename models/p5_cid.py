@@ -33,7 +33,6 @@ from sklearn.cluster import spectral_clustering
 from torch import Tensor
 
 from models.api import Batch, Corpus, Fit, Ranking, Recommender, Several
-from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.ownership import ownership
 from models.parts.recommender_config import SMALL_RECOMMENDER, RecommenderConfig
@@ -71,7 +70,7 @@ def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     index = tokenize(config, corpus, fit)
-    return fit("recommender", lambda: P5Cid(config, index), config.budget(corpus))
+    return fit("recommender", lambda: P5Cid(config, index), config.budget(corpus), config.examples(corpus))
 
 
 def paths(shared: Any, clusters: int, largest: int) -> Int64[np.ndarray, "N L"]:
@@ -127,7 +126,7 @@ class P5Cid(Recommender):
         super().__init__()
         self.config = config
         self.history_length = config.history
-        self.generator = CodeGenerator(config.t5, index, "vocabulary", tied=config.tied_head)
+        self.generator = config.generator(index)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         return self.generator.next_item_loss(batch)

@@ -26,7 +26,6 @@ from jaxtyping import Int, Int64
 from torch import Tensor
 
 from models.api import Batch, Corpus, Fit, Ranking, Recommender, Several
-from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from models.parts.recommender_config import SMALL_RECOMMENDER, RecommenderConfig
 
@@ -50,7 +49,7 @@ def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     index = tokenize(config, corpus, fit)
-    return fit("recommender", lambda: P5Sid(config, index), config.budget(corpus))
+    return fit("recommender", lambda: P5Sid(config, index), config.budget(corpus), config.examples(corpus))
 
 
 def first_appearance(corpus: Corpus) -> Int64[np.ndarray, "N"]:
@@ -74,7 +73,7 @@ class P5Sid(Recommender):
         super().__init__()
         self.config = config
         self.history_length = config.history
-        self.generator = CodeGenerator(config.t5, index, "vocabulary", tied=config.tied_head)
+        self.generator = config.generator(index)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         return self.generator.next_item_loss(batch)

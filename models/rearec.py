@@ -59,7 +59,7 @@ class Config:
     history: Count = 50
     """Longest history, in items; longer ones keep their last items."""
     temperature: Rate = tuned(0.07, low=0.05, high=5.0, log=True)
-    """tau: logits are divided by it."""
+    """tau: logits are divided by it. The authors' first release has .07, a later one .5 for both ways of learning."""
     alpha: Rate = tuned(5.0, low=1.0, high=10.0)
     """By how much the temperature of a step is above that of the next."""
     noise: Weight = 0.01

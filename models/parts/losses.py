@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.parts.precision import product_format
+from models.parts.precision import in_float32, product_format
 from models.parts.processes import all_gather_rows, first_local_row
 
 # Logits held at a time: 8 MiB in float32.
@@ -45,6 +45,7 @@ def sampled_cross_entropy(
     return F.cross_entropy(scores, torch.zeros_like(target), reduction="sum")
 
 
+@in_float32
 def info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     """Mean of -log softmax(x @ y.T) on the diagonal: each row of `x` is to find its own row of `y` in the batch.
 
@@ -54,7 +55,7 @@ def info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"]) -> Float[Tensor, 
     processes, which DDP takes of these shares, is 1/P d(sum_p L_p) = dL.
     """
     target = torch.arange(len(x), device=x.device) + first_local_row(len(x))
-    return F.cross_entropy((x @ all_gather_rows(y).T).float(), target)
+    return F.cross_entropy(x @ all_gather_rows(y).T, target)
 
 
 def symmetric_info_nce(x: Float[Tensor, "B D"], y: Float[Tensor, "B D"], temperature: float) -> Float[Tensor, ""]:

@@ -71,12 +71,14 @@ def adamw(
     warmup: int = 0,
     part_lr: Mapping[nn.Module, float] | None = None,
     betas: tuple[float, float] = (0.9, 0.999),
+    decoupled: bool = True,
 ) -> Any:
     """AdamW over the trainable parameters, stepped per batch; `warmup` is in steps. For `configure_optimizers`.
 
     Args:
         part_lr: learning rates of submodules that have another than `lr`.
         betas: decay of the running means of the gradient and of its square.
+        decoupled: weight decay is; otherwise the optimizer is Adam, whose decay is a part of the gradient.
     """
     part_rates = {weight: rate for part, rate in (part_lr or {}).items() for weight in part.parameters()}
     weights_of_rate: dict[float, list[nn.Parameter]] = {rate: [] for rate in (lr, *part_rates.values())}
@@ -84,7 +86,8 @@ def adamw(
         if weight.requires_grad:
             weights_of_rate[part_rates.get(weight, lr)].append(weight)
     groups = [{"params": weights, "lr": rate} for rate, weights in weights_of_rate.items() if weights]
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
+    kind = torch.optim.AdamW if decoupled else torch.optim.Adam
+    optimizer = kind(groups, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
     total = int(module.trainer.estimated_stepping_batches)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, schedule, warmup, total))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

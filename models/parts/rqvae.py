@@ -131,7 +131,8 @@ def mlp(widths: tuple[int, ...], start: Literal["torch", "xavier"] = "torch", dr
 
 
 def unique_code_share(tokenizer: Tokenizer) -> float:
-    """Share of items whose codes no other item has: by which LETTER and ETEGRec choose the epoch of a tokenizer."""
+    """Share of items whose codes no other item has. LETTER's and ETEGRec's code choose the epoch of a tokenizer by the
+    share of distinct sequences, in which items of equal codes count as one."""
     return 1.0 - shared(tokenizer.item_codes())
 
 

@@ -100,14 +100,37 @@ def test_what_a_paper_sets_otherwise_on_a_corpus() -> None:
     assert complete("etegrec", "video_games").config == etegrec.Config(sia_weight=1e-3)
 
 
+# What makes `tiger-grid` the recipe that it is, on a corpus of any size.
+GRIDS: dict[str, Any] = {"output": "level", "tied_head": False, "starts": "any", "decoupled_decay": False, "clip": 0.0}
+
+
 def test_a_recipe_has_its_sizes_on_corpora_of_the_papers_size_alone() -> None:
-    """`tiger-grid`: reproduction.md's settings; on planted the small model with the recipe's tokenizer, not clipped."""
+    """GRID's settings; on planted the small model with the recipe's tokenizer, output, histories and optimizer."""
     full, few = complete("tiger-grid", "beauty_2014").config, complete("tiger-grid", "planted").config
     tokenizer = dataclasses.replace(tiger.SMALL.tokenizer, method="rq-kmeans", normalised_residuals=True)
-    assert few == dataclasses.replace(tiger.SMALL, tokenizer=tokenizer, clip=0.0)
-    assert full.tokenizer == TokenizerConfig(method="rq-kmeans", normalised_residuals=True)
-    assert (full.t5, full.lr, full.schedule, full.warmup) == (T5Sizes(dropout=0.15), 1e-3, "constant", 0)
-    assert (full.weight_decay, full.clip, full.batch_size) == (1e-4, 0.0, 512)
+    assert few == dataclasses.replace(tiger.SMALL, tokenizer=tokenizer, **GRIDS)
+    assert full == tiger.Config(
+        tokenizer=TokenizerConfig(method="rq-kmeans", normalised_residuals=True),
+        t5=T5Sizes(dropout=0.15),
+        history=29,
+        lr=1e-3,
+        schedule="constant",
+        warmup=0,
+        weight_decay=1e-4,
+        batch_size=512,
+        accumulate=16,
+        patience=9,
+        **GRIDS,
+    )
+
+
+def test_a_recipe_on_the_code_of_another_model() -> None:
+    """DiscRec's TIGER: LETTER without what it adds to an RQ-VAE and to cross-entropy."""
+    found = complete("tiger-discrec", "beauty_2014")
+    config = letter.Config(
+        collaborative=None, tokenizer=letter.TokenizerConfig(diversity=0.0), temperature=1.0, batch_size=256
+    )
+    assert (found.model, found.config) == ("letter", config)
 
 
 def test_the_papers_own_optimiser() -> None:

@@ -56,6 +56,15 @@ def test_longest_per_user() -> None:
     assert len(none) == len(none.longest_per_user()) == 0
 
 
+@given(st.lists(st.lists(st.integers(1, 6), min_size=3, max_size=9), min_size=1, max_size=4), st.integers(1, 7))
+def test_from_every_start_has_each_run_of_training_items_once(sequences: list[list[int]], longest: int) -> None:
+    """Runs of one item more than a history may have, at most."""
+    parts = [(user, full[:-2]) for user, full in enumerate(sequences)]
+    runs = [(user, part[a:b], part[b]) for user, part in parts for b in range(len(part)) for a in range(b)]
+    found = pairs(corpus_of(sequences).examples("train").from_every_start(longest))
+    assert sorted(found) == sorted(run for run in runs if len(run[1]) <= longest)
+
+
 @given(st.lists(st.lists(st.integers(1, 6), min_size=3, max_size=9), min_size=1, max_size=6))
 def test_parts_are_leave_one_out(sequences: list[list[int]]) -> None:
     corpus = corpus_of(sequences)

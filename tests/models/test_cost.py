@@ -28,7 +28,7 @@ def made(seed: int = 0, **options: Any) -> CostTokenizer:
 
 def by_loop(reconstruction: Tensor, vectors: Tensor, temperature: float) -> float:
     def similar(i: int, j: int) -> float:
-        return float(torch.cosine_similarity(reconstruction[i], vectors[j], dim=0)) / temperature
+        return float(torch.cosine_similarity(vectors[i], reconstruction[j], dim=0)) / temperature
 
     rows = range(len(vectors))
     return sum(math.log(sum(math.exp(similar(i, j)) for j in rows)) - similar(i, i) for i in rows) / len(vectors)
@@ -37,10 +37,10 @@ def by_loop(reconstruction: Tensor, vectors: Tensor, temperature: float) -> floa
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
 def test_contrast_is_the_formula(temperature: float) -> None:
     reconstruction, vectors = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
-    found = contrast(reconstruction, vectors, temperature)
+    found = contrast(vectors, reconstruction, temperature)
     assert float(found) == pytest.approx(by_loop(reconstruction, vectors, temperature), rel=1e-5)
     # The lengths of vectors mean nothing.
-    torch.testing.assert_close(contrast(3 * reconstruction, vectors / 2, temperature), found)
+    torch.testing.assert_close(contrast(vectors / 2, 3 * reconstruction, temperature), found)
 
 
 @pytest.mark.parametrize("reconstruction", [0.0, 0.5])
@@ -49,14 +49,14 @@ def test_the_loss_has_three_parts(reconstruction: float) -> None:
     quantized, decoded = tokenizer.rqvae(items)
     vectors = tokenizer.rqvae.vectors[items]
     error = float((decoded - vectors).square().sum(1).mean())
-    expected = by_loop(decoded.detach(), vectors, 0.1) + float(quantized.loss) + reconstruction * error
+    expected = 0.1 * by_loop(decoded.detach(), vectors, 0.1) + float(quantized.loss) + reconstruction * error
     assert float(tokenizer.training_step(batch(32), 0)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_contrast_moves_encoder_and_decoder_but_no_codebook() -> None:
     tokenizer, items = made(), torch.arange(1, 33)
     _, decoded = tokenizer.rqvae(items)
-    contrast(decoded, tokenizer.rqvae.vectors[items], 0.1).backward()
+    contrast(tokenizer.rqvae.vectors[items], decoded, 0.1).backward()
     for side in (tokenizer.rqvae.encoder, tokenizer.rqvae.decoder):
         assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in side.parameters())
     assert tokenizer.rqvae.quantizer.codebooks.grad is None
@@ -65,7 +65,7 @@ def test_the_contrast_moves_encoder_and_decoder_but_no_codebook() -> None:
 def test_planted_clusters_are_kept_apart_and_named_again() -> None:
     """Items of a cluster have its first code, those of no two clusters the same codes, and reconstructions lie nearest
     to vectors of their own cluster."""
-    tokenizer = made()
+    tokenizer = made(contrast=1.0)
     before = float(tokenizer.training_step(batch(32), 0))
     train(tokenizer, 150)
     assert float(tokenizer.training_step(batch(32), 0)) < before - 0.5

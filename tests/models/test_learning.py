@@ -67,8 +67,8 @@ SHORT = {
 }
 # Of the users without a law: what no one knows is slow to rank.
 NOISY = 0.3
-# Standard errors above popularity's score that are no accident. Two of them are what one model in forty reaches by luck,
-# on one processor or the other; four are one in 30,000, and as much as 1.5% of the users told their target would give.
+# Standard errors above popularity's score that are no accident. Two of them one model in forty reaches by luck, on one
+# processor or the other; four one in 30,000, and 1.5% of the users told their target would give as much.
 LUCK = 4
 # Of the SASRec whose item vectors a model asks for: ten epochs of that part, sixty of the tiny corpus.
 VECTOR_STEPS = 60

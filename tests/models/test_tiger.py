@@ -134,7 +134,7 @@ def of_file(**fields: Any) -> Corpus:
 def test_codes_from_a_file_take_no_tokenizer_and_get_a_suffix() -> None:
     stages: list[tuple[str, float]] = []
 
-    def untrained(stage: str, build: Callable[[], nn.Module], budget: Budget) -> nn.Module:
+    def untrained(stage: str, build: Callable[[], nn.Module], budget: Budget, examples: Examples) -> nn.Module:
         stages.append((stage, budget.clip))
         return build()
 
@@ -160,6 +160,30 @@ def test_an_untied_head_has_vectors_of_its_own() -> None:
     head = Tiger(replace(CONFIG, tied_head=False), index).generator.head
     assert head is not None
     assert head.weight.shape == (11, 16)
+
+
+@torch.inference_mode()
+def test_with_output_by_level_a_code_competes_with_those_of_its_level() -> None:
+    """As in GRID: a head of its own for each level, and no end token. Uniform states leave chance, 1/4, 1/3 and 1/2."""
+    model = Tiger(replace(CONFIG, output="level", tied_head=False), index_of(ROWS, SIZES)).eval()
+    assert model.generator.token.num_embeddings == 10  # padding, 4 + 3 + 2 codes
+    assert model.generator.head is not None
+    nn.init.zeros_(model.generator.head.weight)
+    assert every_score(model, HISTORY).numpy() == pytest.approx(np.full((6, 13), np.log(1 / 24)), abs=1e-5)
+
+
+def test_histories_of_training_may_begin_with_any_item() -> None:
+    seen: list[tuple[int, int, int]] = []
+
+    def untrained(stage: str, build: Callable[[], nn.Module], budget: Budget, examples: Examples) -> nn.Module:
+        seen.append((len(examples), budget.accumulate, budget.epochs))
+        return build()
+
+    # Two users with training parts of 10 items, each of 9 + 8 + 7 + 6 runs of 2 to 5 items: 7 steps of up to 9 runs.
+    config = replace(CONFIG, vectors=None, codes="file.tsv", starts="any", batch_size=3, accumulate=3, steps=26)
+    corpus = replace(corpus_of([range(1, 13), range(1, 13)], 12), codes=of_file().item_codes())
+    train(config, corpus, cast(Fit, untrained))
+    assert seen == [(60, 3, 4)]
 
 
 def test_train_makes_tokenizer_index_and_recommender() -> None:

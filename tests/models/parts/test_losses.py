@@ -94,6 +94,13 @@ def test_info_nce_by_hand() -> None:
     assert info_nce(y[:1], x[1:]).item() == 0.0  # nothing to be taken for
 
 
+def test_info_nce_is_in_float32_whatever_the_precision_around_it() -> None:
+    states, items, _ = inputs(scale=10.0)
+    alone = info_nce(states[:7], items)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(info_nce(states[:7], items), alone)
+
+
 def test_info_nce_is_plain_numpy() -> None:
     states, items, _ = inputs()
     x, y = states[:7].detach(), items.detach()

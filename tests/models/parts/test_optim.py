@@ -98,6 +98,29 @@ def test_a_training_takes_one_factor_per_step(caplog: pytest.LogCaptureFixture) 
     assert optimizer.param_groups[0]["weight_decay"] == 0.3
 
 
+def outside_a_training(module: pl.LightningModule, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
+    """What `adamw` makes for a training of ten steps."""
+    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(trainer), "estimated_stepping_batches", 10)
+        module.trainer = trainer
+        made: torch.optim.Optimizer = adamw(module, *arguments, **options)["optimizer"]
+    return made
+
+
+# AdamW: 2 * (1 - .5 * .25) + .5. Adam: 2 - .5, for the decay turns the gradient's sign.
+@pytest.mark.parametrize(("decoupled", "weight"), [(True, 2.25), (False, 1.5)])
+def test_decay_shrinks_a_weight_or_joins_its_gradient(decoupled: bool, weight: float) -> None:
+    module = Recorder()
+    with torch.no_grad():
+        module.free.fill_(2.0)
+    made = outside_a_training(module, 0.5, 0.25, decoupled=decoupled)
+    # A first step has the length of the rate, whatever the gradient.
+    module.free.grad = torch.full_like(module.free, -0.3)
+    made.step()
+    assert float(module.free.detach()) == pytest.approx(weight)
+
+
 def test_a_part_may_have_a_rate_of_its_own() -> None:
     class Halves(pl.LightningModule):
         def __init__(self) -> None:
@@ -106,12 +129,8 @@ def test_a_part_may_have_a_rate_of_its_own() -> None:
             self.frozen.requires_grad_(False)
 
     module = Halves()
-    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(trainer), "estimated_stepping_batches", 10)
-        module.trainer = trainer
-        made = adamw(module, 0.5, 0.1, part_lr={module.slow: 0.25, module.frozen: 0.1})
-    rates = {id(weight): group["lr"] for group in made["optimizer"].param_groups for weight in group["params"]}
+    made = outside_a_training(module, 0.5, 0.1, part_lr={module.slow: 0.25, module.frozen: 0.1})
+    rates = {id(weight): group["lr"] for group in made.param_groups for weight in group["params"]}
     assert rates == {id(module.quick.weight): 0.5, id(module.quick.bias): 0.5} | {
         id(weight): 0.25 for weight in module.slow.parameters()
     }
