@@ -80,8 +80,8 @@ show: $(READY) ## Print an experiment's complete config and where each value is 
 analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision|ladder|cold_start CORPUS=... MODELS=... JOBS=n SET="..." COLUMNS=... ITEMS=path CORE=n ARGS=...
 	$(RUN) benchmarks analyse $(call quoted,$(or $(value NAME),utilisation)) $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(MORE)
 
-ladder: $(READY) ## Take a model's number apart, one convention of published code after the other: CORPUS=... MODEL=sasrec JOBS=n SET="..." BOARD=dir SOURCE=... COLUMNS=... ITEMS=path CORE=n ARGS=...
-	$(RUN) benchmarks analyse ladder $(call one,--corpus,CORPUS) $(OWN) --models $(call quoted,$(or $(value MODEL),sasrec)) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
+ladder: $(READY) ## Take a model's number apart, one convention of published code after the other: CORPUS=... MODEL=sasrec ROW=record (its weights as they are) JOBS=n SET="..." BOARD=dir SOURCE=... COLUMNS=... ITEMS=path CORE=n ARGS=...
+	$(RUN) benchmarks analyse ladder $(call one,--corpus,CORPUS) $(OWN) $(if $(value ROW),$(call one,--row,ROW),--models $(call quoted,$(or $(value MODEL),sasrec))) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore" ROW=record (of a trained TIGER or LETTER)
 	$(RUN) benchmarks perf $(call each,--only,ONLY) $(call one,--row,ROW)

@@ -72,6 +72,7 @@ class Lab:
         names: experiments to analyse; each analysis has its own unless some are given.
         settings: `key=value` for every one of them, or `experiment:key=value` for one.
         jobs: trainings at a time, or batches that are graded, where an analysis needs several.
+        row: a record on whose weights a ladder is to stand; nothing is trained then.
     """
 
     bench: Bench
@@ -81,6 +82,7 @@ class Lab:
     settings: tuple[str, ...] = ()
     seed: int = 0
     jobs: int = 1
+    row: Path | None = None
 
     def experiment(self, name: str, *settings: str) -> Experiment:
         """
@@ -139,11 +141,13 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
         The finding, and the `.md`.
 
     Raises:
-        ValueError: there is no such analysis, an experiment is not of the model that it is about, or the corpus is cut
-            at a moment or has cold items alone for targets.
+        ValueError: there is no such analysis, or none of a row, an experiment is not of the model that it is about, or
+            the corpus is cut at a moment or has cold items alone for targets.
     """
     if name not in ANALYSES:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
+    if lab.row is not None and name != "ladder":
+        raise ValueError(f"{name} is not made of one row ({lab.row}); expected ladder")
     if lab.corpus.for_training is not None:
         raise ValueError(
             f"{lab.corpus.name} is graded on other users or items than are learned; expected a whole corpus"

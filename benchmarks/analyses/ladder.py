@@ -11,6 +11,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,9 +21,11 @@ from benchmarks.analyses import Finding, Lab
 from benchmarks.analyses import ladder_gradings as gradings
 from benchmarks.analyses.ladder_gradings import Rung, Weights
 from benchmarks.analyses.ladder_trainings import Trained, chosen_on_test, with_validation_items
+from benchmarks.checks.rerank import recall_by_hash
 from benchmarks.evaluate import Grader
 from benchmarks.execution.cell import Cell
 from benchmarks.experiments import Experiment
+from leaderboards import store
 from leaderboards.metrics import per_user
 from leaderboards.plots import panels
 from leaderboards.statistics import compare
@@ -106,32 +109,68 @@ class Graded:
 
 
 def ladder(lab: Lab) -> Finding:
-    """The rungs of one experiment.
+    """The rungs of one experiment, or of `lab.row` those that need no training.
 
     Raises:
-        ValueError: several were given, the model chooses epochs in several stages, or a training failed.
+        FileNotFoundError: the weights of the row are not there.
+        ValueError: several were given, the model chooses epochs in several stages, or a training failed; the row is of
+            another corpus.
     """
-    experiment = _asked(lab)
+    return _of_experiment(lab, _asked(lab)) if lab.row is None else _of_row(lab, lab.row)
+
+
+def _of_experiment(lab: Lab, experiment: Experiment) -> Finding:
     protocol = chosen_on_test(lab, experiment)
     learned = with_validation_items(lab, experiment, protocol.epoch)
-    base, table = _single(lab, experiment, protocol, learned)
-    steps = _cumulative(lab, protocol, learned)
+    grader, items = Grader(lab.corpus, "test"), lab.corpus.items
+    base = Graded(grader(protocol.chosen).ranks, np.arange(lab.corpus.users))
+    changes = _trainings(lab, experiment, grader, protocol, learned)
+    lines = [_line(name, change.verdict, change.graded, base) for name, change in changes.items()]
+    lines += _gradings(lab, Weights(protocol.chosen, items), base)
+    together = {PROTOCOL: protocol.chosen, LEARNED: learned.watched, ON_TEST: learned.chosen}
+    says = (
+        "Effects of training rungs, whose weights are others, are about this seed alone. On the validation items the "
+        f"model trains as many epochs as validation chose without them ({protocol.epoch}); chosen on test, epoch "
+        f"{protocol.watched_epoch}, and with both, epoch {learned.epoch}."
+    )
+    named = [experiment.name, *experiment.overrides, f"seed {lab.seed}"]
+    return _finding(lab, named, base, lines, {name: Weights(each, items) for name, each in together.items()}, says)
+
+
+def _of_row(lab: Lab, file: Path) -> Finding:
+    run = store.read_run(store.board_of(file), file.absolute())
+    found = recall_by_hash(lab.bench, run.record, lab.source)
+    if found.eval_corpus.fingerprint != lab.corpus.fingerprint:
+        raise ValueError(f"{file} is of {found.eval_corpus.name}; expected a row of {lab.corpus.name}")
+    weights = Weights(found.recommender.eval(), lab.corpus.items)
+    base = Graded(run.ranks["rank"].to_numpy(), np.arange(lab.corpus.users))
+    named = [run.record.experiment, f"seed {run.record.seed}"]
+    says = f"All rungs grade the weights of the row {'/'.join(file.parts[-4:])}; none is trained."
+    return _finding(lab, named, base, _gradings(lab, weights, base), {PROTOCOL: weights}, says)
+
+
+def _finding(
+    lab: Lab, named: list[str], base: Graded, lines: list[dict[str, Any]], together: dict[str, Weights], says: str
+) -> Finding:
+    """
+    Args:
+        together: weights, each with one training rung more, to which the rungs that raise a number come.
+    """
+    table = pd.DataFrame([_line(PROTOCOL, "", base, base), *lines])
     figure, (effects, falls) = panels(
         "one change at a time", "one on the other", width=5.6, height=0.8 + 0.3 * len(table)
     )
     _draw_effects(effects, table)
-    _draw_waterfall(falls, steps)
-    named = [experiment.name, *experiment.overrides]
+    _draw_waterfall(falls, _cumulative(lab, together))
     says = (
-        f"What conventions of published code are worth: {', '.join(named)}, seed {lab.seed}, {METRIC.upper()} "
+        f"What conventions of published code are worth: {', '.join(named)}, {METRIC.upper()} "
         f"{base.gains().mean():.4f} under the protocol of the boards, test part of {lab.corpus.name}. Effect: of one "
-        "change, paired on the same users, with its 95% interval; of training rungs, whose weights are others, it is "
-        f"about this seed alone. {SAMPLE:,} users at most where a rung is dear, and in the right picture, where each "
-        "bar is what a change adds to those above it. On the validation items the model trains as many epochs as "
-        f"validation chose without them ({protocol.epoch}); chosen on test, epoch {protocol.watched_epoch}, and with "
-        f"both, epoch {learned.epoch}. Rungs called wrong are here to be measured, and come to no board."
+        "change, paired on the same users, with its 95% interval. "
+        f"{SAMPLE:,} users at most where a rung is dear, and in the right picture, where each "
+        f"bar is what a change adds to those above it. {says} Rungs called wrong are here to be measured, and come to "
+        "no board."
     )
-    return Finding(table, figure, says, subject=experiment.name)
+    return Finding(table, figure, says, subject=named[0])
 
 
 def _asked(lab: Lab) -> Experiment:
@@ -144,25 +183,18 @@ def _asked(lab: Lab) -> Experiment:
     return experiment
 
 
-def _single(lab: Lab, experiment: Experiment, protocol: Trained, learned: Trained) -> tuple[Graded, pd.DataFrame]:
-    """The protocol's grade, and a line for each change of it."""
-    grader = Grader(lab.corpus, "test")
-    whole, sample = np.arange(lab.corpus.users), _sample(lab, SAMPLE)
-    weights = Weights(protocol.chosen, lab.corpus.items)
+def _gradings(lab: Lab, weights: Weights, base: Graded) -> list[dict[str, Any]]:
+    """A line for each rung that grades the same weights otherwise."""
     steps = [step for step in STEPS if weights.generator is not None or not step.codes]
     most = lab.corpus.users if weights.generator is None else CODED_SAMPLE
     cheap = _graded(lab, weights, _sample(lab, most), _rungs(steps, dear=False))
-    dear = _graded(lab, weights, sample, _rungs(steps, dear=True), dear=True)
-    base = Graded(grader(protocol.chosen).ranks, whole)
-    lines = [_line(PROTOCOL, "", base, base)]
-    for name, change in _trainings(lab, experiment, grader, protocol, learned).items():
-        lines.append(_line(name, change.verdict, change.graded, base))
+    dear = _graded(lab, weights, _sample(lab, SAMPLE), _rungs(steps, dear=True), dear=True)
+    lines = []
     for step in steps:
         of = dear if step.dear else cheap
         lines.append(_line(step.name, step.verdict, of[step.name], of[PROTOCOL]))
-    uneven = Graded(base.ranks, whole, gradings.batch_weights(len(whole), BATCH_SIZE))
-    lines.append(_line(BATCHES, f"{WRONG}: users of the last batch weigh more", uneven, base))
-    return base, pd.DataFrame(lines)
+    uneven = Graded(base.ranks, base.users, gradings.batch_weights(len(base.users), BATCH_SIZE))
+    return [*lines, _line(BATCHES, f"{WRONG}: users of the last batch weigh more", uneven, base)]
 
 
 class Change(NamedTuple):
@@ -200,20 +232,19 @@ def _options(experiment: Experiment) -> list[str]:
     return found
 
 
-def _cumulative(lab: Lab, protocol: Trained, learned: Trained) -> dict[str, Graded]:
+def _cumulative(lab: Lab, together: dict[str, Weights]) -> dict[str, Graded]:
     """The protocol, then one change put on the other, on a sample of the users."""
     users = _sample(lab, SAMPLE)
-    weights = [Weights(each, lab.corpus.items) for each in (protocol.chosen, learned.watched, learned.chosen)]
-    names = (PROTOCOL, LEARNED, ON_TEST)
-    steps = {name: _graded(lab, each, users, _rungs())[PROTOCOL] for name, each in zip(names, weights, strict=True)}
+    steps = {name: _graded(lab, weights, users, _rungs())[PROTOCOL] for name, weights in together.items()}
+    last = list(together.values())[-1]
     known = {step.name: step for step in STEPS}
     done: tuple[Rung, ...] = ()
     rungs = dict[str, Sequence[Rung]]()
     for name in TOGETHER:
-        if weights[-1].generator is not None or not known[name].codes:
+        if last.generator is not None or not known[name].codes:
             done += known[name].rungs
             rungs[name] = done
-    return steps | _graded(lab, weights[-1], users, rungs, dear=True)
+    return steps | _graded(lab, last, users, rungs, dear=True)
 
 
 def _graded(

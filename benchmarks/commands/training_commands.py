@@ -153,14 +153,17 @@ def analyse(options: argparse.Namespace) -> int:
     from benchmarks.analyses import analyse as make
     from benchmarks.execution.cell import silence_lightning
     from benchmarks.settings import Bench
+    from leaderboards import store
 
     silence_lightning()
+    if options.row is not None:
+        options.corpus = store.read(options.row).corpus.name
     corpus, source = asked(options)
     print(corpus)
     board = options.board or options.work / "board"
     setting = Bench(board, options.work, options.vectors_path, hardware_of(options, corpus))
     names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or default_jobs()
-    lab = Lab(setting, corpus, source, names, settings, options.seed, jobs)
+    lab = Lab(setting, corpus, source, names, settings, options.seed, jobs, options.row)
     found, file = make(options.name, lab, options.out)
     table = found.table.to_markdown(index=False, tablefmt="simple", floatfmt=".4g")
     print(f"\n{table}\n\n{textwrap.fill(found.says, 120)}")
@@ -206,6 +209,9 @@ def add(commands: Any) -> None:
     add_training(looks)
     looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
     looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")
+    looks.add_argument(
+        "--row", type=Path, help="record whose weights, found in --work, a ladder grades; none is trained"
+    )
     looks.add_argument("--jobs", type=positive, help="trainings at a time, where several are needed")
     looks.add_argument("--board", type=Path, help="folder of the records it makes (default: board in --work)")
     looks.add_argument("--out", type=Path, default=Path("docs/analyses"), help="folder of table and picture")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,18 @@ from benchmarks.analyses.ladder_gradings import Lists, Weights
 from benchmarks.analyses.ladder_trainings import BestOnTest, chosen_on_test, validation_learned, with_validation_items
 from benchmarks.evaluate import Grader
 from benchmarks.execution.cell import Cell
+from benchmarks.experiments import complete
 from benchmarks.run import run
 from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
-from leaderboards.store import read_board
+from leaderboards.store import read, read_board
 from models.api import Ranking, Recommender
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.ranking import rank_scores
 from models.parts.seq2seq import T5Sizes
+from tests.factories import corpus_of
 
 # Items 1 and 2, and items 3 and 4, share their codes; the last code only tells them apart.
 CODES = torch.tensor([[0, 0], [0, 0], [1, 2], [1, 2], [1, 0]])
@@ -263,6 +266,27 @@ def test_the_ladder_of_a_model_and_what_of_it_comes_to_a_board(lab: Lab, monkeyp
     by_row = {(run.record.config["loss"], run.record.config["history"]): run for run in runs}
     assert set(by_row) == {("bce", 50), ("sampled", 50), ("ce", 20)}
     assert lines["loss=bce"]["NDCG@10"] == by_row["bce", 50].record.test["ndcg@10"]
+
+
+def test_the_ladder_of_a_row_grades_what_was_trained(
+    planted_corpus: Corpus, tmp_path: Path, with_corpora: Callable[[Path], Path]
+) -> None:
+    setting = Bench(tmp_path / "board", with_corpora(tmp_path / "work"))
+    file = run(setting, planted_corpus, complete("popularity", "planted"), 0)
+    test = read(file).test
+    lab = Lab(setting, planted_corpus, row=file)
+    found, written = benchmarks.analyses.analyse("ladder", lab, tmp_path / "out")
+    assert written.name == "planted-ladder-popularity.md"
+    assert str(Path(*file.parts[-4:])) in found.says
+    lines: dict[str, Any] = {line["Rung"]: line for line in found.table.to_dict("records")}
+    assert list(lines) == ["protocol", *(step.name for step in ladder.STEPS if not step.codes), ladder.BATCHES]
+    assert lines["protocol"]["NDCG@10"] == test["ndcg@10"]
+    assert lines["seen items masked"]["NDCG@10"] == pytest.approx(test["ndcg@10_unseen"])
+    assert list(setting.board.rglob("seed-*.json")) == [file]
+    with pytest.raises(ValueError, match=r"seed-0.json is of planted; expected a row of hand"):
+        ladder.ladder(dataclasses.replace(lab, corpus=corpus_of([[1, 2, 3, 1]], 3)))
+    with pytest.raises(ValueError, match=r"utilisation is not made of one row \(.*seed-0.json\); expected ladder"):
+        benchmarks.analyses.analyse("utilisation", lab, tmp_path / "out")
 
 
 def test_no_ladder_where_epochs_are_chosen_in_no_stage_or_several(lab: Lab) -> None:
