@@ -449,8 +449,8 @@ def server() -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture
 def new_wandb() -> Iterator[None]:
-    """wandb reads its environment once in a process. Its own process outlives a teardown while it waits for a server, and
-    holds the id of the run that it waits for against all that come to it later."""
+    """wandb reads its environment once in a process. Its own process outlives a teardown while it waits for a server,
+    and holds the id of the run that it waits for against all that come to it later."""
     import wandb
 
     wandb.teardown()
