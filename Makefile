@@ -81,7 +81,7 @@ analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NA
 	$(RUN) benchmarks analyse $(call quoted,$(or $(value NAME),utilisation)) $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(MORE)
 
 ladder: $(READY) ## Take a model's number apart, one convention of published code after the other: CORPUS=... MODEL=sasrec ROW=record (its weights as they are) JOBS=n SET="..." BOARD=dir SOURCE=... COLUMNS=... ITEMS=path CORE=n ARGS=...
-	$(RUN) benchmarks analyse ladder $(call one,--corpus,CORPUS) $(OWN) $(if $(value ROW),$(call one,--row,ROW),--models $(call quoted,$(or $(value MODEL),sasrec))) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
+	$(RUN) benchmarks analyse ladder $(call one,--corpus,CORPUS) $(OWN) $(if $(value ROW),$(call one,--row,ROW) $(call one,--models,MODEL),--models $(call quoted,$(or $(value MODEL),sasrec))) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
 perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore" ROW=record (of a trained TIGER or LETTER)
 	$(RUN) benchmarks perf $(call each,--only,ONLY) $(call one,--row,ROW)

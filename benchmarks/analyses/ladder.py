@@ -114,7 +114,7 @@ def ladder(lab: Lab) -> Finding:
     Raises:
         FileNotFoundError: the weights of the row are not there.
         ValueError: several were given, the model chooses epochs in several stages, or a training failed; the row is of
-            another corpus.
+            another corpus, or a model or settings are given beside it.
     """
     return _of_experiment(lab, _asked(lab)) if lab.row is None else _of_row(lab, lab.row)
 
@@ -138,6 +138,9 @@ def _of_experiment(lab: Lab, experiment: Experiment) -> Finding:
 
 
 def _of_row(lab: Lab, file: Path) -> Finding:
+    if lab.names or lab.settings:
+        asked = ", ".join([*lab.names, *lab.settings])
+        raise ValueError(f"{file} says of what model and settings it is; expected no others ({asked})")
     run = store.read_run(store.board_of(file), file.absolute())
     found = recall_by_hash(lab.bench, run.record, lab.source)
     if found.eval_corpus.fingerprint != lab.corpus.fingerprint:
