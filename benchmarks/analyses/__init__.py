@@ -15,6 +15,7 @@ import pandas as pd
 
 import models
 from benchmarks import experiments, provenance
+from benchmarks.checks.rerank import recall_by_hash
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
@@ -47,7 +48,10 @@ ANALYSES = {
     "precision": "precisions",
     "ladder": "ladder",
     "cold_start": "cold_start",
+    "code_loss": "code_loss",
 }
+# Those that can be made of the weights of one row.
+OF_A_ROW = ("ladder", "code_loss")
 
 
 class Finding(NamedTuple):
@@ -72,7 +76,7 @@ class Lab:
         names: experiments to analyse; each analysis has its own unless some are given.
         settings: `key=value` for every one of them, or `experiment:key=value` for one.
         jobs: trainings at a time, or batches that are graded, where an analysis needs several.
-        row: a record on whose weights a ladder is to stand; nothing is trained then.
+        row: a record whose weights are analysed; nothing is trained then.
     """
 
     bench: Bench
@@ -102,6 +106,22 @@ class Lab:
         experiment = self.experiment(name)
         trained = models.load(experiment.model).train(experiment.config, *self._given(experiment))
         return trained.to(self.bench.hardware.device)
+
+    def recalled(self, file: Path) -> tuple[store.Run, Recommender]:
+        """The run of a record, and the model with its weights.
+
+        Raises:
+            FileNotFoundError: the weights are not there.
+            ValueError: it is of another corpus, or models or settings are given beside it.
+        """
+        if self.names or self.settings:
+            asked = ", ".join([*self.names, *self.settings])
+            raise ValueError(f"{file} says of what model and settings it is; expected no others ({asked})")
+        run = store.read_run(store.board_of(file), file.absolute())
+        found = recall_by_hash(self.bench, run.record, self.source)
+        if found.eval_corpus.fingerprint != self.corpus.fingerprint:
+            raise ValueError(f"{file} is of {found.eval_corpus.name}; expected a row of {self.corpus.name}")
+        return run, found.recommender.eval()
 
     def index(self, name: str) -> ItemIndex:
         """The codes that the model's tokenizer gives.
@@ -146,8 +166,8 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
     """
     if name not in ANALYSES:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
-    if lab.row is not None and name != "ladder":
-        raise ValueError(f"{name} is not made of one row ({lab.row}); expected ladder")
+    if lab.row is not None and name not in OF_A_ROW:
+        raise ValueError(f"{name} is not made of one row ({lab.row}); expected {' or '.join(OF_A_ROW)}")
     if lab.corpus.for_training is not None:
         raise ValueError(
             f"{lab.corpus.name} is graded on other users or items than are learned; expected a whole corpus"

@@ -21,11 +21,9 @@ from benchmarks.analyses import Finding, Lab
 from benchmarks.analyses import ladder_gradings as gradings
 from benchmarks.analyses.ladder_gradings import Rung, Weights
 from benchmarks.analyses.ladder_trainings import Trained, chosen_on_test, with_validation_items
-from benchmarks.checks.rerank import recall_by_hash
 from benchmarks.evaluate import Grader
 from benchmarks.execution.cell import Cell
 from benchmarks.experiments import Experiment
-from leaderboards import store
 from leaderboards.metrics import per_user
 from leaderboards.plots import panels
 from leaderboards.statistics import compare
@@ -138,14 +136,8 @@ def _of_experiment(lab: Lab, experiment: Experiment) -> Finding:
 
 
 def _of_row(lab: Lab, file: Path) -> Finding:
-    if lab.names or lab.settings:
-        asked = ", ".join([*lab.names, *lab.settings])
-        raise ValueError(f"{file} says of what model and settings it is; expected no others ({asked})")
-    run = store.read_run(store.board_of(file), file.absolute())
-    found = recall_by_hash(lab.bench, run.record, lab.source)
-    if found.eval_corpus.fingerprint != lab.corpus.fingerprint:
-        raise ValueError(f"{file} is of {found.eval_corpus.name}; expected a row of {lab.corpus.name}")
-    weights = Weights(found.recommender.eval(), lab.corpus.items)
+    run, recommender = lab.recalled(file)
+    weights = Weights(recommender, lab.corpus.items)
     base = Graded(run.ranks["rank"].to_numpy(), np.arange(lab.corpus.users))
     named = [run.record.experiment, f"seed {run.record.seed}"]
     says = f"All rungs grade the weights of the row {'/'.join(file.parts[-4:])}; none is trained."

@@ -204,13 +204,13 @@ def add(commands: Any) -> None:
     looks.set_defaults(call=analyse, interrupted=GOES_ON)
     decor, etegrec = "utilisation, prefixes, sensitivity (DECOR)", "unseen, alignment, weights (ETEGRec)"
     looks.add_argument(
-        "name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); batching, precision, ladder (ours)"
+        "name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); batching, precision, ladder, code_loss (ours)"
     )
     add_training(looks)
     looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
     looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")
     looks.add_argument(
-        "--row", type=Path, help="record whose weights, found in --work, a ladder grades; none is trained"
+        "--row", type=Path, help="record whose weights, found in --work, a ladder or code_loss is of; none is trained"
     )
     looks.add_argument("--jobs", type=positive, help="trainings at a time, where several are needed")
     looks.add_argument("--board", type=Path, help="folder of the records it makes (default: board in --work)")

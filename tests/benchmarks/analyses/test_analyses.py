@@ -19,6 +19,7 @@ from benchmarks.analyses import (
     Lab,
     alignment,
     analyse,
+    code_loss,
     code_use,
     cold_start,
     composition,
@@ -328,6 +329,40 @@ def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
         share = np.unique(index.codes[1:, 0, level], return_counts=True)[1] / 40
         assert table[f"Entropy {level + 1}"][0] == pytest.approx(-(share * np.log(share)).sum(), abs=1e-5)
     assert table["Average"][0] == pytest.approx(np.mean([table[f"Entropy {level}"][0] for level in (1, 2, 3, 4)]))
+
+
+def test_what_popularity_loses_by_hand() -> None:
+    """Items of codes (0, 0), (0, 1), (1, 0) and once more (1, 0), bought 3, 1, 0 and 0 times: 4, 2, 1, 1 of 8."""
+    codes = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 0]])
+    found = code_loss.popularity_loss(codes, torch.tensor([3, 1, 0, 0]))
+    expected = [[np.log(8 / 6), np.log(6 / 4)], [np.log(8 / 6), np.log(6 / 2)], [np.log(4), 0], [np.log(4), 0]]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.slow
+def test_losses_of_codes_are_minus_an_items_score(lab: Callable[..., Lab]) -> None:
+    here = lab("tiger")
+    recommender = here.recommender("tiger").eval()
+    assert isinstance(recommender, Tiger)
+    lines = code_loss.code_loss(here).table.to_dict("records")
+    found: dict[Any, dict[Any, Any]] = {(line["Experiment"], line["Part"]): line for line in lines}
+    for part in code_loss.PARTS:
+        batches = Batches(here.corpus.examples(part), 100, recommender.history_length)
+        with torch.inference_mode():
+            scores = [recommender.generator.score(batch.history, batch.target[:, None]) for batch in batches]
+        line = found["tiger", part]
+        assert line["All codes"] == pytest.approx(-float(torch.cat(scores).mean()), rel=1e-4)
+        assert line["All codes"] == pytest.approx(sum(line[f"Code {level}"] for level in range(1, 5)), rel=1e-5)
+        # No two items share all codes, so all that popularity loses is what it loses of the items.
+        share = (here.corpus.training_counts()[1:] + 1) / (here.corpus.training_counts()[1:] + 1).sum()
+        lost = -np.log(share[here.corpus.examples(part).target - 1]).mean()
+        assert found["popularity, codes of tiger", part]["All codes"] == pytest.approx(lost, rel=1e-4)
+
+
+def test_losses_are_of_models_with_one_sequence_per_item(lab: Callable[..., Lab]) -> None:
+    here = dataclasses.replace(lab("tiger", "popularity"), settings=())
+    with pytest.raises(ValueError, match="popularity does not generate one code sequence for each item"):
+        code_loss.code_loss(here)
 
 
 @pytest.mark.slow
