@@ -155,7 +155,8 @@ class Lab:
 
 
 def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
-    """Makes an analysis and writes `<folder>/<corpus>-<name>.md` and `.svg`, or `<corpus>-<name>-<subject>`.
+    """Makes an analysis and writes `<folder>/<corpus>-<name>.md` and `.svg`, or `<corpus>-<name>-<subject>`; one of a
+    row has the row's key and seed behind that, for an experiment may have several.
 
     Returns:
         The finding, and the `.md`.
@@ -173,9 +174,12 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
             f"{lab.corpus.name} is graded on other users or items than are learned; expected a whole corpus"
         )
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
-    stem = "-".join(filter(None, (lab.corpus.name, name, found.subject)))
+    subject = [found.subject] if found.subject else []
+    if lab.row is not None:
+        subject += [lab.row.absolute().parent.name, lab.row.stem]
+    stem = "-".join([lab.corpus.name, name, *subject])
     write_text(folder / f"{stem}.svg", svg(found.figure))
-    title = name.replace("_", " ").capitalize() + (f" of {found.subject}" if found.subject else "")
+    title = name.replace("_", " ").capitalize() + (f" of {', '.join(subject)}" if subject else "")
     parts = [
         f"# {title} on {lab.corpus.name}",
         found.table.to_markdown(index=False, floatfmt=".4g"),

@@ -276,7 +276,7 @@ def test_the_ladder_of_a_row_grades_what_was_trained(
     test = read(file).test
     lab = Lab(setting, planted_corpus, row=file)
     found, written = benchmarks.analyses.analyse("ladder", lab, tmp_path / "out")
-    assert written.name == "planted-ladder-popularity.md"
+    assert written.name == f"planted-ladder-popularity-{read(file).key}-seed-0.md"
     assert str(Path(*file.parts[-4:])) in found.says
     lines: dict[str, Any] = {line["Rung"]: line for line in found.table.to_dict("records")}
     assert list(lines) == ["protocol", *(step.name for step in ladder.STEPS if not step.codes), ladder.BATCHES]
