@@ -48,6 +48,15 @@ def test_corpora_and_experiments_are_ours() -> None:
     assert (ours == 1).all()
 
 
+def test_what_is_ours_in_one_paper_is_so_in_all() -> None:
+    """A model that came after its papers' numbers is easily left without them."""
+    frame = published()
+    known = set(frame.loc[frame["experiment"] != "", "model"])
+    left_out = frame[(frame["experiment"] == "") & frame["model"].isin(known)]
+    assert set(left_out["model"]) == {"SASRec"}
+    assert left_out["note"].str.contains("loss not known").all()
+
+
 QUOTED = ["DECOR (arXiv 2509.10468v1)", "ETEGRec (SIGIR 2025, arXiv 2409.05546v3)"]
 
 
