@@ -46,6 +46,7 @@ def test_the_filter_is_numpys_and_a_circular_convolution(length: int) -> None:
     for place in range(length):
         convolved = sum(kernel[back] * x[:, (place - back) % length].double().numpy() for back in range(length))
         torch.testing.assert_close(layer(x)[:, place].double(), torch.as_tensor(convolved), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(layer(x, -1), layer(x)[:, -1:])
 
 
 @torch.no_grad()
@@ -90,4 +91,5 @@ def test_dropout_is_on_embeddings_and_on_each_half_of_a_block() -> None:
         if isinstance(part, nn.Dropout):
             part.register_forward_hook(lambda module, given, made: drawn.append(tuple(made.shape)))
     model.states(padded(HISTORIES))
-    assert drawn == [(4, 7, 8)] * 5
+    # Of the last block no state but the last is read.
+    assert drawn == [(4, 7, 8)] * 3 + [(4, 1, 8)] * 2
