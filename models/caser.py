@@ -17,7 +17,6 @@ Published on Musical_Instruments, with user embeddings (ETEGRec, table 3): R@5 .
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -90,29 +89,37 @@ class Caser(Recommender):
 
     def states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         """Images are cut to about their own history: what zero rows give is known."""
-        groups = by_length(history > 0)
-        states = torch.cat([self._states(history[rows, :width]) for rows, width in groups])
+        groups, filters = by_length(history > 0), self._filters()
+        states = torch.cat([self._states(history[rows, :width], filters[:width]) for rows, width in groups])
         return states[torch.cat([group.rows for group in groups]).argsort()]
 
-    def _states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B D"]:
-        image = self.item(history).mT
-        read = torch.cat([self._vertical(image), *self._horizontal(image)], 1)
+    def _states(self, history: Int[Tensor, "B T"], filters: list[Float[Tensor, "D C"]]) -> Float[Tensor, "B D"]:
+        image = self.item(history)
+        read = torch.cat([self._vertical(image), self._horizontal(image, filters)], 1)
         return F.relu(self.output(F.relu(self.hidden(self.dropout(read)))))
 
-    def _vertical(self, image: Float[Tensor, "B D T"]) -> Float[Tensor, "B C"]:
-        sums = F.linear(image, self.vertical.weight[:, : image.shape[2]], self.vertical.bias)
+    def _vertical(self, image: Float[Tensor, "B T D"]) -> Float[Tensor, "B V"]:
+        sums = F.linear(image.mT, self.vertical.weight[:, : image.shape[1]], self.vertical.bias)
         return sums.mT.flatten(1)
 
-    def _horizontal(self, image: Float[Tensor, "B D T"]) -> Iterator[Float[Tensor, "B C"]]:
-        """Of each height, each filter's largest response."""
-        rows = image.shape[2]
-        for height, filters in enumerate(self.horizontal, 1):
-            # A window that begins below the last row sees zeros alone, as do all after it: one stands for them.
-            starts, reach = min(rows + 1, self.history_length - height + 1), min(height, rows)
-            seen = F.pad(image, (0, starts + reach - 1 - rows))
-            weight, bias = filters.get_parameter("weight"), filters.get_parameter("bias")
-            responses = F.conv1d(seen, weight[:, :, :reach], bias)
-            yield F.relu(responses).amax(2)
+    def _filters(self) -> list[Float[Tensor, "D C"]]:
+        """What the C horizontal filters of all heights weight each row of a window with: 0 below their height."""
+        weights = [part.get_parameter("weight") for part in self.horizontal]
+        padded = [F.pad(weight, (0, self.history_length - weight.shape[2])) for weight in weights]
+        return list(torch.cat(padded).permute(2, 1, 0).contiguous().unbind())
+
+    def _horizontal(self, image: Float[Tensor, "B T D"], filters: list[Float[Tensor, "D C"]]) -> Float[Tensor, "B C"]:
+        """Each filter's largest response; one product gives those of all."""
+        rows = image.shape[1]
+        # A window that begins below the last row sees zeros alone, as do all after it: one stands for them.
+        below = F.pad(image, (0, 0, 0, rows))
+        windows = torch.cat([below[:, row : row + rows + 1] for row in range(rows)], 2)
+        responses = windows @ torch.cat(filters) + torch.cat([part.get_parameter("bias") for part in self.horizontal])
+        height = torch.arange(1, self.history_length + 1, device=image.device)
+        height = height.repeat_interleave(self.config.horizontal)
+        start = torch.arange(rows + 1, device=image.device)[:, None]
+        beyond = start + height > self.history_length
+        return F.relu(responses.masked_fill(beyond, -torch.inf).amax(1))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         states = self.states(batch.history)
