@@ -69,8 +69,8 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
 
 
 class Filter(nn.Module):
-    """The transform F and its inverse are products with their matrices: over so few places they and their gradients
-    take a quarter of the time of a fast transform, whose gradient is one of complex numbers."""
+    """The transform F and its inverse are products with their matrices: over so few places that takes less time than a
+    fast transform, whose gradient is one of complex numbers."""
 
     transform: Tensor
     inverse: Tensor

@@ -27,6 +27,7 @@ PAIRS = {
     "huge_pages": "train",
     "step_cpu": "step",
     "loss_cpu": "loss",
+    "filters_cpu": "filters",
     "stage_overhead": "find",
     "track_cpu": "track",
     "grade": "grade",
