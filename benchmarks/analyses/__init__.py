@@ -77,6 +77,7 @@ class Lab:
         settings: `key=value` for every one of them, or `experiment:key=value` for one.
         jobs: trainings at a time, or batches that are graded, where an analysis needs several.
         row: a record whose weights are analysed; nothing is trained then.
+        tuned: experiments have what a sweep has found for them.
     """
 
     bench: Bench
@@ -87,6 +88,7 @@ class Lab:
     seed: int = 0
     jobs: int = 1
     row: Path | None = None
+    tuned: bool = True
 
     def experiment(self, name: str, *settings: str) -> Experiment:
         """
@@ -94,7 +96,7 @@ class Lab:
             ValueError: what `experiments.complete` raises.
         """
         own = [text.removeprefix(f"{name}:") for text in self.settings if self._is_for(text, name)]
-        return experiments.complete(name, self.corpus, [*own, *settings])
+        return experiments.complete(name, self.corpus, [*own, *settings], self.tuned)
 
     @staticmethod
     def _is_for(setting: str, name: str) -> bool:
@@ -114,9 +116,10 @@ class Lab:
             FileNotFoundError: the weights are not there.
             ValueError: it is of another corpus, or models or settings are given beside it.
         """
-        if self.names or self.settings:
-            asked = ", ".join([*self.names, *self.settings])
-            raise ValueError(f"{file} says of what model and settings it is; expected no others ({asked})")
+        asked = [*self.names, *self.settings, *([] if self.tuned else ["untuned"])]
+        if asked:
+            others = ", ".join(asked)
+            raise ValueError(f"{file} says of what model and settings it is; expected no others ({others})")
         run = store.read_run(store.board_of(file), file.absolute())
         found = recall_by_hash(self.bench, run.record, self.source)
         if found.eval_corpus.fingerprint != self.corpus.fingerprint:

@@ -24,9 +24,14 @@ WORK = Path("runs")
 def add_common(command: argparse.ArgumentParser) -> None:
     """What the commands are told that fill the board."""
     add_training(command)
-    command.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")
+    add_untuned(command)
     command.add_argument("--seeds", type=positive, default=1, help="seeds 0..n-1; rows of the public board have 5")
     command.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
+
+
+def add_untuned(command: argparse.ArgumentParser) -> None:
+    """Whether experiments go without what a sweep has found."""
+    command.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")
 
 
 def add_training(command: argparse.ArgumentParser) -> None:

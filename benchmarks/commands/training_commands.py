@@ -15,6 +15,7 @@ from benchmarks.commands.options import (
     add_machine,
     add_tracking,
     add_training,
+    add_untuned,
     asked,
     default_jobs,
     hardware_of,
@@ -163,7 +164,7 @@ def analyse(options: argparse.Namespace) -> int:
     board = options.board or options.work / "board"
     setting = Bench(board, options.work, options.vectors_path, hardware_of(options, corpus))
     names, settings, jobs = tuple(options.models or ()), tuple(options.set), options.jobs or default_jobs()
-    lab = Lab(setting, corpus, source, names, settings, options.seed, jobs, options.row)
+    lab = Lab(setting, corpus, source, names, settings, options.seed, jobs, options.row, not options.untuned)
     found, file = make(options.name, lab, options.out)
     table = found.table.to_markdown(index=False, tablefmt="simple", floatfmt=".4g")
     print(f"\n{table}\n\n{textwrap.fill(found.says, 120)}")
@@ -207,6 +208,7 @@ def add(commands: Any) -> None:
         "name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); batching, precision, ladder, code_loss (ours)"
     )
     add_training(looks)
+    add_untuned(looks)
     looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
     looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")
     looks.add_argument(

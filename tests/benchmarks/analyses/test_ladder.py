@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 import benchmarks.analyses
-from benchmarks import hardware
+from benchmarks import best_config, hardware
 from benchmarks.analyses import Lab, ladder
 from benchmarks.analyses import ladder_gradings as gradings
 from benchmarks.analyses.ladder_gradings import Lists, Weights
@@ -27,6 +27,7 @@ from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from leaderboards.store import read, read_board
+from models import sasrec
 from models.api import Ranking, Recommender
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
@@ -212,6 +213,14 @@ def lab(tiny_corpus: Corpus, tmp_path: Path) -> Lab:
     return Lab(Bench(tmp_path / "board", tmp_path / "work"), corpus, names=("sasrec",), settings=SHORT)
 
 
+def test_what_a_sweep_found_is_taken_unless_untuned(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(best_config, "BEST", tmp_path)
+    winner = best_config.TunedConfig(study="s-1", trial=0, trials=1, value=0.1, params={"lr": 0.004})
+    best_config.write(best_config.path("planted", "sasrec"), winner)
+    lr = [each.experiment("sasrec").config.lr for each in (lab, dataclasses.replace(lab, tuned=False))]
+    assert lr == [0.004, sasrec.SMALL.lr]
+
+
 def ndcg(recommender: Recommender, corpus: Corpus) -> float:
     return metrics(Grader(corpus, "test")(recommender).ranks)["ndcg@10"]
 
@@ -287,6 +296,8 @@ def test_the_ladder_of_a_row_grades_what_was_trained(
         ladder.ladder(dataclasses.replace(lab, corpus=corpus_of([[1, 2, 3, 1]], 3)))
     with pytest.raises(ValueError, match=r"seed-0.json says of what .* expected no others \(tiger, lr=0.1\)"):
         ladder.ladder(dataclasses.replace(lab, names=("tiger",), settings=("lr=0.1",)))
+    with pytest.raises(ValueError, match=r"expected no others \(untuned\)"):
+        ladder.ladder(dataclasses.replace(lab, tuned=False))
     with pytest.raises(
         ValueError, match=r"utilisation is not made of one row \(.*json\); expected ladder or code_loss"
     ):
