@@ -114,7 +114,7 @@ class Lab:
 
         Raises:
             FileNotFoundError: the weights are not there.
-            ValueError: it is of another corpus, or models or settings are given beside it.
+            ValueError: it is of another corpus, or models, settings or `tuned=False` are given beside it.
         """
         asked = [*self.names, *self.settings, *([] if self.tuned else ["untuned"])]
         if asked:
