@@ -98,6 +98,21 @@ class Lab:
         own = [text.removeprefix(f"{name}:") for text in self.settings if self._is_for(text, name)]
         return experiments.complete(name, self.corpus, [*own, *settings], self.tuned)
 
+    def one(self, usual: str) -> str:
+        """Name of the experiment of an analysis that is of one.
+
+        Args:
+            usual: where none is given.
+
+        Raises:
+            ValueError: several are given.
+        """
+        if len(self.names) > 1:
+            raise ValueError(
+                f"this analysis is of one experiment; {len(self.names)} were given: {', '.join(self.names)}"
+            )
+        return self.names[0] if self.names else usual
+
     @staticmethod
     def _is_for(setting: str, name: str) -> bool:
         key = setting.partition("=")[0]

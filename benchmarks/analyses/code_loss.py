@@ -45,7 +45,7 @@ def code_loss(lab: Lab) -> Finding:
     rows: list[dict[str, Any]] = []
     for name, recommender in recommenders.items():
         generator = _generator(name, recommender)
-        popular = popularity_loss(generator.index.codes[1:, 0], counts)
+        popular = popularity_loss(generator.index.codes[1:, 0].cpu(), counts)
         for part in PARTS:
             examples = _sample(lab.corpus.examples(part))
             target = torch.from_numpy(examples.target.astype(np.int64))

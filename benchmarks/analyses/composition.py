@@ -28,7 +28,7 @@ LENGTH = 2
 
 def utilisation(lab: Lab) -> Finding:
     """Share of the codes of each level that an item has, or that a test history composes with at least 1/V."""
-    (name,) = lab.names or ("decor",)
+    name = lab.one("decor")
     model = _decor(lab, name)
     histories = Batches(lab.corpus.examples("test"), BATCH, model.history_length, model.device)
     with torch.inference_mode():
@@ -67,7 +67,7 @@ def utilisation(lab: Lab) -> Finding:
 
 def prefixes(lab: Lab) -> Finding:
     """Prefixes of two codes that many items share: their decoder inputs, static and composed, beside the next codes."""
-    (name,) = lab.names or ("decor",)
+    name = lab.one("decor")
     model = _decor(lab, name)
     codes = model.generator.index.codes[1:, 0].cpu()
     distinct, of_item, count = codes[:, :LENGTH].unique(dim=0, return_inverse=True, return_counts=True)

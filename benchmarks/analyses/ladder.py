@@ -169,10 +169,7 @@ def _finding(
 
 
 def _asked(lab: Lab) -> Experiment:
-    names = lab.names or ("sasrec",)
-    if len(names) > 1:
-        raise ValueError(f"a ladder is of one model; {len(names)} were given: {', '.join(names)}")
-    experiment = lab.experiment(names[0])
+    experiment = lab.experiment(lab.one("sasrec"))
     if experiment.unseen_users:
         raise ValueError(f"{experiment.name} has no ladder; expected an experiment on all users")
     return experiment
@@ -238,7 +235,8 @@ def _cumulative(lab: Lab, together: dict[str, Weights]) -> dict[str, Graded]:
     for name in TOGETHER:
         if last.generator is not None or not known[name].codes:
             done += known[name].rungs
-            rungs[name] = done
+            # Drawn first: what the others do to a list is done to that of the drawn items.
+            rungs[name] = sorted(done, key=lambda rung: rung is not gradings.among_sampled)
     return steps | _graded(lab, last, users, rungs, dear=True)
 
 

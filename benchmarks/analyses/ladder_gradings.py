@@ -139,7 +139,8 @@ def codes_hit_repeatedly(weights: Weights, lists: Lists) -> Lists:
 
 
 def among_sampled(weights: Weights, lists: Lists) -> Lists:
-    """The target is ranked among 100 items that the user has not had, drawn evenly, the same for every model."""
+    """The target is ranked among 100 items that the user has not had, drawn evenly, the same for every model. Of rungs
+    one after the other it is the first, for it makes lists anew, by the scores of the exact ranking."""
     drawn = _negatives(lists, weights.items)
     candidates = torch.cat([lists.target[:, None], drawn], 1).sort(dim=1).values  # ties: smaller item id first
     scores = _scores(weights, lists, candidates)

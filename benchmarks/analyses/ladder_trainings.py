@@ -6,9 +6,10 @@ Both wrong choices train on a corpus of their own, which no row can come from; n
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytorch_lightning as pl
 import safetensors.torch
@@ -29,6 +30,8 @@ from models.api import Budget, Recommender
 # In which a model's epochs are chosen. Those that choose in several stages have no ladder, nor have those that train
 # nothing.
 STAGE, SEVERAL_STAGES = "recommender", ("etegrec", "pit")
+
+M = TypeVar("M", bound=pl.LightningModule)
 
 
 class Trained(NamedTuple):
@@ -80,7 +83,7 @@ class BestOnTest(Kept):
     corpus: Corpus
     valid_users: int | None
 
-    def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+    def known(self, stage: Stage, module: pl.LightningModule) -> None:
         budget = Budget(1, 1, valid_users=self.valid_users)
         value, best = selection_metric(self.corpus, "test", budget)(module), self.facts
         if not best["epoch"] or value > best["value"]:
@@ -93,7 +96,7 @@ class AtEpoch(Kept):
 
     number: int
 
-    def checked(self, stage: Stage, module: pl.LightningModule) -> None:
+    def known(self, stage: Stage, module: pl.LightningModule) -> None:
         if not self.facts["epoch"] or stage.epochs <= self.number:
             self.keep(stage.epochs, stage.quality[-1], module)
 
@@ -108,36 +111,50 @@ def chosen_on_test(lab: Lab, experiment: Experiment) -> Trained:
 def with_validation_items(lab: Lab, experiment: Experiment, epochs: int) -> Trained:
     """Validation items are trained on. Chosen: the epoch that is best on the test part, which is all that is left to
     choose by; watched: the one after as many `epochs` as the protocol chose."""
-    # The test part must not end the training before that.
-    config = replace(experiment.config, patience=max(experiment.config.patience, epochs))
-    experiment = replace(experiment, config=config)
     watcher = AtEpoch(_file(lab, experiment, "validation-learned"), epochs)
-    return _trained(lab, experiment, validation_learned(lab.corpus), watcher)
+    return _trained(lab, experiment, validation_learned(lab.corpus), watcher, patience=epochs)
 
 
 def _file(lab: Lab, experiment: Experiment, name: str) -> Path:
-    """In a folder that is named by all that decides a training: the row's key, the seed and the code."""
+    """In a folder that is named by what decides a training: the row's key, seed, code, device and threads."""
     code = sources_sha256(models.load(experiment.model).Config)
-    row = resolve(lab.bench, lab.corpus, experiment)
-    folder = lab.bench.work / "ladder" / f"{row.key}-{lab.seed}-{code[:12]}"
+    row, hardware = resolve(lab.bench, lab.corpus, experiment), lab.bench.hardware
+    facts = [row.key, lab.seed, code[:12], hardware.device.type, hardware.threads]
+    folder = lab.bench.work / "ladder" / "-".join(map(str, facts))
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{name}.safetensors"
 
 
-def _trained(lab: Lab, experiment: Experiment, corpus: Corpus, watcher: Kept) -> Trained:
+@dataclass
+class Patient:
+    """A `Fit` under which the test part ends no training before its epoch `patience`."""
+
+    fit: Fit
+    patience: int
+
+    def __call__(self, stage: str, build: Callable[[], M], budget: Budget, *others: Any, **named: Any) -> M:
+        longer = replace(budget, patience=max(budget.patience, self.patience))
+        return self.fit(stage, build, longer if stage == STAGE else budget, *others, **named)
+
+
+def _trained(lab: Lab, experiment: Experiment, corpus: Corpus, watcher: Kept, patience: int = 0) -> Trained:
     """
+    Args:
+        patience: epochs that are waited for at least.
+
     Raises:
         ValueError: epochs of the model are not chosen in one stage.
     """
     if experiment.model in SEVERAL_STAGES:
         raise ValueError(f"{experiment.name} has no ladder: it chooses epochs in several stages; expected in one")
     lab.bench.hardware.set_num_threads()
-    # Trainings of its own: one that has been finished elsewhere was not watched.
-    row = resolve(replace(lab.bench, work=watcher.file.parent), corpus, experiment)
+    row = resolve(lab.bench, corpus, experiment)
 
     def train(watch: Watch) -> tuple[Recommender, Fit]:
-        fit = row.fit(lab.seed, watch=watch)
-        return models.load(experiment.model).train(experiment.config, row.inputs(fit), fit), fit
+        # Trainings of its own: one that has been finished elsewhere was not watched.
+        fit = replace(row.fit(lab.seed, watch=watch), root=watcher.file.parent / "fits")
+        model = models.load(experiment.model)
+        return model.train(experiment.config, row.inputs(fit), Patient(fit, patience)), fit
 
     chosen, fit = train(lambda stage: [watcher] if stage == STAGE else [])
     if not watcher.facts["epoch"]:

@@ -57,7 +57,7 @@ def over(lab: Lab, shown: Figure) -> Finding:
     Raises:
         ValueError: the experiment is of another model, or a training failed.
     """
-    (name,) = lab.names or (shown.model,)
+    name = lab.one(shown.model)
     base = lab.experiment(name)
     if base.model != shown.model:
         raise ValueError(f"{name} is an experiment of {base.model}; the figure is of {shown.model}'s options")

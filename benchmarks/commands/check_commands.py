@@ -11,6 +11,7 @@ from benchmarks.commands.options import (
     WORK,
     default_jobs,
     positive,
+    seed_number,
 )
 from leaderboards.record import BOARD
 
@@ -92,7 +93,7 @@ def add(commands: Any) -> None:
     gate = commands.add_parser("regress", help="hold the quick board, on a CPU, against its references: the gate")
     gate.set_defaults(call=regress)
     gate.add_argument("--models", nargs="+", help="these models (default: all that have references)")
-    gate.add_argument("--first-seed", type=int, default=0, help="seeds of the fresh runs count from here")
+    gate.add_argument("--first-seed", type=seed_number, default=0, help="seeds of the fresh runs count from here")
     gate.add_argument("--jobs", type=positive, help="runs at a time")
     gate.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
     gate.add_argument("--references", type=Path, help="folder of the reference runs (default: the committed ones)")

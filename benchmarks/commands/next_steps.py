@@ -37,8 +37,7 @@ def _commands(setting: Bench, made: Sequence[Path]) -> list[str]:
     best = max(made, key=lambda path: store.read(path).test[RANKED_BY])
     commands = [["make", "board", f"CORPUS={corpus}", *board] for corpus in corpora]
     commands.append(["make", "verify", *board])
-    work = [] if setting.work == WORK else [f"ARGS=--work {setting.work}"]
-    commands.append(["make", "export", f"ROW={best}", f"DIR={store.read(best).experiment}", *work])
+    commands.append(_export(best, setting.work))
     lines = [" ".join(map(_quoted, command)) for command in commands]
     if setting.track == "offline":
         # The shell is to find the names.
@@ -46,7 +45,16 @@ def _commands(setting: Bench, made: Sequence[Path]) -> list[str]:
     return lines
 
 
+def _export(record: Path, work: Path) -> list[str]:
+    """What writes a record's model into a folder; `make` parts its ARGS at each space."""
+    folder, elsewhere = store.read(record).experiment, str(work)
+    if any(map(str.isspace, elsewhere)):
+        return [".venv/bin/python", "-m", "grbench", "export", str(record), folder, "--work", elsewhere]
+    told = [] if work == WORK else [f"ARGS=--work {work}"]
+    return ["make", "export", f"ROW={record}", f"DIR={folder}", *told]
+
+
 def _quoted(word: str) -> str:
     """`NAME=value` with the value quoted where the shell would part it."""
     name, sign, value = word.partition("=")
-    return f"{name}={shlex.quote(value)}" if sign else word
+    return f"{name}={shlex.quote(value)}" if sign else shlex.quote(word)

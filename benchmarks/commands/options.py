@@ -147,6 +147,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def seed_number(text: str) -> int:
+    """A whole number from 0.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
 def hours(text: str) -> float:
     """A number of hours above 0.
 

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.commands.options import WORK, add_tracking, add_training, asked, hardware_of, hours, positive
+from benchmarks.commands.options import (
+    WORK,
+    add_tracking,
+    add_training,
+    asked,
+    hardware_of,
+    hours,
+    positive,
+    seed_number,
+)
 from leaderboards.record import BOARD
 
 if TYPE_CHECKING:
@@ -83,7 +92,7 @@ def add(commands: Any) -> None:
     search.add_argument("--trials", type=positive, default=30, help="trials that are to end (default: 30)")
     search.add_argument("--budget", type=hours, metavar="HOURS", help="begin no trial after so many hours of trials")
     search.add_argument("--jobs", type=positive, default=1, help="trials at a time on this machine (default: 1)")
-    search.add_argument("--seed", type=int, default=0, help="of the trainings and of the sampler")
+    search.add_argument("--seed", type=seed_number, default=0, help="of the trainings and of the sampler")
     search.add_argument("--devices", type=positive, default=1, help="1: trials train on one device")
     search.add_argument("--heartbeat", type=positive, default=30, help="seconds between signs of life on PostgreSQL")
     search.add_argument("--storage", metavar="URL", help="postgresql://user@host/database (default: a file in --work)")

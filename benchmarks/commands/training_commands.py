@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands.options import (
+    Asked,
     add_common,
     add_machine,
     add_tracking,
@@ -22,6 +23,7 @@ from benchmarks.commands.options import (
     hours,
     jobs_of,
     positive,
+    seed_number,
 )
 from leaderboards.record import BOARD
 
@@ -154,12 +156,9 @@ def analyse(options: argparse.Namespace) -> int:
     from benchmarks.analyses import analyse as make
     from benchmarks.execution.cell import silence_lightning
     from benchmarks.settings import Bench
-    from leaderboards import store
 
     silence_lightning()
-    if options.row is not None:
-        options.corpus = store.read(options.row).corpus.name
-    corpus, source = asked(options)
+    corpus, source = asked(options) if options.row is None else _of_row(options)
     print(corpus)
     board = options.board or options.work / "board"
     setting = Bench(board, options.work, options.vectors_path, hardware_of(options, corpus))
@@ -170,6 +169,24 @@ def analyse(options: argparse.Namespace) -> int:
     print(f"\n{table}\n\n{textwrap.fill(found.says, 120)}")
     print(f"\nwritten: {file}, .svg")
     return 0
+
+
+def _of_row(options: argparse.Namespace) -> Asked:
+    """The corpus of `--row`, and its source.
+
+    Raises:
+        ValueError: the row is of unseen users.
+        FileNotFoundError: its corpus is no longer in the folder of prepared ones.
+    """
+    from benchmarks.settings import prepared, source_of
+    from data_prep.corpus import UNSEEN_USERS
+    from leaderboards import store
+
+    record = store.read(options.row)
+    if record.corpus.name.endswith(UNSEEN_USERS):
+        raise ValueError(f"{options.row} is of unseen users; expected a row on all users")
+    source = source_of(record, options.source)
+    return Asked(prepared(options.work, record.corpus.name, source), source)
 
 
 def add(commands: Any) -> None:
@@ -204,13 +221,12 @@ def add(commands: Any) -> None:
     looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
     looks.set_defaults(call=analyse, interrupted=GOES_ON)
     decor, etegrec = "utilisation, prefixes, sensitivity (DECOR)", "unseen, alignment, weights (ETEGRec)"
-    looks.add_argument(
-        "name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); batching, precision, ladder, code_loss (ours)"
-    )
+    ours = "batching, precision, ladder, code_loss (ours)"
+    looks.add_argument("name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); cold_start (TIGER); {ours}")
     add_training(looks)
     add_untuned(looks)
     looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
-    looks.add_argument("--seed", type=int, default=0, help="the one seed that is looked at")
+    looks.add_argument("--seed", type=seed_number, default=0, help="the one seed that is looked at")
     looks.add_argument(
         "--row", type=Path, help="record whose weights, found in --work, a ladder or code_loss is of; none is trained"
     )

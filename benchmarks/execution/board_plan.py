@@ -119,6 +119,10 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
             raise ValueError(f"{where}: no corpus; expected one in the row or in the plan")
         if unknown := set(wanted.aim) - {*METRICS, OF}:
             raise ValueError(f"{where}: aim names {min(unknown)!r}; possible: {', '.join(METRICS)}, {OF}")
+        for metric in wanted.aim.keys() - {OF}:
+            aim = wanted.aim[metric]
+            if not (isinstance(aim, float) and 0 <= aim <= 1):
+                raise ValueError(f"{where}: aim {metric} is {aim!r}; expected a number from 0 to 1")
         try:
             setting = benches(name, wanted.precision)
             corpus = corpora(setting.work, name, source)
@@ -137,7 +141,7 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
 def _parsed(file: Path) -> Plan:
     try:
         plan: Plan = TypeAdapter(Plan).validate_python(tomllib.loads(file.read_text()))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -43,8 +43,12 @@ def derive(seed: int, *labels: object) -> int:
 class Watcher(pl.Callback):
     """Looks on while a stage trains, and may end it by an exception; it changes no number."""
 
+    def known(self, stage: Stage, module: pl.LightningModule) -> None:
+        """Called where the quality after an epoch is known: `stage.quality[-1]`, after `stage.epochs` epochs. A kill in
+        here, or behind it, makes the epoch once more, and then this call."""
+
     def checked(self, stage: Stage, module: pl.LightningModule) -> None:
-        """Called where the quality after an epoch is known: `stage.quality[-1]`, after `stage.epochs` epochs."""
+        """Called after `known`, and after the training's state was saved, if it was its turn."""
 
 
 class CheckpointCallback(pl.callbacks.Checkpoint):
@@ -131,14 +135,16 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
         done.epochs = epoch
         self._tell(trainer, f"quality {value:.4f}, best {max(done.quality):.4f}")
         trainer.should_stop = self._patience_is_lost()
+        watchers = [each for each in trainer.callbacks if isinstance(each, Watcher)]  # type: ignore[attr-defined]
+        for watcher in watchers:
+            watcher.known(done, module)
         # All processes save together, when the first one says so: their clocks differ.
         if trainer.strategy.broadcast(time.perf_counter() - self.saved >= save_seconds()):
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
             give_back_memory()
             self.saved = time.perf_counter()
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Watcher):
-                callback.checked(done, module)
+        for watcher in watchers:
+            watcher.checked(done, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._stop_clock()

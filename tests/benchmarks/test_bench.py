@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import data_prep
 from benchmarks import experiments
 from benchmarks.__main__ import EXAMPLES, _parser, main
+from benchmarks.commands.next_steps import next_steps
 from benchmarks.execution import cell as cell_module
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
@@ -256,6 +258,18 @@ def test_what_is_made_is_named_and_what_goes_on_from_it(
     ]
     assert bench("--models", "popularity", "item_knn") == 0
     assert "make export" not in capsys.readouterr().out, "nothing new was made"
+    # make's ARGS are parted at every space, whatever stands around it.
+    apart = next_steps(Bench(board, tmp_path / "my work"), [best]).splitlines()[-1]
+    export = [".venv/bin/python", "-m", "grbench", "export", str(best), "popularity", "--work", f"{tmp_path}/my work"]
+    assert shlex.split(apart) == export
+
+
+@pytest.mark.parametrize("command", ["analyse ladder --seed", "sweep --model sasrec --seed", "regress --first-seed"])
+@pytest.mark.parametrize("number", ["-1", "1.5", "one"])
+def test_a_seed_is_a_whole_number(command: str, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), number])
+    assert f"{number!r} is not a whole number from 0" in capsys.readouterr().err
 
 
 def test_every_board_that_cells_are_on_is_printed_and_rendered(

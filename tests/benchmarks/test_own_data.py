@@ -169,6 +169,20 @@ def test_cells_find_the_corpus_and_nothing_made_names_a_folder(
     assert not [file for file in written if ratings.parent.name.encode() in file.read_bytes()]
 
 
+def test_a_row_of_an_own_file_has_a_ladder(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("bench", "--models", "popularity", "popularity-unseen-users", "--jobs", "1") == 0
+    folder, ladder = tmp_path / "board", ["analyse", "ladder", "--work", "work", "--out", "out", "--row"]
+    (whole,) = folder.glob("small_ratings/*/*/seed-0.json")
+    assert main([*ladder, str(whole)]) == 0
+    (table,) = Path("out").glob("*.md")
+    assert "small_ratings/popularity" in table.read_text()
+    (unseen,) = folder.glob(f"small_ratings{UNSEEN_USERS}/*/*/seed-0.json")
+    assert main([*ladder, str(unseen)]) == 2
+    assert f"{unseen} is of unseen users; expected a row on all users" in capsys.readouterr().err
+
+
 def test_two_files_of_one_name_are_two_corpora(command: Callable[..., int], ratings: Path, tmp_path: Path) -> None:
     other = tmp_path / ratings.name
     other.write_text("\n".join(ratings.read_text().splitlines()[:-30]))

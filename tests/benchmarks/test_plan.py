@@ -176,6 +176,12 @@ def test_a_cell_at_work_is_told_from_one_left_behind(loaded: Corpus, tmp_path: P
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseeds = 0', r"rows.1.seeds: .*greater than or equal to 1"),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseed = 1', r"rows.1.seed: "),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "mrr" = 0.1 }', "aim names 'mrr'; possible: recall@5"),
+        (
+            'corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "ndcg@10" = "0.1" }',
+            r"row 1 \(sasrec\): aim ndcg@10 is '0.1'; expected a number from 0 to 1",
+        ),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "ndcg@10" = nan }', "aim ndcg@10 is nan; expected"),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "ndcg@10" = 5.0 }', "aim ndcg@10 is 5.0; expected"),
         ('corpus = "c"\n[[rows]]\nexperiment = "tiger"\nsettings = ["vectors=npz"]', r"row 1 \(tiger\): .*npz"),
     ],
 )
@@ -183,6 +189,12 @@ def test_a_plan_that_cannot_be_is_told(loaded: Corpus, tmp_path: Path, text: str
     with pytest.raises(ValueError, match=message) as error:
         planned(tmp_path, text)
     assert "plan.toml" in str(error.value)
+
+
+def test_a_plan_in_another_encoding_is_told(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_bytes(b'corpus = "\xff"')
+    with pytest.raises(ValueError, match=r"plan.toml is no TOML: 'utf-8' codec"):
+        plans._parsed(tmp_path / "plan.toml")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "benchmarks/plans").glob("*.toml")), ids=lambda file: file.stem)

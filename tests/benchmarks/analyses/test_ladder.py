@@ -14,16 +14,25 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 import benchmarks.analyses
-from benchmarks import best_config, hardware
+from benchmarks import best_config, hardware, model_inputs
 from benchmarks.analyses import Lab, ladder
 from benchmarks.analyses import ladder_gradings as gradings
 from benchmarks.analyses.ladder_gradings import Lists, Weights
-from benchmarks.analyses.ladder_trainings import BestOnTest, chosen_on_test, validation_learned, with_validation_items
+from benchmarks.analyses.ladder_trainings import (
+    AtEpoch,
+    BestOnTest,
+    Kept,
+    Trained,
+    chosen_on_test,
+    validation_learned,
+    with_validation_items,
+)
 from benchmarks.evaluate import Grader
 from benchmarks.execution.cell import Cell
 from benchmarks.experiments import complete
 from benchmarks.run import run
 from benchmarks.settings import Bench
+from data_prep import embed
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from leaderboards.store import read, read_board
@@ -226,29 +235,82 @@ def ndcg(recommender: Recommender, corpus: Corpus) -> float:
 
 
 @pytest.mark.slow
-def test_the_epoch_that_is_best_on_test_is_kept_through_a_kill(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment, told = lab.experiment("sasrec"), list[float]()
-    keep = BestOnTest.keep
+@pytest.mark.parametrize("kept", [True, False], ids=["after it was kept", "before"])
+@pytest.mark.parametrize("watcher", [BestOnTest, AtEpoch])
+def test_a_kill_while_an_epoch_is_kept_changes_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, watcher: type[Kept], kept: bool
+) -> None:
+    """Every epoch's state is saved at once, as where an epoch takes minutes."""
+    monkeypatch.setenv("GRBENCH_SAVE_SECONDS", "0")
+    experiment = lab.experiment("sasrec")
 
-    def fails_at_the_second(self: BestOnTest, epoch: int, value: float, module: Any) -> None:
-        keep(self, epoch, value, module)
-        told.append(value)
-        if len(told) == 1:
+    def train(place: Path) -> Trained:
+        own = dataclasses.replace(lab, bench=Bench(place / "board", place / "work"))
+        return chosen_on_test(own, experiment) if watcher is BestOnTest else with_validation_items(own, experiment, 3)
+
+    straight, keep = train(lab.bench.work / "straight"), watcher.keep
+
+    def killed(self: Kept, epoch: int, value: float, module: Any) -> None:
+        if kept:
+            keep(self, epoch, value, module)
+        if epoch == straight.watched_epoch:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(BestOnTest, "keep", fails_at_the_second)
+        patch.setattr(watcher, "keep", killed)
         with pytest.raises(KeyboardInterrupt):
-            chosen_on_test(lab, experiment)
-    found = chosen_on_test(lab, experiment)
-    assert ndcg(found.watched, lab.corpus) >= max(ndcg(found.chosen, lab.corpus), *told)
-    again = chosen_on_test(lab, experiment)  # finished: nothing is trained
-    assert ndcg(again.watched, lab.corpus) == ndcg(found.watched, lab.corpus)
+            train(lab.bench.work)
+    for _ in range(2):  # the second time nothing is trained
+        found = train(lab.bench.work)
+        assert found.watched_epoch == straight.watched_epoch
+        for name, tensor in straight.watched.state_dict().items():
+            assert torch.equal(found.watched.state_dict()[name], tensor)
+
+
+@pytest.mark.slow
+def test_the_best_on_test_is_no_worse_than_the_chosen_one(lab: Lab) -> None:
+    found = chosen_on_test(lab, lab.experiment("sasrec"))
+    assert ndcg(found.watched, lab.corpus) >= ndcg(found.chosen, lab.corpus)
     # What the test part says does not end the training early.
     hasty = lab.experiment("sasrec", "patience=1", "lr=0.3")
     learned = with_validation_items(lab, hasty, 3)
     assert learned.watched_epoch == 3
     assert ndcg(learned.chosen, lab.corpus) >= ndcg(learned.watched, lab.corpus)
+
+
+@pytest.mark.slow
+def test_trainings_under_other_threads_keep_apart(lab: Lab) -> None:
+    for threads in (1, 2):
+        bench = dataclasses.replace(lab.bench, hardware=hardware.Hardware("cpu", threads=threads))
+        chosen_on_test(dataclasses.replace(lab, bench=bench), lab.experiment("sasrec"))
+    kept = list((lab.bench.work / "ladder").glob("*/best-on-test.json"))
+    assert len(kept) == 2
+
+
+def test_item_vectors_are_those_that_rows_have_encoded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, made = list[Path](), embed.item_vectors
+
+    def told(corpus: Corpus, kind: Any, path: Path | None, cache: Path) -> Any:
+        asked.append(cache)
+        return made(corpus, kind, path, cache)
+
+    monkeypatch.setattr(model_inputs, "item_vectors", told)
+    with pytest.raises(ValueError, match="last_item_vectors has no ladder: it has no stage 'recommender'"):
+        ladder.ladder(dataclasses.replace(lab, names=("last_item_vectors",), settings=()))
+    assert set(asked) == {lab.bench.work / "vectors"}
+
+
+def test_sampled_items_are_drawn_before_anything_else_is_done_to_a_list(tmp_path: Path) -> None:
+    """User 1's target is in the history, user 2's ties with all other items and comes last."""
+    corpus = corpus_of([[3, 1, 2, 3], [1, 2, 1, 5]], 5)
+    weights = Weights(Scores([0.0] * 5), 5)
+    found = ladder._cumulative(Lab(Bench(tmp_path, tmp_path), corpus), {ladder.PROTOCOL: weights})
+    assert {name: graded.ranks.tolist() for name, graded in found.items()} == {
+        "protocol": [3, 5],
+        "seen items masked": [0, 3],
+        "ties in the target's favour": [0, 1],
+        "100 sampled negatives": [0, 1],
+    }
 
 
 @pytest.mark.slow
@@ -309,5 +371,5 @@ def test_no_ladder_where_epochs_are_chosen_in_no_stage_or_several(lab: Lab) -> N
         ladder.ladder(dataclasses.replace(lab, names=("popularity",), settings=()))
     with pytest.raises(ValueError, match="pit has no ladder: it chooses epochs in several stages"):
         ladder.ladder(dataclasses.replace(lab, names=("pit",), settings=()))
-    with pytest.raises(ValueError, match="a ladder is of one model; 2 were given: sasrec, tiger"):
+    with pytest.raises(ValueError, match="this analysis is of one experiment; 2 were given: sasrec, tiger"):
         ladder.ladder(dataclasses.replace(lab, names=("sasrec", "tiger")))
