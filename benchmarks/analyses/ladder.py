@@ -227,11 +227,11 @@ def _options(experiment: Experiment) -> list[str]:
 def _cumulative(lab: Lab, together: dict[str, Weights]) -> dict[str, Graded]:
     """The protocol, then one change put on the other, on a sample of the users."""
     users = _sample(lab, SAMPLE)
-    steps = {name: _graded(lab, weights, users, _rungs())[PROTOCOL] for name, weights in together.items()}
-    last = list(together.values())[-1]
+    *others, (begins, last) = together.items()
+    steps = {name: _graded(lab, weights, users, _rungs())[PROTOCOL] for name, weights in others}
     known = {step.name: step for step in STEPS}
     done: tuple[Rung, ...] = ()
-    rungs = dict[str, Sequence[Rung]]()
+    rungs: dict[str, Sequence[Rung]] = {begins: done}
     for name in TOGETHER:
         if last.generator is not None or not known[name].codes:
             done += known[name].rungs

@@ -129,12 +129,13 @@ def _file(lab: Lab, experiment: Experiment, name: str) -> Path:
 class Patient:
     """A `Fit` under which the test part ends no training before its epoch `patience`."""
 
-    fit: Fit
+    fit: Callable[..., Any]
     patience: int
 
     def __call__(self, stage: str, build: Callable[[], M], budget: Budget, *others: Any, **named: Any) -> M:
         longer = replace(budget, patience=max(budget.patience, self.patience))
-        return self.fit(stage, build, longer if stage == STAGE else budget, *others, **named)
+        module: M = self.fit(stage, build, longer if stage == STAGE else budget, *others, **named)
+        return module
 
 
 def _trained(lab: Lab, experiment: Experiment, corpus: Corpus, watcher: Kept, patience: int = 0) -> Trained:

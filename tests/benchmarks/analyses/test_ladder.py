@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from benchmarks.analyses.ladder_trainings import (
     AtEpoch,
     BestOnTest,
     Kept,
+    Patient,
     Trained,
     chosen_on_test,
     validation_learned,
@@ -37,7 +39,7 @@ from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from leaderboards.store import read, read_board
 from models import sasrec
-from models.api import Ranking, Recommender
+from models.api import Budget, Ranking, Recommender
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.ranking import rank_scores
@@ -276,6 +278,18 @@ def test_the_best_on_test_is_no_worse_than_the_chosen_one(lab: Lab) -> None:
     learned = with_validation_items(lab, hasty, 3)
     assert learned.watched_epoch == 3
     assert ndcg(learned.chosen, lab.corpus) >= ndcg(learned.watched, lab.corpus)
+
+
+def test_only_the_recommenders_stage_is_waited_for_and_no_config_is_asked() -> None:
+    asked = list[tuple[str, int]]()
+
+    def fit(stage: str, build: Any, budget: Budget, quality: Any = None) -> Any:
+        asked.append((stage, budget.patience))
+        return build()
+
+    for stage, patience in (("tokenizer", 2), ("recommender", 2), ("recommender", 9)):
+        Patient(fit, 5)(stage, pl.LightningModule, Budget(9, 1, patience=patience), quality=None)
+    assert asked == [("tokenizer", 2), ("recommender", 5), ("recommender", 9)]
 
 
 @pytest.mark.slow
