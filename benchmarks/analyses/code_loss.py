@@ -21,6 +21,7 @@ from data_prep.batches import Batches
 from data_prep.corpus import Examples, Part
 from leaderboards.plots import grouped, panels
 from models.api import Recommender, generator_of
+from models.letter import Letter
 from models.parts.generator import CodeGenerator
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -63,7 +64,8 @@ def code_loss(lab: Lab) -> Finding:
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", fontsize=8, frameon=False, ncols=2)
     says = (
         "Cross-entropy of each code of the next item, given the history and the codes before it, in nats, by teacher "
-        f"forcing, on {SAMPLE:,} examples of each part at most; all codes: their sum. {POPULARITY.capitalize()} knows "
+        f"forcing, on {SAMPLE:,} examples of each part at most, LETTER's under the temperature of its training; all "
+        f"codes: their sum. {POPULARITY.capitalize()} knows "
         "how often items occur in training, with one added, and the codes of all of them: below it at a level is who "
         "knows more than that."
     )
@@ -83,12 +85,13 @@ def _sample(examples: Examples) -> Examples:
 
 @torch.inference_mode()
 def learned_loss(recommender: Recommender, generator: CodeGenerator, examples: Examples) -> Float[Tensor, "L"]:
-    """Of each level, the mean over examples."""
+    """Of each level, the mean over examples, under the temperature by which the model has learned: LETTER's own."""
     recommender.eval()
-    losses = []
+    temperature, losses = recommender.config.temperature if isinstance(recommender, Letter) else 1.0, []
     for batch in Batches(examples, BATCH, recommender.history_length, recommender.device):
         labels = generator.item_tokens(batch.target)
-        losses.append(-generator.chosen(generator.states(labels, generator.read(batch.history)), labels))
+        states = generator.states(labels, generator.read(batch.history))
+        losses.append(-generator.chosen(states, labels, temperature))
     return torch.cat(losses).mean(0)
 
 

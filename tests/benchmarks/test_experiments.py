@@ -116,7 +116,7 @@ def test_a_recipe_has_its_sizes_on_corpora_of_the_papers_size_alone() -> None:
         lr=1e-3,
         schedule="constant",
         warmup=0,
-        weight_decay=1e-4,
+        weight_decay=2.5e-5,
         batch_size=512,
         accumulate=16,
         patience=9,

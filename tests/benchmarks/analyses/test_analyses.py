@@ -34,6 +34,7 @@ from leaderboards.store import read_board
 from models import decor, etegrec
 from models.decor import Decor
 from models.etegrec import Etegrec
+from models.letter import Letter
 from models.parts.index import ItemIndex
 from models.parts.item_to_token import ItemToTokenConfig
 from models.parts.seq2seq import T5Sizes
@@ -357,6 +358,24 @@ def test_losses_of_codes_are_minus_an_items_score(lab: Callable[..., Lab]) -> No
         share = (here.corpus.training_counts()[1:] + 1) / (here.corpus.training_counts()[1:] + 1).sum()
         lost = -np.log(share[here.corpus.examples(part).target - 1]).mean()
         assert found["popularity, codes of tiger", part]["All codes"] == pytest.approx(lost, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_letters_losses_are_under_the_temperature_of_its_training(lab: Callable[..., Lab]) -> None:
+    here = dataclasses.replace(lab("tiger", "letter"), settings=("tokenizer_epochs=2", "steps=20"))
+    recommender = here.recommender("letter").eval()
+    assert isinstance(recommender, Letter)
+    assert recommender.config.temperature == 0.7
+    (line,) = [
+        line
+        for line in code_loss.code_loss(here).table.to_dict("records")
+        if (line["Experiment"], line["Part"]) == ("letter", "test")
+    ]
+    examples = here.corpus.examples("test")
+    (batch,) = Batches(examples, len(examples), recommender.history_length)
+    with torch.inference_mode():
+        trained_by = recommender.training_step(batch, 0)
+    assert line["All codes"] == pytest.approx(recommender.generator.index.levels * float(trained_by), rel=1e-4)
 
 
 def test_losses_are_of_models_with_one_sequence_per_item(lab: Callable[..., Lab]) -> None:
