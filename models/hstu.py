@@ -12,7 +12,7 @@ The state at a position scores every item by the cosine with the item's embeddin
 equations leave open, the first norm, 1/n, residual and cosine, is the authors' code's; sizes are those of its "HSTU"
 on Amazon Books. Left out: the bias by time, for sequences have an order alone; the drawing of 512 negatives, in place
 of which the softmax goes over all items; and all that is for ranking among actions and for speed at its scale.
-Gradients are clipped to length 1, as for all models here, which theirs exceed.
+Gradients are clipped to length 1, as for all models here; most steps have longer ones.
 
 Published on Beauty_2014: R@5 .0423, R@10 .0623, N@5 .0282, N@10 .0347 (PIT, table 2); .0469, .0704, .0314, .0389 (RPG,
 arXiv 2506.05781).

@@ -37,24 +37,27 @@ def _commands(setting: Bench, made: Sequence[Path]) -> list[str]:
     best = max(made, key=lambda path: store.read(path).test[RANKED_BY])
     commands = [["make", "board", f"CORPUS={corpus}", *board] for corpus in corpora]
     commands.append(["make", "verify", *board])
-    commands.append(_export(best, setting.work))
-    lines = [" ".join(map(_quoted, command)) for command in commands]
+    lines = [*map(_line, commands), _export(best, setting.work)]
     if setting.track == "offline":
         # The shell is to find the names.
         lines.append(f"wandb sync {shlex.quote(str(setting.work / 'wandb'))}/offline-run-*")
     return lines
 
 
-def _export(record: Path, work: Path) -> list[str]:
+def _export(record: Path, work: Path) -> str:
     """What writes a record's model into a folder; `make` parts its ARGS at each space."""
     folder, elsewhere = store.read(record).experiment, str(work)
     if any(map(str.isspace, elsewhere)):
-        return [".venv/bin/python", "-m", "grbench", "export", str(record), folder, "--work", elsewhere]
+        return shlex.join([".venv/bin/python", "-m", "grbench", "export", str(record), folder, "--work", elsewhere])
     told = [] if work == WORK else [f"ARGS=--work {work}"]
-    return ["make", "export", f"ROW={record}", f"DIR={folder}", *told]
+    return _line(["make", "export", f"ROW={record}", f"DIR={folder}", *told])
+
+
+def _line(command: list[str]) -> str:
+    return " ".join(map(_quoted, command))
 
 
 def _quoted(word: str) -> str:
     """`NAME=value` with the value quoted where the shell would part it."""
     name, sign, value = word.partition("=")
-    return f"{name}={shlex.quote(value)}" if sign else shlex.quote(word)
+    return f"{name}={shlex.quote(value)}" if sign else word
