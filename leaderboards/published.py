@@ -90,6 +90,7 @@ def rows(experiment: str, corpus: str | None = None) -> pd.DataFrame:
     return frame[chosen if corpus is None else chosen & (frame["corpus"] == corpus)]
 
 
+@cache
 def stated(experiment: str, corpus: str) -> pd.DataFrame:
     """What papers state of an experiment on a corpus, in the order of `published`.
 
