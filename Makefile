@@ -83,8 +83,8 @@ analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NA
 ladder: $(READY) ## Take a model's number apart, one convention of published code after the other: CORPUS=... MODEL=sasrec ROW=record (its weights as they are) JOBS=n SET="..." BOARD=dir SOURCE=... COLUMNS=... ITEMS=path CORE=n ARGS=...
 	$(RUN) benchmarks analyse ladder $(call one,--corpus,CORPUS) $(OWN) $(if $(value ROW),$(call one,--row,ROW) $(call one,--models,MODEL),--models $(call quoted,$(or $(value MODEL),sasrec))) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
-perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore" ROW=record (of a trained TIGER or LETTER)
-	$(RUN) benchmarks perf $(call each,--only,ONLY) $(call one,--row,ROW)
+perf: $(READY) ## Time our paths beside their baselines, into runs/perf/latest.json: ONLY="grade kcore" ROW=record (of a trained TIGER or LETTER; VECTORS=path)
+	$(RUN) benchmarks perf $(call each,--only,ONLY) $(call one,--row,ROW) $(call one,--vectors-path,VECTORS)
 
 board: $(READY) ## Render tables and HTML pages from the records, print the papers' numbers beside ours: BOARD=dir CORPUS=...
 	$(RUN) leaderboards board $(call one,--board,BOARD) $(ONE)
@@ -95,9 +95,9 @@ paper: $(READY) ## Print the boards as LaTeX tables: BOARD=dir CORPUS=...
 findings: $(READY) ## Make the tables of docs/findings.md again, from the records of all boards: BOARD=dir
 	$(RUN) leaderboards findings $(call one,--board,BOARD)
 
-verify: $(READY) ## Recompute every number of every record, check hashes and tables: BOARD=dir ROW=part of a path DEEP=1 (rank again) BASE=revision
+verify: $(READY) ## Recompute every number of every record, check hashes and tables: BOARD=dir ROW=part of a path DEEP=1 (rank again; VECTORS=path) BASE=revision
 	$(RUN) leaderboards verify $(call one,--board,BOARD) $(call one,--row,ROW) $(call one,--base,BASE)
-	$(if $(value DEEP),$(RUN) benchmarks rerank $(call one,--board,BOARD) $(call one,--row,ROW))
+	$(if $(value DEEP),$(RUN) benchmarks rerank $(call one,--board,BOARD) $(call one,--row,ROW) $(call one,--vectors-path,VECTORS))
 
 reproduce: $(READY) ## Train rows again from their records alone and compare: ROW=part of a path SAMPLE=n (drawn) MINUTES=n (at most) BASE=revision (new ones first) BOARD=dir SOURCE=... VECTORS=path ARGS=...
 	$(RUN) benchmarks reproduce $(call one,--row,ROW) $(call one,--sample,SAMPLE) $(call one,--minutes,MINUTES) $(call one,--base,BASE) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)

@@ -29,7 +29,7 @@ def rerank(options: argparse.Namespace) -> int:
     from benchmarks.settings import Bench
 
     silence_lightning()
-    problems, says = deep(Bench(options.board, options.work), options.row, options.users)
+    problems, says = deep(Bench(options.board, options.work, options.vectors_path), options.row, options.users)
     print("\n".join([*says, *(f"wrong: {problem}" for problem in problems)]))
     return 1 if problems else 0
 
@@ -77,7 +77,7 @@ def perf(options: argparse.Namespace) -> int:
     """Times our paths beside their baselines."""
     from benchmarks.perf import run
 
-    run(options.only, LATEST, options.row)
+    run(options.only, LATEST, options.row, options.vectors_path)
     return 0
 
 
@@ -89,6 +89,7 @@ def add(commands: Any) -> None:
     again.add_argument("--users", type=positive, default=200, help="so many of a record's users, drawn at random")
     again.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
     again.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
+    _add_vectors_path(again)
     _add_reproduce(commands)
     gate = commands.add_parser("regress", help="hold the quick board, on a CPU, against its references: the gate")
     gate.set_defaults(call=regress)
@@ -104,6 +105,11 @@ def add(commands: Any) -> None:
     what = timing.add_mutually_exclusive_group()
     what.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
     what.add_argument("--row", type=Path, help="a record of TIGER or LETTER, whose ranking is timed instead")
+    _add_vectors_path(timing)
+
+
+def _add_vectors_path(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--vectors-path", type=Path, help="item vectors that the record was given, as bench has it")
 
 
 def _add_reproduce(commands: Any) -> None:
@@ -116,4 +122,4 @@ def _add_reproduce(commands: Any) -> None:
     proof.add_argument("--board", type=Path, default=BOARD, help="folder of the records")
     proof.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
     proof.add_argument("--source", default="auto", help="where data comes from, as bench has it")
-    proof.add_argument("--vectors-path", type=Path, help="item vectors that the record was given, as bench has it")
+    _add_vectors_path(proof)

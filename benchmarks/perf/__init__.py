@@ -92,11 +92,12 @@ def pair(name: str, turns: Turns, unit: str, note: str) -> Pair:
     return Pair(name, ours, baseline, ratio, unit, f"{note}; {repeats}")
 
 
-def run(only: Sequence[str], path: Path, row: Path | None = None) -> None:
+def run(only: Sequence[str], path: Path, row: Path | None = None, vectors_path: Path | None = None) -> None:
     """Measures the pairs named `only`, or all that this machine can, on all its cores; prints them.
 
     Args:
         row: a record, whose model's ranking is timed instead.
+        vectors_path: the item vectors that it was given, where they came from a file or a folder.
         path: file of the JSON list of pairs, rewritten after each name: it holds what this run measured.
 
     Raises:
@@ -114,7 +115,7 @@ def run(only: Sequence[str], path: Path, row: Path | None = None) -> None:
     for name in names:
         print(f"measuring {name}", flush=True)
         measure = getattr(importlib.import_module(f"{__name__}.{PAIRS.get(name, 'rank')}"), name)
-        pairs += measure() if row is None else measure(row)
+        pairs += measure() if row is None else measure(row, vectors_path)
         write_json(path, [asdict(made) for made in pairs])
     rows = [
         [made.name, f"{made.ours:.4g}", f"{made.baseline:.4g}", f"x{made.ratio:.3g}", made.unit, made.note]

@@ -74,18 +74,19 @@ def rank_cuda() -> list[Pair]:
     return _compare("rank_cuda", Hardware(), USERS_CUDA, BATCH_CUDA)
 
 
-def rank_row(row: Path) -> list[Pair]:
+def rank_row(row: Path, vectors_path: Path | None = None) -> list[Pair]:
     """Users per second with the weights of a row, on this machine's CPU.
 
     Args:
         row: a record of TIGER's or LETTER's whose weights are in the folder of trainings.
+        vectors_path: the item vectors that it was given, where they came from a file or a folder.
 
     Raises:
         FileNotFoundError: the weights are not there.
         ValueError: it is another model's, which transformers' T5 cannot be.
     """
     hardware = Hardware("cpu", threads=torch.get_num_threads())
-    found = recall_by_hash(Bench(store.board_of(row), WORK, None, hardware), store.read(row))
+    found = recall_by_hash(Bench(store.board_of(row), WORK, vectors_path, hardware), store.read(row))
     model = found.recommender.eval()
     if not isinstance(model, Plain) or model.generator.head is not None:
         raise ValueError(f"{row} is of {type(model).__name__}; expected TIGER with a tied head, or LETTER")

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from benchmarks.checks.rerank import Recalled
 from benchmarks.hardware import Hardware
-from benchmarks.perf import Pair, rank
+from benchmarks.perf import Pair, rank, run
 from benchmarks.perf.rank import Exact, Sides, Trie, decor_around, items_of
+from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from models.api import Recommender
 from models.parts import search
@@ -97,6 +98,21 @@ def row(tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Callable[[Recom
     monkeypatch.setattr("leaderboards.store.read", lambda found: Mock() if found == path else None)
     monkeypatch.setattr(rank, "USERS_CPU", 12)
     return times
+
+
+def test_a_rows_item_vectors_are_where_one_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[Path | None] = []
+
+    def recalled(bench: Bench, _: object) -> Recalled:
+        given.append(bench.vectors_path)
+        raise FileNotFoundError("no weights")
+
+    monkeypatch.setattr("leaderboards.store.read", lambda _: Mock())
+    monkeypatch.setattr(rank, "recall_by_hash", recalled)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        run([], tmp_path / "pairs.json", Path("board/tiny/tiger/default-0/seed-0.json"), tmp_path / "encoder")
+    assert given == [tmp_path / "encoder"]
 
 
 def test_a_row_is_timed_with_its_own_weights(
