@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import data_prep
 from benchmarks.hardware import Hardware
 from data_prep import own_corpus
 from data_prep.corpus import UNSEEN_USERS, Corpus
+from data_prep.embed import WITH_PATH
 from leaderboards.record import Record
 
 
@@ -32,6 +33,10 @@ class Bench:
     hardware: Hardware = field(default_factory=Hardware)
     track: str = "off"
     until: float | None = None
+
+    def for_one(self, vectors: object) -> Bench:
+        """For one of several rows: the path goes to a kind of item vectors that takes one; others refuse it."""
+        return self if vectors in WITH_PATH else replace(self, vectors_path=None)
 
 
 def prepared(work: Path, corpus: str, source: str) -> Corpus:

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 KINDS = get_args(VectorKind)
 # Those that are made from the items' text.
 ENCODED = {kind for kind in KINDS if kind != "npz"}
+# Those that are on the user's own disk.
+WITH_PATH = ("npz", "folder")
 T5_REPOSITORY = "sentence-transformers/sentence-t5-base"
 T5_REVISION = "50c53e206f8b01c9621484a3c0aafce4e55efebf"
 TFIDF_WIDTH = 256
@@ -141,10 +143,13 @@ def _sentences(corpus: Corpus, kind: str) -> list[str]:
 def _encoder(kind: str, path: Path | None) -> _Encoder:
     if kind == "folder":
         if path is None:
-            raise ValueError("kind 'folder' needs a path; expected a folder with a sentence-transformers model")
+            raise ValueError(
+                "item vectors 'folder' need a path (--vectors-path); expected a sentence-transformers model's folder"
+            )
         return _folder_encoder(path)
     if path is not None:
-        raise ValueError(f"kind {kind!r} takes no path but was given {path}; kinds with a path: npz, folder")
+        kinds = ", ".join(WITH_PATH)
+        raise ValueError(f"item vectors {kind!r} take no path but were given {path}; kinds with a path: {kinds}")
     return _tfidf_encoder() if kind == "tfidf" else _t5_encoder()
 
 
@@ -280,7 +285,10 @@ def _default_npz(corpus: Corpus) -> tuple[Path, str]:
     """The file that lies beside the corpus's sequences in the user's data folder, and how to name it."""
     data = data_folder()
     if data is None:
-        raise ValueError("kind 'npz' needs a path; expected one, or GRBENCH_DATA to name a folder that has such a file")
+        raise ValueError(
+            "item vectors 'npz' need a path (--vectors-path); expected one, or GRBENCH_DATA to name a folder that has "
+            "such a file"
+        )
     file = beside_sequences(data, f"{corpus.name}{NPZ_ENDING}")
     return file, f"{file.name} of GRBENCH_DATA"
 

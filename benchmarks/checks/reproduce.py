@@ -127,7 +127,8 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     """
     record = store.read(target)
     hardware = hardware_of(record.provenance)
-    vectors = ["--vectors-path", str(bench.vectors_path.resolve())] if bench.vectors_path else []
+    path = bench.for_one(record.config.get("vectors")).vectors_path
+    vectors = ["--vectors-path", str(path.resolve())] if path else []
     # -P keeps the script's own folder, which is this checkout's, from the modules that it can import.
     command = [sys.executable, "-P", str(SCRIPT), str(target.resolve()), *vectors]
     command += ["--source", source_of(record, source), "--prepared", str((bench.work / "corpora").resolve())]

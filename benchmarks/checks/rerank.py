@@ -32,6 +32,10 @@ from models.api import Recommender
 TOLERATED = 0.01
 
 
+class NotHereError(ValueError):
+    """The data or the item vectors that a record was made from are not on this machine."""
+
+
 class Again(NamedTuple):
     """Attributes: users, ranked again; different, those among them that came out at another rank."""
 
@@ -57,7 +61,7 @@ def rerank(
         weights: as in `recall`.
 
     Raises:
-        NotTrainedError, ValueError: as `recall`.
+        NotHereError, NotTrainedError, ValueError: as `recall`.
     """
     recommender, eval_corpus, _ = recall(bench, run.record, source, weights)
     grader = Grader(eval_corpus, "test", users)
@@ -73,17 +77,21 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
         weights: folder of weights as in `Fit.weights`; without it those of finished trainings in `bench.work`.
 
     Raises:
+        NotHereError: the corpus or its item vectors are not there.
         NotTrainedError: the weights are not there.
         ValueError: they are not those that the record names, or its config is no longer one of the model's.
     """
     experiment = experiment_of(record)
-    corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source_of(record, source))
     precision = TypeAdapter(Precision).validate_python(record.provenance.precision)
     hardware = dataclasses.replace(bench.hardware, precision=precision)
-    row = resolve(dataclasses.replace(bench, hardware=hardware), corpus, experiment)
-    fit = row.fit(record.seed, weights=weights, trains=False)
     hardware.set_num_threads()
-    given = row.inputs(fit)
+    try:
+        corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source_of(record, source))
+        row = resolve(dataclasses.replace(bench, hardware=hardware), corpus, experiment)
+        fit = row.fit(record.seed, weights=weights, trains=False)
+        given = row.inputs(fit)
+    except (OSError, ValueError) as error:
+        raise NotHereError(str(error)) from error
     recommender = models.load(record.model).train(experiment.config, given, fit)
     _check_weights(record, fit)
     return Recalled(recommender.to(hardware.device), row.eval_corpus, fit)
@@ -178,8 +186,9 @@ def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str
         try:
             run = read_run(bench.board, target)
             origin, hardware = run.record.provenance, hardware_of(run.record.provenance)
-            again = rerank(dataclasses.replace(bench, hardware=hardware), run, users=users)
-        except NotTrainedError as missing:
+            setting = dataclasses.replace(bench, hardware=hardware).for_one(run.record.config.get("vectors"))
+            again = rerank(setting, run, users=users)
+        except (NotHereError, NotTrainedError) as missing:
             says.append(f"{target}: not re-ranked: {missing}")
             continue
         except ValueError as error:

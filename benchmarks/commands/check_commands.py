@@ -77,6 +77,8 @@ def perf(options: argparse.Namespace) -> int:
     """Times our paths beside their baselines."""
     from benchmarks.perf import run
 
+    if options.vectors_path and not options.row:
+        raise ValueError("--vectors-path is given without --row; only a row's model was given item vectors")
     run(options.only, LATEST, options.row, options.vectors_path)
     return 0
 

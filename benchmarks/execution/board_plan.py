@@ -15,7 +15,7 @@ from __future__ import annotations
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -42,8 +42,6 @@ from leaderboards.verdicts import judged
 State = Literal["done", "running", "begun", "to do"]
 STRICT = ConfigDict(extra="forbid")
 METRICS = (*NAMES, *UNSEEN_NAMES)
-# Kinds of item vectors that are read from the path that the command names.
-WITH_PATH = ("npz", "folder")
 # A training keeps two states of 200 MB at most and its stages' weights; what is written is whole before it replaces.
 SPACE_OF_A_JOB = 1 << 30
 # Key of an aim that names whose numbers it holds.
@@ -127,9 +125,7 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
             setting = benches(name, wanted.precision)
             corpus = corpora(setting.work, name, source)
             experiment = experiments.complete(wanted.experiment, corpus, wanted.settings, tuned=False)
-            if getattr(experiment.config, "vectors", None) not in WITH_PATH:
-                setting = replace(setting, vectors_path=None)
-            row = resolve(setting, corpus, experiment)
+            row = resolve(setting.for_one(getattr(experiment.config, "vectors", None)), corpus, experiment)
             # Tells whether the inputs are there; the row keeps it.
             _ = row.key
         except (ValueError, OSError) as error:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -133,6 +134,43 @@ def test_a_board_is_ranked_again(
     assert "not re-ranked: stage recommender of sasrec seed 0 has not been trained" in said
     assert "wrong: no record of" in said
     assert f"whose path holds 'sasrec' was ranked again; expected weights of one in {work}" in said
+
+
+@pytest.fixture
+def _without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRBENCH_DATA", raising=False)
+
+
+@pytest.mark.usefixtures("_without_data")
+def test_item_vectors_of_a_row_are_where_one_says(
+    bench: Bench, planted_corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = planted_corpus.item_ids.to_pylist()
+    for seed, name in enumerate(("given", "others")):
+        values = np.random.default_rng(seed).normal(size=(len(ids), 8))
+        np.savez(tmp_path / f"{name}.npz", parent_asin=ids, vectors=values.astype(np.float32))
+    board = Bench(tmp_path / "board", bench.work, tmp_path / "given.npz")
+    run(board, planted_corpus, complete("last_item_vectors", "planted", ["vectors=npz"]), 0)
+    run(Bench(board.board, bench.work), planted_corpus, complete("last_item_vectors", "planted", ["vectors=tfidf"]), 0)
+    command = ["rerank", "--board", str(board.board), "--work", str(bench.work), "--users", "50"]
+    assert main([*command, "--vectors-path", str(tmp_path / "given.npz")]) == 0
+    assert capsys.readouterr().out.count("0 of 50 users come out at another rank") == 2
+    assert main([*command, "--vectors-path", str(tmp_path / "others.npz")]) == 1
+    assert "wrong: " in capsys.readouterr().out
+    # Where they are missing, the record is not at fault, and the others are ranked again all the same.
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert said.count("not re-ranked: item vectors 'npz' need a path") == 1
+    assert said.count("0 of 50 users") == 1
+
+
+@pytest.mark.usefixtures("_without_data")
+def test_data_that_is_not_here_is_no_fault_of_a_record(tmp_path: Path) -> None:
+    board = Path(__file__).resolve().parents[2] / "leaderboards/v2"
+    (nothing,), says = deep(Bench(board, tmp_path), "toys_2014/popularity", 50)
+    assert "was ranked again" in nothing
+    assert len(says) == 3
+    assert all("not re-ranked: toys_2014 has no Amazon-2023 download; set GRBENCH_DATA" in line for line in says)
 
 
 def test_a_model_that_ranks_otherwise_is_told(

@@ -325,7 +325,7 @@ def test_default_npz_in_any_case(corpus: Corpus, tmp_path: Path, monkeypatch: py
     with pytest.raises(FileNotFoundError, match=r"sequences has no shop\.item_vectors\.npz in any case"):
         item_vectors(corpus, "npz")
     monkeypatch.delenv("GRBENCH_DATA")
-    with pytest.raises(ValueError, match="kind 'npz' needs a path; expected one, or GRBENCH_DATA"):
+    with pytest.raises(ValueError, match=r"item vectors 'npz' need a path .*; expected one, or GRBENCH_DATA"):
         item_vectors(corpus, "npz")
 
 
@@ -354,9 +354,9 @@ def test_wrong_arguments(corpus: Corpus, tmp_path: Path) -> None:
         ValueError, match=r"no item vectors 'tdidf'; did you mean 'tfidf'\? possible: sentence-t5-base, "
     ):
         item_vectors(corpus, "tdidf", cache=tmp_path)
-    with pytest.raises(ValueError, match="kind 'folder' needs a path"):
+    with pytest.raises(ValueError, match="item vectors 'folder' need a path"):
         item_vectors(corpus, "folder", cache=tmp_path)
-    with pytest.raises(ValueError, match="kind 'tfidf' takes no path"):
+    with pytest.raises(ValueError, match="item vectors 'tfidf' take no path"):
         item_vectors(corpus, "tfidf", tmp_path, cache=tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"has no modules\.json; expected a folder with a sentence-transformers"

@@ -142,6 +142,12 @@ def test_a_name_that_cannot_be_measured_is_one_sentence(
     assert not LATEST.exists()
 
 
+def test_item_vectors_without_a_row_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["perf", "--only", "grade", "--vectors-path", "encoder"]) == 2
+    said = "error: --vectors-path is given without --row; only a row's model was given item vectors\n"
+    assert capsys.readouterr() == ("", said)
+
+
 @pytest.mark.usefixtures("_measured")
 def test_without_a_gpu_its_pairs_are_left_out_aloud(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
