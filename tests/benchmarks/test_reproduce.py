@@ -159,13 +159,14 @@ class TestFromTheCommit:
 
     @pytest.fixture
     def claimed(self, tmp_path: Path, planted_corpus: Corpus, workplace: Path, monkeypatch: Any) -> Iterator[Run]:
-        """A row of Popularity that says that this checkout's commit made it."""
+        """A row of item vectors made from text that says that this checkout's commit made it."""
         commit = provenance.git_commit(provenance.ROOT)
         if commit == "unknown":
             pytest.skip("this is no git checkout, so there is no commit to make a row again from")
         monkeypatch.chdir(workplace)
         made = Bench(tmp_path / "made", tmp_path / "work")
-        record, ranks = read_run(made.board, run(made, planted_corpus, complete("popularity", "planted"), 0))
+        nearest = complete("last_item_vectors", "planted", ["vectors=tfidf"])
+        record, ranks = read_run(made.board, run(made, planted_corpus, nearest, 0))
         origin = record.provenance.model_dump(mode="json") | {"git_commit": commit, "git_dirty_sha256": None}
         yield changed(Run(record, ranks), provenance=origin)
         assert str(tmp_path) not in trees()
@@ -174,7 +175,9 @@ class TestFromTheCommit:
     def test_it_comes_out_again(self, claimed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         store.write(tmp_path / "board", *claimed)
         options = ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "again")]
-        assert main(["reproduce", "--row", "popularity", *options]) == 0
+        # What other rows of a board need, this one is not given.
+        options += ["--vectors-path", str(tmp_path / "encoder")]
+        assert main(["reproduce", "--row", "last_item_vectors", *options]) == 0
         assert "equal to the bit" in capsys.readouterr().out.splitlines()[-1]
 
 
