@@ -143,8 +143,10 @@ class CodeGenerator(nn.Module):
         return exact_search(self.steps(history), len(history), self.index, k, target=target)
 
     def beam(self, history: Int[Tensor, "B T"], k: int, width: int, constrained: bool = True) -> Ranking:
-        """The `k` best items of a plain beam, with the trie or free."""
-        return beam_search(self.steps(history), len(history), self.index, k, width, constrained)
+        """The `k` best items of a plain beam, with the trie or free, over all that codes compete with (`Style`)."""
+        step = self.steps(history, rivals=not constrained)
+        first = self.first_token if self.style == "vocabulary" else None
+        return beam_search(step, len(history), self.index, k, width, constrained, first)
 
     def score(self, history: Int[Tensor, "B T"], items: Int[Tensor, "B M"]) -> Float[Tensor, "B M"]:
         """Log-probabilities of items by teacher forcing: log-sum-exp over all sequences of an item."""
@@ -155,8 +157,10 @@ class CodeGenerator(nn.Module):
         scores = self.chosen(states, labels).sum(1).view(held.shape)
         return scores.masked_fill(~held, -torch.inf).logsumexp(2)
 
-    def steps(self, history: Int[Tensor, "B T"]) -> Step:
-        """Encodes the histories; the function that it returns gives the log-probabilities of their next codes."""
+    def steps(self, history: Int[Tensor, "B T"], rivals: bool = False) -> Step:
+        """Encodes the histories; the function that it returns gives the log-probabilities of their next codes, or with
+        `rivals` of all that these compete with."""
+        log_probs = self.rivals if rivals else self.log_probs
         encoded, composition = self.read(history)
         memory = self.transformer.memory(encoded)
         table, output = self.token.weight, self._output()
@@ -169,7 +173,7 @@ class CodeGenerator(nn.Module):
             if composition is not None:
                 inputs = composition.keep[level] * inputs + composition.added[user, level]
             states, cache = self.transformer.step(inputs, user, memory, parent, cache or ())
-            return self.log_probs(level, states, output=output), cache
+            return log_probs(level, states, output=output), cache
 
         return step
 
@@ -185,16 +189,27 @@ class CodeGenerator(nn.Module):
         output: Float[Tensor, "X D"] | None = None,
     ) -> Float[Tensor, "P V"]:
         """Log-probabilities of the codes of a level. `output`: the output's vectors, where they are at hand already."""
-        tokens = self._level_tokens(level)
+        rivals = self.rivals(level, states, temperature, output)
+        return rivals if self.style == "level" else rivals[:, self._level_tokens(level)]
+
+    def rivals(
+        self,
+        level: int,
+        states: Float[Tensor, "P D"],
+        temperature: float = 1.0,
+        output: Float[Tensor, "X D"] | None = None,
+    ) -> Float[Tensor, "P R"]:
+        """Log-probabilities of all that a code of a level competes with (`Style`): its level's codes, or every token.
+
+        Arguments are those of `log_probs`.
+        """
         if output is None:
             output = self._output()
         if self.style == "level":
-            logits = (states @ output[tokens].T).float() / temperature
-            return logits.log_softmax(-1)
-        if self.head is None:
+            output = output[self._level_tokens(level)]
+        elif self.head is None:
             states = states * self.transformer.sizes.width**-0.5
-        logits = (states @ output.T).float() / temperature
-        return logits.log_softmax(-1)[:, tokens]
+        return ((states @ output.T).float() / temperature).log_softmax(-1)
 
     def _level_tokens(self, level: int) -> slice:
         first = self.first_token[level]

@@ -109,11 +109,12 @@ class ItemIndex(nn.Module):
         return Continuations(parent, child, key[child] % self.sizes[level])
 
     def child(self, level: int, node: Int[Tensor, "..."], code: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-        """The child reached by a code, or -1 where the index has no such prefix."""
+        """The child reached by a code, or -1 where the index has no such prefix, or the level no such code."""
         keys = getattr(self, f"key_{level}")
         wanted = node * self.sizes[level] + code
         position = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        found = (node >= 0) & (keys[position] == wanted)
+        known = (node >= 0) & (code >= 0) & (code < self.sizes[level])
+        found = known & (keys[position] == wanted)
         return torch.where(found, position, -1)
 
     def parent(self, level: int, child: Int[Tensor, "..."]) -> tuple[Int[Tensor, "..."], Int[Tensor, "..."]]:

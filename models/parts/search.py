@@ -11,7 +11,7 @@ a number of rows is asked for, as a mask does, a GPU is held up; what can be had
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -99,18 +99,30 @@ def exact_search(
     return search.until(target)
 
 
-def beam_search(step: Step, users: int, index: ItemIndex, k: int, width: int, constrained: bool = True) -> Ranking:
+def beam_search(
+    step: Step,
+    users: int,
+    index: ItemIndex,
+    k: int,
+    width: int,
+    constrained: bool = True,
+    first: Sequence[int] | None = None,
+) -> Ranking:
     """The `k` best items of a plain beam of `width` prefixes per user; nothing is certified.
 
     Args:
-        constrained: follow legal codes only; otherwise all codes, where a finished sequence that names no item keeps
-            its rank as item 0.
+        constrained: follow legal codes only; otherwise all that `step` gives, where a finished sequence that names no
+            item keeps its rank as item 0.
+        first: of a free beam whose `step` gives more than a level's codes, the column of code 0 at each level. What
+            else it gives counts on from there, below 0 too, and names nothing.
     """
-    continued = _legal if constrained else _any
     prefixes, cache = _root(users, index), None
     for level in range(index.levels):
         log_probs, cache = step(level, prefixes.user, prefixes.code, prefixes.parent, cache)
-        grown = continued(index, level, prefixes, log_probs)
+        if constrained:
+            grown = _legal(index, level, prefixes, log_probs)
+        else:
+            grown = _any(index, level, prefixes, log_probs, width, first[level] if first else 0)
         prefixes = grown.pick(_widest(grown, users, width))
     items = index.items_at(prefixes.node)
     # A finished sequence that names no item keeps its rank, as item 0.
@@ -316,13 +328,15 @@ def _legal(index: ItemIndex, level: int, prefixes: Prefixes, log_probs: Float[Te
     return Prefixes(prefixes.user[parent], node, code, parent, score)
 
 
-def _any(index: ItemIndex, level: int, prefixes: Prefixes, log_probs: Float[Tensor, "P V"]) -> Prefixes:
-    """All continuations; node -1 where the trie has none."""
-    rows, size = log_probs.shape
-    parent = torch.arange(rows, device=log_probs.device).repeat_interleave(size, output_size=rows * size)
-    code = torch.arange(size, device=log_probs.device).repeat(rows)
+def _any(
+    index: ItemIndex, level: int, prefixes: Prefixes, log_probs: Float[Tensor, "P V"], width: int, first: int
+) -> Prefixes:
+    """The `width` best continuations of each prefix, more than which no beam keeps; node -1 where the trie has none."""
+    best = log_probs.topk(min(width, log_probs.shape[1]))
+    parent = torch.arange(len(log_probs), device=log_probs.device)[:, None].expand_as(best.indices).flatten()
+    code = best.indices.flatten() - first
     node = index.child(level, prefixes.node[parent], code)
-    score = (prefixes.score[:, None] + log_probs).flatten()
+    score = (prefixes.score[:, None] + best.values).flatten()
     return Prefixes(prefixes.user[parent], node, code, parent, score)
 
 

@@ -377,8 +377,9 @@ class TestSeveralSequences:
         expected = [self.expected(generator, user) for user in range(users)]
         scores = generator.score(history, torch.arange(1, 14).expand(users, -1))
         torch.testing.assert_close(scores, torch.tensor(expected), atol=1e-4, rtol=1e-5)
-        # Sequences that name no item hold places of a free beam.
-        free = generator.beam(history, 40, width=24, constrained=False)
+        # Sequences that name no item hold places of a free beam; a code competes with 11 tokens, or with its level's.
+        every = 11**3 if style == "vocabulary" else 24
+        free = generator.beam(history, every + 16, width=every, constrained=False)
         for k, found in ((13, free), *((k, generator.beam(history, k, width=24)) for k in (1, 5, 13))):
             self.assert_best(found, expected, k)
         for k in (1, 5, 13):
@@ -394,6 +395,28 @@ class TestSeveralSequences:
             best = pytest.approx(sorted(every, reverse=True)[:k], abs=1e-3)
             assert [every[item - 1] for item in named] == best
             assert scores[items > 0].tolist() == best
+
+
+@pytest.mark.parametrize("width", [4, 11**3])
+@torch.inference_mode()
+def test_a_free_beam_takes_any_token_where_codes_compete_with_all(width: int) -> None:
+    generator, user = made("vocabulary"), HISTORY[1:2]
+    every = list(product(range(11), repeat=3))
+    labels = torch.tensor(every)
+    logits = generator.states(labels, generator.read(user).repeat(len(every))) @ generator.token.weight.T / math.sqrt(16)
+    chosen = logits.log_softmax(-1).gather(2, labels[..., None])[..., 0].cumsum(1).tolist()
+    score = {row[: level + 1]: sums[level] for row, sums in zip(every, chosen, strict=True) for level in range(3)}
+    beams: list[Row] = [()]
+    for _ in SIZES:
+        grown = [(*beam, token) for beam in beams for token in range(11)]
+        beams = sorted(grown, key=lambda row: -score[row])[:width]
+    named = {beam: [item for item, row in enumerate(ROWS, 1) if tuple(tokens_of(row)) == beam] for beam in beams}
+    expected = [(item, score[beam]) for beam in beams for item in named[beam] or [0]]
+    found = generator.beam(user, len(expected), width, constrained=False)
+    assert found.items[0].tolist() == [item for item, _ in expected]
+    torch.testing.assert_close(found.scores[0], torch.tensor([each for _, each in expected]), atol=1e-4, rtol=1e-5)
+    # The first of the misses are of another level's tokens, of padding and of the end.
+    assert any(beam not in map(tuple, map(tokens_of, product(*map(range, SIZES)))) for beam in beams)
 
 
 def test_the_tokens_of_sequences_and_the_vectors_of_levels_by_hand() -> None:

@@ -37,8 +37,10 @@ def assert_trie_is(index: ItemIndex, rows: list[Row]) -> None:
             assert code[found].tolist() == legal
             # Nodes of a level are numbered in lexicographic order.
             assert node[found].tolist() == list(range(len(following), len(following) + len(legal)))
-            every = index.child(level, torch.tensor(number), torch.arange(size)).tolist()
-            assert every == [len(following) + legal.index(code) if code in legal else -1 for code in range(size)]
+            # Those below 0 and beyond the level's are another node's codes by number, and none of this one.
+            codes = range(-size, 2 * size)
+            every = index.child(level, torch.tensor(number), torch.tensor(codes)).tolist()
+            assert every == [len(following) + legal.index(code) if code in legal else -1 for code in codes]
             following += [(*prefix, code) for code in legal]
         assert (parent.diff() >= 0).all()
         back, last = index.parent(level, node)
