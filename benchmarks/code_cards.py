@@ -15,12 +15,12 @@ from leaderboards.record import Stage
 from models.api import Tokenizing
 
 
-def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:
-    """Trains the tokenizer alone and writes its card; a card that exists is left as it is.
+def tokenizing(experiment: Experiment) -> Tokenizing:
+    """The model, whose tokenizer can be trained alone.
 
     Raises:
-        ValueError: the model has no tokenizer that is finished before its recommender is trained; or the experiment
-            keeps users from the model, which a tokenizer of items knows nothing of.
+        ValueError: it has none that is finished before its recommender is trained; or the experiment keeps users from
+            the model, which a tokenizer of items knows nothing of.
     """
     if experiment.unseen_users:
         raise ValueError(f"{experiment.name} is graded on unseen users, of whom a code card says nothing")
@@ -28,7 +28,12 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
     if not isinstance(model, Tokenizing):
         possible = ", ".join(name for name in models.names() if isinstance(models.load(name), Tokenizing))
         raise ValueError(f"{experiment.model} has no tokenizer of its own to make a card of; possible: {possible}")
-    row = resolve(bench, corpus, experiment)
+    return model
+
+
+def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Path:
+    """Trains the tokenizer alone and writes its card; a card that exists is left as it is. Raises as `tokenizing`."""
+    model, row = tokenizing(experiment), resolve(bench, corpus, experiment)
     target = codes.path(bench.board, corpus.name, experiment.name, row.key, seed)
     if target.exists():
         return target

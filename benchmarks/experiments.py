@@ -123,7 +123,7 @@ VARIANTS = {
     "rearec-ensemble": Variant(
         "rearec", {"learning": "ensemble"}, "ensemble reasoning learning; `rearec` learns progressively"
     ),
-    "tiger-sas": Variant("tiger", {"vectors": "sasrec-128"}),
+    "tiger-sas": Variant("tiger", {"vectors": "sasrec-128"}, "TIGER in ETEGRec's table 3", {"history": 50}),
     **RECIPES,
     # The temperature of the generation loss; LETTER's own is .7, plain cross-entropy has 1.
     "letter-tau-0.5": Variant("letter", {"temperature": 0.5}),
@@ -146,8 +146,10 @@ VARIANTS = {
     "etegrec-no-alignment": Variant("etegrec", {"sia_weight": 0.0, "psa_weight": 0.0}),
     "etegrec-joint": Variant("etegrec", {"training": "joint"}),
     "etegrec-frozen": Variant("etegrec", {"training": "retrained"}),
-    # The paper's formula instead of the official code's.
-    "etegrec-paper-sia": Variant("etegrec", {"sia_sign": "nearest", "sia_levels": "sum"}),
+    # The paper's formula instead of the official code's, in which the encoder learns from the first level alone.
+    "etegrec-paper-sia": Variant(
+        "etegrec", {"sia_sign": "nearest", "sia_levels": "sum", "tokenizer.residual_gradient": "all"}
+    ),
     # The rows of DECOR's table 2, by what is on; its base row, TIGER, in DECOR's own setting.
     "decor-base": Variant(
         "decor",

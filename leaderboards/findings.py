@@ -31,9 +31,16 @@ Line = dict[str, str]
 
 
 def read(folder: Path) -> dict[str, Board]:
-    """The boards of a folder by corpus, but for the generated ones, of which no paper speaks."""
+    """The boards of a folder by corpus, but for the generated ones, of which no paper speaks.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     boards = {corpus: Board(read_board(folder, corpus)) for corpus in tables.corpora(folder)}
-    return {name: board for name, board in boards.items() if not board.subject.corpus.source.startswith("generated")}
+    real = {name: board for name, board in boards.items() if not board.subject.corpus.source.startswith("generated")}
+    if not real:
+        raise FileNotFoundError(f"no record of a run on a corpus that is not generated in {folder}")
+    return real
 
 
 def filled(page: str, boards: Mapping[str, Board]) -> str:

@@ -52,7 +52,12 @@ def problems(board: Path, base: str) -> Iterator[str]:
         status, name = line.split("\t")
         if status == "M" and f"{ledger.SWEEPS}/" in name and name.endswith(".json"):
             then = json.loads(git(folder, "show", f"{common}:{name}"))
-            yield from _of_study(name, then, json.loads((root / name).read_bytes()), common)
+            try:
+                now = json.loads((root / name).read_bytes())
+            except ValueError as error:
+                yield f"{name} is no ledger of a sweep: {error}"
+                continue
+            yield from _of_study(name, then, now, common)
         elif status == "A" and name.endswith(PAGE):
             yield f"{name} is a page, which anyone can render and nobody can check; it is not committed"
         elif status != "A" and name.endswith(EVIDENCE):

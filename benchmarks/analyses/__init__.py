@@ -5,6 +5,7 @@ A trained model that an analysis needs is taken from the folder of trainings, or
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,13 +91,28 @@ class Lab:
     row: Path | None = None
     tuned: bool = True
 
-    def experiment(self, name: str, *settings: str) -> Experiment:
+    def __post_init__(self) -> None:
         """
+        Raises:
+            ValueError: a setting is for an experiment that there is not.
+        """
+        for setting in self.settings:
+            name, colon, _ = setting.partition("=")[0].partition(":")
+            if colon and name not in experiments.names():
+                near = difflib.get_close_matches(name, experiments.names(), n=1, cutoff=0.0)[0]
+                raise ValueError(f"{setting!r} is for {name!r}, which is no experiment; did you mean {near!r}?")
+
+    def experiment(self, name: str, *settings: str, usual: Sequence[str] = ()) -> Experiment:
+        """
+        Args:
+            settings: what the analysis is about.
+            usual: what the user's own settings may change.
+
         Raises:
             ValueError: what `experiments.complete` raises.
         """
         own = [text.removeprefix(f"{name}:") for text in self.settings if self._is_for(text, name)]
-        return experiments.complete(name, self.corpus, [*own, *settings], self.tuned)
+        return experiments.complete(name, self.corpus, [*usual, *own, *settings], self.tuned)
 
     def one(self, usual: str) -> str:
         """Name of the experiment of an analysis that is of one.

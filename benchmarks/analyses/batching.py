@@ -67,7 +67,7 @@ def batching(lab: Lab) -> Finding:
 def sized(lab: Lab, name: str) -> Experiment:
     """The experiment, on the embedded corpus at the size of seconds that the gate has for its model."""
     experiment = lab.experiment(name)
-    return lab.experiment(name, *QUICK.get(experiment.model, [])) if lab.corpus.name == CORPUS else experiment
+    return lab.experiment(name, usual=QUICK.get(experiment.model, [])) if lab.corpus.name == CORPUS else experiment
 
 
 def seeds(lab: Lab) -> int:

@@ -48,8 +48,10 @@ def trained(lab: Lab, name: str) -> Row:
     """The model's runs in bf16.
 
     Raises:
-        ValueError: a training failed.
+        ValueError: a training failed, or there are settings, with which the references were not made.
     """
+    if lab.settings:
+        raise ValueError(f"precision compares the gate's references; expected no settings ({', '.join(lab.settings)})")
     bench = replace(lab.bench, hardware=replace(lab.bench.hardware, precision="bf16-mixed"))
     cells = [Cell(experiment(name), seed) for seed in range(BANK)]
     return Row(replace(lab, bench=bench).runs(cells), ranked=True)

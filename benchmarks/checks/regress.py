@@ -181,7 +181,10 @@ def made(folder: Path, names: Sequence[str], seeds: Iterable[int], jobs: int) ->
 def evaluation(work: Path, name: str, reference: Sequence[Run], references: Path = REFERENCES) -> Answer:
     """Ranks all users with the committed weights."""
     first = reference[0]
-    again = rerank(Bench(references, work, hardware=HARDWARE), first, weights=references / WEIGHTS / name)
+    try:
+        again = rerank(Bench(references, work, hardware=HARDWARE), first, weights=references / WEIGHTS / name)
+    except (ValueError, OSError) as error:
+        return Answer(name, "evaluation", False, f"the committed weights cannot be ranked with: {error}; {WANTED}")
     same = platform(first.record.provenance) == platform(_here())
     good = again.different <= (0 if same else TOLERATED * again.users)
     where = "on the reference's platform" if same else f"on another platform than {platform(first.record.provenance)}"

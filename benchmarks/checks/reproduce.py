@@ -19,7 +19,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import provenance
-from benchmarks.checks.rerank import hardware_of, platform
+from benchmarks.checks.rerank import NotHereError, hardware_of, platform
 from benchmarks.settings import Bench, source_of
 from data_prep.data_folder import VARIABLE, data_folder
 from leaderboards import store
@@ -29,15 +29,18 @@ from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, rows_of
 from leaderboards.store import Run, read_board, read_run
 
 SCRIPT = Path(__file__).with_name("train_again.py")
+# Its exit status where it cannot get at the corpus.
+ABSENT = 3
 # Of new runs of a true row this share lies where it is expected.
 LEVEL = 0.99
 
 
 class Verdict(NamedTuple):
-    """Attributes: target, the record; good, whether the training gave it again; says, how far."""
+    """Attributes: target, the record; good, whether the training gave it again, None where it cannot be made here;
+    says, how far, or why not."""
 
     target: Path
-    good: bool
+    good: bool | None
     says: str
 
 
@@ -78,10 +81,16 @@ def reproduce(bench: Bench, target: Path, source: str = "auto") -> Verdict:
 
     Args:
         bench: `board` holds the record; beneath `work` the training is made.
-
-    Raises:
-        ValueError: the record is damaged, or git refuses.
     """
+    try:
+        return _again(bench, target, source)
+    except NotHereError as missing:
+        return Verdict(target, None, str(missing))
+    except (ValueError, OSError) as error:
+        return Verdict(target, False, f"cannot be made again: {error}")
+
+
+def _again(bench: Bench, target: Path, source: str) -> Verdict:
     stated, folder = read_run(bench.board, target), bench.work.resolve() / "reproduce"
     origin = stated.record.provenance
     if origin.git_commit == UNKNOWN or origin.git_dirty_sha256:
@@ -90,11 +99,8 @@ def reproduce(bench: Bench, target: Path, source: str = "auto") -> Verdict:
     folder /= f"{stated.record.model}-{stated.record.key}-{stated.record.seed}"
     # Of an earlier time, which would be taken for this one's.
     shutil.rmtree(folder / "board", ignore_errors=True)
-    try:
-        with _work_tree(folder / "code", origin.git_commit) as tree:
-            again = read_run(folder / "board", _train(bench, target, tree, folder, source))
-    except ValueError as error:
-        return Verdict(target, False, f"cannot be made again: {error}")
+    with _work_tree(folder / "code", origin.git_commit) as tree:
+        again = read_run(folder / "board", _train(bench, target, tree, folder, source))
     rows = rows_of(read_board(bench.board, stated.record.corpus.name))
     good, says = held(stated, again, rows)
     if good:
@@ -123,11 +129,14 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     """Runs `train_again.py` on the code in `tree`; returns where the new record lies.
 
     Raises:
+        NotHereError: the data or the item vectors are not there.
         ValueError: it failed.
     """
     record = store.read(target)
-    hardware = hardware_of(record.provenance)
-    path = bench.for_one(record.config.get("vectors")).vectors_path
+    hardware, kind = hardware_of(record.provenance), record.config.get("vectors")
+    path = bench.for_one(kind).vectors_path
+    if kind == "folder" and path is None:
+        raise NotHereError("its item vectors are of a folder; expected that folder (VECTORS, --vectors-path)")
     vectors = ["--vectors-path", str(path.resolve())] if path else []
     # -P keeps the script's own folder, which is this checkout's, from the modules that it can import.
     command = [sys.executable, "-P", str(SCRIPT), str(target.resolve()), *vectors]
@@ -138,6 +147,8 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     data = data_folder()
     environment |= {VARIABLE: str(data)} if data else {}
     done = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode == ABSENT:
+        raise NotHereError("its corpus is not here; what is missing stands above")
     if done.returncode or not done.stdout.strip():
         raise ValueError(f"the code of its commit ended with status {done.returncode}; what it said stands above")
     return Path(done.stdout.splitlines()[-1])
@@ -186,7 +197,10 @@ def _within_noise(stated: Run, again: Run, rows: Sequence[Row], where: str) -> t
         return equal, says + (
             "; equal, as what is not trained must be" if equal else "; it is not trained, so no noise"
         )
-    low, high = expected(row, rows)
+    try:
+        low, high = expected(row, rows)
+    except ValueError as error:
+        return False, f"{says}; {error}"
     return low <= value <= high, f"{says}; {LEVEL:.0%} of the runs of its row lie in {low:.4f} to {high:.4f}"
 
 

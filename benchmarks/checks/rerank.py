@@ -16,6 +16,7 @@ from benchmarks.config import flat
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.hardware import Hardware
+from benchmarks.record_fields import corpus_info
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench, prepared, source_of
 from benchmarks.training.checkpoint_callback import BEST, DONE
@@ -23,7 +24,7 @@ from benchmarks.training.checkpoint_io import sha256
 from benchmarks.training.fit import Fit, NotTrainedError, weights_of
 from benchmarks.training_precision import Precision
 from data_prep.corpus import UNSEEN_USERS, Corpus
-from leaderboards.record import Provenance, Record
+from leaderboards.record import PROTOCOL, Provenance, Record
 from leaderboards.store import Run, read_run
 from models.api import Recommender
 
@@ -33,7 +34,7 @@ TOLERATED = 0.01
 
 
 class NotHereError(ValueError):
-    """The data or the item vectors that a record was made from are not on this machine."""
+    """The data, the item vectors or the options of the code that a record was made from are not here."""
 
 
 class Again(NamedTuple):
@@ -77,17 +78,18 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
         weights: folder of weights as in `Fit.weights`; without it those of finished trainings in `bench.work`.
 
     Raises:
-        NotHereError: the corpus or its item vectors are not there.
+        NotHereError: the corpus or its item vectors are not there, or the config is no longer one of the model's.
         NotTrainedError: the weights are not there.
-        ValueError: they are not those that the record names, or its config is no longer one of the model's.
+        ValueError: they are not those that the record names.
     """
-    experiment = experiment_of(record)
     precision = TypeAdapter(Precision).validate_python(record.provenance.precision)
     hardware = dataclasses.replace(bench.hardware, precision=precision)
     hardware.set_num_threads()
     try:
+        experiment = experiment_of(record)
         corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source_of(record, source))
         row = resolve(dataclasses.replace(bench, hardware=hardware), corpus, experiment)
+        _check_corpus(record, row.eval_corpus)
         fit = row.fit(record.seed, weights=weights, trains=False)
         given = row.inputs(fit)
     except (OSError, ValueError) as error:
@@ -97,12 +99,26 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
     return Recalled(recommender.to(hardware.device), row.eval_corpus, fit)
 
 
+def _check_corpus(record: Record, corpus: Corpus) -> None:
+    """
+    Raises:
+        ValueError: it is not the one that the record names, by its hash; under an earlier protocol, whose item text was
+            another one, by its counts.
+    """
+    told, here = record.corpus, corpus_info(corpus)
+    same = told.fingerprint == here.fingerprint
+    if record.protocol != PROTOCOL:
+        same = (told.users, told.items, told.interactions) == (here.users, here.items, here.interactions)
+    if not same:
+        raise ValueError(f"{corpus} has the fingerprint {here.fingerprint}; the record's has {told.fingerprint}")
+
+
 def recall_by_hash(bench: Bench, record: Record, source: str = "auto") -> Recalled:
     """The recommender of a record, from weights in `bench.work` that any version of the code has trained.
 
     Raises:
         FileNotFoundError: weights with the hashes that the record names are not there, or it names none.
-        ValueError: as `recall`.
+        NotHereError, ValueError: as `recall`.
     """
     with TemporaryDirectory() as links:
         _link_weights(record, bench.work, Path(links))
@@ -191,7 +207,7 @@ def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str
         except (NotHereError, NotTrainedError) as missing:
             says.append(f"{target}: not re-ranked: {missing}")
             continue
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             problems.append(f"{target}: {error}")
             continue
         here, there = platform(provenance.of(hardware)), platform(origin)

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ import data_prep
 from benchmarks import run as running
 from benchmarks.experiments import Experiment, complete
 
+# Exit status where the corpus cannot be had, `benchmarks.checks.reproduce.ABSENT`.
+ABSENT = 3
 # In this file at every commit, whatever it was written in.
 Bench: Any = vars(running)["Bench"]
 # How the note begins that names settings, `leaderboards.rows.OVERRIDDEN`, which the first commits do not have.
@@ -35,7 +38,11 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     told = json.loads(options.record.read_bytes())
-    corpus = _corpus(told["corpus"]["name"].removesuffix("_unseen_users"), options)
+    try:
+        corpus = _corpus(told["corpus"]["name"].removesuffix("_unseen_users"), options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(ABSENT)
     asked = {"accelerator": options.accelerator, "threads": told["provenance"]["threads"]}
     asked["precision"] = told["provenance"]["precision"]
     # The class, whose module has moved since the first commits.

@@ -41,13 +41,19 @@ def reproduce(options: argparse.Namespace) -> int:
 
     if options.row is None and options.sample is None:
         raise ValueError("neither --row nor --sample is given; expected one, for a whole board is days of training")
+    if options.base and options.sample is None:
+        raise ValueError("--base is given without --sample; it says which rows are drawn first")
     bench, said = Bench(options.board, options.work, options.vectors_path), list[bool]()
     for target in again.drawn(options.board, options.row, options.sample, options.minutes, options.base):
         print(f"{target}: trained again", flush=True)
         verdict = again.reproduce(bench, target, options.source)
+        if verdict.good is None:
+            print(f"{target}: not made again: {verdict.says}", flush=True)
+            continue
         print(f"{'' if verdict.good else 'wrong: '}{target}: {verdict.says}", flush=True)
         said.append(verdict.good)
-    return 0 if all(said) else 1
+    # That no row was made again, is wrong.
+    return 0 if said and all(said) else 1
 
 
 def regress(options: argparse.Namespace) -> int:

@@ -131,7 +131,7 @@ def plan(options: argparse.Namespace) -> int:
 def codes(options: argparse.Namespace) -> int:
     """Trains tokenizers alone; prints and renders the table of their code cards."""
     from benchmarks import experiments
-    from benchmarks.code_cards import card
+    from benchmarks.code_cards import card, tokenizing
     from benchmarks.execution.cell import silence_lightning
     from benchmarks.settings import Bench
     from leaderboards import tables
@@ -140,6 +140,8 @@ def codes(options: argparse.Namespace) -> int:
     silence_lightning()
     corpus, _ = asked(options, options.models)
     chosen = [experiments.complete(name, corpus, options.set, not options.untuned) for name in options.models]
+    for experiment in chosen:
+        tokenizing(experiment)
     print(corpus)
     setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options, corpus))
     for experiment in chosen:

@@ -8,6 +8,7 @@ import pytest
 
 import benchmarks.model_inputs
 from benchmarks import code_cards
+from benchmarks.__main__ import main
 from benchmarks.experiments import complete
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench
@@ -82,3 +83,13 @@ def test_a_card_that_exists_is_left_alone(bench: Bench, tiny_corpus: Corpus) -> 
 def test_what_has_no_card(bench: Bench, tiny_corpus: Corpus, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         code_cards.card(bench, tiny_corpus, complete(name, CORPUS), 0)
+
+
+def test_what_has_no_card_is_told_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "work")]
+    assert main(["codes", "--corpus", "planted", "--models", "tiger", "sasrec", *options]) == 2
+    assert "sasrec has no tokenizer of its own" in capsys.readouterr().err
+    assert not (tmp_path / "board").exists()
+    assert not (tmp_path / "work" / "fits").exists()

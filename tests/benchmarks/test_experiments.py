@@ -47,6 +47,9 @@ def test_a_variant_changes_its_fields_only() -> None:
     assert (bce.model, bce.config) == ("sasrec", sasrec.Config(loss="bce"))
     sas = complete("tiger-sas", "planted")
     assert (sas.model, sas.config.vectors, sas.config.t5) == ("tiger", "sasrec-128", tiger.SMALL.t5)
+    # As in the table that has its numbers.
+    instruments = [complete(name, "musical_instruments").config.history for name in ("tiger-sas", "etegrec")]
+    assert instruments == [50, 50]
 
 
 @pytest.mark.parametrize("number", [0.5, 0.6, 0.8, 0.9, 1.1, 1.2])
@@ -69,7 +72,14 @@ LETTERS = letter.TokenizerConfig
         ("etegrec-no-alignment", etegrec.Config(sia_weight=0.0, psa_weight=0.0)),
         ("etegrec-joint", etegrec.Config(training="joint")),
         ("etegrec-frozen", etegrec.Config(training="retrained")),
-        ("etegrec-paper-sia", etegrec.Config(sia_sign="nearest", sia_levels="sum")),
+        (
+            "etegrec-paper-sia",
+            etegrec.Config(
+                sia_sign="nearest",
+                sia_levels="sum",
+                tokenizer=dataclasses.replace(etegrec.Config().tokenizer, residual_gradient="all"),
+            ),
+        ),
         ("decor-base", decor.Config(fusion=False, alpha=0.0, bos_queries=0)),
         ("decor-composition", decor.Config(fusion=False, bos_queries=0)),
         ("decor-composition-bos", decor.Config(fusion=False)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from benchmarks.experiments import DEFAULT
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.api import Ranking
+from models.hgn import Hgn
 from models.parts.optim import adamw
 from models.parts.ranking import rank_scores
 
@@ -70,6 +72,20 @@ def test_what_a_bench_runs_by_default_has_references() -> None:
 def test_committed_weights_rank_as_they_did(name: str, tmp_path: Path) -> None:
     answer = evaluation(tmp_path, name, bank(name))
     assert answer.good, answer.says
+
+
+def test_weights_that_no_longer_fit_the_model_are_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = Hgn.__init__
+
+    def wider(self: Any, *given: Any) -> None:
+        build(self, *given)
+        self.extra = torch.nn.Linear(2, 2)
+
+    monkeypatch.setattr(Hgn, "__init__", wider)
+    answer = evaluation(tmp_path, CHEAP, bank(CHEAP))
+    assert not answer.good
+    assert "the committed weights cannot be ranked with: " in answer.says
+    assert "extra.weight" in answer.says
 
 
 def test_an_off_by_one_in_the_history_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,9 @@ tests/leaderboards/test_forgeries.py.
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 
 from benchmarks import provenance
 from benchmarks.__main__ import main
+from benchmarks.checks import reproduce, train_again
 from benchmarks.checks.reproduce import drawn, expected, held
 from benchmarks.experiments import complete
 from benchmarks.run import run
@@ -136,6 +139,14 @@ def test_elsewhere_the_rows_own_noise_is_allowed() -> None:
         assert (found, f"ndcg@10 {value:.4f} again, 0.2000 stated" in says) == (good, True)
 
 
+def test_without_a_second_seed_nothing_is_proven() -> None:
+    (stated,) = simulated(0.20).runs
+    good, says = held(stated, elsewhere(stated), [Row([stated], ranked=True)])
+    assert not good
+    assert says.startswith("ndcg@10 0.2000 again, 0.2000 stated")
+    assert "nothing tells what noise is" in says
+
+
 def test_what_is_not_trained_has_no_noise() -> None:
     row = simulated(0.20, 0.21, 0.22)
     cost = row.record.cost.model_dump(mode="json") | {"stages": []}
@@ -152,6 +163,46 @@ def test_what_no_commit_holds_cannot_be_made_again(
         target = store.write(tmp_path / str(len(lack)) / next(iter(lack)), *changed(true, provenance=origin))
         assert main(["reproduce", "--row", "seed-0", "--board", str(target.parents[3])]) == 1
         assert "cannot be made again: it" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_record_that_cannot_be_read_does_not_keep_the_others(
+    true: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = true.record.provenance.model_dump(mode="json") | {"git_commit": "unknown"}
+    for seed in (0, 1):
+        target = store.write(tmp_path, *changed(true, provenance=origin, seed=seed))
+    target.with_suffix(".ranks.parquet").unlink()
+    assert main(["reproduce", "--row", "seed-", "--board", str(tmp_path)]) == 1
+    first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: "))
+    assert "its commit is unknown" in first
+    assert "seed-1.ranks.parquet" in second
+
+
+def test_without_its_data_a_row_is_not_made_again_and_not_wrong(
+    true: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GRBENCH_DATA", raising=False)
+    (record, *_) = sorted((provenance.ROOT / "leaderboards/v2/toys_2014/popularity").glob("*/seed-0.json"))
+    folders = [text for name in ("board", "work", "prepared") for text in (f"--{name}", str(tmp_path / name))]
+    monkeypatch.setattr(
+        sys, "argv", ["train_again.py", str(record), *folders, "--accelerator", "cpu", "--source", "auto"]
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        train_again.main()
+    assert ended.value.code == reproduce.ABSENT
+    assert capsys.readouterr().err.startswith("error: toys_2014 has no Amazon-2023 download; set GRBENCH_DATA")
+    # What such a script says of a row.
+    script = tmp_path / "absent.py"
+    script.write_text(f"raise SystemExit({reproduce.ABSENT})")
+    monkeypatch.setattr(reproduce, "SCRIPT", script)
+    monkeypatch.setattr(reproduce, "_work_tree", lambda folder, commit: nullcontext(tmp_path))
+    origin = true.record.provenance.model_dump(mode="json") | {"git_commit": "a" * 40, "git_dirty_sha256": None}
+    board = store.write(tmp_path / "rows", *changed(true, provenance=origin)).parents[3]
+    assert main(["reproduce", "--row", "seed-0", "--board", str(board), "--work", str(tmp_path / "work")]) == 1
+    said = capsys.readouterr().out
+    assert "not made again: its corpus is not here" in said
+    assert "wrong" not in said
 
 
 class TestFromTheCommit:
@@ -206,3 +257,5 @@ def test_which_rows_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         drawn(made.board, "seed", None, 0.4, None)
     assert main(["reproduce", "--board", str(made.board)]) == 2
     assert "neither --row nor --sample is given" in capsys.readouterr().err
+    assert main(["reproduce", "--row", "seed", "--base", "main", "--board", str(made.board)]) == 2
+    assert "--base is given without --sample" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import provenance
 from benchmarks.__main__ import main
-from benchmarks.checks.rerank import deep, experiment_of, hardware_of, platform, recall, rerank
+from benchmarks.checks.rerank import NotHereError, deep, experiment_of, hardware_of, platform, recall, rerank
 from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
 from benchmarks.run import run
@@ -165,12 +165,44 @@ def test_item_vectors_of_a_row_are_where_one_says(
 
 
 @pytest.mark.usefixtures("_without_data")
-def test_data_that_is_not_here_is_no_fault_of_a_record(tmp_path: Path) -> None:
-    board = Path(__file__).resolve().parents[2] / "leaderboards/v2"
-    (nothing,), says = deep(Bench(board, tmp_path), "toys_2014/popularity", 50)
+@pytest.mark.parametrize(
+    ("version", "row", "rows", "said"),
+    [
+        ("v2", "toys_2014/popularity", 3, "toys_2014 has no Amazon-2023 download; set GRBENCH_DATA"),
+        ("v1", "all_beauty/pit", 5, "config of pit/25ebd93c890a: option candidates: Input should be 'owned' or"),
+    ],
+)
+def test_what_is_not_here_is_no_fault_of_a_record(tmp_path: Path, version: str, row: str, rows: int, said: str) -> None:
+    """Neither data nor the options that a model had once."""
+    board = Path(__file__).resolve().parents[2] / "leaderboards" / version
+    (nothing,), says = deep(Bench(board, tmp_path), row, 50)
     assert "was ranked again" in nothing
-    assert len(says) == 3
-    assert all("not re-ranked: toys_2014 has no Amazon-2023 download; set GRBENCH_DATA" in line for line in says)
+    assert len(says) == rows
+    assert all(f"not re-ranked: {said}" in line for line in says)
+
+
+def test_a_corpus_of_other_data_is_not_the_records(bench: Bench, trained: Run) -> None:
+    for protocol, changes in (("v2", {"fingerprint": "0" * 64}), ("v1", {"users": 2_001})):
+        corpus = trained.record.corpus.model_copy(update=changes)
+        record = trained.record.model_copy(update={"corpus": corpus, "protocol": protocol})
+        with pytest.raises(NotHereError, match=f"has the fingerprint .*; the record's has {corpus.fingerprint}"):
+            recall(bench, record)
+    # The item text of protocol v1 was another one, and in the fingerprint.
+    corpus = trained.record.corpus.model_copy(update={"fingerprint": "0" * 64})
+    assert (
+        recall(bench, trained.record.model_copy(update={"corpus": corpus, "protocol": "v1"})).eval_corpus.users == 2_000
+    )
+
+
+def test_without_its_ranks_a_record_is_told_and_the_others_are_ranked(
+    bench: Bench, planted_corpus: Corpus, tmp_path: Path
+) -> None:
+    board = Bench(tmp_path / "board", bench.work)
+    gone, kept = (run(board, planted_corpus, complete(name, "planted"), 0) for name in ("popularity", "transitions"))
+    gone.with_suffix(".ranks.parquet").unlink()
+    (problem,), (line,) = deep(board, None, 50)
+    assert str(gone) in problem
+    assert line == f"{kept}: 0 of 50 users come out at another rank"
 
 
 def test_a_model_that_ranks_otherwise_is_told(

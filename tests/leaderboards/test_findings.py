@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from leaderboards import findings
+from leaderboards.__main__ import main
 from leaderboards.findings import filled, read
 from leaderboards.record import BOARD
 from leaderboards.rows import Board
@@ -106,3 +107,11 @@ def test_the_committed_page_is_up_to_date(tmp_path: Path) -> None:
         shutil.copyfile(ROOT / name, tmp_path / name)
     page = (ROOT / "docs/findings.md").read_text()
     assert filled(page, read(tmp_path / BOARD)) == page, "make findings makes it again"
+
+
+def test_a_folder_without_rows_leaves_the_page_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "findings.md"
+    page.write_text(PAGE.format("cost"))
+    assert main(["findings", "--board", str(tmp_path / "typo"), "--page", str(page)]) == 2
+    assert "no record of a run on a corpus that is not generated in" in capsys.readouterr().err
+    assert page.read_text() == PAGE.format("cost")

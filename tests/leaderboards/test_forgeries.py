@@ -257,6 +257,15 @@ def test_verify_finds_it(forge: Callable[[Project], None], said: str, forger: Pr
     assert any(said in problem for problem in problems), problems
 
 
+def test_a_ledger_cut_short_hides_no_other_problem(forger: Project) -> None:
+    a_bad_seed_removed(forger)
+    file = forger.board / f"{CORPUS}.sweeps/{STUDY}.json"
+    file.write_bytes(file.read_bytes()[:-5])
+    problems, _ = verify(forger.board, base="main")
+    for said in (f"{STUDY}.json is no ledger of a sweep: ", "seed-1.json was removed since"):
+        assert any(said in problem for problem in problems), problems
+
+
 def test_a_sweep_that_goes_on_is_no_forgery(forger: Project) -> None:
     file = forger.board / f"{CORPUS}.sweeps/{STUDY}.json"
     study = json.loads(file.read_text())

@@ -423,6 +423,8 @@ def test_a_setting_may_be_of_one_experiment(lab: Callable[..., Lab]) -> None:
     assert here.experiment("pit-no-csa").config.tokenizer.codes == 32, "a name, not the beginning of one"
     with pytest.raises(ValueError, match="pit has no option 'widht'"):
         dataclasses.replace(here, settings=("pit:widht=3",)).experiment("pit")
+    with pytest.raises(ValueError, match="'tigr:lr=3' is for 'tigr', which is no experiment; did you mean 'tiger'"):
+        dataclasses.replace(here, settings=("tigr:lr=3",))
 
 
 def test_an_unknown_analysis_is_named(lab: Callable[..., Lab], tmp_path: Path) -> None:

@@ -87,4 +87,6 @@ def test_padding_by_hand(lab: Lab) -> None:
 def test_the_embedded_corpus_has_the_gates_sizes(lab: Lab) -> None:
     here = dataclasses.replace(lab, corpus=dataclasses.replace(lab.corpus, name="planted"), settings=())
     assert batching.sized(here, "sasrec").config.width == 32
+    typed = dataclasses.replace(here, settings=("width=16",))
+    assert batching.sized(typed, "sasrec").config.width == 16
     assert (batching.seeds(here), batching.seeds(lab)) == (3, 5)

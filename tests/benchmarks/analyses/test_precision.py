@@ -43,3 +43,9 @@ def test_only_on_the_gates_corpus(tiny_corpus: Corpus, tmp_path: Path) -> None:
     lab = Lab(Bench(tmp_path / "board", tmp_path / "work"), dataclasses.replace(tiny_corpus, name="all_beauty"))
     with pytest.raises(ValueError, match=r"of planted, not of all_beauty; expected CORPUS=planted"):
         precisions.precision(lab)
+
+
+def test_its_settings_are_the_gates(planted_corpus: Corpus, tmp_path: Path) -> None:
+    lab = Lab(Bench(tmp_path / "board", tmp_path / "work"), planted_corpus, settings=("history=3",))
+    with pytest.raises(ValueError, match=r"expected no settings \(history=3\)"):
+        precisions.precision(lab)

@@ -403,7 +403,9 @@ def test_a_free_beam_takes_any_token_where_codes_compete_with_all(width: int) ->
     generator, user = made("vocabulary"), HISTORY[1:2]
     every = list(product(range(11), repeat=3))
     labels = torch.tensor(every)
-    logits = generator.states(labels, generator.read(user).repeat(len(every))) @ generator.token.weight.T / math.sqrt(16)
+    logits = (
+        generator.states(labels, generator.read(user).repeat(len(every))) @ generator.token.weight.T / math.sqrt(16)
+    )
     chosen = logits.log_softmax(-1).gather(2, labels[..., None])[..., 0].cumsum(1).tolist()
     score = {row[: level + 1]: sums[level] for row, sums in zip(every, chosen, strict=True) for level in range(3)}
     beams: list[Row] = [()]
