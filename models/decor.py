@@ -7,11 +7,12 @@ vector, pooled by attention over the history, weighs all codes of a level, and t
 that level. The start token is composed in the same way of learned queries (Eq. 19). What is composed depends on the
 history and the level alone, so it is made once per user, however many prefixes are searched.
 
-The suffix code and the special tokens have no code vector: only their collaborative half. Where the paper and a
-re-implementation of it disagree there is a field, see `Config`. Reconstructed: the optimiser of the tokenizer, sizes of
-the recommender (TIGER's, of whose code family DECOR's is), of the fusion, the pooling and the context's MLP (all as
-wide as the recommender), no 1/sqrt(D) in attention as in the formulas, context of history alone. Left out: user and
-end-of-label tokens, as in our TIGER.
+The suffix code and the special tokens have no code vector: only their collaborative half. For some of what a
+re-implementation does otherwise there is a field, see `Config`; its start token without projections and mixed with
+padding's, its scaled pooling and its collaborative vectors that begin at 0 have none. Reconstructed: the optimiser of
+the tokenizer, sizes of the recommender (TIGER's, of whose code family DECOR's is), of the fusion, the pooling and the
+context's MLP (all as wide as the recommender), no 1/sqrt(D) in attention as in the formulas, context of history alone.
+Left out: user and end-of-label tokens, as in our TIGER.
 
 Published on Musical_Instruments (v1, table 1): R@5 .0399, R@10 .0610, N@5 .0266, N@10 .0333; SIGIR'26: .0409, .0617,
 .0272, .0339.

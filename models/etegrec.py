@@ -10,7 +10,8 @@ recommender finished on cross-entropy.
 Where paper and official code disagree there is a field, see `Config`. From the code: initial weights N(0, .02), one
 embedding table per level for inputs and outputs alike, no user or end token, a learning-rate schedule for each side. A
 fourth code tells items with equal codes apart, by item id. Levels after the first train codebooks, not the encoder. The
-frozen side has no dropout. Reconstructed: SASRec's epochs.
+frozen side has no dropout. Reconstructed: the SASRec of the vectors (layers, heads, batch, epochs; not in paper or
+code).
 
 Published on Musical_Instruments (table 3): R@5 .0402, R@10 .0624, N@5 .0260, N@10 .0331; run again by DECOR's authors:
 .0387, .0609, .0251, .0323.
