@@ -88,8 +88,10 @@ def parse(kind: type[R], target: Path) -> R:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: the file is damaged or does not fit the schema; the message names the field.
+        ValueError: it is a folder, or the file is damaged or does not fit the schema; the message names the field.
     """
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder; expected a record, <corpus>/<model>/<key>/seed-<n>.json on a board")
     try:
         return kind.model_validate_json(target.read_bytes())
     except ValidationError as error:

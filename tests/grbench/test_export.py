@@ -217,7 +217,7 @@ def test_an_exported_folder_is_no_record(
 ) -> None:
     monkeypatch.chdir(copy.parent)
     assert main(["export", copy.name, "elsewhere"]) == 2
-    assert "Is a directory" in capsys.readouterr().err
+    assert "copy is a folder; expected a record, " in capsys.readouterr().err
 
 
 def test_no_threads_are_told(copy: Path) -> None:
