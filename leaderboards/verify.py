@@ -57,7 +57,7 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
         # Of which one is damaged, no table can be made.
         found += _of_corpus(board, corpus, row, read if len(read) == files[corpus] else None)
     if base is not None:
-        found += _told(history.problems(board, base))
+        found += history.problems(board, base)
     return list(dict.fromkeys(found)), len(targets)
 
 

@@ -149,20 +149,27 @@ def test_public_is_told_of_what_is_sent(capsys: pytest.CaptureFixture[str]) -> N
     assert "error: --public is given without --push-to-hub" in capsys.readouterr().err
 
 
+def untrained(folder: Path) -> Path:
+    """A record of a model that nothing is trained for."""
+    board = folder / "board"
+    asked = ["bench", "--corpus", "all_beauty", "--models", "popularity", "--track", "off", "--board", str(board)]
+    assert bench([*asked, "--work", str(folder / "work")]) == 0
+    (record,) = board.glob("all_beauty/popularity/*/seed-0.json")
+    return record
+
+
 class TestCommand:
     @pytest.fixture
     def record(self, loaded: Corpus, tmp_path: Path) -> Path:
-        """Of a model that nothing is trained for."""
-        board = tmp_path / "board"
-        asked = ["bench", "--corpus", "all_beauty", "--models", "popularity", "--track", "off", "--board", str(board)]
-        assert bench([*asked, "--work", str(tmp_path / "work")]) == 0
-        (record,) = board.glob("all_beauty/popularity/*/seed-0.json")
-        return record
+        return untrained(tmp_path)
 
     @pytest.mark.slow
-    def test_an_export_is_written_and_sent(self, record: Path, tiny_data: Path, tmp_path: Path) -> None:
+    def test_an_export_is_written_and_sent(
+        self, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """In a process of its own, which knows the hub by its environment."""
-        new = tmp_path / "new"
+        monkeypatch.setenv("GRBENCH_DATA", str(tiny_data))
+        record, new = untrained(tmp_path), tmp_path / "new"
         command = [sys.executable, "-m", "grbench", "export", str(record), str(new), "--work", str(tmp_path / "work")]
         with running() as hub:
             told = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
