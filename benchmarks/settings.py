@@ -34,9 +34,9 @@ class Bench:
     track: str = "off"
     until: float | None = None
 
-    def for_one(self, vectors: object) -> Bench:
-        """For one of several rows: the path goes to a kind of item vectors that takes one; others refuse it."""
-        return self if vectors in WITH_PATH else replace(self, vectors_path=None)
+    def for_vectors(self, kind: object) -> Bench:
+        """For a row of such item vectors among others: the path goes to a kind that takes one; others refuse it."""
+        return self if kind in WITH_PATH else replace(self, vectors_path=None)
 
 
 def prepared(work: Path, corpus: str, source: str) -> Corpus:

@@ -5,7 +5,6 @@ A trained model that an analysis needs is taken from the folder of trainings, or
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pandas as pd
 import models
 from benchmarks import experiments, provenance
 from benchmarks.checks.rerank import recall_by_hash
+from benchmarks.config import near
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import Experiment
@@ -99,8 +99,9 @@ class Lab:
         for setting in self.settings:
             name, colon, _ = setting.partition("=")[0].partition(":")
             if colon and name not in experiments.names():
-                near = difflib.get_close_matches(name, experiments.names(), n=1, cutoff=0.0)[0]
-                raise ValueError(f"{setting!r} is for {name!r}, which is no experiment; did you mean {near!r}?")
+                possible = experiments.names()
+                meant = f"{near(name, possible)}possible: {', '.join(possible)}"
+                raise ValueError(f"{setting!r} is for {name!r}, which is no experiment; {meant}")
 
     def experiment(self, name: str, *settings: str, usual: Sequence[str] = ()) -> Experiment:
         """

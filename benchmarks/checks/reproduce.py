@@ -20,6 +20,7 @@ from scipy import stats
 
 from benchmarks import provenance
 from benchmarks.checks.rerank import NotHereError, hardware_of, platform
+from benchmarks.checks.train_again import ABSENT
 from benchmarks.settings import Bench, source_of
 from data_prep.data_folder import VARIABLE, data_folder
 from leaderboards import store
@@ -29,8 +30,6 @@ from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, rows_of
 from leaderboards.store import Run, read_board, read_run
 
 SCRIPT = Path(__file__).with_name("train_again.py")
-# Its exit status where it cannot get at the corpus.
-ABSENT = 3
 # Of new runs of a true row this share lies where it is expected.
 LEVEL = 0.99
 
@@ -134,7 +133,7 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     """
     record = store.read(target)
     hardware, kind = hardware_of(record.provenance), record.config.get("vectors")
-    path = bench.for_one(kind).vectors_path
+    path = bench.for_vectors(kind).vectors_path
     if kind == "folder" and path is None:
         raise NotHereError("its item vectors are of a folder; expected that folder (VECTORS, --vectors-path)")
     vectors = ["--vectors-path", str(path.resolve())] if path else []

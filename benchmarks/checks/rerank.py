@@ -16,7 +16,6 @@ from benchmarks.config import flat
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.hardware import Hardware
-from benchmarks.record_fields import corpus_info
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench, prepared, source_of
 from benchmarks.training.checkpoint_callback import BEST, DONE
@@ -105,12 +104,10 @@ def _check_corpus(record: Record, corpus: Corpus) -> None:
         ValueError: it is not the one that the record names, by its hash; under an earlier protocol, whose item text was
             another one, by its counts.
     """
-    told, here = record.corpus, corpus_info(corpus)
-    same = told.fingerprint == here.fingerprint
-    if record.protocol != PROTOCOL:
-        same = (told.users, told.items, told.interactions) == (here.users, here.items, here.interactions)
-    if not same:
-        raise ValueError(f"{corpus} has the fingerprint {here.fingerprint}; the record's has {told.fingerprint}")
+    for name in ("fingerprint",) if record.protocol == PROTOCOL else ("users", "items", "interactions"):
+        here, told = getattr(corpus, name), getattr(record.corpus, name)
+        if here != told:
+            raise ValueError(f"the data of {record.corpus.name} has {name} {here}; the record's has {told}")
 
 
 def recall_by_hash(bench: Bench, record: Record, source: str = "auto") -> Recalled:
@@ -202,7 +199,7 @@ def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str
         try:
             run = read_run(bench.board, target)
             origin, hardware = run.record.provenance, hardware_of(run.record.provenance)
-            setting = dataclasses.replace(bench, hardware=hardware).for_one(run.record.config.get("vectors"))
+            setting = dataclasses.replace(bench, hardware=hardware).for_vectors(run.record.config.get("vectors"))
             again = rerank(setting, run, users=users)
         except (NotHereError, NotTrainedError) as missing:
             says.append(f"{target}: not re-ranked: {missing}")

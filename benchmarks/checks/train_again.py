@@ -22,7 +22,7 @@ import data_prep
 from benchmarks import run as running
 from benchmarks.experiments import Experiment, complete
 
-# Exit status where the corpus cannot be had, `benchmarks.checks.reproduce.ABSENT`.
+# Exit status where the corpus cannot be had.
 ABSENT = 3
 # In this file at every commit, whatever it was written in.
 Bench: Any = vars(running)["Bench"]

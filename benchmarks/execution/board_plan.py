@@ -125,7 +125,7 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
             setting = benches(name, wanted.precision)
             corpus = corpora(setting.work, name, source)
             experiment = experiments.complete(wanted.experiment, corpus, wanted.settings, tuned=False)
-            row = resolve(setting.for_one(getattr(experiment.config, "vectors", None)), corpus, experiment)
+            row = resolve(setting.for_vectors(getattr(experiment.config, "vectors", None)), corpus, experiment)
             # Tells whether the inputs are there; the row keeps it.
             _ = row.key
         except (ValueError, OSError) as error:

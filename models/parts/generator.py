@@ -160,7 +160,6 @@ class CodeGenerator(nn.Module):
     def steps(self, history: Int[Tensor, "B T"], rivals: bool = False) -> Step:
         """Encodes the histories; the function that it returns gives the log-probabilities of their next codes, or with
         `rivals` of all that these compete with."""
-        log_probs = self.rivals if rivals else self.log_probs
         encoded, composition = self.read(history)
         memory = self.transformer.memory(encoded)
         table, output = self.token.weight, self._output()
@@ -173,7 +172,7 @@ class CodeGenerator(nn.Module):
             if composition is not None:
                 inputs = composition.keep[level] * inputs + composition.added[user, level]
             states, cache = self.transformer.step(inputs, user, memory, parent, cache or ())
-            return log_probs(level, states, output=output), cache
+            return self.log_probs(level, states, output=output, rivals=rivals), cache
 
         return step
 
@@ -187,29 +186,24 @@ class CodeGenerator(nn.Module):
         states: Float[Tensor, "P D"],
         temperature: float = 1.0,
         output: Float[Tensor, "X D"] | None = None,
+        rivals: bool = False,
     ) -> Float[Tensor, "P V"]:
-        """Log-probabilities of the codes of a level. `output`: the output's vectors, where they are at hand already."""
-        rivals = self.rivals(level, states, temperature, output)
-        return rivals if self.style == "level" else rivals[:, self._level_tokens(level)]
+        """Log-probabilities of the codes of a level, or with `rivals` of all that these compete with (`Style`).
 
-    def rivals(
-        self,
-        level: int,
-        states: Float[Tensor, "P D"],
-        temperature: float = 1.0,
-        output: Float[Tensor, "X D"] | None = None,
-    ) -> Float[Tensor, "P R"]:
-        """Log-probabilities of all that a code of a level competes with (`Style`): its level's codes, or every token.
-
-        Arguments are those of `log_probs`.
+        Args:
+            output: the output's vectors, where they are at hand already.
         """
+        tokens = self._level_tokens(level)
         if output is None:
             output = self._output()
         if self.style == "level":
-            output = output[self._level_tokens(level)]
-        elif self.head is None:
+            logits = (states @ output[tokens].T).float() / temperature
+            return logits.log_softmax(-1)
+        if self.head is None:
             states = states * self.transformer.sizes.width**-0.5
-        return ((states @ output.T).float() / temperature).log_softmax(-1)
+        logits = (states @ output.T).float() / temperature
+        every = logits.log_softmax(-1)
+        return every if rivals else every[:, tokens]
 
     def _level_tokens(self, level: int) -> slice:
         first = self.first_token[level]

@@ -190,11 +190,11 @@ def test_without_its_data_a_row_is_not_made_again_and_not_wrong(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         train_again.main()
-    assert ended.value.code == reproduce.ABSENT
+    assert ended.value.code == train_again.ABSENT
     assert capsys.readouterr().err.startswith("error: toys_2014 has no Amazon-2023 download; set GRBENCH_DATA")
     # What such a script says of a row.
     script = tmp_path / "absent.py"
-    script.write_text(f"raise SystemExit({reproduce.ABSENT})")
+    script.write_text(f"raise SystemExit({train_again.ABSENT})")
     monkeypatch.setattr(reproduce, "SCRIPT", script)
     monkeypatch.setattr(reproduce, "_work_tree", lambda folder, commit: nullcontext(tmp_path))
     origin = true.record.provenance.model_dump(mode="json") | {"git_commit": "a" * 40, "git_dirty_sha256": None}

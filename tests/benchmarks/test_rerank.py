@@ -182,10 +182,10 @@ def test_what_is_not_here_is_no_fault_of_a_record(tmp_path: Path, version: str, 
 
 
 def test_a_corpus_of_other_data_is_not_the_records(bench: Bench, trained: Run) -> None:
-    for protocol, changes in (("v2", {"fingerprint": "0" * 64}), ("v1", {"users": 2_001})):
-        corpus = trained.record.corpus.model_copy(update=changes)
+    for protocol, name, other in (("v2", "fingerprint", "0" * 64), ("v1", "users", 2_001)):
+        corpus = trained.record.corpus.model_copy(update={name: other})
         record = trained.record.model_copy(update={"corpus": corpus, "protocol": protocol})
-        with pytest.raises(NotHereError, match=f"has the fingerprint .*; the record's has {corpus.fingerprint}"):
+        with pytest.raises(NotHereError, match=f"the data of planted has {name} .*; the record's has {other}"):
             recall(bench, record)
     # The item text of protocol v1 was another one, and in the fingerprint.
     corpus = trained.record.corpus.model_copy(update={"fingerprint": "0" * 64})
