@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a corpus, or --list")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        if own := own_corpus.given(options.corpus, options.columns, options.items, options.core):
+        if own := own_corpus.given(options.corpus, options.columns, options.items, options.core, options.source):
             corpus = own_corpus.prepare(own, options.cache)
         else:
             corpus = load(options.corpus, options.source, options.cache, k=options.core or OFFICIAL_K)

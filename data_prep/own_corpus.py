@@ -63,15 +63,21 @@ class OwnFile:
 
 
 def given(
-    corpus: str, columns: Iterable[str] = (), items: Path | None = None, core: int | None = None
+    corpus: str,
+    columns: Iterable[str] = (),
+    items: Path | None = None,
+    core: int | None = None,
+    source: str = "auto",
 ) -> OwnFile | None:
     """The file that a command names in place of a corpus; None where it names one of ours.
 
     Args:
         columns: `user=uid item=movie time=ts`, any of them.
+        source: of a corpus of ours, where it comes from.
 
     Raises:
-        ValueError: the mapping is of another form, or tells of a corpus of ours; the core is below 1.
+        ValueError: the mapping is of another form, or tells of a corpus of ours; the core is below 1; a source is told
+            of a file.
     """
     if core is not None and core < 1:
         raise ValueError(f"core is {core}; expected a whole number above 0")
@@ -80,6 +86,8 @@ def given(
         if columns or items:
             raise ValueError(f"columns and items are told of files of your own; {corpus} is named, expected a path")
         return None
+    if source != "auto":
+        raise ValueError(f"source is {source}; {corpus} is a file of your own, which comes from nowhere else")
     mapped = dict(text.partition("=")[::2] for text in columns)
     if not mapped.keys() <= ROLES.keys() or not all(mapped.values()) or len(set(mapped.values())) < len(mapped):
         raise ValueError(

@@ -142,10 +142,13 @@ def load(
 
     Raises:
         FileNotFoundError: there is nothing under `path`, or the weights of a record are not in `work`.
-        ValueError: the files are damaged, or of another version of the model; this machine has no such accelerator.
+        ValueError: the files are damaged, or of another version of the model; this machine has no such accelerator; a
+            source or vectors are told of a folder.
     """
     path, hardware = Path(path), Hardware(accelerator, threads=threads)
     if path.is_dir():
+        if source != "auto" or vectors_path:
+            raise ValueError(f"{path} is an exported folder, which needs no source and no vectors; expected neither")
         hardware.set_num_threads()
         kept = export.read(path)
         return Served(kept.recommender.to(hardware.device), kept.item_ids, kept.record)

@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
     listing = commands.add_parser("list", help="models, experiments and corpora")
     listing.set_defaults(call=list_all)
     config = commands.add_parser("show", help="an experiment's complete config, and where each value is from")
-    config.set_defaults(call=show)
+    config.set_defaults(call=show, source="auto")
     config.add_argument("experiment", help="a model or a named experiment")
     config.add_argument("corpus", nargs="?", default="planted", help="name of a corpus, or a file of interactions")
     add_own_options(config)

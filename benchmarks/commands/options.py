@@ -101,7 +101,7 @@ def own_corpus(options: argparse.Namespace) -> Corpus | None:
     """That of a user's own file, prepared; None where one of ours is named. Raises what `asked` does."""
     from data_prep.own_corpus import given, prepare
 
-    own = given(options.corpus, options.columns, options.items, options.core)
+    own = given(options.corpus, options.columns, options.items, options.core, options.source)
     if own is None and options.core:
         raise ValueError(f"core is told of files of your own; rows of {options.corpus} are of its 5-core")
     return prepare(own, options.work / "corpora") if own else None

@@ -83,6 +83,8 @@ def test_what_is_told_of_a_corpus_of_ours() -> None:
         given("planted", ["user=u"])
     with pytest.raises(ValueError, match="core is 0; expected a whole number above 0"):
         given("a.csv", core=0)
+    with pytest.raises(ValueError, match=r"^source is local; a\.csv is a file of your own, which comes from nowhere"):
+        given("a.csv", source="local")
 
 
 def test_the_core_and_who_cannot_be_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -225,6 +225,12 @@ def test_no_threads_are_told(copy: Path) -> None:
         load(copy, threads=0)
 
 
+@pytest.mark.parametrize("told", [{"source": "local"}, {"vectors_path": "vectors"}])
+def test_what_a_folder_does_not_need_is_told(copy: Path, told: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="is an exported folder, which needs no source and no vectors"):
+        load(copy, **told)  # type: ignore[arg-type]
+
+
 def test_what_cannot_be_made_again_is_not_written(exported: Served, tmp_path: Path) -> None:
     """A record has its ranks by its side in a run; none is asked for here."""
     (step,) = construction(exported.recommender)
