@@ -39,9 +39,10 @@ def render(options: argparse.Namespace) -> int:
     """Writes tables and pages; prints each corpus's rows, and what papers state of them."""
     for corpus in _corpora(options):
         rows = tables.board_of(options.board, corpus)
-        targets = tables.render(options.board, corpus, rows)
+        # The page reads what sweeps wrote: nothing that is damaged comes into the ledger.
+        page = [site.write_page(options.board, corpus, rows)] if rows is not None else []
+        targets = [*tables.render(options.board, corpus, rows), *page]
         if rows is not None:
-            targets.append(site.write_page(options.board, corpus, rows))
             print(f"{corpus}\n{board.console(board.table(rows))}\n")
             said = verdicts.verdicts(rows.rows)
             print(f"{verdicts.table(said, 'simple')}\n" if said else "No paper states numbers of these rows.\n")

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from leaderboards import commands, index_page, site
+from leaderboards import commands, index_page, ledger, site
+from leaderboards.__main__ import main
 from leaderboards.answer import answer
 from leaderboards.board import table as frame_of
 from leaderboards.page_table import table
@@ -117,9 +118,11 @@ def test_the_index_has_the_best_row_of_each_model(tmp_path: Path) -> None:
     assert index_page.NAME == "index.html"
 
 
-def test_a_damaged_ledger_of_a_sweep_is_named(tmp_path: Path) -> None:
+def test_a_damaged_ledger_of_a_sweep_is_named_and_not_listed(tmp_path: Path) -> None:
     write(tmp_path, *run_of())
     (tmp_path / "toys.sweeps").mkdir()
     (tmp_path / "toys.sweeps/s-1.json").write_text("[]")
     with pytest.raises(ValueError, match=r"s-1\.json is no ledger of a sweep"):
         site.write_page(tmp_path, "toys", Board([run_of()]))
+    assert main(["board", "--board", str(tmp_path)]) == 2
+    assert not ledger.path(tmp_path, "toys").exists()
