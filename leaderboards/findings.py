@@ -135,7 +135,7 @@ def cost(boards: Mapping[str, Board]) -> Iterator[Line]:
             yield {
                 **_named(corpus, row),
                 "Hours": f"{_mean(row, lambda record: tables.seconds(record)) / 3600:.2f}",
-                "Epochs": f"{_mean(row, lambda record: record.cost.stages[-1].epochs):.0f}",
+                "Epochs, last stage": f"{_mean(row, lambda record: record.cost.stages[-1].epochs):.0f}",
                 "Users/s": f"{_mean(row, lambda record: record.cost.evaluate_users_per_second):,.0f}",
                 "Memory, GiB": f"{_mean(row, lambda record: record.cost.peak_memory_bytes) / 2**30:.1f}",
                 "Parameters": f"{row.record.cost.parameters:,}",

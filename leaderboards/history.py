@@ -51,9 +51,9 @@ def problems(board: Path, base: str) -> Iterator[str]:
     for line in lines:
         status, name = line.split("\t")
         if status == "M" and f"{ledger.SWEEPS}/" in name and name.endswith(".json"):
-            then = json.loads(git(folder, "show", f"{common}:{name}"))
+            then = _trials(git(folder, "show", f"{common}:{name}"))
             try:
-                now = json.loads((root / name).read_bytes())
+                now = _trials((root / name).read_bytes())
             except ValueError as error:
                 yield f"{name} is no ledger of a sweep: {error}"
                 continue
@@ -65,8 +65,19 @@ def problems(board: Path, base: str) -> Iterator[str]:
             yield f"{name} was {what} since {common[:12]}; evidence of a released board stays as it is"
 
 
-def _of_study(name: str, then: Any, now: Any, common: str) -> Iterator[str]:
+def _trials(study: bytes) -> list[Any]:
+    """
+    Raises:
+        ValueError: a sweep's ledger is cut short, or has no trials.
+    """
+    read = json.loads(study)
+    if not isinstance(read, dict) or not isinstance(read.get("trials"), list):
+        raise ValueError("it has no list of trials")
+    return read["trials"]
+
+
+def _of_study(name: str, then: list[Any], now: list[Any], common: str) -> Iterator[str]:
     """What a sweep says no longer: more trials may have come, none that had ended may have gone or changed."""
-    for trial in then["trials"]:
-        if trial["state"] not in ("running", "waiting") and trial not in now["trials"]:
+    for trial in then:
+        if trial["state"] not in ("running", "waiting") and trial not in now:
             yield f"{name} no longer has trial {trial['number']} as it was in {common[:12]}; a study only goes on"

@@ -56,7 +56,8 @@ def html(folder: Path, corpora: Mapping[str, str]) -> str:
 
 def _places(folder: Path, corpus: str, page: str) -> dict[str, Place]:
     """By experiment."""
-    frame = pd.read_csv(folder / f"{corpus}.csv")
+    # A key of digits is no number.
+    frame = pd.read_csv(folder / f"{corpus}.csv", dtype={"experiment": "str", "model": "str", "key": "str"})
     ranked = frame[frame["standing"] == RANKED].sort_values("ndcg@10", ascending=False, kind="stable")
     first = ranked.drop_duplicates("experiment").to_dict("records")
     found = dict[str, Place]()

@@ -41,7 +41,7 @@ class Row:
     """One row of a board.
 
     Attributes:
-        runs: of one experiment, model and key, by seed.
+        runs: of one model and key, by seed; the first names the experiment, for two names may have one config.
         ranked: of the protocol and the content of the corpus that the board is about (`subject`).
     """
 
@@ -215,7 +215,7 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
     ground = _ground(subject(runs))
     cells: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.record.seed):
-        cells[*_ground(run.record), run.record.experiment, run.record.model, run.record.key].append(run)
+        cells[*_ground(run.record), run.record.model, run.record.key].append(run)
     rows = [Row(cell, ranked=_ground(cell[0].record) == ground) for cell in cells.values()]
     return sorted(rows, key=lambda row: (not row.ranked, -float(row.gains.mean()), row.name, row.record.key))
 

@@ -82,12 +82,20 @@ class StandardError(NamedTuple):
     Attributes:
         value: in the metric's unit.
         dof: degrees of freedom.
-        inflation: how much larger it is than the users' part of it.
+        inflation: how much larger it is than the users' part of it; infinite where all users are alike, and seeds not.
     """
 
     value: float
     dof: float
     inflation: float
+
+    @property
+    def is_of_seeds_alone(self) -> bool:
+        return math.isinf(self.inflation)
+
+    def half_width(self, level: float) -> float:
+        """What Student's t of a two-sided test at `level` amounts to."""
+        return -float(special.stdtrit(self.dof, level / 2)) * self.value
 
     def tail_probabilities(self, deviations: Values, threshold: float) -> Values:
         """Of each deviation over users, that it is beyond `threshold` once inflated to users and seeds."""
@@ -98,6 +106,8 @@ class StandardError(NamedTuple):
         """Deviations drawn over users alone, `[D]`, inflated to users and seeds; as they are without `seeds`."""
         if not seeds:
             return drawn
+        if self.is_of_seeds_alone:
+            return self.value * rng.standard_t(self.dof, len(drawn))
         return drawn * self.inflation * np.sqrt(self.dof / rng.chisquare(self.dof, len(drawn)))
 
 
@@ -207,7 +217,7 @@ def compare_samples(first: Sample, second: Sample) -> Comparison:
     differences = first.per_user - second.per_user
     seed_variance = first.seed_variance + second.seed_variance
     error, difference = _standard_error(differences, seed_variance), float(differences.mean())
-    spread = float(differences.std(ddof=1)) if users[0] > 1 else 0.0
+    spread = 0.0 if _alike(differences) else float(differences.std(ddof=1))
     return Comparison(
         difference=difference,
         interval=_difference_interval(differences, error, seed_variance.varies),
@@ -379,12 +389,18 @@ def _seed_variance(values: Values) -> SeedVariance:
 def _standard_error(per_user: Values, seed_variance: SeedVariance) -> StandardError:
     """Of the mean of `per_user` `[U]`, means over seeds."""
     users = len(per_user)
-    by_users = float(per_user.var(ddof=1)) / users if users > 1 else 0.0
+    by_users = 0.0 if _alike(per_user) else float(per_user.var(ddof=1)) / users
     # The rest's part of `by_users` is the most that can be too much, and seldom half of it.
     both = max(by_users + seed_variance.estimate, by_users / 2)
     dof = 2 * both**2 / seed_variance.sampling_variance - 2 if seed_variance.varies else math.inf
     dof = max(1.0, min(dof, users - 1.0))
-    return StandardError(math.sqrt(both), dof, math.sqrt(both / by_users) if by_users else 1.0)
+    inflation = math.sqrt(both / by_users) if by_users else math.inf if both else 1.0
+    return StandardError(math.sqrt(both), dof, inflation)
+
+
+def _alike(per_user: Values) -> bool:
+    """Whether all users have one value, but for the last digits of a mean over seeds."""
+    return not np.ptp(per_user.round(12))
 
 
 def _interval(
@@ -413,7 +429,7 @@ def _difference_interval(differences: Values, error: StandardError, seeds: bool)
     """95% of where the mean of `differences` `[U]` lies when users are redrawn, inflated by the variance of seeds."""
     mean, (groups, sizes) = float(differences.mean()), _groups(differences)
     if len(groups) == 1:
-        return Interval(mean, mean)
+        return Interval(mean - error.half_width(2 * TAIL), mean + error.half_width(2 * TAIL))
     resampled = resampling.bootstrap_mean(groups, sizes, resampling.grid_size(error.dof, NORMAL))
     below = np.maximum.accumulate(resampled.probabilities.cumsum())
     if not seeds:
@@ -441,6 +457,8 @@ def _sign_flip_p(differences: Values, error: StandardError, seeds: bool) -> floa
     observed, differing = abs(float(exact.sum())), np.abs(exact[exact != 0])
     if not observed:
         return 1.0
+    if error.is_of_seeds_alone:
+        return 2 * float(special.stdtr(error.dof, -observed / len(differences) / error.value))
     p = _sign_flip_tail(*_groups(differing), error, seeds, observed)(observed)
     # All signs may be those that were found, or all others.
     return max(p, 0.0 if seeds else 2.0 ** (1 - len(differing)))
@@ -452,6 +470,8 @@ def _sign_flip_threshold(differences: Values, error: StandardError, seeds: bool,
     differing = np.abs(exact[exact != 0])
     if not len(differing):
         return 0.0
+    if error.is_of_seeds_alone:
+        return error.half_width(level)
     near = -float(special.stdtrit(error.dof, level / 2)) * error.inflation * math.sqrt(float((differing**2).sum()))
     tail = _sign_flip_tail(*_groups(differing), error, seeds, near)
     # No sum is further off, but for the seeds' part of it.

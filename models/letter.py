@@ -217,7 +217,7 @@ class LetterTokenizer(pl.LightningModule):
         clusters = min(self.config.clusters, codes // 2)
         restarts = self.config.cluster_restarts
         # Two at least: a code alone in its cluster would have no other to be drawn to.
-        smallest = max(2, min(codes // 20, 10))
+        smallest = max(2, min(codes // (2 * clusters), 10))
         largest = max(60, -(-codes // clusters))
         groups = [constrained_kmeans(book, clusters, smallest, largest, restarts) for book in self.quantizer.codebooks]
         self.cluster = torch.stack([group.labels for group in groups])

@@ -109,7 +109,8 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.loss += outputs["loss"]
+        # Lightning divides a batch's loss by the batches of a step.
+        self.loss += outputs["loss"] * trainer.accumulate_grad_batches
         self.bar.update()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -114,6 +114,17 @@ def test_a_step_takes_the_mean_gradient_of_accumulated_batches(new_fit: Callable
     assert steps_taken(new_fit()("stage", Counter, Budget(2, 20, clip=0.0, accumulate=4))) == 6
 
 
+@pytest.mark.parametrize("accumulate", [1, 4, 16])
+def test_losses_are_means_over_batches_however_many_a_step_takes(accumulate: int, new_fit: Callable[..., Fit]) -> None:
+    class Constant(Counter):
+        def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+            return 0 * self.weight.sum() + 3
+
+    fit = new_fit()
+    fit("stage", Constant, Budget(2, 20, accumulate=accumulate))
+    assert (fit.stages[0].losses, fit.stages[0].quality) == ([3.0, 3.0], [-3.0, -3.0])
+
+
 def test_a_stages_seed_depends_on_its_label_alone(new_fit: Callable[..., Fit]) -> None:
     assert (
         len({derive(seed, *labels) for seed in (0, 1) for labels in ((), ("a",), ("b",), ("a", "b"), ("b", "a"))}) == 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,15 @@ def test_the_index_has_the_best_row_of_each_model(tmp_path: Path) -> None:
     assert text.index(">sasrec</th>") < text.index(">other</th>"), "it is on more corpora"
     assert '<a href="books.md">books</a>' in text, "nobody has rendered its page"
     assert index_page.NAME == "index.html"
+
+
+@pytest.mark.parametrize("form", [r"\d+", r"\d+e\d+"])
+def test_a_key_of_digits_is_no_number(form: str, tmp_path: Path) -> None:
+    runs = (run_of(config={"n": n}) for n in itertools.count())
+    run = next(run for run in runs if re.fullmatch(form, run.record.key))
+    write(tmp_path, *run)
+    render(tmp_path, "toys")
+    assert f'href="toys.md#sasrec-{run.record.key}"' in site.write_index(tmp_path).read_text()
 
 
 def test_a_damaged_ledger_of_a_sweep_is_named_and_not_listed(tmp_path: Path) -> None:

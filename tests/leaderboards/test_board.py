@@ -88,7 +88,9 @@ def test_standard_deviation_from_three_seeds_on() -> None:
 
 
 def test_best_row_first_beneath_the_ceiling() -> None:
-    weak = run_of(experiment="weak", corpus={"ceiling": CEILING}, ranks=ranks_of(200, 1, hit_share=0.1))
+    weak = run_of(
+        experiment="weak", config={"width": 1}, corpus={"ceiling": CEILING}, ranks=ranks_of(200, 1, hit_share=0.1)
+    )
     strong = run_of(experiment="strong", corpus={"ceiling": CEILING}, ranks=ranks_of(200, 1, hit_share=0.9))
     frame = table(Board([weak, strong]))
     assert frame["experiment"].tolist() == ["ceiling", "strong", "weak"]

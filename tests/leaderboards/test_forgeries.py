@@ -283,10 +283,12 @@ def test_a_winner_of_a_trial_is_no_forgery(forger: Project) -> None:
     assert verify(forger.board)[0] == []
 
 
-def test_what_is_no_ledger_of_a_sweep(forger: Project) -> None:
-    (forger.board / f"{CORPUS}.sweeps/{STUDY}.json").write_text('{"study": 1}')
+@pytest.mark.parametrize("content", ['{"study": 1}', "{}", "[]"])
+def test_what_is_no_ledger_of_a_sweep(forger: Project, content: str) -> None:
+    (forger.board / f"{CORPUS}.sweeps/{STUDY}.json").write_text(content)
     forger.seal()
     assert any("is no ledger of a sweep" in problem for problem in verify(forger.board)[0])
+    assert any(problem.endswith("it has no list of trials") for problem in verify(forger.board, base="main")[0])
 
 
 def test_a_shallow_checkout_says_that_commits_are_not_looked_up(honest: Project, tmp_path: Path) -> None:

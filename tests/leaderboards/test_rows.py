@@ -41,6 +41,11 @@ def runs_of(*hits: float) -> list[Run]:
     ]
 
 
+def test_a_config_has_one_row_whatever_its_seeds_were_asked_for_by() -> None:
+    (row,) = rows_of([run_of(2, experiment="sasrec"), run_of(0, experiment="sasrec-bce"), run_of(1)])
+    assert (row.name, [run.record.seed for run in row.runs]) == ("sasrec-bce", [0, 1, 2])
+
+
 @pytest.mark.slow
 def test_a_pair_is_compared_once_for_all_tables(counted: list[Sample]) -> None:
     board = Board(runs_of(0.9, 0.5, 0.2))

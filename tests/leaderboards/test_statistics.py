@@ -106,6 +106,24 @@ def test_the_variance_of_seeds_gives_students_t() -> None:
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(by_seeds), rel=0.03)
 
 
+@pytest.mark.parametrize("users", [3, 12, 50])
+def test_of_users_who_are_all_alike_the_seeds_alone_are_uncertain(users: int) -> None:
+    """Ranks 1, 3 and 5, each of all users: nothing is known but three numbers, of which Student's t is the test."""
+    seeds = np.array([1.0, 0.5, 0.3868528])
+    values, zeros = np.tile(seeds[:, None], (1, users)), np.zeros((3, users))
+    by_scipy = stats.ttest_1samp(seeds, 0)
+    low, high = by_scipy.confidence_interval()
+    assert standard_error(values) == pytest.approx(stats.sem(seeds))
+    assert interval(values) == (pytest.approx(max(low, 0.3868528)), 1.0)
+    found = compare(values, zeros)
+    assert (found.p, found.effect, found.dof) == (pytest.approx(by_scipy.pvalue), 0, pytest.approx(2))
+    assert found.interval == pytest.approx([low, high])
+    assert simultaneous_interval(sample(values), sample(zeros), found, 0.05) == pytest.approx([low, high])
+    (coarse,) = differences([sample(values), sample(zeros)], draws=100_000)
+    assert coarse.interval == pytest.approx([low, high], abs=0.05 * (high - low))
+    assert -found.interval == compare(zeros, values).interval
+
+
 def test_variance_of_users_is_not_counted_as_that_of_seeds() -> None:
     """Each seed draws every user anew: the error is that of `[S * U]` independent values, by hand."""
     errors = [standard_error(np.random.default_rng(seed).normal(0, 1, (5, 400))) for seed in range(200)]

@@ -243,7 +243,7 @@ class TestTokenizer:
                 assert len(set(cluster[close].tolist())) == len(set(cluster[apart].tolist())) == 1
                 assert cluster[close[0]] != cluster[apart[0]]
 
-    @pytest.mark.parametrize(("codes", "clusters"), [(4, 10), (5, 10), (8, 3), (32, 10), (33, 16)])
+    @pytest.mark.parametrize(("codes", "clusters"), [(4, 10), (5, 10), (8, 3), (32, 10), (33, 16), (60, 25)])
     def test_no_code_is_alone_in_its_cluster(self, codes: int, clusters: int) -> None:
         tokenizer = fresh(dataclasses.replace(TOKENIZER, codes=codes, clusters=clusters), items=70)
         # All but one at one place: free clusters would be of one code.
