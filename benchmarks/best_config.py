@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from data_prep import amazon2023
 from data_prep.atomic import write_text
+from data_prep.corpus import source_name
 from leaderboards.record import TUNED
 
 BEST = Path(__file__).with_name("best")
@@ -54,7 +55,7 @@ class TunedConfig(BaseModel):
 
 def folder_of(corpus: str, fingerprint: str) -> str:
     """The folder of a corpus's configs: its name, for a user's own with its content, since two files may have one."""
-    return corpus if corpus in amazon2023.names() else f"{corpus}-{fingerprint[:12]}"
+    return corpus if source_name(corpus) in amazon2023.names() else f"{corpus}-{fingerprint[:12]}"
 
 
 def path(corpus: str, experiment: str, folder: Path | None = None) -> Path:

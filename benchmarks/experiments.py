@@ -341,8 +341,7 @@ def layers(whole: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned
     chosen, known = variant(whole), _name(corpus)
     model = models.load(chosen.model)
     base = model.SMALL if small(corpus) else model.Config()
-    swept = known if isinstance(corpus, str) else best_config.folder_of(known, corpus.fingerprint)
-    found = _found(whole, chosen.model, swept, base) if tuned else Found()
+    found = _found(whole, chosen.model, _swept(corpus), base) if tuned else Found()
     own, given = chosen.changes(small(corpus)), dict(setting(text) for text in settings)
     if not found.changes.keys() - {**own, **given}.keys():
         found = Found()
@@ -369,9 +368,16 @@ class Found(NamedTuple):
     changes: Mapping[str, Any] = {}
 
 
-def _found(experiment: str, model: str, corpus: str, base: Any) -> Found:
+def _swept(corpus: str | Corpus) -> list[str]:
+    """The folders of what sweeps have found: on the corpus itself, else on the whole one that it was made from."""
+    if isinstance(corpus, str):
+        return [corpus, _name(corpus)]
+    return [best_config.folder_of(name, corpus.fingerprint) for name in (corpus.name, _name(corpus))]
+
+
+def _found(experiment: str, model: str, folders: Sequence[str], base: Any) -> Found:
     """What a sweep has found for the experiment, else for its model."""
-    files = (best_config.path(corpus, name) for name in (experiment, model))
+    files = (best_config.path(folder, name) for folder in folders for name in (experiment, model))
     file = next((file for file in files if file.exists()), None)
     if file is None:
         return Found()

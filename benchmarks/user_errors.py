@@ -6,6 +6,8 @@ import errno
 import re
 from concurrent.futures import BrokenExecutor
 
+from data_prep.atomic import FULL
+
 _LESS = (
     "a smaller batch_size needs less (etegrec's accumulate keeps the size of a step), and so do fewer --jobs; "
     "the same command goes on from the last epochs"
@@ -24,17 +26,19 @@ def hidden(text: str) -> str:
 
 def user_message(error: BaseException) -> str | None:
     """What happened and what helps, no password in it; None where the mistake is ours, and needs its traceback."""
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _said(error, _OUT_OF_MEMORY)):
+    if out_of_memory(error):
         return f"out of memory: {_LESS}"
     if isinstance(error, BrokenExecutor):
         return f"its process, or one beside it, was killed, most often by the system for want of memory: {_LESS}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         # A sentence of ours stands in the place of the system's words.
-        ours = error.strerror if error.strerror and error.strerror.startswith("the disk is full") else None
-        return ours or f"the disk is full{where}; free some space and run the command again"
+        ours = error.strerror if error.strerror and error.strerror.startswith(FULL) else None
+        return ours or f"{FULL}{where}; free some space and run the command again"
     return hidden(str(error)) if isinstance(error, (ValueError, OSError)) else None
 
 
-def _said(error: RuntimeError, words: tuple[str, ...]) -> bool:
-    return any(word in str(error) for word in words)
+def out_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory, of a GPU or the machine's."""
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    return said or isinstance(error, MemoryError)

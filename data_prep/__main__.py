@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from tabulate import tabulate
 
 from data_prep import own_corpus
 from data_prep.amazon2023 import OFFICIAL_K, names
+from data_prep.atomic import FULL
 from data_prep.corpus import SHORTEST, Corpus
 from data_prep.diagnostics import described, diagnose
 from data_prep.own_options import add_own_options
@@ -20,6 +22,9 @@ from data_prep.prepare import facts, load, write_card
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0, or 2 after an error that the user can mend."""
+    # What a terminal's encoding lacks ends no command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.list:
@@ -36,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.card:
             print(f"{write_card(corpus)} is written", file=sys.stderr)
     except (ValueError, OSError) as error:
-        # A full disk carries its sentence beside the error number.
-        print(f"error: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+        # A full disk carries its sentence beside the error number; what the system says has the file's name with it.
+        sentence = str(getattr(error, "strerror", None))
+        print(f"error: {sentence if sentence.startswith(FULL) else error}", file=sys.stderr)
         return 2
     print(table(corpus))
     return 0

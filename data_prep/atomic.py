@@ -21,13 +21,15 @@ from typing import IO, Any
 
 # Characters behind the name of what is being written.
 RANDOM = 8
+# How the sentence for a full disk begins.
+FULL = "the disk is full"
 
 
 def out_of_space(path: Path, error: OSError) -> OSError:
     """The one sentence for a full disk (or quota); any other error comes back as it was."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return error
-    return OSError(error.errno, f"the disk is full while writing {path}; free some space and run the command again")
+    return OSError(error.errno, f"{FULL} while writing {path}; free some space and run the command again")
 
 
 @contextmanager

@@ -115,6 +115,8 @@ def _lines(file: Path) -> Iterator[Entry]:
         item, tab, codes = line.partition("\t")
         if not tab:
             raise ValueError(f"{where} has no tab; expected item<TAB>code code ...")
+        if "\t" in codes:
+            raise ValueError(f"{where} has several sequences of codes; expected one, item<TAB>code code ...")
         yield Entry(where, item, codes.split())
 
 

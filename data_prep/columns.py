@@ -69,14 +69,23 @@ def csv_columns(path: Path, fields: dict[str, Field], delimiter: str = ",") -> p
     convert = pa_csv.ConvertOptions(
         include_columns=list(types), column_types=types, null_values=[""], strings_can_be_null=True
     )
-    try:
+
+    def parsed(newlines_in_values: bool) -> pa.Table:
         with stream(path) as opened:
-            parse = pa_csv.ParseOptions(delimiter=delimiter)
-            table = pa_csv.read_csv(opened, read, parse, convert)
+            parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=newlines_in_values)
+            return pa_csv.read_csv(opened, read, parse, convert)
+
+    try:
+        try:
+            table = parsed(newlines_in_values=False)
+        except pa.ArrowInvalid:
+            if said := _row_fault(path, fields, delimiter):
+                raise ValueError(said) from None
+            # The end of a block was within a quoted value; the slower way knows of them.
+            table = parsed(newlines_in_values=True)
     except pa.ArrowInvalid as error:
         reason = " ".join(str(error).split("\n", 1)[0].split()).rstrip(".")[:QUOTED]
-        said = _row_fault(path, fields, delimiter)
-        raise ValueError(said or f"{path}: {reason}; expected UTF-8 CSV rows as the header names them") from error
+        raise ValueError(f"{path}: {reason}; expected UTF-8 CSV rows as the header names them") from error
     if not table.num_rows:
         raise ValueError(f"{path} has a header but no rows; expected at least one")
     if not fit(table, fields):

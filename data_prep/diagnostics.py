@@ -108,6 +108,8 @@ def _places_among_followers(corpus: Corpus) -> Int64[np.ndarray, "U"]:
     place = np.empty(len(pairs), dtype=np.int64)
     place[best_first] = np.arange(len(pairs)) - np.searchsorted(first, first[best_first])
     wanted = _pair(test.last_item, test.target, corpus.items)
+    if not len(pairs):
+        return np.full(len(wanted), -1)
     found = np.searchsorted(pairs, wanted).clip(max=len(pairs) - 1)
     return np.where(pairs[found] == wanted, place[found], -1)
 

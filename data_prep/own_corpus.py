@@ -29,6 +29,10 @@ OWN = "own"
 # Begins the source by which another process finds a prepared one, before some of its fingerprint.
 SOURCE = f"{OWN}-"
 SHOWN = 16
+# The page over all corpora of a board has this name, so no corpus has it.
+INDEX = "index"
+# Goes up when files of items are read in another way.
+ITEMS_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class OwnFile:
         """
         stem = Path(self.path.name.removesuffix(".gz")).stem
         name = re.sub("[^a-z0-9]+", "_", stem.lower()).strip("_")
-        if not name or name in names() or source_name(name) != name:
+        if not name or name in {*names(), INDEX} or source_name(name) != name:
             taken = f"would name its corpus {name}, which is a name of ours" if name else "names no corpus"
             raise ValueError(f"{self.path} {taken}; expected another file name, with letters a-z or digits")
         return name
@@ -88,8 +92,9 @@ def given(
         return None
     if source != "auto":
         raise ValueError(f"source is {source}; {corpus} is a file of your own, which comes from nowhere else")
-    mapped = dict(text.partition("=")[::2] for text in columns)
-    if not mapped.keys() <= ROLES.keys() or not all(mapped.values()) or len(set(mapped.values())) < len(mapped):
+    told = [text.partition("=")[::2] for text in columns]
+    mapped = dict(told)
+    if not mapped.keys() <= ROLES.keys() or not all(mapped.values()) or len(set(mapped.values())) < len(told):
         raise ValueError(
             f"columns are {' '.join(columns)!r:.200}; expected user=NAME item=NAME time=NAME, each another"
         )
@@ -111,6 +116,8 @@ def prepare(own: OwnFile, cache: Path) -> Corpus:
         raise FileNotFoundError(
             f"{own.path} is missing; expected a file of interactions, or a name of `python -m data_prep --list`"
         )
+    if own.items and not own.items.is_file():
+        raise FileNotFoundError(f"{own.items} is missing; expected a file that tells of the items (--items)")
     name, seen = own.name, look(own.path, own.columns.values())
     if seen.form == "sequences" and own.columns:
         raise ValueError(f"{own.path} holds sequences, a user a line; expected no columns, for it has none")
@@ -126,7 +133,7 @@ def prepare(own: OwnFile, cache: Path) -> Corpus:
         "files": files,
         "columns": columns,
     }
-    said = json.dumps([card, TEMPLATE_SHA256 if own.items else None], sort_keys=True)
+    said = json.dumps([card, [TEMPLATE_SHA256, ITEMS_VERSION] if own.items else None], sort_keys=True)
     folder = cache / OWN / name / hashlib.sha256(said.encode()).hexdigest()[:SHOWN]
     return _opened(corpus_files.made_once(folder, name, lambda: _prepare(own, seen, card, folder)))
 

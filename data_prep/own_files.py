@@ -170,7 +170,8 @@ def read_interactions(path: Path, seen: Seen, columns: Mapping[str, str]) -> Int
 def item_records(path: Path, malformed: Malformed, item: str | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Records of a file of items, numbered, as `item_text.read_item_text` reads them.
 
-    The description stands where there is no title; categories that are one text are parted at `|` and ` > `.
+    The description stands where there is no title; of a list its texts are one. Categories that are one text are parted
+    at `|` and ` > `, those that are lists of lists, from the widest on, follow each other.
 
     Args:
         item: the interactions' name of the item column, which wins over the usual ones here.
@@ -190,9 +191,16 @@ def item_records(path: Path, malformed: Malformed, item: str | None = None) -> I
         given = {field: record[name] for field, name in fields.items()}
         item_id, categories = record.get(named), given.get("categories")
         given["parent_asin"] = str(item_id) if type(item_id) is int else item_id
-        given["title"] = given.get("title") or given.get("description")
-        given["categories"] = BETWEEN.split(categories) if isinstance(categories, str) else categories
+        given["title"] = given.get("title") or " ".join(_texts(given.get("description")))
+        given["categories"] = BETWEEN.split(categories) if isinstance(categories, str) else _texts(categories)
         yield number, given
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a value, of a list, or of lists in it; none for None."""
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    return [] if value is None else [str(value)]
 
 
 def _listed(found: tuple[str, ...]) -> str:

@@ -49,8 +49,6 @@ def bench(options: argparse.Namespace) -> int:
     from benchmarks.tracking import wandb_run
     from benchmarks.training.fit import process_rank
     from leaderboards import board, tables
-    from leaderboards.rows import Board
-    from leaderboards.store import read_board
 
     names, tuned = experiments.chosen(options.models), not options.untuned
     corpus, source = asked(options, names)
@@ -75,9 +73,8 @@ def bench(options: argparse.Namespace) -> int:
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
     failed = run_all(setting, corpus.name, source, missing, jobs, options.cluster)
     for name in boards:
-        if speaks and name in board.corpora(setting.board):
+        if speaks and (rows := tables.board_of(setting.board, name)):
             title = f"{name}\n" if len(boards) > 1 else ""
-            rows = Board(read_board(setting.board, name))
             print(f"\n{title}{board.console(board.table(rows))}")
             print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name, rows)))
     made = _made(setting, corpus, [cell for cell in missing if cell not in failed])
@@ -110,6 +107,7 @@ def plan(options: argparse.Namespace) -> int:
     """Carries out a plan, or says how far it is."""
     from benchmarks.execution import board_plan as plans
     from benchmarks.settings import Bench
+    from leaderboards import board, tables
 
     end = time.time() + options.hours * 3600 if options.hours else None
 
@@ -125,6 +123,11 @@ def plan(options: argparse.Namespace) -> int:
     print(plans.states(rows), flush=True)
     failed = [] if options.state else plans.carry_out(rows, options.source, jobs, options.cluster)
     print(f"\n{plans.results(rows)}")
+    if not options.state:
+        names = dict.fromkeys(planned.row.eval_corpus.name for planned in rows)
+        made = [name for name in names if name in board.corpora(options.board)]
+        for name in made:
+            print("rendered: " + " ".join(map(str, tables.render(options.board, name))))
     return 1 if failed else 0
 
 

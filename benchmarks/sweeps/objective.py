@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
-import torch
 
 import models
 from benchmarks.config import changed
@@ -19,6 +18,7 @@ from benchmarks.sweeps.study_spec import WARM_UP
 from benchmarks.sweeps.trial_state import DEFAULT
 from benchmarks.tracking import wandb_run
 from benchmarks.training.checkpoint_callback import Watcher
+from benchmarks.user_errors import out_of_memory
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from leaderboards.record import Stage
@@ -80,8 +80,10 @@ class Objective:
             watched = dataclasses.replace(fit, watch=watch)
             recommender = models.load(experiment.model).train(experiment.config, given, watched)
             found = Grader(given, "valid", k=10)(recommender.to(hardware.device))
-        except torch.OutOfMemoryError as error:
-            raise ValueError(f"out of memory: {str(error).splitlines()[0]}") from None
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ValueError(f"out of memory: {error}".splitlines()[0]) from None
         trial.set_user_attr("epochs", sum(stage.epochs for stage in fit.stages))
         return metrics(found.ranks)["ndcg@10"]
 

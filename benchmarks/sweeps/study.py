@@ -73,10 +73,13 @@ def sweep(
             has it.
 
     Raises:
-        ValueError: the experiment has nothing to tune, the storage is none that we use, or wandb is missing.
+        ValueError: the experiment has nothing to tune, or is of unseen users; the storage is none that we use; wandb is
+            missing.
         OSError: the storage cannot be reached; another process runs the study on a file; a worker could not go on.
     """
     experiment = untuned(spec, corpus)
+    if experiment.unseen_users:
+        raise ValueError(f"{experiment.name} uses what a sweep of {experiment.whole} has found; expected that one")
     space, bench = space_of(experiment, spec.settings), settings.bench(spec, corpus)
     name = study_name(spec, resolve(bench, corpus, experiment).key, space)
     origin = provenance.of(bench.hardware)
@@ -100,7 +103,7 @@ def join(settings: WorkerSettings, name: str) -> None:
     """Works on a study's trials until it is done.
 
     Raises:
-        ValueError: there is no such study, or this host's corpus is another one.
+        ValueError: there is no such study, or this host's corpus, item vectors or models are others.
         OSError: the storage cannot be reached.
     """
     quiet()
@@ -112,8 +115,15 @@ def join(settings: WorkerSettings, name: str) -> None:
             f"{spec.fingerprint[:12]}"
         )
     experiment, storage = untuned(spec, corpus), settings.open_storage(name, spec.heartbeat)
-    code = source.of_folder(provenance.ROOT)
-    found = TrialQueue(trial_queue.find(storage, name), storage, space_of(experiment, spec.settings), code)
+    space, code = space_of(experiment, spec.settings), source.of_folder(provenance.ROOT)
+    # Before a trial is claimed, for what is not as it is elsewhere would fail them all, or mix values.
+    here = study_name(spec, resolve(settings.bench(spec, corpus), corpus, experiment).key, space)
+    if here != name:
+        raise ValueError(
+            f"study {name} would be {here} on this host; expected the item vectors, codes, models and search spaces of "
+            "the host that made it"
+        )
+    found = TrialQueue(trial_queue.find(storage, name), storage, space, code)
     _work(settings, found, experiment, corpus)
 
 

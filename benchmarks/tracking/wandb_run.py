@@ -12,7 +12,6 @@ one run, in the order of their start.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks import provenance
-from benchmarks.resolved_row import ResolvedRow
+from benchmarks.resolved_row import ResolvedRow, published_config
 from benchmarks.tracking.background_logger import BackgroundLogger
 from benchmarks.tracking.metric_names import STEP
 from benchmarks.tracking.training_metrics import TrainingMetrics
@@ -57,7 +56,7 @@ def mode(asked: str | None, corpus: Corpus) -> str:
     found = importlib.util.find_spec("wandb")
     installed = found is not None and found.origin is not None
     if asked is None:
-        if corpus.card["origin"] == "generated" or os.environ.get("WANDB_MODE") == "disabled":
+        if corpus.card["origin"].startswith("generated") or os.environ.get("WANDB_MODE") == "disabled":
             return OFF
         if not installed:
             print("not tracked: wandb is not installed", file=sys.stderr)
@@ -130,7 +129,7 @@ def _start(row: ResolvedRow, seed: int, study: str | None, trial: int | None) ->
         "job_type": EXPERIMENT if study is None else TRIAL,
         "tags": _fitting([PROTOCOL, corpus.name, experiment.model, *([study] if study else [])]),
         "config": {
-            **dataclasses.asdict(experiment.config),
+            **published_config(experiment),
             "cell": {
                 "protocol": PROTOCOL,
                 "corpus": corpus.name,

@@ -22,6 +22,7 @@ from benchmarks.hardware import Hardware
 from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards.store import read_board
+from leaderboards.verify import verify
 from tests import scripts
 from tests.crash_test import PLACES, Job, start
 
@@ -256,4 +257,9 @@ def test_the_command_says_how_far_it_is(loaded: Corpus, tmp_path: Path, capsys: 
     assert main(["plan", str(tmp_path / "plan.toml"), "--state", *places]) == 0
     assert capsys.readouterr().out.count("to do") == 3
     assert main(["plan", str(tmp_path / "plan.toml"), "--hours", "0.000001", *places]) == 0
-    assert "the hours are over: 3 runs are left" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "the hours are over: 3 runs are left" in said.err
+    assert "rendered" not in said.out
+    assert main(["plan", str(tmp_path / "plan.toml"), *places]) == 0
+    assert f"rendered: {tmp_path / 'board/all_beauty.md'}" in capsys.readouterr().out
+    assert verify(tmp_path / "board") == ([], 3)

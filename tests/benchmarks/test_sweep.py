@@ -27,7 +27,7 @@ import data_prep
 from benchmarks import best_config, model_inputs, record_fields
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
-from benchmarks.experiments import complete
+from benchmarks.experiments import Experiment, complete
 from benchmarks.resolved_row import resolve
 from benchmarks.run import run
 from benchmarks.settings import Bench
@@ -41,6 +41,7 @@ from benchmarks.sweeps.storage import JournalLock, in_folder, worker_lock
 from benchmarks.sweeps.study import WorkerSettings, conclude, join, sweep
 from benchmarks.sweeps.study_ledger import Ledger, TrialLine, best_of, path
 from benchmarks.sweeps.study_spec import UNPRUNED, WARM_UP, StudySpec, pruner, study_name
+from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.sweeps.trial_state import DEFAULT, RETRIES, counts, history, interrupted
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
@@ -512,6 +513,46 @@ def test_a_worker_with_another_corpus_is_turned_away(
         join(settings, "another")
 
 
+def test_a_worker_with_other_defaults_or_vectors_is_turned_away_before_it_claims_a_trial(
+    swept: tuple[WorkerSettings, Ledger], loaded: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, ledger = swept
+    monkeypatch.setattr(TrialQueue, "claim", None)
+
+    def other(spec: StudySpec, corpus: Corpus) -> Experiment:
+        return complete(spec.experiment, corpus, [*spec.settings, "inner=99"])
+
+    monkeypatch.setattr(study_module, "untuned", other)
+    with pytest.raises(ValueError, match=rf"study {ledger.study} would be sasrec-all_beauty-\w+ on this host"):
+        join(settings, ledger.study)
+
+
+def test_a_sweep_of_unseen_users_names_the_one_to_make(corpus: Corpus, tmp_path: Path) -> None:
+    asked_for = replace(spec(corpus), experiment="sasrec-unseen-users")
+    with pytest.raises(ValueError, match="sasrec-unseen-users uses what a sweep of sasrec has found"):
+        sweep(WorkerSettings(tmp_path), asked_for, corpus)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte"),
+        MemoryError(),
+    ],
+)
+def test_values_for_which_memory_is_too_small_are_a_failed_trial(
+    error: Exception, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sasrec, "train", fails)
+    objective = Objective(Bench(tmp_path, tmp_path), corpus, complete("sasrec", corpus.name, SETTINGS), 0)
+    with pytest.raises(ValueError, match=r"^out of memory: "):
+        objective(asked({}))
+
+
 def test_a_worker_lock_is_held_while_it_lives(tmp_path: Path) -> None:
     queue = open_toy(str(tmp_path), 1)
     with worker_lock(tmp_path, "alive"):
@@ -703,6 +744,15 @@ def test_what_overrides_a_winner_is_said_and_not_called_tuned(best: Path, corpus
     assert said("lr=4e-3", "epochs=7") == ("sasrec, tuned", [tuned])
     # Where nothing is left of the winner, the row is held against the defaults.
     assert said("lr=0.0005", "dropout=0.5", "epochs=3") == ("sasrec, epochs=3", ["overridden: epochs=3"])
+
+
+def test_a_corpus_with_an_ending_has_winners_of_its_own_or_those_of_the_whole(best: Path, corpus: Corpus) -> None:
+    cold = replace(corpus, name="all_beauty_cold_items")
+    best_config.write(best_config.path("all_beauty", "sasrec-bce"), tuned_config(lr=0.002))
+    assert complete("sasrec-bce", cold).config.lr == complete("sasrec-bce", cold.name).config.lr == 0.002
+    best_config.write(best_config.path(best_config.folder_of(cold.name, "f" * 64), "sasrec"), tuned_config(lr=0.004))
+    assert complete("sasrec-bce", cold).config.lr == complete("sasrec-bce", cold.name).config.lr == 0.004
+    assert complete("sasrec-bce", corpus).config.lr == 0.002
 
 
 def test_a_variants_own_winner_comes_first(best: Path) -> None:

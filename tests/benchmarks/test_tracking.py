@@ -294,6 +294,15 @@ def test_a_run_that_was_stopped_goes_on_under_its_id(bench: Bench, corpus: Corpu
     assert second.state["exit_code"] == 0
 
 
+def test_no_folder_of_this_machine_is_sent(bench: Bench, corpus: Corpus, tmp_path: Path) -> None:
+    file = tmp_path / "codes.tsv"
+    file.write_text("".join(f"{item}\t{number}\n" for number, item in enumerate(corpus.item_ids)))
+    tiger = complete("tiger", corpus, ["vectors=null", f"codes={file}"])
+    told = wandb_run._start(resolve(bench, corpus, tiger), 0, None, None)["config"]
+    assert told["codes"] == "codes.tsv"
+    assert str(tmp_path) not in json.dumps(told)
+
+
 def test_another_seed_or_trial_is_another_run(bench: Bench, corpus: Corpus, sasrec: Experiment) -> None:
     other = replace(sasrec, config=replace(sasrec.config, lr=0.5))
     given: list[tuple[Any, int, Any, Any]] = [(sasrec, 0, None, None), (sasrec, 1, None, None), (other, 0, None, None)]
@@ -585,7 +594,7 @@ def test_a_run_that_logs_nothing_leaves_nothing(bench: Bench, corpus: Corpus, sa
 
 
 def generated(corpus: Corpus) -> Corpus:
-    return replace(corpus, card={**corpus.card, "origin": "generated"})
+    return replace(corpus, card={**corpus.card, "origin": "generated, ties shuffled"})
 
 
 def test_what_is_followed_unless_one_says_so(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

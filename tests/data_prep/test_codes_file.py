@@ -60,6 +60,7 @@ def test_codes_come_in_the_corpus_order(form: Any, packed: bool, tmp_path: Path)
         (b"B00A 1 2\n", "line 1 has no tab; expected item<TAB>code code"),
         (b"B00A\t1 2\n\nB00B\t1 2 3\n", r"line 3: 3 codes; expected 2, as in .*line 1"),
         (b"B00A\t\n", "line 1: 0 codes; expected 1 to 64"),
+        (b"B00A\t1 2\t3 4\n", "line 1 has several sequences of codes; expected one, item<TAB>code code"),
         (b"B00A\t1 2\nB00A\t1 2\n", "line 2: item 'B00A' has codes already; expected each item once"),
         (b"B00Z\t1 2\nB00Z\t1 2\n", "line 2: item 'B00Z' has codes already"),
         (b"B00Z\t1 2\n\t1 2\n", "line 2: an item is ''; expected an id"),

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.json as pa_json
 import pytest
 
+from data_prep import columns
 from data_prep.amazon2023 import COLUMNS, Source, read_interactions
 from data_prep.columns import csv_columns, json_columns
 from data_prep.files import Malformed
@@ -172,6 +173,12 @@ def test_a_row_that_does_not_fit_is_told_with_its_line(tmp_path: Path, row: byte
 def test_csv_columns_that_nothing_reads(tmp_path: Path) -> None:
     rows = b"".join(b"u,i," + rating + b",1600000000001\n" for rating in (b"", b"five", b"\xff", b"\0", b'"a\nb"'))
     assert len(rated(tmp_path / "r.csv", rows).user) == 8
+
+
+def test_a_block_may_end_within_a_quoted_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "BLOCK_BYTES", 1000)
+    text = b'"' + b"a line\n" * 30 + b'"'
+    assert len(rated(tmp_path / "r.csv", b"".join(b"u,i,%b,%d\n" % (text, START + n) for n in range(50))).user) == 53
 
 
 @pytest.mark.parametrize(

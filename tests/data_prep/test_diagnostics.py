@@ -53,6 +53,11 @@ def test_an_order_alone_has_no_times() -> None:
     assert not any("times" in label or "later" in label for label in described(facts))
 
 
+def test_nothing_followed_where_nobody_has_two_items_to_train_on() -> None:
+    facts = diagnose(corpus_of([[1, 2, 3], [3, 1, 2]], 3))
+    assert (facts["seen_transitions"], facts["followers_recall"]) == (0, 0)
+
+
 def test_the_place_among_followers_is_that_of_the_model_that_counts(planted_corpus: Corpus, in_memory: Fit) -> None:
     model = transitions.train(transitions.Config(two_hops=False), planted_corpus.without_test(), in_memory)
     test = planted_corpus.examples("test")

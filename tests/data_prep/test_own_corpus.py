@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from data_prep.corpus import Corpus
 from data_prep.own_corpus import OwnFile, given, prepare, reopen, source_of
 
 # 6 users take 6 items each; "few" takes 3, and with "two" and "one" some that nobody else takes.
+ROOT = Path(__file__).resolve().parents[2]
 TAKEN = {f"u{user}": [f"i{(user + step) % 6}" for step in range(6)] for user in range(6)}
 SHORT = {"few": ["i0", "x", "y"], "two": ["i1", "z"], "one": ["i2"]}
 
@@ -54,6 +58,7 @@ def test_a_corpus_is_named_by_its_file(file: str, name: str) -> None:
         ("planted.csv", "would name its corpus planted, which is a name of ours; expected another file name"),
         ("All_Beauty.tsv", "would name its corpus all_beauty, which"),
         ("mine_unseen_users.csv", "would name its corpus mine_unseen_users, which"),
+        ("index.csv", "would name its corpus index, which is a name of ours"),
         ("店.csv", "names no corpus; expected another file name"),
     ],
 )
@@ -72,7 +77,7 @@ def test_a_path_is_told_from_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [given(path) is None for path in ("a/b", "./planted", "a.csv")] == [False] * 3
 
 
-@pytest.mark.parametrize("columns", [["usr=u"], ["user"], ["user="], ["user=a", "item=a"]])
+@pytest.mark.parametrize("columns", [["usr=u"], ["user"], ["user="], ["user=a", "item=a"], ["user=a", "user=b"]])
 def test_a_mapping_of_another_form(columns: list[str]) -> None:
     with pytest.raises(ValueError, match=r"^columns are '.*'; expected user=NAME item=NAME time=NAME, each another$"):
         given("a.csv", columns)
@@ -139,6 +144,9 @@ def test_too_little_is_left(tmp_path: Path, rows: dict[str, list[str]], core: in
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.csv is missing; expected a file of interactions, or a name of"):
         prepare(OwnFile(tmp_path / "none.csv"), tmp_path)
+    path = interactions(tmp_path / "shop.csv")
+    with pytest.raises(FileNotFoundError, match=r"none\.csv is missing; expected a file that tells of the items"):
+        prepare(OwnFile(path, items=tmp_path / "none.csv"), tmp_path)
 
 
 def test_text_and_what_it_changes(tmp_path: Path) -> None:
@@ -178,6 +186,23 @@ def test_a_damaged_one_is_prepared_again_and_no_other(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         assert prepare(own, tmp_path).fingerprint == corpus.fingerprint
     assert "is damaged, or of an earlier version; it is prepared again" in caplog.text
+
+
+def test_what_the_system_says_has_the_files_name_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    assert main([str(interactions(tmp_path / "shop.csv")), "--cache", str(tmp_path / "file")]) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_a_terminal_without_a_letter_ends_nothing(tmp_path: Path) -> None:
+    path = interactions(tmp_path / "shop.csv")
+    path.write_text(path.read_text().replace("user,item,time", "użytkownik,item,time"))
+    command = [sys.executable, "-m", "data_prep", str(path), "--columns", "user=użytkownik", "--cache", str(tmp_path)]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert (done.returncode, "user=u\\u017cytkownik" in done.stdout) == (0, True), done.stderr
 
 
 def test_the_card_as_the_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,6 +252,18 @@ def test_items_in_every_form_give_the_template(tmp_path: Path, write: Callable[[
     assert text.categories == [["Drama", "Silent Film"], []]
 
 
+def test_texts_in_lists_are_texts(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    records: list[dict[str, Any]] = [
+        {"parent_asin": "1", "title": None, "description": [], "categories": [["Beauty", "Hair"], ["Toys"]]},
+        {"parent_asin": "2", "title": "", "description": ["Two", "friends"], "categories": None},
+    ]
+    path.write_text("\n".join(map(json.dumps, records)))
+    text = items(path)
+    assert text.sentences == ["in Beauty > Hair > Toys.", "Two friends."]
+    assert text.categories == [["Beauty", "Hair", "Toys"], []]
+
+
 def test_the_interactions_name_of_the_item_wins(tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
     path.write_text('id,film,name\n2,1,"One, two"\n1,2,Three\n')
