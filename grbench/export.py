@@ -105,6 +105,9 @@ def _check_sums(folder: Path) -> None:
         FileNotFoundError: a file is missing.
         ValueError: one is not what was written.
     """
+    for name in (SUMS, WEIGHTS, MODULE, ITEMS, RECORD):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}; expected a whole folder that `grbench export` wrote")
     sums = dict(
         line.split("  ", 1)[::-1] for line in (folder / SUMS).read_text("utf-8", "replace").splitlines() if "  " in line
     )

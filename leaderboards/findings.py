@@ -7,6 +7,7 @@ The prose is written by people, the tables are made from the records. A page has
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -173,8 +174,10 @@ def _order(board: Board, corpus: str, paper: str, better: Verdict, worse: Verdic
 
 
 def _by_beam(row: Row, name: str) -> float:
-    """NDCG@10 under a diagnostic search, nan where that is none."""
-    return _mean(row, lambda record: record.diagnostics[name].get("ndcg@10") if name.startswith("beam") else None)
+    """NDCG@10 under a diagnostic search, nan where that is none, or not of all seeds."""
+    if not name.startswith("beam"):
+        return math.nan
+    return _mean(row, lambda record: record.diagnostics.get(name, {}).get("ndcg@10"))
 
 
 def _rows(boards: Mapping[str, Board]) -> Iterator[tuple[str, Row]]:

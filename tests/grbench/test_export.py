@@ -259,7 +259,7 @@ def test_damage_is_told_in_a_sentence(copy: Path, name: str, damage: str) -> Non
     with pytest.raises(ValueError, match=str(copy)):
         load(copy)
     file.unlink()
-    with pytest.raises(FileNotFoundError, match=name):
+    with pytest.raises(FileNotFoundError, match=f"has no {name}; expected a whole folder that `grbench export` wrote"):
         load(copy)
 
 

@@ -80,6 +80,12 @@ def test_only_searches_are_beams(boards: dict[str, Board]) -> None:
     assert rows == [[INSTRUMENTS, "gru4rec", "1", f"{exact:.4f}", f"{0.0145 - exact:+.4f}"]]
 
 
+def test_a_beam_that_a_seed_lacks_has_no_mean(boards: dict[str, Board]) -> None:
+    (one,) = [row.runs[0] for row in boards[INSTRUMENTS].rows if row.name == "gru4rec"]
+    more = one._replace(record=one.record.model_copy(update={"seed": 1, "diagnostics": {}}))
+    assert findings.NONE in filled(PAGE.format("beams"), {INSTRUMENTS: Board([one, more])})
+
+
 def test_costs_are_of_what_was_trained(boards: dict[str, Board]) -> None:
     assert [row[1] for row in table("cost", boards)[1:]] == [
         row.title for row in boards[INSTRUMENTS].ranked if not row.is_floor
