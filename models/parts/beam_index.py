@@ -57,8 +57,8 @@ def one_to_one(codes: Int[Tensor, "I L"], weights: Float[Tensor, "I"], width: in
 
 
 def updated(index: BeamIndex, proposed: Proposals, now: int, momentum: float, lease: int) -> BeamIndex:
-    """Algorithm 1: stored and proposed sequences of items merged, the heaviest kept. One that was taken from another item
-    and is not among the heaviest names no item.
+    """Algorithm 1: stored and proposed sequences of items merged, the heaviest kept. One that was taken from another
+    item and is not among the heaviest names no item.
 
     Args:
         now: the present time.
