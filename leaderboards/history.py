@@ -51,9 +51,8 @@ def problems(board: Path, base: str) -> Iterator[str]:
     for line in lines:
         status, name = line.split("\t")
         if status == "M" and f"{ledger.SWEEPS}/" in name and name.endswith(".json"):
-            then = _trials(git(folder, "show", f"{common}:{name}"))
             try:
-                now = _trials((root / name).read_bytes())
+                then, now = _trials(git(folder, "show", f"{common}:{name}")), _trials((root / name).read_bytes())
             except ValueError as error:
                 yield f"{name} is no ledger of a sweep: {error}"
                 continue

@@ -100,8 +100,8 @@ class Budget:
     valid_users: int | None = None
     """Users that grade an epoch: None for all, else a seeded sample of that size. The record names it."""
     accumulate: int = 1
-    """Batches to a step, which takes the mean of their gradients. Where an epoch ends within a step, the batches that
-    lack count as gradients of 0, as with Lightning and in ETEGRec's code."""
+    """Batches to a step, which takes the mean of their gradients. Where an epoch ends within a step, the missing
+    batches count as gradients of 0, as with Lightning and in ETEGRec's code."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "patience", "check_every", "valid_users", "accumulate"):
