@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Part
 from leaderboards.metrics import MAX_RANK, MAX_UNSEEN_RANK
 from models.api import Ranking, Recommender, generator_of
+from models.parts.processes import by_all, process_index, processes
 
 Ranker = Callable[[Int[Tensor, "B T"], int], Ranking]
 
@@ -77,11 +79,16 @@ class Grader:
     def __call__(self, recommender: Recommender, rank: Ranker | None = None) -> Graded:
         """Grades `recommender.rank`, or another ranking function of the same recommender.
 
-        One that generates codes searches for the target's place instead, which costs a part of a list's search.
+        One that generates codes searches for the target's place instead, which costs a part of a list's search. The
+        processes of distributed training share the users' batches out, so all must call it; no rank depends on it.
 
         Raises:
             ValueError: the ranking has a wrong shape, an id that is no item, or names an item twice.
         """
+        return reduce(_joined, by_all(lambda: self._share(recommender, rank)))
+
+    def _share(self, recommender: Recommender, rank: Ranker | None) -> Graded:
+        """The users of this process's batches; all zero where they are another's."""
         was_training = recommender.training
         recommender.eval()
         started = time.perf_counter()
@@ -96,7 +103,7 @@ class Grader:
         expansions = None
         invalid = 0
         with torch.inference_mode():
-            for rows in batches.rows():
+            for rows in batches.rows()[process_index() :: processes()]:
                 batch = batches.batch(rows)
                 history = whole.batch(rows).history if whole else None
                 k = self.k if history is None else self._list_length(history)
@@ -122,6 +129,22 @@ class Grader:
     def _list_length(self, history: Int[Tensor, "B T"]) -> int:
         """Of lists that name 10 items outside these histories, or all items there are."""
         return max(self.k, min(MAX_UNSEEN_RANK + history.shape[1], self.items))
+
+
+def _joined(one: Graded, other: Graded) -> Graded:
+    """Both processes' users. One with more processes than batches has not seen whether the model counts expansions."""
+
+    def both(mine: np.ndarray | None, theirs: np.ndarray | None) -> np.ndarray | None:
+        return theirs if mine is None else mine if theirs is None else mine + theirs
+
+    return Graded(
+        one.ranks + other.ranks,
+        both(one.unseen_ranks, other.unseen_ranks),
+        one.certified | other.certified,
+        both(one.expansions, other.expansions),
+        one.invalid + other.invalid,
+        max(one.seconds, other.seconds),
+    )
 
 
 def target_ranks(items: Int[Tensor, "B K"], target: Int64[Tensor, "B"]) -> UInt8[Tensor, "B"]:

@@ -1,16 +1,46 @@
-"""Distributed training: what a model counts over a batch, it must count over the shares of all processes."""
+"""Distributed training: what a model counts over a batch, it must count over the shares of all processes; and what
+each of them does alone, all must know."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
+T = TypeVar("T")
+
 
 def processes() -> int:
     """Number of processes that train together; 1 outside distributed training."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return distributed.get_world_size() if _several() else 1
+
+
+def process_index() -> int:
+    """Of this process among `processes()`, from 0."""
+    return distributed.get_rank() if _several() else 0
+
+
+def by_all(work: Callable[[], T]) -> list[T]:
+    """What `work` returns in each process, by rank, in all of them; all must call it.
+
+    Raises:
+        Exception: the first one of `work` by rank, in all processes: none waits for one that has ended.
+    """
+    if not _several():
+        return [work()]
+    mine: T | Exception
+    try:
+        mine = work()
+    except Exception as error:
+        mine = error
+    found: list[Any] = [None] * processes()
+    distributed.all_gather_object(found, mine)
+    for each in found:
+        if isinstance(each, Exception):
+            raise each
+    return found
 
 
 def all_gather_rows(values: Tensor) -> Tensor:
@@ -32,7 +62,7 @@ def local_rows(values: Tensor) -> Tensor:
 
 def first_local_row(rows: int) -> int:
     """Position of this process's first row among those of all, where each process has `rows`."""
-    return distributed.get_rank() * rows if _several() else 0
+    return process_index() * rows
 
 
 def _several() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import hardware
-from benchmarks.evaluate import Grader, check, target_ranks, target_ranks_among_unseen
+from benchmarks import evaluate, hardware
+from benchmarks.evaluate import Graded, Grader, check, target_ranks, target_ranks_among_unseen
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from models.api import Ranking, Recommender
@@ -104,6 +105,36 @@ def test_ranks_are_in_the_order_of_users_however_they_are_batched(monkeypatch: p
     distances, lengths = [3, 1, 12, 7, 2], [9, 4, 6, 12, 5]
     graded = Grader(shop(distances, lengths), "test", k=10)(Following())
     assert graded.ranks.tolist() == [3, 1, 0, 7, 2]
+
+
+@pytest.mark.parametrize("several", [2, 3, 7])
+def test_processes_share_the_users_out(monkeypatch: pytest.MonkeyPatch, several: int) -> None:
+    """Each ranks the histories of its own batches, and all know of all; the last ones may have none."""
+    monkeypatch.setattr(hardware, "BATCH", 1)
+    corpus = shop([3, 1, 12, 7, 2], [9, 4, 6, 12, 5])
+    seen: list[int] = []
+
+    def by_all(work: Callable[[], Graded]) -> list[Graded]:
+        shares = []
+        for index in range(several):
+            monkeypatch.setattr(evaluate, "process_index", lambda index=index: index)
+            fake.seen.clear()
+            shares.append(work())
+            seen.append(len(fake.seen))
+        return shares
+
+    fake = Following()
+    alone = Grader(corpus, "test", k=10, unseen=True)(fake)
+    monkeypatch.setattr(evaluate, "processes", lambda: several)
+    monkeypatch.setattr(evaluate, "by_all", by_all)
+    together = Grader(corpus, "test", k=10, unseen=True)(fake)
+    assert seen == [len(range(5)[index::several]) for index in range(several)]
+    assert together.ranks.tolist() == alone.ranks.tolist() == [3, 1, 0, 7, 2]
+    assert alone.unseen_ranks is not None
+    assert together.unseen_ranks is not None
+    assert together.unseen_ranks.tolist() == alone.unseen_ranks.tolist()
+    assert together.certified.all()
+    assert together.invalid == alone.invalid
 
 
 def test_a_test_history_holds_the_validation_item_and_ends_before_the_target() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.parts.losses import info_nce, symmetric_info_nce
-from models.parts.processes import all_gather_rows
+from models.parts.processes import all_gather_rows, by_all, process_index, processes
 from models.parts.quantize import ResidualQuantizer
 
 ROWS, WIDTH = 12, 5
@@ -41,15 +41,15 @@ class Both(nn.Module):
         }
 
 
-def losses(rank: int, processes: int) -> dict[str, Any]:
+def losses(rank: int, several: int) -> dict[str, Any]:
     """Value and gradient of each loss, and the codes of the rows of this process."""
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(ROWS, WIDTH, generator=generator) for _ in range(2))
-    found: dict[str, Any] = {"rows": all_gather_rows(x[rank::processes])}
+    found: dict[str, Any] = {"rows": all_gather_rows(x[rank::several])}
     for name in ("info_nce", "symmetric", "quantizer"):
         module = Both()
-        wrapped = DistributedDataParallel(module, find_unused_parameters=True) if processes > 1 else module
-        made = wrapped(x[rank::processes], y[rank::processes])
+        wrapped = DistributedDataParallel(module, find_unused_parameters=True) if several > 1 else module
+        made = wrapped(x[rank::several], y[rank::several])
         made[name].backward()
         gradients = {key: weight.grad for key, weight in module.named_parameters() if weight.grad is not None}
         found[name] = (made[name].detach(), gradients)
@@ -57,22 +57,37 @@ def losses(rank: int, processes: int) -> dict[str, Any]:
     return found
 
 
-def process(folder: Path, rank: int, processes: int) -> None:
+def told() -> dict[str, Any]:
+    """What `by_all` returns, and what it raises where the work of one process fails."""
+
+    def broken_in_the_last() -> None:
+        if process_index() == processes() - 1:
+            raise ValueError(f"no share for process {process_index()}")
+
+    found: dict[str, Any] = {"by_all": by_all(lambda: f"process {process_index()}")}
+    try:
+        by_all(broken_in_the_last)
+    except ValueError as error:
+        found["error"] = str(error)
+    return found
+
+
+def process(folder: Path, rank: int, several: int) -> None:
     """One of those that share the batch."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=processes)
-    torch.save(losses(rank, processes), folder / f"{rank}.pt")
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=several)
+    torch.save(losses(rank, several) | told(), folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
 def main() -> int:
     """Copies of this process, for each to load torch would take longer than all the rest; 0 where all end well."""
-    folder, processes = Path(sys.argv[1]), int(sys.argv[2])
+    folder, several = Path(sys.argv[1]), int(sys.argv[2])
     begun = []
-    for rank in range(processes):
+    for rank in range(several):
         copy = os.fork()
         if not copy:
-            process(folder, rank, processes)
+            process(folder, rank, several)
             os._exit(0)
         begun.append(copy)
     return max(os.waitpid(copy, 0)[1] for copy in begun) and 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.parts.processes import all_gather_rows, first_local_row, local_rows
+from models.parts.processes import all_gather_rows, by_all, first_local_row, local_rows
 from tests import scripts
 from tests.scripts.toy_processes import ROWS, losses
 
@@ -63,8 +63,17 @@ def test_codes_are_shared_out_over_the_whole_batch(together: list[Found], alone:
         assert torch.equal(found["rows"], alone["rows"][order(len(together))])
 
 
+def test_all_know_what_each_has_done(together: list[Found]) -> None:
+    """One that fails ends all: the others would wait for it."""
+    assert len(together) == 3
+    for found in together:
+        assert found["by_all"] == ["process 0", "process 1", "process 2"]
+        assert found["error"] == "no share for process 2"
+
+
 def test_alone_a_batch_is_whole() -> None:
     rows = torch.arange(6.0).view(3, 2)
     assert all_gather_rows(rows) is rows
     assert local_rows(rows) is rows
     assert first_local_row(3) == 0
+    assert by_all(lambda: rows)[0] is rows
