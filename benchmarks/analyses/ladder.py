@@ -9,7 +9,7 @@ wrong is called so, and nothing but the ordinary rows can come to a board.
 from __future__ import annotations
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,37 +47,47 @@ class Step(NamedTuple):
         name: as papers would say it.
         rungs: one after the other.
         verdict: whether it is a choice, approximates the protocol or is wrong, and why.
-        codes: it is about models that generate codes.
+        of: the weights that it is about.
         dear: only told of a sample of the users.
     """
 
     name: str
     rungs: tuple[Rung, ...]
     verdict: str
-    codes: bool = False
+    of: Callable[[Weights], bool] = lambda weights: True
     dear: bool = False
+
+
+def _of_codes(weights: Weights) -> bool:
+    return weights.generator is not None
 
 
 STEPS = (
     Step("seen items masked", (gradings.masked,), f"{CHOICE}: another task, to be said"),
-    Step("beam 20", (gradings.BEAM_20,), APPROXIMATE, codes=True),
-    Step("beam 50", (gradings.BEAM_50,), APPROXIMATE, codes=True),
-    Step("beam 500", (gradings.BEAM_500,), APPROXIMATE, codes=True, dear=True),
-    Step("free beam 20", (gradings.FREE_20,), f"{APPROXIMATE}: codes that name no item miss", codes=True),
+    Step(
+        "ranked at the loss's temperature",
+        (gradings.at_loss_temperature,),
+        f"{CHOICE}: published code ranks at 1",
+        of=lambda weights: weights.loss_temperature != 1,
+    ),
+    Step("beam 20", (gradings.BEAM_20,), APPROXIMATE, of=_of_codes),
+    Step("beam 50", (gradings.BEAM_50,), APPROXIMATE, of=_of_codes),
+    Step("beam 500", (gradings.BEAM_500,), APPROXIMATE, of=_of_codes, dear=True),
+    Step("free beam 20", (gradings.FREE_20,), f"{APPROXIMATE}: codes that name no item miss", of=_of_codes),
     Step(
         "free beam 20, invalid dropped",
         (gradings.FREE_20, gradings.without_invalid),
         f"{WRONG}: what was generated is not counted",
-        codes=True,
+        of=_of_codes,
     ),
     Step(
-        "hits on code sequences", (gradings.codes_hit,), f"{WRONG}: an item is recommended, not its codes", codes=True
+        "hits on code sequences", (gradings.codes_hit,), f"{WRONG}: an item is recommended, not its codes", of=_of_codes
     ),
     Step(
         "hits on code sequences, duplicates kept",
         (gradings.codes_hit_repeatedly,),
         f"{WRONG}: any item of the same codes counts",
-        codes=True,
+        of=_of_codes,
     ),
     Step("ties in the target's favour", (gradings.ties_in_favour,), f"{WRONG}: equal scores win", dear=True),
     Step(
@@ -177,7 +187,7 @@ def _asked(lab: Lab) -> Experiment:
 
 def _gradings(lab: Lab, weights: Weights, base: Graded) -> list[dict[str, Any]]:
     """A line for each rung that grades the same weights otherwise."""
-    steps = [step for step in STEPS if weights.generator is not None or not step.codes]
+    steps = [step for step in STEPS if step.of(weights)]
     most = lab.corpus.users if weights.generator is None else CODED_SAMPLE
     cheap = _graded(lab, weights, _sample(lab, most), _rungs(steps, dear=False))
     dear = _graded(lab, weights, _sample(lab, SAMPLE), _rungs(steps, dear=True), dear=True)
@@ -233,7 +243,7 @@ def _cumulative(lab: Lab, together: dict[str, Weights]) -> dict[str, Graded]:
     done: tuple[Rung, ...] = ()
     rungs: dict[str, Sequence[Rung]] = {begins: done}
     for name in TOGETHER:
-        if last.generator is not None or not known[name].codes:
+        if known[name].of(last):
             done += known[name].rungs
             # Drawn first: what the others do to a list is done to that of the drawn items.
             rungs[name] = sorted(done, key=lambda rung: rung is not gradings.among_sampled)

@@ -25,6 +25,7 @@ from data_prep.batches import Batches
 from data_prep.corpus import Examples
 from leaderboards.metrics import MAX_RANK, MAX_UNSEEN_RANK
 from models.api import Ranking, Recommender, generator_of
+from models.letter import Letter
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 
@@ -88,6 +89,11 @@ class Weights:
         found = generator_of(self.recommender)
         return found if isinstance(found, CodeGenerator) else None
 
+    @property
+    def loss_temperature(self) -> float:
+        """By which the loss of the codes divides logits, and the protocol's ranking does not (LETTER)."""
+        return self.recommender.config.temperature if isinstance(self.recommender, Letter) else 1.0
+
 
 Rung = Callable[[Weights, Lists], Lists]
 
@@ -117,6 +123,12 @@ def beam(weights: Weights, lists: Lists, width: int, constrained: bool = True) -
     """Lists of a beam with the trie, or of a free one, in which codes may name no item."""
     assert weights.generator is not None
     return lists.ranked(weights.generator.beam(lists.history, min(width, MAX_RANK), width, constrained))
+
+
+def at_loss_temperature(weights: Weights, lists: Lists) -> Lists:
+    """Lists by the probabilities that the loss has fitted."""
+    assert weights.generator is not None
+    return lists.ranked(weights.generator.rank(lists.history, lists.items.shape[1], weights.loss_temperature))
 
 
 def without_invalid(weights: Weights, lists: Lists) -> Lists:

@@ -134,9 +134,9 @@ class CodeGenerator(nn.Module):
         levels = [self.log_probs(level, states[:, level], temperature, output) for level in range(self.index.levels)]
         return torch.cat([each.gather(1, codes[:, level]) for level, each in enumerate(levels)], 1)
 
-    def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        """The `k` best items of all, by exact search."""
-        return exact_search(self.steps(history), len(history), self.index, k)
+    def rank(self, history: Int[Tensor, "B T"], k: int, temperature: float = 1.0) -> Ranking:
+        """The `k` best items of all, by exact search, with logits divided by `temperature`."""
+        return exact_search(self.steps(history, temperature), len(history), self.index, k)
 
     def place(self, history: Int[Tensor, "B T"], k: int, target: Int[Tensor, "B"]) -> Ranking:
         """The place of a target among the `k` best items, by a search that needs no more than that."""
@@ -157,9 +157,9 @@ class CodeGenerator(nn.Module):
         scores = self.chosen(states, labels).sum(1).view(held.shape)
         return scores.masked_fill(~held, -torch.inf).logsumexp(2)
 
-    def steps(self, history: Int[Tensor, "B T"], rivals: bool = False) -> Step:
+    def steps(self, history: Int[Tensor, "B T"], temperature: float = 1.0, rivals: bool = False) -> Step:
         """Encodes the histories; the function that it returns gives the log-probabilities of their next codes, or with
-        `rivals` of all that these compete with."""
+        `rivals` of all that these compete with; arguments are those of `log_probs`."""
         encoded, composition = self.read(history)
         memory = self.transformer.memory(encoded)
         table, output = self.token.weight, self._output()
@@ -172,7 +172,7 @@ class CodeGenerator(nn.Module):
             if composition is not None:
                 inputs = composition.keep[level] * inputs + composition.added[user, level]
             states, cache = self.transformer.step(inputs, user, memory, parent, cache or ())
-            return self.log_probs(level, states, output=output, rivals=rivals), cache
+            return self.log_probs(level, states, temperature, output, rivals), cache
 
         return step
 

@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Int
+from scipy.special import log_softmax
 from torch import Tensor, nn
 
 import benchmarks.analyses
@@ -40,6 +41,7 @@ from leaderboards.metrics import metrics
 from leaderboards.store import read, read_board
 from models import sasrec
 from models.api import Budget, Ranking, Recommender
+from models.letter import Config, Letter
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.ranking import rank_scores
@@ -88,11 +90,52 @@ def coded(codes: Int[Tensor, "I L"] = SUFFIXED, sizes: tuple[int, ...] = (2, 3, 
     return Weights(Coded(ItemIndex(codes, sizes)).eval(), len(codes) - 1)
 
 
+def letter(temperature: float) -> Weights:
+    sizes = T5Sizes(width=8, inner=8, heads=1, head_width=8, encoder_layers=1, decoder_layers=1, dropout=0.0)
+    config = Config(vectors=None, collaborative=None, t5=sizes, temperature=temperature)
+    torch.manual_seed(0)
+    return Weights(Letter(config, ItemIndex(SUFFIXED, (2, 3, 4))).eval(), len(SUFFIXED) - 1)
+
+
 def place(found: Lists) -> int:
     return int(found.ranks())
 
 
 SCORED = Weights(Scores([0.0] * 5), 5)
+
+
+def test_which_weights_a_rung_is_about() -> None:
+    of_scores, of_codes = ({step.name for step in ladder.STEPS if step.of(each)} for each in (SCORED, coded()))
+    assert of_codes - of_scores == {
+        "beam 20",
+        "beam 50",
+        "beam 500",
+        "free beam 20",
+        "free beam 20, invalid dropped",
+        "hits on code sequences",
+        "hits on code sequences, duplicates kept",
+    }
+    named = {step.name: step for step in ladder.STEPS}["ranked at the loss's temperature"]
+    assert [named.of(letter(temperature)) for temperature in (0.7, 1.0)] == [True, False]
+    assert not named.of(coded())
+
+
+@torch.inference_mode()
+def test_lists_at_the_temperature_of_the_loss() -> None:
+    """The sums of log-probabilities of divided logits, as SciPy has them, order the items."""
+    weights, flat = letter(0.25), letter(1.0)
+    generator = weights.generator
+    assert generator is not None
+    after = gradings.at_loss_temperature(weights, lists([1, 2, 3], target=3, seen=[4]))
+    read = generator.read(torch.tensor([[4]]).expand(5, -1))
+    labels = generator.item_tokens(torch.arange(1, 6))
+    logits = generator.states(labels, read) @ generator.token.weight.T * generator.transformer.sizes.width**-0.5
+    by_hand = log_softmax(logits.double().numpy() / 0.25, axis=-1)
+    scores = np.take_along_axis(by_hand, labels.numpy()[..., None], 2).sum((1, 2))
+    best = (-scores).argsort(kind="stable")[:3]
+    assert after.items.tolist() == [(best + 1).tolist()]
+    assert after.scores[0].numpy() == pytest.approx(scores[best], rel=1e-4)
+    assert not torch.allclose(after.scores, gradings.at_loss_temperature(flat, after).scores)
 
 
 def test_items_of_the_history_are_left_out() -> None:
@@ -364,7 +407,7 @@ def test_the_ladder_of_a_row_grades_what_was_trained(
     assert written.name == f"planted-ladder-popularity-{read(file).key}-seed-0.md"
     assert str(Path(*file.parts[-4:])) in found.says
     lines: dict[str, Any] = {line["Rung"]: line for line in found.table.to_dict("records")}
-    assert list(lines) == ["protocol", *(step.name for step in ladder.STEPS if not step.codes), ladder.BATCHES]
+    assert list(lines) == ["protocol", *(step.name for step in ladder.STEPS if step.of(SCORED)), ladder.BATCHES]
     assert lines["protocol"]["NDCG@10"] == test["ndcg@10"]
     assert lines["seen items masked"]["NDCG@10"] == pytest.approx(test["ndcg@10_unseen"])
     assert list(setting.board.rglob("seed-*.json")) == [file]
