@@ -343,7 +343,7 @@ def layers(whole: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned
     base = model.SMALL if small(corpus) else model.Config()
     found = _found(whole, chosen.model, _swept(corpus), base) if tuned else Found()
     own, given = chosen.changes(small(corpus)), dict(setting(text) for text in settings)
-    if not found.changes.keys() - {**own, **given}.keys():
+    if found.tuned_config and not found.tuned_config.params.keys() - {**own, **given}.keys():
         found = Found()
     made_of = Layers(base, ON_CORPUS.get((chosen.model, known), {}), found, own, given)
     return made_of if isinstance(corpus, str) else _with_fewer_codes(made_of, corpus)

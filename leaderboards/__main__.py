@@ -70,7 +70,10 @@ def fill(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Prints what is wrong with boards, or that nothing is."""
-    wrong = 0
+    gone = list(history.gone(BOARD.parent, options.base)) if options.base and not options.board else []
+    for problem in gone:
+        print(escape.terminal(f"wrong: {problem}"))
+    wrong = len(gone)
     for folder in [options.board] if options.board else _boards(options.row):
         problems, records = verify(folder, options.row, options.base)
         if history.released(folder) and (reason := claims.unchecked(folder)):
@@ -83,8 +86,10 @@ def check(options: argparse.Namespace) -> int:
 
 
 def _boards(row: str | None) -> list[Path]:
-    """The project's boards that have evidence; of them those with a record whose path holds `row`."""
-    files = [*BOARD.parent.glob("v*/*/*/*/seed-*.json"), *([] if row else BOARD.parent.glob("v*/*/codes/*.json"))]
+    """The project's boards that have evidence, or had it; of them those with a record whose path holds `row`."""
+    others = ("v*/*/codes/*.json", "v*/*.sha256", f"v*/{history.PROTOCOL}")
+    patterns = ("v*/*/*/*/seed-*.json", *(others if row is None else ()))
+    files = (file for pattern in patterns for file in BOARD.parent.glob(pattern))
     every = sorted({BOARD.parent / file.parts[1] for file in files if (row or "") in str(file)})
     if not every:
         raise FileNotFoundError(f"no record in {BOARD.parent}" + (f" whose path holds {row!r}" if row else ""))

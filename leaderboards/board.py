@@ -55,7 +55,7 @@ COMPARED = (
 PUBLISHED = (
     "z: ours less the published number over our standard error, of users and, from "
     f"{SEEDS_FOR_VARIANCE} seeds on, of seeds. Reproduced: our 90% interval lies within "
-    f"{verdicts.REPRODUCED_WITHIN:.0%} of the number; within noise: |z| below {verdicts.SIGNIFICANT}. "
+    f"{verdicts.REPRODUCED_WITHIN:.0%} of the number; within noise: it lies in our 95% interval (Student's t). "
     "Seen items: whether the paper ranks those of the history (kept) or skips them (masked); ours is then ranked among "
     f"the others. {verdicts.TRANSCRIBED}: not read in the paper itself, but transcribed by others."
 )

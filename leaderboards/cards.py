@@ -29,7 +29,10 @@ def diagnostics(corpus: str) -> dict[str, str]:
 @cache
 def _card(corpus: str) -> dict[str, Any]:
     file = CARDS / f"{corpus}.json"
-    found: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
+    try:
+        found: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from None
     return found
 
 

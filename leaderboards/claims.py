@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,9 +13,11 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from leaderboards import cards, ledger, source
+from leaderboards import cards, codes, ledger, source
+from leaderboards.codes import CodeCard
 from leaderboards.git import files_at, git, root_of
 from leaderboards.record import OPEN, STAND_IN, TUNED, UNKNOWN, Record
+from leaderboards.rows import OVERRIDDEN
 from leaderboards.store import Run, path
 
 # Kinds of item vectors that stand in for nothing: the papers' text embeddings, and what SASRec learned.
@@ -34,6 +35,7 @@ class Trial(BaseModel):
     """What is held against rows, of a trial of a sweep."""
 
     number: int
+    state: str = "complete"
     value: float | None = None
     params: dict[str, Any]
 
@@ -67,8 +69,12 @@ def problems(board: Path, runs: Sequence[Run], whole: bool) -> Iterator[str]:
             said += _of_code(root, record)
         yield from (f"{_place(board, record)}: {problem}" for problem in said)
     if whole:
+        for card in (card for corpus in codes.corpora(board) for card in codes.read_all(board, corpus)):
+            place = codes.path(board, card.corpus.name, card.experiment, card.key, card.seed)
+            yield from (f"{place}: {problem}" for problem in (_of_code(root, card) if root else ()))
         yield from _of_seeds(board, runs)
-        yield from _of_winners(board.resolve().parents[1])
+        project = board.resolve().parents[1:2]  # none of a board at the file system's root
+        yield from _of_winners(*project) if project else ()
 
 
 def _place(board: Path, record: Record) -> Path:
@@ -85,7 +91,7 @@ def code_at(root: Path, commit: str) -> Code | None:
         return None
 
 
-def _of_code(root: Path, record: Record) -> Iterator[str]:
+def _of_code(root: Path, record: Record | CodeCard) -> Iterator[str]:
     origin, name = record.provenance, f"models/{record.model}.py"
     code = code_at(root, origin.git_commit)
     if code is None:
@@ -120,21 +126,40 @@ def _of_vectors(record: Record) -> Iterator[str]:
 
 
 def _of_sweep(board: Path, record: Record) -> Iterator[str]:
-    """What is called tuned has the settings of a trial of that sweep."""
+    """What is called tuned has the settings of the best trial of that sweep, but for what the row overrides."""
     for note in record.notes:
         if not note.startswith(TUNED):
             continue
         studies = [study for study in _studies(board) if f"(study {study.study})" in note]
         if not studies:
             yield f"its note says {note!r}, and no such study lies on the board"
-        elif not any(_within(trial.params, record.config) for trial in studies[0].trials):
-            yield f"its note says {note!r}, and no trial of that study has its settings"
+        elif not any(_within(_kept(trial, record), record.config) for trial in _winners(studies[0], note)):
+            yield f"its note says {note!r}, and no trial that was the study's best by then has its settings"
+
+
+def _winners(study: Study, note: str) -> Iterator[Trial]:
+    """The trials that were the best when as many had ended as a note says, or later."""
+    complete = (trial for trial in study.trials if trial.state == "complete" and trial.value is not None)
+    ended = sorted(complete, key=lambda trial: trial.number)
+    several = re.match(rf"{TUNED} (\d+) trials", note)
+    for count in range(int(several[1]) if several else 1, len(ended) + 1):
+        yield max(ended[:count], key=lambda trial: trial.value or 0.0)
+
+
+def _kept(trial: Trial, record: Record) -> dict[str, Any]:
+    """A trial's settings without those that a row says it overrides."""
+    said = " ".join(note.removeprefix(OVERRIDDEN) for note in record.notes if note.startswith(OVERRIDDEN))
+    own = {text.partition("=")[0] for text in said.split()}
+    return {name: value for name, value in trial.params.items() if name not in own}
 
 
 def _of_winners(root: Path) -> Iterator[str]:
     """Whether what benches call tuned by now, `benchmarks/best/`, is what a trial on one of the boards had."""
     for file in sorted((root / "benchmarks/best").glob("*/*.toml")):
-        winner = tomllib.loads(file.read_text(encoding="utf-8"))
+        try:
+            winner = tomllib.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} is no TOML: {error}") from None
         name, said = winner.get("study"), (winner.get("trial"), winner.get("value"), winner.get("params"))
         studies = [study for board in sorted((root / "leaderboards").glob("v*")) for study in _studies(board)]
         trials = [trial for study in studies if study.study == name for trial in study.trials]
@@ -169,9 +194,8 @@ def _within(params: Mapping[str, Any], config: Any) -> bool:
 
 def _of_seeds(board: Path, runs: Sequence[Run]) -> Iterator[str]:
     """Seeds are 0, 1, 2, ...: who leaves some out, or takes others, may have chosen them by their result."""
-    seeds = defaultdict[Path, list[int]](list)
-    for run in runs:
-        seeds[_place(board, run.record).parent].append(run.record.seed)
-    for folder, found in seeds.items():
-        if sorted(found) != list(range(len(found))):
-            yield f"{folder} has the seeds {', '.join(map(str, sorted(found)))}; expected 0 to {len(found) - 1}"
+    for folder in dict.fromkeys(_place(board, run.record).parent for run in runs):
+        # By their names: that one is damaged is told elsewhere.
+        found = sorted(int(file.stem.removeprefix("seed-")) for file in folder.glob("seed-*.json"))
+        if found != list(range(len(found))):
+            yield f"{folder} has the seeds {', '.join(map(str, found))}; expected 0 to {len(found) - 1}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from tabulate import tabulate
 
 from data_prep.atomic import write_text
@@ -45,6 +45,16 @@ class Facts(Section):
     most_items_per_sequence: PositiveInt | None = None
     distinct_before: PositiveInt | None = None  # None in older cards
     reconstruction_error: NonNegativeFloat | None = None  # None in these, too, and where codes reconstruct nothing
+
+    @model_validator(mode="after")
+    def _one_of_each_level(self) -> Facts:
+        of_levels = (self.sizes, self.utilisation, self.entropy)
+        if any(len(values) != self.levels for values in of_levels):
+            told = ", ".join(str(len(values)) for values in of_levels)
+            raise ValueError(
+                f"{self.levels} levels have {told} sizes, utilisations and entropies; expected one of each"
+            )
+        return self
 
 
 class CodeCard(Section):
@@ -93,10 +103,19 @@ def read_all(board: Path, corpus: str) -> list[CodeCard]:
     """All cards of a corpus, in order of experiment.
 
     Raises:
-        ValueError: a card does not fit the schema, or is a link.
+        ValueError: a card does not fit the schema, lies where another's place is, or is a link.
     """
     ledger.check_regular(board / corpus / FOLDER)
-    return [parse(CodeCard, file) for file in sorted((board / corpus / FOLDER).glob("*.json"))]
+    return [_read(board, file) for file in sorted((board / corpus / FOLDER).glob("*.json"))]
+
+
+def _read(board: Path, file: Path) -> CodeCard:
+    card = parse(CodeCard, file)
+    if file != path(board, card.corpus.name, card.experiment, card.key, card.seed):
+        raise ValueError(
+            f"{file} is the code card of {card.corpus.name}/{card.experiment}-{card.key}, seed {card.seed}"
+        )
+    return card
 
 
 def corpora(board: Path) -> list[str]:

@@ -77,7 +77,7 @@ def published(boards: Mapping[str, Board]) -> Iterator[Line]:
                 "Published": formats.plain(said.published),
                 "Ours": formats.plain(said.ours),
                 "95% interval": formats.interval(bounds),
-                "Verdict": said.verdict,
+                "Verdict": escape.markdown(said.verdict),
             }
 
 

@@ -30,6 +30,24 @@ def released(board: Path) -> str | None:
         raise ValueError(f"{file} does not tell a protocol: {error}; expected TOML with a version") from None
 
 
+def gone(boards: Path, base: str) -> Iterator[str]:
+    """Released boards in a folder of boards that were there at the merge-base with `base` and are not any more.
+
+    Raises:
+        ValueError: as `problems`.
+    """
+    folder = boards.resolve()
+    common = git(folder, "merge-base", "HEAD", base).decode().strip()
+    place = folder.relative_to(root_of(folder)).as_posix()
+    names = git(folder, "ls-tree", "-r", "--name-only", "--full-tree", common, "--", f"{place}/").decode().splitlines()
+    for name in names:
+        board = Path(name).parent
+        if Path(name).name != PROTOCOL or (folder / board.name / PROTOCOL).is_file():
+            continue
+        if tomllib.loads(git(folder, "show", f"{common}:{name}").decode()).get("released", False):
+            yield f"{board} was a released board in {common[:12]}, and its {PROTOCOL} is not there"
+
+
 def problems(board: Path, base: str) -> Iterator[str]:
     """Evidence of a released board that was changed or removed since the merge-base with `base`.
 

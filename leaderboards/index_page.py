@@ -37,6 +37,9 @@ def html(folder: Path, corpora: Mapping[str, str]) -> str:
     Args:
         folder: of the board.
         corpora: name -> file name of its page, for each with a table `<corpus>.csv` in that folder.
+
+    Raises:
+        ValueError: a table is damaged, or not that of the records.
     """
     found = {corpus: _places(folder, corpus, file) for corpus, file in corpora.items()}
     models = {model for places in found.values() for model in places}
@@ -57,13 +60,21 @@ def html(folder: Path, corpora: Mapping[str, str]) -> str:
 def _places(folder: Path, corpus: str, page: str) -> dict[str, Place]:
     """By experiment."""
     # A key of digits is no number.
-    frame = pd.read_csv(folder / f"{corpus}.csv", dtype={"experiment": "str", "model": "str", "key": "str"})
+    table = folder / f"{corpus}.csv"
+    frame = pd.read_csv(table, dtype={"experiment": "str", "model": "str", "key": "str"})
+    missing = {"experiment", "model", "key", "standing", "ndcg@10"} - set(frame.columns)
+    if missing:
+        raise ValueError(f"{table} has no column {', '.join(sorted(missing))}; `make board` renders it")
     ranked = frame[frame["standing"] == RANKED].sort_values("ndcg@10", ascending=False, kind="stable")
     first = ranked.drop_duplicates("experiment").to_dict("records")
     found = dict[str, Place]()
     for row in first:
         # A table rounds to other digits than a page.
         files = sorted((folder / corpus / row["model"] / row["key"]).glob("seed-*.json"))
+        if not files:
+            raise ValueError(
+                f"{table} has {row['model']}/{row['key']}, of which no record is there; `make board` renders it"
+            )
         ndcg = float(np.mean([read(file).test["ndcg@10"] for file in files]))
         address = f"{page}#{row['model']}-{row['key']}"
         found[row["experiment"]] = Place(ndcg, len(files), address, row is first[0])

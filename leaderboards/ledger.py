@@ -26,6 +26,11 @@ def swept(board: Path) -> list[str]:
     return sorted(folder.name.removesuffix(SWEEPS) for folder in board.glob(f"*{SWEEPS}"))
 
 
+def corpora(board: Path) -> list[str]:
+    """Names of the corpora that have a ledger."""
+    return sorted(file.stem for file in board.glob("*.sha256"))
+
+
 def irregular(board: Path) -> Iterator[Path]:
     """What lies beneath a board and is neither a file nor a folder itself: a link to evidence elsewhere could be turned
     to another file, and no hash here would change."""

@@ -239,6 +239,12 @@ class Stage(Section, frozen=False):
                 f"stage {self.name} has {len(self.losses)} losses of {self.epochs} epochs and {len(self.quality)} "
                 f"qualities of {len(self.checked)} checked epochs; expected one of each"
             )
+        in_order = self.checked == sorted(set(self.checked)) and max(self.checked, default=0) <= self.epochs
+        if self.best_epoch > self.epochs or not in_order:
+            raise ValueError(
+                f"stage {self.name} of {self.epochs} epochs has {self.best_epoch} as its best and checked "
+                f"{self.checked}; expected epochs that it had, in order"
+            )
         return self
 
     @classmethod

@@ -173,10 +173,10 @@ def interval(
     return Interval(max(low, float(values.min())), min(high, float(values.max())))
 
 
-def standard_error(per_seed_values: NDArray[np.floating[Any]]) -> float:
+def standard_error(per_seed_values: NDArray[np.floating[Any]]) -> StandardError:
     """Of the mean of `[S, U]` values: from users, and from seeds from `SEEDS_FOR_VARIANCE` on."""
     values = _table(per_seed_values)
-    return _standard_error(values.mean(0), _seed_variance(values)).value
+    return _standard_error(values.mean(0), _seed_variance(values))
 
 
 def compare(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> Comparison:

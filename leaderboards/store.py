@@ -6,16 +6,17 @@ import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from data_prep.atomic import atomic_file, write_text
 from leaderboards import curves, ledger
-from leaderboards.metrics import UNSEEN, metrics
+from leaderboards.metrics import MAX_RANK, UNSEEN, metrics
 from leaderboards.record import Record, Section
 
 
@@ -76,6 +77,7 @@ def write(board: Path, record: Record, ranks: pa.Table) -> Path:
 
 
 R = TypeVar("R", bound=Section)
+Places = NDArray[np.integer[Any]]
 
 
 def read(target: Path) -> Record:
@@ -134,14 +136,33 @@ def check(run: Run, target: Path) -> None:
         raise ValueError(
             f"ranks of {target} have the hash {content_sha256(ranks)}; its record says {record.ranks_sha256}"
         )
-    for part, column, stated in (("test", "rank", record.test), ("valid", "valid_rank", record.valid)):
+    history = ranks["history_length"].to_numpy()
+    parts = (("test", "rank", record.test, history), ("valid", "valid_rank", record.valid, history - 1))
+    for part, column, stated, seen in parts:
         every = ranks[column].to_numpy()
         unseen = ranks[f"{column}{UNSEEN}"].to_numpy() if f"{column}{UNSEEN}" in ranks.column_names else None
         other = list(differences(stated, metrics(every, unseen), part))
         if other:
             raise ValueError(f"metrics of {target} are not those of its ranks: {'; '.join(other[:4])}")
-        if unseen is not None and ((unseen > every) & (every > 0)).any():
-            raise ValueError(f"ranks of {target}: a target has a lower place among unseen items than among all, {part}")
+        if unseen is not None:
+            _check_unseen(every.astype(int), unseen.astype(int), seen, f"ranks of {target}, {part}")
+
+
+def _check_unseen(every: Places, unseen: Places, seen: Places, where: str) -> None:
+    """
+    Args:
+        every: `[U]` places of the targets among all items, 0 beyond the last one that is kept.
+        unseen: `[U]` the same among unseen items.
+        seen: `[U]` items of the histories.
+
+    Raises:
+        ValueError: a user's two places cannot both be.
+    """
+    before = np.where(every > 0, every, MAX_RANK + 1) - unseen
+    if ((before < 0) & (unseen > 0)).any():
+        raise ValueError(f"{where}: a target has a lower place among unseen items than among all")
+    if ((before > seen) & (unseen > 0)).any():
+        raise ValueError(f"{where}: more items stand before a target among all than among unseen ones and the history")
 
 
 def read_run(board: Path, target: Path) -> Run:

@@ -12,8 +12,9 @@ from leaderboards.store import read_board
 
 
 def corpora(folder: Path) -> list[str]:
-    """Names of the corpora that the board in a folder has records, code cards or sweeps of."""
-    return sorted({*rows.corpora(folder), *codes.corpora(folder), *ledger.swept(folder)})
+    """Names of the corpora that the board in a folder has records, code cards or sweeps of, or had: a ledger lists
+    what may be gone."""
+    return sorted({*rows.corpora(folder), *codes.corpora(folder), *ledger.swept(folder), *ledger.corpora(folder)})
 
 
 def rendered(folder: Path, corpus: str, board: Board | None) -> dict[Path, str]:

@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from leaderboards import formats
+from leaderboards import escape, formats
 from leaderboards.published import Paper, papers, stated
 from leaderboards.record import Record, VectorsInfo
 from leaderboards.rows import Row
-from leaderboards.statistics import standard_error
+from leaderboards.statistics import SIGNIFICANT, standard_error
 
 # A row reproduces a number when its true value is shown to lie within this share of it.
 REPRODUCED_WITHIN = 0.05
-SIGNIFICANT = 1.96
 SHOWN = ("recall@10", "ndcg@10")
 
 # Ends a metric's name where the rank is that among items which are not in the history.
@@ -39,8 +38,9 @@ class Verdict(NamedTuple):
         paper: that states the number.
         ours: the row's mean, ranked among unseen items where the paper masks the others and the row has both ranks.
         z: our mean less the number, over our standard error: of users, and of seeds where there are enough.
-        verdict: `reproduced` where our 90% interval lies within 5% of the number (TOST), else `within noise` where z is
-            below 1.96 either way, else `below` or `above`; `not comparable: ...` with the reasons.
+        verdict: `reproduced` where our 90% interval lies within 5% of the number (TOST), else `within noise` where the
+            number lies in our 95% interval, else `below` or `above`; `not comparable: ...` with the reasons. Both
+            intervals are Student's t, of as many degrees of freedom as users and seeds give.
     """
 
     row: Row
@@ -88,6 +88,8 @@ def table(found: Sequence[Verdict], style: str) -> str:
         }
         for verdict in found
     ]
+    if style == "github":
+        lines = [{title: escape.markdown(text) for title, text in line.items()} for line in lines]
     return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
 
 
@@ -113,10 +115,11 @@ def _verdict(row: Row, paper: Paper, metric: str, published: float) -> Verdict:
 def judged(values: NDArray[np.floating[Any]], published: float) -> tuple[float, str]:
     """z and verdict of `[S, U]` values of a metric beside a published number, as `Verdict` has them."""
     ours, error = float(values.mean()), standard_error(values)
-    z = (ours - published) / error if error else math.copysign(math.inf, ours - published)
-    if abs(ours - published) + 1.645 * error <= REPRODUCED_WITHIN * published:
+    apart = abs(ours - published)
+    z = (ours - published) / error.value if error.value else math.copysign(math.inf, ours - published)
+    if apart + error.half_width(2 * SIGNIFICANT) <= REPRODUCED_WITHIN * published:
         return z, REPRODUCED
-    if abs(z) < SIGNIFICANT:
+    if apart < error.half_width(SIGNIFICANT):
         return z, WITHIN_NOISE
     return z, BELOW if z < 0 else ABOVE
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from leaderboards import claims, curves, history, ledger, tables
+from leaderboards import claims, codes, curves, history, ledger, tables
+from leaderboards.codes import CodeCard
 from leaderboards.metrics import CUTOFFS, UNSEEN
-from leaderboards.record import RANKS_SCHEMA, UNKNOWN, Record
+from leaderboards.record import RANKS_SCHEMA, UNKNOWN, Provenance, Record
 from leaderboards.rows import Board
 from leaderboards.store import Run, read_run
 
@@ -55,7 +56,7 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
     for corpus in sorted(files.keys() | set(named)):
         read = [run for run in runs if run.record.corpus.name == corpus]
         # Of which one is damaged, no table can be made.
-        found += _of_corpus(board, corpus, row, read if len(read) == files[corpus] else None)
+        found += _of_corpus(board, corpus, row, read if len(read) == files[corpus] else None, version)
     if base is not None:
         found += history.problems(board, base)
     return list(dict.fromkeys(found)), len(targets)
@@ -77,15 +78,19 @@ def _of_record(record: Record, version: str | None) -> Iterator[str]:
     """
     if version is not None and record.protocol != version:
         yield f"protocol is {record.protocol}; this board is that of {version}"
-    if version is not None and record.provenance.git_commit == UNKNOWN:
-        yield "its commit is unknown; a row of a released board names the code that made it"
-    if record.provenance.started_at > datetime.now(UTC) + timedelta(days=1):
-        yield f"it was started at {record.provenance.started_at:%Y-%m-%d}, which has not come yet"
+    yield from _of_provenance(record.provenance, version)
     if record.search.certified_share < 1:
         yield f"certified_share is {record.search.certified_share}; the protocol asks for an exact list for every user"
     parts = {"valid": record.valid, "test": record.test, **record.diagnostics}
     for part, values in parts.items():
         yield from (f"{part}: {problem}" for problem in _out_of_order(values))
+
+
+def _of_provenance(origin: Provenance, version: str | None) -> Iterator[str]:
+    if version is not None and origin.git_commit == UNKNOWN:
+        yield "its commit is unknown; a row of a released board names the code that made it"
+    if origin.started_at > datetime.now(UTC) + timedelta(days=1):
+        yield f"it was started at {origin.started_at:%Y-%m-%d}, which has not come yet"
 
 
 def _of_curves(record: Record, target: Path) -> Iterator[str]:
@@ -145,7 +150,13 @@ def _name(record: Record) -> str:
     return f"{record.model}/{record.key}/seed-{record.seed}"
 
 
-def _of_corpus(board: Path, corpus: str, row: str | None, runs: Sequence[Run] | None) -> Iterator[str]:
+def _named(card: CodeCard) -> str:
+    return f"{card.corpus.name}/codes/{card.experiment}-{card.key}-seed-{card.seed}"
+
+
+def _of_corpus(
+    board: Path, corpus: str, row: str | None, runs: Sequence[Run] | None, version: str | None
+) -> Iterator[str]:
     """Hashes, and whether tables are current.
 
     Args:
@@ -153,7 +164,11 @@ def _of_corpus(board: Path, corpus: str, row: str | None, runs: Sequence[Run] | 
     """
     try:
         yield from (problem for problem in ledger.problems(board, corpus) if row is None or row in problem)
-        if row is not None or runs is None:
+        if row is not None:
+            return
+        for card in codes.read_all(board, corpus):
+            yield from (f"{board}: {_named(card)}: {said}" for said in _of_provenance(card.provenance, version))
+        if runs is None:
             return
         contents = tables.rendered(board, corpus, Board(runs) if runs else None)
     except (ValueError, OSError) as error:

@@ -30,6 +30,7 @@ from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import weights_of
 from data_prep.atomic import write_text
 from leaderboards import formats
+from leaderboards.metrics import UNSEEN
 from leaderboards.record import Provenance, Record
 from leaderboards.rows import RANKED_BY, Row
 from leaderboards.statistics import Comparison, compare, equivalence
@@ -125,7 +126,7 @@ def experiment(model: str) -> Experiment:
 
 def gated(references: Path = REFERENCES) -> list[str]:
     """The models that have references."""
-    return sorted(folder.name for folder in (references / CORPUS).glob("*"))
+    return sorted(folder.name for folder in (references / CORPUS).glob("*") if folder.is_dir())
 
 
 def regress(
@@ -202,10 +203,18 @@ def training(name: str, fresh: Sequence[Run], reference: Sequence[Run]) -> Answe
     known = {run.record.seed: run.record.ranks_sha256 for run in reference}
     if all(known.get(run.record.seed) == run.record.ranks_sha256 for run in fresh):
         return Answer(name, "training", True, f"{len(fresh)} runs equal to the bit, {RANKED_BY} {new.gains.mean():.4f}")
-    (found, margin, p), mean = held(new, old), float(old.gains.mean())
+    answers = [_of_metric(metric, new, old) for metric in (RANKED_BY, f"{RANKED_BY}{UNSEEN}")]
+    says = "; ".join(said for _, said in answers)
+    return Answer(name, "training", all(good for good, _ in answers), says)
+
+
+def _of_metric(metric: str, new: Row, old: Row) -> tuple[bool, str]:
+    """Whether two rows are equivalent by a metric, and how far apart they are."""
+    found, margin, p = held(new, old, metric)
+    ours, mean = float(new.values(metric).mean()), float(old.values(metric).mean())
     equivalent, blind = p < SIGNIFICANT, margin > BLIND * mean
     says = (
-        f"{RANKED_BY} {new.gains.mean():.4f}, {len(reference)} references {mean:.4f}: "
+        f"{metric} {ours:.4f}, {len(old.runs)} references {mean:.4f}: "
         f"{formats.signed(found.difference)} ({found.difference / mean if mean else 0:+.0%}), margin {margin:.4f}, "
         f"detectable {found.detectable:.4f}, p of a difference beyond the margin {p:.3f}"
     )
@@ -213,7 +222,7 @@ def training(name: str, fresh: Sequence[Run], reference: Sequence[Run]) -> Answe
         says += f"; runs spread so much that a fall by {BLIND:.0%} would pass: steadier runs are needed, or more"
     if not equivalent:
         says += f"; {WANTED}"
-    return Answer(name, "training", equivalent and not blind, says)
+    return equivalent and not blind, says
 
 
 class Held(NamedTuple):
@@ -224,10 +233,11 @@ class Held(NamedTuple):
     p: float
 
 
-def held(new: Row, old: Row) -> Held:
+def held(new: Row, old: Row, metric: str = RANKED_BY) -> Held:
     """Whether two rows are equal within what runs of such spread can tell."""
-    found = compare(new.gains, old.gains)
-    margin = max(MARGIN * found.detectable, FLOOR * float(old.gains.mean()))
+    ours, theirs = new.values(metric), old.values(metric)
+    found = compare(ours, theirs)
+    margin = max(MARGIN * found.detectable, FLOOR * float(theirs.mean()))
     return Held(found, margin, equivalence(found, margin))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,9 @@ def _again(bench: Bench, target: Path, source: str) -> Verdict:
     if origin.git_commit == UNKNOWN or origin.git_dirty_sha256:
         reason = "its commit is unknown" if origin.git_commit == UNKNOWN else "it ran on code that no commit holds"
         return Verdict(target, False, f"cannot be made again: {reason}")
+    together = re.match(r"(\d+) x ", origin.device)
+    if together:
+        raise NotHereError(f"{together[1]} processes have trained it together; expected one, for one makes it again")
     folder /= f"{stated.record.model}-{stated.record.key}-{stated.record.seed}"
     # Of an earlier time, which would be taken for this one's.
     shutil.rmtree(folder / "board", ignore_errors=True)
@@ -211,7 +215,11 @@ def expected(row: Row, rows: Sequence[Row]) -> tuple[float, float]:
         ValueError: no row of the board has two seeds, so that nothing tells what noise is.
     """
     own = _per_seed(row)
-    others = [row] if len(own) > 1 else [other for other in rows if other.ranked and len(other.runs) > 1]
+    others = (
+        [row]
+        if len(own) > 1
+        else [other for other in rows if other.ranked and not other.is_floor and len(other.runs) > 1]
+    )
     spread = [(_per_seed(other) / _per_seed(other).mean() - 1) for other in others if _per_seed(other).mean()]
     freedom = sum(len(values) - 1 for values in spread)
     if not freedom:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,7 +23,8 @@ from benchmarks.training.checkpoint_callback import BEST, DONE
 from benchmarks.training.checkpoint_io import sha256
 from benchmarks.training.fit import Fit, NotTrainedError, weights_of
 from benchmarks.training_precision import Precision
-from data_prep.corpus import UNSEEN_USERS, Corpus
+from data_prep.corpus import UNSEEN_USERS, Corpus, Part
+from leaderboards.metrics import UNSEEN as AMONG_UNSEEN
 from leaderboards.record import PROTOCOL, Provenance, Record
 from leaderboards.store import Run, read_run
 from models.api import Recommender
@@ -30,6 +32,8 @@ from models.api import Recommender
 # Of users that came out at another rank. A batch of other users is summed in another order, which settles a tie of two
 # nearly equal scores the other way once in a while.
 TOLERATED = 0.01
+# What is graded, and in which column of the ranks it stands.
+PARTS: tuple[tuple[Part, str], ...] = (("valid", "valid_rank"), ("test", "rank"))
 
 
 class NotHereError(ValueError):
@@ -54,7 +58,7 @@ class Recalled(NamedTuple):
 def rerank(
     bench: Bench, run: Run, source: str = "auto", users: int | None = None, weights: Path | None = None
 ) -> Again:
-    """Ranks test users of a record again, without any training.
+    """Ranks users of a record again, without any training: on both parts, and among unseen items where it has such.
 
     Args:
         users: so many of them, drawn at random; None for all.
@@ -64,10 +68,15 @@ def rerank(
         NotHereError, NotTrainedError, ValueError: as `recall`.
     """
     recommender, eval_corpus, _ = recall(bench, run.record, source, weights)
-    grader = Grader(eval_corpus, "test", users)
-    found = grader(recommender).ranks
-    stored = run.ranks["rank"].to_numpy()[grader.examples.user]
-    return Again(len(found), int((found != stored).sum()))
+    apart = np.zeros(eval_corpus.users, dtype=bool)
+    for part, column in PARTS:
+        unseen = f"{column}{AMONG_UNSEEN}"
+        grader = Grader(eval_corpus, part, users, unseen=unseen in run.ranks.column_names)
+        found, graded = grader(recommender), grader.examples.user
+        for name, ranks in ((column, found.ranks), (unseen, found.unseen_ranks)):
+            if ranks is not None:
+                apart[graded] |= ranks != run.ranks[name].to_numpy()[graded]
+    return Again(len(graded), int(apart.sum()))
 
 
 def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | None = None) -> Recalled:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import models
-from benchmarks import config, experiments
+from benchmarks import best_config, config, experiments
 from benchmarks.experiments import complete
 from models import decor, etegrec, letter, pit, sasrec, tiger
 from models.parts.seq2seq import T5Sizes
@@ -236,6 +236,22 @@ def test_what_is_overridden(name: str, settings: list[str], overrides: tuple[str
     assert experiment.overrides == overrides
     again = complete(name, "musical_instruments", overrides)
     assert (again.config, again.overrides) == (experiment.config, overrides)
+
+
+def test_with_none_of_what_a_sweep_has_found_nothing_is_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it set what all of its trials had."""
+    monkeypatch.setattr(best_config, "BEST", tmp_path)
+    params: dict[str, bool | int | float | str] = {"lr": 0.0001, "dropout": 0.4}
+    winner = best_config.TunedConfig(study="s", trial=1, trials=3, value=0.1, settings=["patience=4"], params=params)
+    best_config.write(best_config.path("musical_instruments", "sasrec"), winner)
+    tuned, half, none = (
+        complete("sasrec", "musical_instruments", settings)
+        for settings in ([], ["lr=0.01"], ["lr=0.01", "dropout=0.5"])
+    )
+    assert tuned.tuned_config == half.tuned_config == winner
+    assert (tuned.config.patience, half.config.patience) == (4, 4)
+    assert none.tuned_config is None
+    assert none.config == complete("sasrec", "musical_instruments", ["lr=0.01", "dropout=0.5"], tuned=False).config
 
 
 def test_what_a_paper_sets_on_a_corpus_is_no_override() -> None:

@@ -131,6 +131,24 @@ def test_where_a_new_run_is_expected() -> None:
         expected(simulated(0.4), [simulated(0.4)])
 
 
+def test_what_is_not_trained_tells_nothing_of_noise() -> None:
+    floor = simulated(0.3, 0.3, 0.3)
+    untrained = floor.record.cost.model_dump(mode="json") | {"stages": []}
+    floor = Row([changed(run, cost=untrained) for run in floor.runs], ranked=True)
+    one, others = simulated(0.4), [simulated(0.4), simulated(0.1, 0.2, 0.3)]
+    assert expected(one, [*others, floor]) == expected(one, others)
+
+
+def test_what_several_processes_have_trained_is_not_made_again_by_one(
+    true: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = true.record.provenance.model_dump(mode="json")
+    together = {"git_commit": "a" * 40, "git_dirty_sha256": None, "device": f"2 x {origin['device']}"}
+    target = store.write(tmp_path, *changed(true, provenance=origin | together))
+    main(["reproduce", "--row", "seed-0", "--board", str(target.parents[3])])
+    assert "2 processes have trained it together; expected one" in capsys.readouterr().out
+
+
 def test_elsewhere_the_rows_own_noise_is_allowed() -> None:
     row = simulated(0.20, 0.21, 0.22)
     for value, good in ((0.23, True), (0.40, False)):

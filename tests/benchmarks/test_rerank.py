@@ -54,6 +54,15 @@ def test_other_ranks_are_found(bench: Bench, trained: Run) -> None:
     assert rerank(bench, trained._replace(ranks=ranks)) == (2_000, 3)
 
 
+@pytest.mark.parametrize("name", ["valid_rank", "rank_unseen", "valid_rank_unseen"])
+def test_every_column_of_ranks_is_held(bench: Bench, trained: Run, name: str) -> None:
+    moved = trained.ranks[name].to_numpy().copy()
+    moved[[3, 5]] = (moved[[3, 5]] + 1) % 9
+    place = trained.ranks.schema.get_field_index(name)
+    ranks = trained.ranks.set_column(place, trained.ranks.schema.field(name), [moved])
+    assert rerank(bench, trained._replace(ranks=ranks)) == (2_000, 2)
+
+
 def test_nothing_is_trained(bench: Bench, trained: Run, tmp_path: Path, with_corpora: Callable[[Path], Path]) -> None:
     work = with_corpora(tmp_path / "work")
     with pytest.raises(NotTrainedError, match="sasrec seed 0 has not been trained by this code in"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def card_of(experiment: str, seed: int = 0, **changes: Any) -> CodeCard:
         "collaborative": None,
         "notes": ["small sizes"],
         "card": FACTS,
-        "stages": [stage | {"name": "vectors", "epochs": 7}, stage],
+        "stages": [stage | {"name": "vectors", "epochs": 7, "best_epoch": 7}, stage],
     }
     return CodeCard.model_validate(shared | content | changes)
 
@@ -63,6 +64,17 @@ def test_a_damaged_card_is_named(tmp_path: Path) -> None:
     target = write(tmp_path, card_of("tiger"))
     target.write_text(target.read_text().replace('"duplicates_before": 0.25', '"duplicates_before": 25'))
     with pytest.raises(ValueError, match=r"tiger-.*-seed-0.json does not fit the schema at card.duplicates_before"):
+        read_all(tmp_path, "toys")
+
+
+def test_a_card_of_another_corpus_or_with_levels_missing(tmp_path: Path) -> None:
+    target = write(tmp_path, card_of("tiger"))
+    shutil.copytree(tmp_path / "toys", tmp_path / "books")
+    with pytest.raises(ValueError, match=r"books.codes.tiger-.*-seed-0.json is the code card of toys/tiger-"):
+        read_all(tmp_path, "books")
+    facts = FACTS | {"utilisation": FACTS["utilisation"][:-1]}
+    target.write_text(json.dumps(json.loads(target.read_text()) | {"card": facts}))
+    with pytest.raises(ValueError, match=r"tiger-.*-seed-0.json does not fit the schema at card: .*3, 2, 3 sizes"):
         read_all(tmp_path, "toys")
 
 

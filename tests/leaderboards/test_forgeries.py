@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 
 from leaderboards import store
+from leaderboards.history import gone
 from leaderboards.metrics import metrics
 from leaderboards.record import Record
 from leaderboards.store import Run
@@ -50,7 +51,7 @@ def forger(honest: Project, tmp_path: Path) -> Project:
 
 
 def trial(number: int, params: dict[str, Any]) -> dict[str, Any]:
-    return {"number": number, "state": "complete", "value": 0.1, "params": params}
+    return {"number": number, "state": "complete", "value": 0.1 * (number + 1), "params": params}
 
 
 def test_an_honest_board(honest: Project) -> None:
@@ -156,6 +157,10 @@ def tuned_with_settings_that_no_trial_had(forger: Project) -> None:
     forger.add(forger.run(0, draw=60, **OTHER, notes=[TUNED_NOTE]))
 
 
+def tuned_with_a_trial_that_lost(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, config={"width": 64}, notes=[TUNED_NOTE]))
+
+
 def a_trial_of_a_sweep_taken_away(forger: Project) -> None:
     file = forger.board / f"{CORPUS}.sweeps/{STUDY}.json"
     study = json.loads(file.read_text())
@@ -237,7 +242,8 @@ KIT: dict[Callable[[Project], None], str] = {
     stand_in_vectors_called_the_papers: "no note says that its item vectors, tfidf-256, are a stand-in",
     what_the_paper_leaves_open_not_told: "no note says what models/tiger.py says is open in its paper",
     tuned_by_a_sweep_that_never_was: "and no such study lies on the board",
-    tuned_with_settings_that_no_trial_had: "and no trial of that study has its settings",
+    tuned_with_settings_that_no_trial_had: "and no trial that was the study's best by then has its settings",
+    tuned_with_a_trial_that_lost: "and no trial that was the study's best by then has its settings",
     a_trial_of_a_sweep_taken_away: "no longer has trial 0 as it was in",
     lists_that_are_not_exact: "certified_share is 0.98",
     easier_targets: "tell other facts of users and targets",
@@ -255,6 +261,31 @@ def test_verify_finds_it(forge: Callable[[Project], None], said: str, forger: Pr
     forge(forger)
     problems, _ = verify(forger.board, base="main")
     assert any(said in problem for problem in problems), problems
+
+
+def test_what_a_tuned_row_overrides_is_no_trials(forger: Project) -> None:
+    notes = [TUNED_NOTE, "overridden: width=64"]
+    forger.add(forger.run(0, draw=60, config={"width": 64}, notes=notes))
+    assert verify(forger.board, base="main")[0] == []
+
+
+def test_a_released_board_that_is_gone(forger: Project) -> None:
+    assert list(gone(forger.board.parent, "main")) == []
+    shutil.rmtree(forger.board)
+    (forger.board.parent / "published.csv").write_text("paper\n")
+    forger.commit_all()
+    (said,) = gone(forger.board.parent, "main")
+    assert said.startswith("leaderboards/v2 was a released board in ")
+
+
+@pytest.mark.parametrize("folders", [[CORPUS], [CORPUS, f"{CORPUS}.sweeps"]])
+def test_a_corpus_that_is_gone(forger: Project, folders: list[str]) -> None:
+    """Its ledger and tables are still there."""
+    for folder in folders:
+        shutil.rmtree(forger.board / folder)
+    problems, records = verify(forger.board)
+    assert records == 0
+    assert sum(f"is missing; {CORPUS}.sha256 lists it" in problem for problem in problems) > 10
 
 
 def test_a_ledger_cut_short_hides_no_other_problem(forger: Project) -> None:
@@ -279,7 +310,7 @@ def test_a_sweep_that_goes_on_is_no_forgery(forger: Project) -> None:
 def test_a_winner_of_a_trial_is_no_forgery(forger: Project) -> None:
     a_winner_that_no_trial_was(forger)
     file = forger.root / f"benchmarks/best/{CORPUS}/sasrec.toml"
-    file.write_text(file.read_text().replace("0.9", "0.1"))
+    file.write_text(file.read_text().replace("0.9", "0.2"))
     assert verify(forger.board)[0] == []
 
 

@@ -247,8 +247,36 @@ def test_a_target_is_not_lower_among_fewer_items(tmp_path: Path) -> None:
     user = int(np.flatnonzero((unseen > 0) & (unseen < 9))[0])
     unseen[user] = ranks["rank"].to_numpy()[user] + 1
     ranks = ranks.set_column(3, RANKS_SCHEMA.field("rank_unseen"), pa.array(unseen))
-    with pytest.raises(ValueError, match="a lower place among unseen items than among all, test"):
+    with pytest.raises(ValueError, match="test: a target has a lower place among unseen items than among all"):
         stored(tmp_path, run_of(ranks=ranks))
+
+
+@pytest.mark.parametrize(("part", "place"), [("test", 3), ("valid", 4)])
+def test_no_more_items_stand_before_a_target_than_the_history_holds(tmp_path: Path, part: str, place: int) -> None:
+    """A validation history is one item shorter."""
+    ranks = ranks_of(200, 0)
+    length = ranks["history_length"].to_numpy() - (part == "valid")
+    user = int(np.flatnonzero((length >= 45) | (length <= 30))[0])
+    name = RANKS_SCHEMA.names[place]
+    for before, wrong in ((length[user], False), (length[user] + 1, True)):
+        every, unseen = (ranks[column].to_numpy().copy() for column in (name.removesuffix("_unseen"), name))
+        every[user], unseen[user] = 1 + before, 1
+        moved = ranks.set_column(place - 2, RANKS_SCHEMA.field(place - 2), pa.array(every))
+        moved = moved.set_column(place, RANKS_SCHEMA.field(place), pa.array(unseen))
+        if wrong:
+            with pytest.raises(ValueError, match=f"{part}: more items stand before a target among all than"):
+                stored(tmp_path / "wrong", run_of(ranks=moved))
+        else:
+            assert stored(tmp_path / "right", run_of(ranks=moved)).exists()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"best_epoch": 3}, {"checked": [2, 1]}, {"checked": [1, 1]}, {"checked": [1, 3]}], ids=str
+)
+def test_epochs_that_a_stage_did_not_have(changes: dict[str, Any]) -> None:
+    stage = run_of().record.cost.stages[0].model_dump() | changes
+    with pytest.raises(ValueError, match=r"stage fit of 2 epochs has \d as its best and checked .* in order"):
+        run_of(cost=run_of().record.cost.model_dump() | {"stages": [stage]})
 
 
 def test_config_with_nan_has_no_key() -> None:

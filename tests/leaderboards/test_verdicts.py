@@ -12,7 +12,7 @@ import pytest
 from leaderboards.published import Paper, papers, published, rows
 from leaderboards.record import RANKS_SCHEMA
 from leaderboards.rows import Row
-from leaderboards.verdicts import Verdict, reasons_against, table, verdicts
+from leaderboards.verdicts import Verdict, judged, reasons_against, table, verdicts
 from tests.leaderboards.test_record import run_of, run_of_v1
 
 INSTRUMENTS = "musical_instruments"
@@ -57,6 +57,32 @@ def test_verdicts(recall: float, users: int, verdict: str) -> None:
     ours = round(recall * users) / users
     assert found.difference == pytest.approx(ours - STATED)
     assert found.z == pytest.approx((ours - STATED) / np.sqrt(ours * (1 - ours) / (users - 1)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("published", "verdict"),
+    [
+        # Three seeds at .10, .11 and .12 of very many users: a standard error of .00577 with two degrees of freedom or
+        # less, whose t of 95% is 4.3 at least, so that .13 is no difference (z is 3.5), and 90% are wider than 5%.
+        (0.130, "within noise"),
+        (0.110, "within noise"),
+        (0.200, "below"),
+        (0.050, "above"),
+    ],
+)
+def test_noise_of_three_seeds_is_students_t(published: float, verdict: str) -> None:
+    users = 1_000_000
+    values = np.stack([(np.arange(users) < share * users).astype(float) for share in (0.10, 0.11, 0.12)])
+    z, found = judged(values, published)
+    assert found == verdict
+    assert z == pytest.approx((0.11 - published) / 0.00577, rel=0.02)
+
+
+def test_what_a_record_says_is_no_markup() -> None:
+    row = row_with_recall(0.05, notes=["overridden: vectors=a|b[x](y)"])
+    lines = table(verdicts([row]), "github").splitlines()
+    assert {line.replace("\\|", "").count("|") for line in lines} == {11}
+    assert all("\\[x\\](y)" in line for line in lines[2:])
 
 
 def test_each_paper_is_judged_by_what_it_did() -> None:

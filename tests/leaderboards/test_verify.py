@@ -303,6 +303,29 @@ def test_a_date_that_has_not_come(board: Path) -> None:
     assert verify(board)[0] == [f"{target}: it was started at 9999-01-01, which has not come yet"]
 
 
+def test_what_a_code_card_says_of_its_making(board: Path) -> None:
+    (target,) = board.glob("toys/codes/*.json")
+    origin = card_of("tiger").provenance.model_dump(mode="json")
+    lies = {"git_commit": "unknown", "started_at": "2999-01-01T00:00:00Z"}
+    target.unlink()
+    codes.write(board, card_of("tiger", provenance=origin | lies))
+    (board / "toys.sha256").unlink()
+    render(board, "toys")
+    place = f"{board}: toys/codes/{target.stem}"
+    assert verify(board)[0] == [f"{place}: it was started at 2999-01-01, which has not come yet"]
+    (board / "protocol.toml").write_text('version = "v2"\nreleased = true\n')
+    assert f"{place}: its commit is unknown; a row of a released board names the code that made it" in verify(board)[0]
+
+
+def test_a_damaged_seed_is_not_called_missing(board: Path) -> None:
+    (board / "protocol.toml").write_text('version = "v2"\nreleased = true\n')
+    target = sorted(board.glob("toys/sasrec/*/seed-1.json"))[0]
+    (target.parent / "seed-0.json").write_text("{")
+    problems = verify(board)[0]
+    assert any("seed-0.json" in problem for problem in problems)
+    assert not any("has the seeds" in problem for problem in problems)
+
+
 def test_ranks_of_another_training(board: Path) -> None:
     first = run_of(0, ranks=with_facts(200, 0))
     write(board, *run_of(6, ranks=first.ranks))
