@@ -1,13 +1,18 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse ladder perf board paper findings verify reproduce regress torture dashboards notebook clean
+.PHONY: help setup test lint data bench plan sweep sweep-worker codes show analyse ladder perf board paper findings verify reproduce export predict regress torture dashboards notebook clean
 
 # A value as it was given, one word of the shell whatever it holds; an option with such a value, or with one for each
 # word of it, where the variable is set.
 quoted = '$(subst ','\'',$(1))'
 one = $(if $(value $(2)),$(1) $(call quoted,$(value $(2))))
 each = $(if $(value $(2)),$(1) $(foreach word,$(value $(2)),$(call quoted,$(word))))
+
+# Text where a variable is 1, nothing where it is empty. Who writes 0 or no does not mean yes.
+where = $(if $(value $(2)),$(if $(filter-out 1,$(value $(2)))$(word 2,$(value $(2))),$(error $(2) is $(value $(2)); expected 1, or nothing),$(1)))
+# What replaces what others published no variable of the environment decides.
+told = $(if $(filter command,$(firstword $(origin $(2)))),$(call where,$(1),$(2)))
 
 PYTHON ?= python3
 # A mistyped variable would be ignored, and everything trained in place of what was meant. What a target knows stands in
@@ -49,7 +54,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 test: $(READY) ## Run the tests (GRBENCH_DATA=folder adds those on real data): FAST=1 (without the slow ones) ARGS="-k name"
-	$(RUN) pytest -q -n 2 --dist worksteal $(if $(value FAST),-m 'not slow') $(MORE)
+	$(RUN) pytest -q -n 2 --dist worksteal $(call where,-m 'not slow',FAST) $(MORE)
 
 lint: $(READY) ## Check style and types
 	$(RUN) ruff check
@@ -57,16 +62,16 @@ lint: $(READY) ## Check style and types
 	$(RUN) mypy
 
 data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub CARD=1 (add a download's hashes to its card); of a file of your own CORPUS=path.csv COLUMNS="user=uid ..." ITEMS=path CORE=n ARGS=...
-	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(OWN) $(call one,--source,SOURCE) $(if $(value CARD),--card) $(MORE)
+	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(OWN) $(call one,--source,SOURCE) $(call where,--card,CARD) $(MORE)
 
 bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... TRACK=offline|online|off; of a file of your own CORPUS=path.csv COLUMNS="user=uid ..." ITEMS=path CORE=n ARGS="--threads 2 --untuned"
 	$(RUN) benchmarks bench $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--seeds,SEEDS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
 
 plan: $(READY) ## Make the rows of a plan, or say how far it is: PLAN=benchmarks/plans/smoke.toml HOURS=h JOBS=n STATE=1 VECTORS=path PRECISION=... BOARD=dir SOURCE=... ARGS=...
-	$(RUN) benchmarks plan $(call quoted,$(or $(value PLAN),benchmarks/plans/smoke.toml)) $(if $(value STATE),--state) $(call one,--hours,HOURS) $(call one,--jobs,JOBS) $(call one,--vectors-path,VECTORS) $(call one,--precision,PRECISION) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
+	$(RUN) benchmarks plan $(call quoted,$(or $(value PLAN),benchmarks/plans/smoke.toml)) $(call where,--state,STATE) $(call one,--hours,HOURS) $(call one,--jobs,JOBS) $(call one,--vectors-path,VECTORS) $(call one,--precision,PRECISION) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)
 
 sweep: $(READY) ## Search a model's tuned fields by validation NDCG@10: MODEL=tiger CORPUS=... TRIALS=n JOBS=n STORAGE=url BUDGET=hours SET="..." REPLACE=1 SOURCE=... PRECISION=... TRACK=offline|online|off COLUMNS=... ITEMS=path CORE=n ARGS=...
-	@$(RUN) benchmarks sweep --model $(call quoted,$(value MODEL)) $(call one,--corpus,CORPUS) $(OWN) $(call one,--trials,TRIALS) $(call one,--jobs,JOBS) $(call one,--storage,STORAGE) $(call one,--budget,BUDGET) $(if $(value REPLACE),--replace) $(call each,--set,SET) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
+	@$(RUN) benchmarks sweep --model $(call quoted,$(value MODEL)) $(call one,--corpus,CORPUS) $(OWN) $(call one,--trials,TRIALS) $(call one,--jobs,JOBS) $(call one,--storage,STORAGE) $(call one,--budget,BUDGET) $(call told,--replace,REPLACE) $(call each,--set,SET) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
 
 sweep-worker: $(READY) ## Work on a study on PostgreSQL, from any machine: STORAGE=url STUDY=name TRACK=offline|online|off ARGS=...
 	@$(RUN) benchmarks sweep-worker --storage $(call quoted,$(value STORAGE)) --study $(call quoted,$(value STUDY)) $(call one,--track,TRACK) $(MORE)
@@ -97,7 +102,7 @@ findings: $(READY) ## Make the tables of docs/findings.md again, from the record
 
 verify: $(READY) ## Recompute every number of every record, check hashes and tables: BOARD=dir ROW=part of a path DEEP=1 (rank again; VECTORS=path) BASE=revision
 	$(RUN) leaderboards verify $(call one,--board,BOARD) $(call one,--row,ROW) $(call one,--base,BASE)
-	$(if $(value DEEP),$(RUN) benchmarks rerank $(call one,--board,BOARD) $(call one,--row,ROW) $(call one,--vectors-path,VECTORS))
+	$(call where,$(RUN) benchmarks rerank $(call one,--board,BOARD) $(call one,--row,ROW) $(call one,--vectors-path,VECTORS),DEEP)
 
 reproduce: $(READY) ## Train rows again from their records alone and compare: ROW=part of a path SAMPLE=n (drawn) MINUTES=n (at most) BASE=revision (new ones first) BOARD=dir SOURCE=... VECTORS=path ARGS=...
 	$(RUN) benchmarks reproduce $(call one,--row,ROW) $(call one,--sample,SAMPLE) $(call one,--minutes,MINUTES) $(call one,--base,BASE) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
@@ -106,16 +111,16 @@ export: $(READY) ## Write a row's model into a folder that needs no training dat
 	$(RUN) grbench export $(call quoted,$(value ROW)) $(call quoted,$(value DIR)) $(SENT) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
 
 predict: $(READY) ## Write the best items for the users of a file: ROW=record or exported folder INPUT=histories.jsonl OUTPUT=top.parquet TOPK=n UNSEEN=1 SOURCE=... VECTORS=path ARGS=...
-	$(RUN) grbench predict $(call one,--row,ROW) $(call one,--input,INPUT) $(call one,--output,OUTPUT) $(call one,--k,TOPK) $(if $(value UNSEEN),--unseen) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
+	$(RUN) grbench predict $(call one,--row,ROW) $(call one,--input,INPUT) $(call one,--output,OUTPUT) $(call one,--k,TOPK) $(call where,--unseen,UNSEEN) $(call one,--source,SOURCE) $(call one,--vectors-path,VECTORS) $(MORE)
 
 regress: $(READY) ## Hold the quick board against its references: MODELS=... JOBS=n ACCEPT=1 WHY="..." (new references) ARGS=...
-	$(RUN) benchmarks regress $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(if $(value ACCEPT),--accept $(call one,--why,WHY)) $(MORE)
+	$(RUN) benchmarks regress $(call each,--models,MODELS) $(call one,--jobs,JOBS) $(call told,--accept $(call one,--why,WHY),ACCEPT) $(MORE)
 
 torture: $(READY) ## Kill benches and a sweep at random moments, nothing may be lost, change or be left at work: KILLS=100 SEED=0 ARGS=...
 	$(RUN) tests.crash_test $(call one,--kills,KILLS) $(call one,--seed,SEED) $(MORE)
 
 dashboards: $(READY) ## Define the workspace and the report of the W&B project: ENTITY=... PROJECT=... DRY=1 (print them) ARGS=...
-	$(RUN) benchmarks dashboards $(call one,--entity,ENTITY) $(call one,--project,PROJECT) $(if $(value DRY),--dry-run) $(MORE)
+	$(RUN) benchmarks dashboards $(call one,--entity,ENTITY) $(call one,--project,PROJECT) $(call where,--dry-run,DRY) $(MORE)
 
 notebook: $(READY) ## Execute docs/example.ipynb again, in minutes, with nbclient and ipykernel in runs/notebook
 	[ -d runs/notebook/ipykernel ] || $(RUN) pip install --quiet --disable-pip-version-check --target runs/notebook nbclient ipykernel

@@ -15,6 +15,7 @@ from typing import NoReturn
 from benchmarks.commands import check_commands, listing_commands, sweep_commands, training_commands
 from benchmarks.execution import worker_process
 from benchmarks.user_errors import hidden, user_message
+from data_prep.command_line import Parser
 from leaderboards import escape
 
 # Of each command, shown by its help.
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         return SIGNALLED + (error.number if isinstance(error, worker_process.SignalledError) else signal.SIGINT)
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
         """It quotes what it does not know, which may be a URL."""
         super().error(hidden(message))

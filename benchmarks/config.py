@@ -41,6 +41,8 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
         place = values
         for step in path:
             place = place[step]
+        if isinstance(value, bool) and isinstance(place[last], int | float) and not isinstance(place[last], bool):
+            raise ValueError(f"{owner} option {key} is {value}; expected a number")
         place[last] = value
     try:
         return pydantic.TypeAdapter(type(base)).validate_python(values)
@@ -77,6 +79,19 @@ def setting(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except (ValueError, RecursionError):
         return key, value
+
+
+def once(texts: Iterable[str]) -> dict[str, Any]:
+    """`setting` of each text.
+
+    Raises:
+        ValueError: one is no `key=value`, or a key has two values.
+    """
+    found: dict[str, Any] = {}
+    for key, value in map(setting, texts):
+        if found.setdefault(key, value) != value:
+            raise ValueError(f"option {key} is set to {found[key]!r} and to {value!r}; expected one value")
+    return found
 
 
 def near(given: str, possible: Iterable[str]) -> str:

@@ -51,7 +51,7 @@ def run_seed(row: ResolvedRow, seed: int, watch: Watch = lambda stage: ()) -> Pa
     with exclusive_lock(place.lock, row.label(seed)):
         if not path.exists():
             in_time(row.bench.until)
-            _check_writable(path)
+            check_writable(path, "records (BOARD=, --board)")
             _make(row, row.fit(seed, watch=watched))
         place.file.unlink(missing_ok=True)
     return path
@@ -62,15 +62,18 @@ def nearest_folder(folder: Path) -> Path:
     return next(found for found in (folder, *folder.absolute().parents) if found.exists())
 
 
-def _check_writable(record: Path) -> None:
+def check_writable(file: Path, what: str) -> None:
     """Said before hours of training, not after them.
 
+    Args:
+        what: is to lie in the file's folder.
+
     Raises:
-        OSError: the folder where a record is to lie cannot be written.
+        OSError: that folder is none, or cannot be written.
     """
-    there = nearest_folder(record.parent)
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise OSError(f"{there} cannot be written; expected a folder for records (BOARD=, --board)")
+    there = nearest_folder(file.parent)
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise OSError(f"{there} cannot be written; expected a folder for {what}")
 
 
 def _make(row: ResolvedRow, fit: Fit) -> None:

@@ -14,6 +14,7 @@ from tabulate import tabulate
 from data_prep import own_corpus
 from data_prep.amazon2023 import OFFICIAL_K, names
 from data_prep.atomic import FULL
+from data_prep.command_line import Parser
 from data_prep.corpus import SHORTEST, Corpus
 from data_prep.diagnostics import described, diagnose
 from data_prep.own_options import add_own_options
@@ -45,12 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sentence = str(getattr(error, "strerror", None))
         print(f"error: {sentence if sentence.startswith(FULL) else error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on", file=sys.stderr)
+        return 130
     print(table(corpus))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m data_prep", description="Prepare a corpus and print its card.")
+    parser = Parser(prog="python -m data_prep", description="Prepare a corpus and print its card.")
     parser.epilog = "example: python -m data_prep ratings.csv --columns user=uid item=movie time=ts --core 5"
     parser.add_argument("corpus", nargs="?", help="name of the corpus (see --list), or a file of interactions")
     parser.add_argument("--list", action="store_true", help="print the names of all corpora")

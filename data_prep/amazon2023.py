@@ -106,6 +106,9 @@ def find_local(category: str, folder: Path, k: int) -> Source | None:
         found = {name: path for name, path in files.items() if path}
         if len(found) == len(files):
             return Source("local", layout, found, _local_metadata(category, folder))
+        if found:
+            missing = ", ".join(sorted(files.keys() - found.keys()))
+            logger.warning("%s has %s and lacks %s; expected all of them", folder, ", ".join(sorted(found)), missing)
     return None
 
 

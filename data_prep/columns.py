@@ -88,6 +88,10 @@ def csv_columns(path: Path, fields: dict[str, Field], delimiter: str = ",") -> p
         raise ValueError(f"{path}: {reason}; expected UTF-8 CSV rows as the header names them") from error
     if not table.num_rows:
         raise ValueError(f"{path} has a header but no rows; expected at least one")
+    if _lines(path) > 1 + table.num_rows:
+        # Values have line breaks, or a quote that nothing ends has taken rows for its value: Arrow does not tell.
+        for _ in csv_rows(path, delimiter):
+            pass
     if not fit(table, fields):
         raise ValueError(
             _row_fault(path, fields, delimiter) or f"{path} has a row without {', '.join(fields)} as expected"
@@ -99,16 +103,24 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]
     """All rows of a CSV file, header first, with the line that each ends on: slow, to say where something is.
 
     Raises:
-        ValueError: a row that is no CSV.
+        ValueError: a row that is no CSV, or has a quoted value that does not end.
     """
     text = (line.decode(errors="surrogateescape") for block in blocks(path) for line in block.splitlines(keepends=True))
-    reader = csv.reader(text, delimiter=delimiter)
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    read = 0
     try:
         for row in reader:
+            read = reader.line_num
             if row:
-                yield reader.line_num, row
+                yield read, row
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}; expected a CSV row") from error
+        several = f" (read on to line {reader.line_num})" if reader.line_num > read + 1 else ""
+        raise ValueError(f"{path}, line {read + 1}: {error}{several}; expected a CSV row") from error
+
+
+def _lines(path: Path) -> int:
+    """Lines of a file that are not blank."""
+    return sum(bool(line.strip()) for block in blocks(path) for line in block.splitlines())
 
 
 def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
@@ -192,7 +204,7 @@ def _check_header(path: Path, fields: dict[str, Field], delimiter: str) -> None:
         found = "begins with a blank line" if content else "is empty"
         raise ValueError(f"{path} {found}; expected a header with the columns {', '.join(fields)}")
     try:
-        names = next(csv.reader([decoded(header, path, 1).strip()], delimiter=delimiter))
+        names = next(csv.reader([decoded(header, path, 1)], delimiter=delimiter))
     except csv.Error as error:
         raise ValueError(f"{path}, line 1: {error}; expected a header with the columns {', '.join(fields)}") from error
     need_columns(path, fields, names)

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int64
+from jaxtyping import Int64, Real
 
 from data_prep.amazon2023 import UNITS
 from data_prep.columns import codes_of, csv_columns, csv_rows, json_columns
@@ -309,10 +309,12 @@ def _times(path: Path, name: str, column: pa.ChunkedArray) -> Int64[np.ndarray, 
         raise ValueError(f"{path}: column {name} holds {column.type}; expected {TIME.expected}")
     found = None if column.null_count else _ordered(column)
     if found is None:
-        row, value = _first_odd(column, lambda value: TIME.fits(value) and _ordered(pa.chunked_array([[value]])))
+        row, value = _first_odd(
+            column, lambda value: TIME.fits(value) and _ordered(pa.chunked_array([[value]], column.type))
+        )
         raise ValueError(f"{path}, row {row}: {fault(name, value, TIME)}")
     times = found.to_numpy()
-    if pa.types.is_integer(found.type) and not pa.types.is_temporal(column.type):
+    if not pa.types.is_temporal(found.type) and not pa.types.is_temporal(column.type):
         _check_unit(path, name, times)
     # Whatever else can be ordered, by its place in the order.
     return times if pa.types.is_integer(found.type) else np.unique(times, return_inverse=True)[1]
@@ -336,7 +338,7 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
         return None
 
 
-def _check_unit(path: Path, name: str, times: Int64[np.ndarray, "M"]) -> None:
+def _check_unit(path: Path, name: str, times: Real[np.ndarray, "M"]) -> None:
     units = np.searchsorted(UNITS, times, side="right")
     odd = int((units != units[0]).argmax())
     if odd:

@@ -56,6 +56,8 @@ def load(
         FileNotFoundError: the local folder does not have the corpus, or the server does not have the file.
         OSError: the disk is full.
     """
+    if twice := next((ending for ending in (SHUFFLED_TIES, GLOBAL_TIME, COLD_ITEMS) if name.count(ending) > 1), None):
+        raise ValueError(f"corpus {name!r} has {twice} twice; expected it once")
     if name.endswith(SHUFFLED_TIES):
         return load(name.removesuffix(SHUFFLED_TIES), source, cache, data, k).shuffled_ties()
     if name.endswith(GLOBAL_TIME):

@@ -13,6 +13,7 @@ import data_prep.__main__
 import leaderboards.__main__
 from benchmarks.commands.options import WORK, add_accelerator
 from benchmarks.user_errors import user_message
+from data_prep.command_line import Parser
 from leaderboards import escape
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
@@ -107,9 +108,7 @@ def _repository(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     others = ", ".join(["data", *BENCHMARKS, *LEADERBOARDS])
-    parser = argparse.ArgumentParser(
-        prog="grbench", description=f"{__doc__} They are {others}: see `grbench bench -h`."
-    )
+    parser = Parser(prog="grbench", description=f"{__doc__} They are {others}: see `grbench bench -h`.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     lists = commands.add_parser("predict", help="write the best items for the histories of a file")
     lists.set_defaults(call=predict, interrupted="; the same predict goes on with the users that are left")

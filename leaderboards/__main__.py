@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from data_prep.atomic import write_text
+from data_prep.command_line import Parser
 from leaderboards import board, claims, escape, findings, history, paper, site, tables, verdicts
 from leaderboards.record import BOARD
 from leaderboards.rows import Board
@@ -104,7 +105,7 @@ def _corpora(options: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m leaderboards", description=__doc__)
+    parser = Parser(prog="python -m leaderboards", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="board | paper | findings | verify")
     renders = commands.add_parser("board", help="render tables and pages, print the rows and the papers' numbers")
     renders.set_defaults(call=render)

@@ -63,7 +63,7 @@ PRETRAINED = RqVaeConfig(
     lr=1e-3,
     weight_decay=1e-4,
     schedule="linear",
-    warmup=1_250,
+    warmup=1_250,  # 50 epochs of Musical_Instruments in the published batches; fewer items have more of them
 )
 
 

@@ -58,6 +58,8 @@ from models.parts.seq2seq import T5Sizes
 
 # Items whose codes are shared out at a time, so that a repair of a large corpus fits into memory.
 AT_ONCE = 16_384
+# Of the repair where training had none: as in the official code.
+REPAIR_EPSILON = 0.003
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class TokenizerConfig:
     clusters: Count = 10
     """Clusters K of each codebook, grouped anew before each epoch."""
     epsilon: Weight = 0.003
-    """Entropy of the Sinkhorn assignment at the last level; 0: the nearest code."""
+    """Entropy of the Sinkhorn assignment at the last level; 0: the nearest code, and that of the repair is .003."""
     cluster_restarts: Count = 1
     """Of the constrained k-means that groups them. The official code has 10: a second more for every epoch."""
     restarts: Count = 10
@@ -138,6 +140,11 @@ SMALL = Config(
 
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
     if config.codes:
+        if config.vectors is not None or config.collaborative is not None:
+            raise ValueError(
+                f"letter has codes of its own (codes={config.codes}) and reads no vectors; "
+                "set vectors=null collaborative=null"
+            )
         given = corpus.item_codes()
         return ItemIndex(F.pad(torch.from_numpy(given.values), (0, 0, 1, 0), value=-1), given.sizes)
     vectors = torch.from_numpy(corpus.item_vectors())
@@ -247,9 +254,7 @@ class LetterTokenizer(pl.LightningModule):
         """The official code's repair: in each round every group of items with equal codes shares out the codes of the
         last level by Sinkhorn. What is equal after the last round stays so: a round may also undo another.
         """
-        codes = codes.clone()
-        if not self.config.epsilon:
-            return codes
+        codes, epsilon = codes.clone(), self.config.epsilon or REPAIR_EPSILON
         distance = -self.eval().quantizer(self.encoder(self.vectors[1:])).logits[:, -1]
         for _ in range(rounds):
             group, count = torch.unique(codes, dim=0, return_inverse=True, return_counts=True)[1:]
@@ -258,7 +263,7 @@ class LetterTokenizer(pl.LightningModule):
             fellows = count[group[together]]
             for size in count[count > 1].unique().tolist():
                 members = together[fellows == size].view(-1, size)
-                assign = torch.vmap(partial(sinkhorn, epsilon=self.config.epsilon), chunk_size=-(-AT_ONCE // size))
+                assign = torch.vmap(partial(sinkhorn, epsilon=epsilon), chunk_size=-(-AT_ONCE // size))
                 codes[members, -1] = assign(distance[members])
             if torch.equal(codes, before):
                 break

@@ -85,8 +85,8 @@ class Config:
             hidden=(512, 256, 128), width=32, levels=4, codes=256, reduction="mean", optimizer="adamw", lr=1e-3
         )
     )
-    """4 x 256 codes of width 32; the rest, which the text leaves to LETTER's code base, is TIGER's. RQ-k-means takes
-    levels and codes from it."""
+    """4 x 256 codes of width 32; the rest, which the text leaves to LETTER's code base, is TIGER's, but for the means
+    of its loss, which are LETTER's. RQ-k-means takes levels and codes from it."""
     tokenizer_epochs: Count = 20_000
     tokenizer_batch: Count = 1024
     tokenizer_check: Count = 500

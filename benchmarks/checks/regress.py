@@ -268,6 +268,16 @@ def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references
     return lines
 
 
+def check_changelog(changelog: Path) -> None:
+    """Said before references are made, not after it.
+
+    Raises:
+        ValueError: it has no section on changed numbers, or is not there.
+    """
+    if not changelog.is_file() or SECTION not in changelog.read_text(encoding="utf-8"):
+        raise ValueError(f"{changelog.absolute()} has no line {SECTION.strip()!r}; expected one under [Unreleased]")
+
+
 def note(lines: Sequence[str], changelog: Path) -> None:
     """Adds lines at the top of the changelog's section on changed numbers.
 

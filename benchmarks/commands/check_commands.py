@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.commands.options import (
     WORK,
@@ -16,10 +16,8 @@ from benchmarks.commands.options import (
 from leaderboards.record import BOARD
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
-if TYPE_CHECKING:
-    pass
-
 LATEST = WORK / "perf/latest.json"
+CHANGELOG = Path("CHANGELOG.md")
 
 
 def rerank(options: argparse.Namespace) -> int:
@@ -65,8 +63,9 @@ def regress(options: argparse.Namespace) -> int:
     references, jobs = options.references or gate.REFERENCES, options.jobs or default_jobs()
     names = options.models or gate.gated(references)
     if options.accept:
+        gate.check_changelog(CHANGELOG)
         lines = gate.accept(options.work, names, options.why, jobs, references)
-        gate.note(lines, Path("CHANGELOG.md"))
+        gate.note(lines, CHANGELOG)
         print("\n".join(lines))
         return 0
     seeds = range(options.first_seed, options.first_seed + gate.COMPARED)
@@ -101,7 +100,7 @@ def add(commands: Any) -> None:
     _add_reproduce(commands)
     gate = commands.add_parser("regress", help="hold the quick board, on a CPU, against its references: the gate")
     gate.set_defaults(call=regress)
-    gate.add_argument("--models", nargs="+", help="these models (default: all that have references)")
+    gate.add_argument("--models", nargs="+", action="extend", help="these models (default: all that have references)")
     gate.add_argument("--first-seed", type=seed_number, default=0, help="seeds of the fresh runs count from here")
     gate.add_argument("--jobs", type=positive, help="runs at a time")
     gate.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
@@ -111,7 +110,9 @@ def add(commands: Any) -> None:
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
     what = timing.add_mutually_exclusive_group()
-    what.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these pairs (default: all)")
+    what.add_argument(
+        "--only", nargs="+", action="extend", default=[], metavar="NAME", help="these pairs (default: all)"
+    )
     what.add_argument("--row", type=Path, help="a record of TIGER or LETTER, whose ranking is timed instead")
     _add_vectors_path(timing)
 

@@ -45,7 +45,11 @@ def add(commands: Any) -> None:
     boards.add_argument("--entity", default="", help="user or team of W&B")
     boards.add_argument("--project", default="grbench", help="project of W&B")
     boards.add_argument(
-        "--corpora", nargs="+", default=["all_beauty", "musical_instruments"], help="that have panels of their own"
+        "--corpora",
+        nargs="+",
+        action="extend",
+        default=["all_beauty", "musical_instruments"],
+        help="that have panels of their own",
     )
     boards.add_argument("--dry-run", action="store_true", help="print the definition; needs no server and no login")
     listing = commands.add_parser("list", help="models, experiments and corpora")
@@ -56,5 +60,7 @@ def add(commands: Any) -> None:
     config.add_argument("corpus", nargs="?", default="planted", help="name of a corpus, or a file of interactions")
     add_own_options(config)
     config.add_argument("--work", type=Path, default=WORK, help="folder of prepared corpora")
-    config.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the config")
+    config.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fields of the config"
+    )
     config.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")

@@ -38,7 +38,9 @@ def add_training(command: argparse.ArgumentParser) -> None:
     """What every command that trains is told."""
     command.add_argument("--corpus", default="planted", help="name of a corpus, or a file of interactions")
     add_own_options(command)
-    command.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="fields of the models' configs")
+    command.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fields of the models' configs"
+    )
     add_machine(command)
 
 
@@ -75,12 +77,13 @@ class Asked(NamedTuple):
     source: str
 
 
-def asked(options: argparse.Namespace, names: Iterable[str] = ()) -> Asked:
+def asked(options: argparse.Namespace, names: Iterable[str] = (), tuned: bool = False) -> Asked:
     """The corpus of `--corpus`, prepared.
 
     Args:
         names: experiments that will be asked for on it. What is wrong with them or their settings is told before
             anything is downloaded.
+        tuned: with what sweeps have found for them.
 
     Raises:
         ValueError: what `experiments.complete`, `own_corpus.given`, its `prepare` and `data_prep.load` raise.
@@ -91,7 +94,7 @@ def asked(options: argparse.Namespace, names: Iterable[str] = ()) -> Asked:
     from data_prep.own_corpus import source_of
 
     for name in names:
-        complete(name, options.corpus, options.set)
+        complete(name, options.corpus, options.set, tuned)
     if own := own_corpus(options):
         return Asked(own, source_of(own))
     return Asked(prepared(options.work, options.corpus, options.source), options.source)

@@ -35,7 +35,10 @@ def sweep(options: argparse.Namespace) -> int:
         )
     if options.cluster and not options.storage:
         raise ValueError("--cluster is given without --storage; machines share a study on PostgreSQL, not in a file")
+    from benchmarks import best_config
+    from benchmarks.run import check_writable
     from benchmarks.sweeps.study_spec import StudySpec
+    from leaderboards.ledger import SWEEPS
 
     settings, study = _worker_settings(options)
     corpus, source = asked(options, [options.model])
@@ -54,6 +57,9 @@ def sweep(options: argparse.Namespace) -> int:
         hardware_of(options, corpus).precision,
         options.heartbeat,
     )
+    folder = best_config.folder_of(corpus.name, corpus.fingerprint)
+    check_writable(best_config.path(folder, options.model, options.best), "winners (--best)")
+    check_writable(options.board / f"{corpus.name}{SWEEPS}" / "study.json", "ledgers of sweeps (--board)")
     made = study.sweep(settings, spec, corpus, options.jobs, options.cluster)
     written = study.conclude(made, options.board, options.best, options.replace)
     print(f"\n{summary(made)}\n\nwritten: {' '.join(str(path) for path in written)}")

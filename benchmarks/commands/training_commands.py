@@ -51,7 +51,7 @@ def bench(options: argparse.Namespace) -> int:
     from leaderboards import board, tables
 
     names, tuned = experiments.chosen(options.models), not options.untuned
-    corpus, source = asked(options, names)
+    corpus, source = asked(options, names, tuned=not options.untuned)
     chosen = [experiments.complete(name, corpus, options.set, tuned) for name in names]
     model_inputs.check_text(corpus, chosen)
     # Of the processes of distributed training one prints.
@@ -141,7 +141,7 @@ def codes(options: argparse.Namespace) -> int:
     from leaderboards.codes import read_all, table
 
     silence_lightning()
-    corpus, _ = asked(options, options.models)
+    corpus, _ = asked(options, options.models, tuned=not options.untuned)
     chosen = [experiments.complete(name, corpus, options.set, not options.untuned) for name in options.models]
     for experiment in chosen:
         tokenizing(experiment)
@@ -200,7 +200,10 @@ def add(commands: Any) -> None:
     job.set_defaults(call=bench, interrupted=GOES_ON)
     add_common(job)
     job.add_argument(
-        "--models", nargs="+", help="models or named experiments, or all (default: floors, SASRec, the five)"
+        "--models",
+        nargs="+",
+        action="extend",
+        help="models or named experiments, or all (default: floors, SASRec, the five)",
     )
     job.add_argument("--jobs", type=positive, help="runs at a time (default: one per core; one in all with a GPU)")
     job.add_argument("--devices", type=positive, default=1, help="of each node, that share each batch of a training")
@@ -222,7 +225,9 @@ def add(commands: Any) -> None:
     cards = commands.add_parser("codes", help="train tokenizers alone and print what their codes look like")
     cards.set_defaults(call=codes, interrupted=GOES_ON)
     add_common(cards)
-    cards.add_argument("--models", nargs="+", required=True, help="models or named experiments with a tokenizer")
+    cards.add_argument(
+        "--models", nargs="+", action="extend", required=True, help="models or named experiments with a tokenizer"
+    )
     looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
     looks.set_defaults(call=analyse, interrupted=GOES_ON)
     decor, etegrec = "utilisation, prefixes, sensitivity (DECOR)", "unseen, alignment, weights (ETEGRec)"
@@ -230,7 +235,7 @@ def add(commands: Any) -> None:
     looks.add_argument("name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); cold_start (TIGER); {ours}")
     add_training(looks)
     add_untuned(looks)
-    looks.add_argument("--models", nargs="+", help="experiments (default: the analysis's own)")
+    looks.add_argument("--models", nargs="+", action="extend", help="experiments (default: the analysis's own)")
     looks.add_argument("--seed", type=seed_number, default=0, help="the one seed that is looked at")
     looks.add_argument(
         "--row", type=Path, help="record whose weights, found in --work, a ladder or code_loss is of; none is trained"

@@ -137,7 +137,7 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
 def _parsed(file: Path) -> Plan:
     try:
         plan: Plan = TypeAdapter(Plan).validate_python(tomllib.loads(file.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{file} is no TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]

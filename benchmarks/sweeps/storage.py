@@ -7,6 +7,7 @@ process dies however it dies. On PostgreSQL, workers give signs of life, Optuna'
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 import warnings
@@ -93,8 +94,24 @@ def in_folder(folder: Path) -> StudyStorage:
     journal = folder / "journal.log"
     # Optuna's base class of such locks is not public.
     lock: Any = JournalLock(journal)
+    _check_journal(journal)
     storage = JournalStorage(JournalFileBackend(str(journal), lock))
     return StudyStorage(storage, lambda: FileLock(folder / "claim.lock"), lambda trial: _is_free(folder, trial))
+
+
+def _check_journal(journal: Path) -> None:
+    """
+    Raises:
+        ValueError: a line is no entry of Optuna's journal; the last may be half written.
+    """
+    lines = journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            entry = None
+        if not isinstance(entry, dict) or "op_code" not in entry:
+            raise ValueError(f"{journal}, line {number} is {line[:100]!r}; expected a JSON object with an op_code")
 
 
 def worker_lock(folder: Path, worker: str) -> FileLock:

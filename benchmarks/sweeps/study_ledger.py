@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -130,7 +130,7 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
         best=best_of(complete),
         trials=lines,
         provenance=provenance,
-        ended_at=(max(ended) if ended else min(begun)).astimezone().replace(microsecond=0),
+        ended_at=(max(ended) if ended else min(begun, default=datetime.now())).astimezone().replace(microsecond=0),
     )
 
 

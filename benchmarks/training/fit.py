@@ -157,7 +157,8 @@ class Fit:
         self._check_shares(module, stage, budget)
         callback = CheckpointCallback(Stage.begun(stage), seed, budget, quality, folder, f"{self.label} {stage}")
         trainer = pl.Trainer(
-            accelerator=self.hardware.accelerator,
+            # Not `auto`: Lightning's own choice may be another than `Hardware.device`.
+            accelerator=self.hardware.device.type,
             devices=self.hardware.devices,
             num_nodes=self.hardware.nodes,
             strategy=self.hardware.parallel,

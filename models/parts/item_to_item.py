@@ -52,12 +52,14 @@ class ItemToItem(pl.LightningModule):
         self.encoder = mlp((vectors.shape[1], *config.hidden, config.width))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Symmetric InfoNCE by cosine. What is no true negative is left out: the same user's pairs, equal items."""
+        """Symmetric InfoNCE by cosine. What is no true negative is left out: the same user's pairs, equal items,
+        an anchor and a target that are the same item."""
         length = (batch.history > 0).sum(1)
         place = (torch.rand(len(length), device=length.device) * length).long()
         anchor = batch.history.gather(1, place[:, None]).squeeze(1)
         one, other = (F.normalize(self.encoder(self.vectors[item]), dim=1) for item in (anchor, batch.target))
-        related = torch.stack([ids[:, None] == ids for ids in (batch.user, anchor, batch.target)]).any(0)
+        alike = ((batch.user, batch.user), (anchor, anchor), (batch.target, batch.target), (anchor, batch.target))
+        related = torch.stack([rows[:, None] == columns for rows, columns in alike]).any(0)
         related.fill_diagonal_(False)
         logits = (one @ other.T / self.config.temperature).float().masked_fill(related, -torch.inf)
         own = torch.arange(len(logits), device=logits.device)

@@ -3,6 +3,7 @@ each of them does alone, all must know."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -34,13 +35,22 @@ def by_all(work: Callable[[], T]) -> list[T]:
     try:
         mine = work()
     except Exception as error:
-        mine = error
+        mine = _portable(error)
     found: list[Any] = [None] * processes()
     distributed.all_gather_object(found, mine)
     for each in found:
         if isinstance(each, Exception):
             raise each
     return found
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its text where it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def all_gather_rows(values: Tensor) -> Tensor:

@@ -196,13 +196,15 @@ class _Search:
         return found._replace(certified=certified, expansions=self.spent)
 
     def until(self, target: Int[Tensor, "B"]) -> Ranking:
-        """`ranking`, up to the target that was aimed at; certified where the target's place is proven."""
+        """`ranking`, up to the target that was aimed at; certified where the target's place is proven. Where its own
+        score is nan, all scores are: no order can be told."""
         found = self.ranking()
         hit = found.items == target[:, None]
         after = (hit.cumsum(1) > 0) & ~hit
         # It is on the list, or behind a full one; if neither, rounding was more than SLACK.
         met = hit.any(1) | (found.scores[:, -1] >= self.enough - 2 * SLACK)
         items, scores = found.items.masked_fill(after, 0), found.scores.masked_fill(after, -torch.inf)
+        scores = scores.masked_fill(self.enough.isnan()[:, None], torch.nan)
         return found._replace(items=items, scores=scores, certified=found.certified & met)
 
     def _expand(self, level: int, prefixes: Prefixes, cache: Any) -> tuple[Prefixes, Any]:
