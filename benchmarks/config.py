@@ -81,19 +81,6 @@ def setting(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def once(texts: Iterable[str]) -> dict[str, Any]:
-    """`setting` of each text.
-
-    Raises:
-        ValueError: one is no `key=value`, or a key has two values.
-    """
-    found: dict[str, Any] = {}
-    for key, value in map(setting, texts):
-        if found.setdefault(key, value) != value:
-            raise ValueError(f"option {key} is set to {found[key]!r} and to {value!r}; expected one value")
-    return found
-
-
 def near(given: str, possible: Iterable[str]) -> str:
     """What was probably meant, before a list of all that is possible; empty where nothing is close."""
     close = difflib.get_close_matches(given, list(possible), n=1)

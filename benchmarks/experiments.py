@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import models
 from benchmarks import best_config
 from benchmarks.best_config import TunedConfig
-from benchmarks.config import changed, described, flat, near, once, setting
+from benchmarks.config import changed, described, flat, near, setting
 from data_prep.corpus import Corpus, source_name
 from data_prep.own_corpus import OWN
 
@@ -342,7 +342,7 @@ def layers(whole: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned
     model = models.load(chosen.model)
     base = model.SMALL if small(corpus) else model.Config()
     found = _found(whole, chosen.model, _swept(corpus), base) if tuned else Found()
-    own, given = chosen.changes(small(corpus)), once(settings)
+    own, given = chosen.changes(small(corpus)), dict(setting(text) for text in settings)
     if found.tuned_config and not found.tuned_config.params.keys() - {**own, **given}.keys():
         found = Found()
     made_of = Layers(base, ON_CORPUS.get((chosen.model, known), {}), found, own, given)

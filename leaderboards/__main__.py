@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from data_prep.atomic import write_text
-from data_prep.command_line import Parser
 from leaderboards import board, claims, escape, findings, history, paper, site, tables, verdicts
 from leaderboards.record import BOARD
 from leaderboards.rows import Board
@@ -105,19 +104,23 @@ def _corpora(options: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m leaderboards", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m leaderboards", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="board | paper | findings | verify")
-    renders = commands.add_parser("board", help="render tables and pages, print the rows and the papers' numbers")
+    renders = commands.add_parser(
+        "board", help="render tables and pages, print the rows and the papers' numbers", allow_abbrev=False
+    )
     renders.set_defaults(call=render)
-    prints = commands.add_parser("paper", help="print the boards as LaTeX tables")
+    prints = commands.add_parser("paper", help="print the boards as LaTeX tables", allow_abbrev=False)
     prints.set_defaults(call=latex)
     for command in (renders, prints):
         command.add_argument("--corpus", help="this corpus only")
-    checks = commands.add_parser("verify", help="recompute every number from the ranks, check hashes and tables")
+    checks = commands.add_parser(
+        "verify", help="recompute every number from the ranks, check hashes and tables", allow_abbrev=False
+    )
     checks.set_defaults(call=check)
     checks.add_argument("--row", help="records whose path holds this: a corpus, model, key or seed-<n> (default: all)")
     checks.add_argument("--base", help="git revision: evidence of a released board must stand as it was there")
-    fills = commands.add_parser("findings", help="make the tables of the page of findings again")
+    fills = commands.add_parser("findings", help="make the tables of the page of findings again", allow_abbrev=False)
     fills.set_defaults(call=fill)
     fills.add_argument("--page", type=Path, default=FINDINGS, help=f"page with places for tables (default: {FINDINGS})")
     for command in (renders, prints, fills):

@@ -66,6 +66,34 @@ def test_the_environment_sends_nothing_to_others() -> None:
     assert "--push-to-hub" not in make(*asked, HUB="owner/name").stdout
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("test FAST", "data CARD", "plan STATE", "sweep REPLACE", "verify DEEP", "predict UNSEEN", "regress ACCEPT"),
+        "dashboards DRY",
+    ],
+)
+def test_a_flag_is_1_or_not_given(target: str) -> None:
+    goal, flag = target.split()
+    assert make(goal, f"{flag}=1").stdout != make(goal).stdout
+    for value in ("0", "no", "1 0"):
+        done = make(goal, f"{flag}={value}")
+        assert done.returncode == 2
+        assert f"*** {flag} is {value}; expected 1, or nothing." in done.stderr
+
+
+@pytest.mark.parametrize(("goal", "flag"), [("sweep", "REPLACE"), ("regress", "ACCEPT")])
+def test_the_environment_replaces_nothing(goal: str, flag: str) -> None:
+    assert make(goal, **{flag: "1"}).stdout == make(goal).stdout
+
+
+def test_a_file_of_a_targets_name_does_not_stand_for_it() -> None:
+    targets = (ROOT / "Makefile").read_text()
+    phony = next(line for line in targets.splitlines() if line.startswith(".PHONY"))
+    goals = re.findall(r"^([a-z-]+):.*##", targets, flags=re.MULTILINE)
+    assert set(goals) == set(phony.split()[1:])
+
+
 def test_a_card_is_written_where_it_is_asked_for() -> None:
     assert words("data", "CORPUS=books", "SOURCE=hub", "CARD=1")[3:] == ["books", "--source", "hub", "--card"]
     assert "--card" not in words("data", "CORPUS=books")

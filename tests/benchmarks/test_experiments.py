@@ -238,6 +238,12 @@ def test_what_is_overridden(name: str, settings: list[str], overrides: tuple[str
     assert (again.config, again.overrides) == (experiment.config, overrides)
 
 
+def test_yes_and_no_are_no_numbers() -> None:
+    with pytest.raises(ValueError, match=r"sasrec option epochs is True; expected a number"):
+        complete("sasrec", "planted", ["epochs=true"])
+    assert complete("tiger", "planted", ["tied_head=false"]).config.tied_head is False
+
+
 def test_with_none_of_what_a_sweep_has_found_nothing_is_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does it set what all of its trials had."""
     monkeypatch.setattr(best_config, "BEST", tmp_path)

@@ -229,6 +229,9 @@ def test_command_line(
     monkeypatch.chdir(tmp_path)
     assert call() == 2
     assert "make regress ACCEPT=1 MODELS=popularity" in capsys.readouterr().err
+    assert call("--accept", "--why", "a reason") == 2
+    assert f"{tmp_path / 'CHANGELOG.md'} has no line '### Changes numbers'" in capsys.readouterr().err
+    assert not (small_gate / "planted/popularity").exists(), "nothing is made before it can be told"
     (tmp_path / "CHANGELOG.md").write_text("### Changes numbers\n\n")
     assert call("--accept", "--why", "a reason") == 0
     assert (tmp_path / "CHANGELOG.md").read_text().endswith("; a reason\n")

@@ -482,6 +482,28 @@ def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
         list(backend.read_logs(0))
 
 
+@pytest.mark.parametrize("line", [b"12", b'{"a": 1}', b"garbage", b"", b"\xe9", b"[" * 99_999])
+def test_a_damaged_line_of_a_journal_is_named(tmp_path: Path, line: bytes) -> None:
+    worked(tmp_path, 5, stop=1)
+    journal = tmp_path / "journal.log"
+    first, rest = journal.read_bytes().split(b"\n", 1)
+    journal.write_bytes(b"\n".join([first, line, rest]))
+    with pytest.raises(ValueError, match=r"journal.log, line 2 is b'.*; expected a JSON object with an op_code"):
+        open_toy(str(tmp_path), 5)
+
+
+def test_where_nothing_can_be_written_no_trial_is_begun(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
+    (tmp_path / "file").write_text("")
+    options = ["--model", "sasrec", "--corpus", "all_beauty", "--trials", "1", "--work", str(tmp_path / "work")]
+    for given in (["--best", str(tmp_path / "file")], ["--board", str(tmp_path / "file")]):
+        assert main(["sweep", *options, "--set", *SETTINGS, *given]) == 2
+        assert f"error: {tmp_path / 'file'} cannot be written; expected a folder for" in capsys.readouterr().err
+    assert not list((tmp_path / "work").glob("sweeps/*"))
+
+
 def test_two_sweeps_of_one_study_at_once(swept: tuple[WorkerSettings, Ledger], corpus: Corpus) -> None:
     settings, ledger = swept
     with (

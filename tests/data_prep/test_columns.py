@@ -185,11 +185,12 @@ def test_a_block_may_end_within_a_quoted_value(tmp_path: Path, monkeypatch: pyte
     ("content", "said"),
     [
         (b"\n" + HEADER.encode(), "begins with a blank line; expected a header"),
+        (HEADER.encode().replace(b"\n", b" \n"), "has no column timestamp; found .*, timestamp $"),
         (b"x" * 200_000 + b"\n", "line 1: field larger than field limit"),
         (b"user_id,user_id,parent_asin,timestamp\nu,v,i,1\n", "has 2 columns user_id; expected one"),
         (b"user_id\tparent_asin\n", r"has no column user_id, .*; found user_id\\tparent_asin"),
     ],
-    ids=["blank", "long", "twice", "tabs"],
+    ids=["blank", "blank at the end", "long", "twice", "tabs"],
 )
 def test_headers(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "r.csv"
@@ -197,6 +198,26 @@ def test_headers(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         csv_columns(path, COLUMNS)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ({3: '"good', 30: '"bad'}, r"line 4: .* \(read on to line 31\); expected a CSV row"),
+        ({30: '"good'}, r"line 31: unexpected end of data \(read on to line 41\); expected a CSV row"),
+        ({3: '"good"', 30: '"two\nlines"', 31: 'an 8" pan'}, None),
+    ],
+)
+def test_a_quote_that_does_not_end_takes_no_row(tmp_path: Path, lines: dict[int, str], said: str | None) -> None:
+    """In a column that nothing reads: to Arrow all up to the next quote is one value."""
+    path = tmp_path / "q.csv"
+    rows = [f"u{line},i,5.0,{line},{lines.get(line, 'fine')}" for line in range(1, 41)]
+    path.write_text(HEADER.replace("\n", ",comment\n") + "\n".join(rows) + "\n")
+    if said is None:
+        assert csv_columns(path, COLUMNS).num_rows == 40
+    else:
+        with pytest.raises(ValueError, match=said):
+            csv_columns(path, COLUMNS)
 
 
 def test_lines_of_a_csv_may_end_with_a_return_alone(tmp_path: Path) -> None:

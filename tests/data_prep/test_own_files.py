@@ -165,6 +165,10 @@ def test_sequences_are_known_by_their_form(tmp_path: Path) -> None:
         (b"user,item,time\nu,1.0,3\n", "line 2: item is '1.0'; expected an id"),
         (b"user,item,time\nu,i,3\nu,j,\n", "line 3: time is ''; expected a number, or a date"),
         (b"user,item,time\nu,i,3\nu,j,soon\n", "row 2: time is 'soon'; expected a number, or a date"),
+        (
+            b"user,item,time\nu,i,1500000000000.5\nu,j,1500000004.25\n",
+            "row 2: time is 1500000004.25, where the first is",
+        ),
         (b"user,item,time\nu,i,3\nu,j,inf\n", "row 2: time is 'inf'; expected a number, or a date"),
         (b"user,item,time\nu,i,3\nu,j,2024-05-01\n", "row 1: time is '3'; expected .* in all rows alike"),
         (b"user,item,time\nu,i,1700000000\nu,j,1700000000000\n", "row 2: time is 1700000000000, where the first is 17"),
@@ -193,6 +197,7 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path, content: bytes, said: str
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
+        ("time", pa.array([3, 1 << 63], pa.uint64()), "row 2: time is 9223372036854775808; expected a number"),
         ("time", pa.array([1.5, 2.5], pa.float32()), "column time holds float; expected a number"),
         ("time", [True, False], "column time holds bool; expected"),
         ("time", pa.array([1, 2], pa.time64("us")), r"column time holds time64\[us\]; expected"),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import data_prep
+from data_prep import __main__ as command
 from data_prep import prepare
 from data_prep.__main__ import main
 from data_prep.amazon2023 import CATEGORIES, names
@@ -396,3 +397,21 @@ def test_endings_of_a_name_add_up(workplace: Path, planted_corpus: Corpus) -> No
     assert left[0] == left[1]
     cold = load("planted_shuffled_ties_cold_items", cache=cache)
     assert cold.fingerprint == planted_corpus.shuffled_ties().cold_items().fingerprint
+
+
+def test_an_ending_stands_once() -> None:
+    with pytest.raises(
+        ValueError, match="'planted_shuffled_ties_shuffled_ties' has _shuffled_ties twice; expected it once"
+    ):
+        load("planted_shuffled_ties_shuffled_ties")
+
+
+def test_an_interrupted_preparation_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "load", interrupted)
+    assert main(["planted"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted; the same command goes on\n"

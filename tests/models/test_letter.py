@@ -542,6 +542,13 @@ class TestCodesFromAFile:
         assert sorted(ranking.items[0].tolist()) == list(range(1, 41))
         assert ranking.certified.all()
 
+    @pytest.mark.parametrize("read", [{"vectors": "tfidf"}, {"collaborative": "sasrec-32"}])
+    def test_codes_of_a_file_are_given_without_vectors(
+        self, in_memory: HarnessFit, tiny_corpus: Corpus, read: dict[str, Any]
+    ) -> None:
+        with pytest.raises(ValueError, match="reads no vectors; set vectors=null collaborative=null"):
+            tokenize(dataclasses.replace(self.CONFIG, **read), tiny_corpus, in_memory)
+
     def test_a_corpus_without_codes_is_named(self, in_memory: HarnessFit, tiny_corpus: Corpus) -> None:
         with pytest.raises(ValueError, match=f"corpus {tiny_corpus.name} was given no codes"):
             tokenize(self.CONFIG, tiny_corpus, in_memory)

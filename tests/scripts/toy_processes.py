@@ -64,11 +64,18 @@ def told() -> dict[str, Any]:
         if process_index() == processes() - 1:
             raise ValueError(f"no share for process {process_index()}")
 
+    class LocalError(Exception):
+        """Of a class that no other process can look up."""
+
+    def broken_in_all() -> None:
+        raise LocalError("odd")
+
     found: dict[str, Any] = {"by_all": by_all(lambda: f"process {process_index()}")}
-    try:
-        by_all(broken_in_the_last)
-    except ValueError as error:
-        found["error"] = str(error)
+    for name, work in (("error", broken_in_the_last), ("local", broken_in_all)):
+        try:
+            by_all(work)
+        except (ValueError, RuntimeError) as error:
+            found[name] = str(error)
     return found
 
 

@@ -69,6 +69,7 @@ def test_all_know_what_each_has_done(together: list[Found]) -> None:
     for found in together:
         assert found["by_all"] == ["process 0", "process 1", "process 2"]
         assert found["error"] == "no share for process 2"
+        assert found["local"] == "LocalError: odd"
 
 
 def test_alone_a_batch_is_whole() -> None:

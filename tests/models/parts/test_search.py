@@ -201,6 +201,15 @@ def test_a_target_without_probability_has_no_place() -> None:
     assert ranking.certified.all()
 
 
+def test_of_a_target_whose_score_is_nan_no_order_is_told() -> None:
+    tables = Tables(2, (2,), seed=0, ties=True)
+    tables.levels = [torch.tensor([[[torch.nan, torch.nan]], [[-1.0, -2.0]]])]
+    ranking = exact(tables, [[(0,)], [(1,)]], k=2, target=torch.tensor([1, 1]))
+    assert ranking.scores[0].isnan().all()
+    assert not ranking.scores[1].isnan().any()
+    assert ranking.certified.tolist() == [False, True]
+
+
 def test_a_target_that_the_search_does_not_meet_again_is_not_certified() -> None:
     """The step gives it another score than before, by more than rounding may."""
     tables, calls = Tables(1, (3,), seed=0, ties=True), [torch.tensor([[-0.5, -1.0, -2.0]])]
