@@ -34,7 +34,14 @@ def of_stages(*stages: dict[str, Any]) -> Run:
 
 
 def test_a_line_for_every_epoch_and_quality_where_somebody_looked() -> None:
-    other = LOOKED_AT | {"name": "more", "epochs": 1, "losses": [1.0], "quality": [-1.0], "checked": [1]}
+    other = LOOKED_AT | {
+        "name": "more",
+        "epochs": 1,
+        "best_epoch": 1,
+        "losses": [1.0],
+        "quality": [-1.0],
+        "checked": [1],
+    }
     assert curves.table(of_stages(LOOKED_AT, other).record) == (
         "stage,epoch,loss,quality\nfit,1,5.5,\nfit,2,4.25,0.1\nfit,3,4.0,0.05\nmore,1,1.0,-1.0\n"
     )

@@ -90,7 +90,7 @@ def test_one_seed_agrees_with_scipy_and_the_normal_interval() -> None:
     assert [low, high] == pytest.approx([values.mean() - half, values.mean() + half], abs=0.05 * half)
     by_scipy = stats.bootstrap((values[0],), np.mean, n_resamples=2000, method="percentile", rng=1, batch=200)
     assert [low, high] == pytest.approx(list(by_scipy.confidence_interval), abs=0.1 * half)
-    assert standard_error(values) == pytest.approx(values.std(ddof=1) / np.sqrt(values.size))
+    assert standard_error(values).value == pytest.approx(values.std(ddof=1) / np.sqrt(values.size))
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_the_variance_of_seeds_gives_students_t() -> None:
     shifts = np.array([-0.2, -0.1, 0.0, 0.1, 0.2])
     values = users + shifts[:, None]
     by_seeds = shifts.var(ddof=1) / 5
-    assert standard_error(values) == pytest.approx(np.sqrt(users.var(ddof=1) / 1000 + by_seeds), rel=1e-9)
+    assert standard_error(values).value == pytest.approx(np.sqrt(users.var(ddof=1) / 1000 + by_seeds), rel=1e-9)
     low, high = interval(values, draws=40_000)
     # Users hardly matter here.
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 4) * np.sqrt(by_seeds), rel=0.03)
@@ -113,7 +113,7 @@ def test_of_users_who_are_all_alike_the_seeds_alone_are_uncertain(users: int) ->
     values, zeros = np.tile(seeds[:, None], (1, users)), np.zeros((3, users))
     by_scipy = stats.ttest_1samp(seeds, 0)
     low, high = by_scipy.confidence_interval()
-    assert standard_error(values) == pytest.approx(stats.sem(seeds))
+    assert standard_error(values).value == pytest.approx(stats.sem(seeds))
     assert list(interval(values)) == pytest.approx([0.3868528, 1])
     found = compare(values, zeros)
     assert [found.p, found.effect, found.dof] == pytest.approx([by_scipy.pvalue, 0, 2])
@@ -126,13 +126,13 @@ def test_of_users_who_are_all_alike_the_seeds_alone_are_uncertain(users: int) ->
 
 def test_variance_of_users_is_not_counted_as_that_of_seeds() -> None:
     """Each seed draws every user anew: the error is that of `[S * U]` independent values, by hand."""
-    errors = [standard_error(np.random.default_rng(seed).normal(0, 1, (5, 400))) for seed in range(200)]
+    errors = [standard_error(np.random.default_rng(seed).normal(0, 1, (5, 400))).value for seed in range(200)]
     assert np.mean(np.square(errors)) == pytest.approx(1 / (5 * 400), rel=0.1)
 
 
 def test_two_seeds_say_nothing_of_seeds() -> None:
     values = np.random.default_rng(0).normal(0, 1, (2, 300)) + np.array([[0.0], [5.0]])
-    assert standard_error(values) == pytest.approx(values.mean(0).std(ddof=1) / np.sqrt(300))
+    assert standard_error(values).value == pytest.approx(values.mean(0).std(ddof=1) / np.sqrt(300))
     assert not compare(values, values).methods
     assert compare(np.vstack([values, values]), np.vstack([values[:1], values])).methods
 
