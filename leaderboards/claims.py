@@ -24,6 +24,11 @@ from leaderboards.store import Run, path
 TRUE_VECTORS = re.compile(r"sentence-t5-base|sasrec-\d+")
 
 
+# States of a sweep's trials that ended for good.
+COMPLETE = "complete"
+ENDED = (COMPLETE, "pruned", "failed")
+
+
 class Code(NamedTuple):
     """Attributes: sha256, of the packages' Python files at a commit; models, text of each file in `models/`."""
 
@@ -35,7 +40,7 @@ class Trial(BaseModel):
     """What is held against rows, of a trial of a sweep."""
 
     number: int
-    state: str = "complete"
+    state: str = COMPLETE
     value: float | None = None
     params: dict[str, Any]
 
@@ -139,11 +144,12 @@ def _of_sweep(board: Path, record: Record) -> Iterator[str]:
 
 def _winners(study: Study, note: str) -> Iterator[Trial]:
     """The trials that were the best when as many had ended as a note says, or later."""
-    complete = (trial for trial in study.trials if trial.state == "complete" and trial.value is not None)
-    ended = sorted(complete, key=lambda trial: trial.number)
+    ended = sorted((trial for trial in study.trials if trial.state in ENDED), key=lambda trial: trial.number)
     several = re.match(rf"{TUNED} (\d+) trials", note)
     for count in range(int(several[1]) if several else 1, len(ended) + 1):
-        yield max(ended[:count], key=lambda trial: trial.value or 0.0)
+        complete = [trial for trial in ended[:count] if trial.state == COMPLETE]
+        if complete:
+            yield max(complete, key=lambda trial: trial.value or 0.0)
 
 
 def _kept(trial: Trial, record: Record) -> dict[str, Any]:

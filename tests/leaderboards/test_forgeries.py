@@ -27,13 +27,14 @@ from leaderboards.verify import verify
 from tests.leaderboards.project import CORPUS, OPEN_NOTE, STAND_IN_NOTE, VECTORS, Project, git, project, with_facts
 
 STUDY = "sasrec-all_beauty-0123456789ab"
-TUNED_NOTE = f"tuned with 2 trials (study {STUDY})"
+TUNED_NOTE = f"tuned with 3 trials (study {STUDY})"
 
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = project(tmp_path_factory.mktemp("honest"))
-    study = {"study": STUDY, "trials": [trial(0, {"width": 64}), trial(1, {"width": 128})]}
+    pruned = trial(2, {"width": 256}) | {"state": "pruned"}
+    study = {"study": STUDY, "trials": [trial(0, {"width": 64}), trial(1, {"width": 128}), pruned]}
     sweeps = made.board / f"{CORPUS}.sweeps"
     sweeps.mkdir()
     (sweeps / f"{STUDY}.json").write_text(json.dumps(study))
@@ -300,7 +301,7 @@ def test_a_ledger_cut_short_hides_no_other_problem(forger: Project) -> None:
 def test_a_sweep_that_goes_on_is_no_forgery(forger: Project) -> None:
     file = forger.board / f"{CORPUS}.sweeps/{STUDY}.json"
     study = json.loads(file.read_text())
-    file.write_text(json.dumps(study | {"trials": [*study["trials"], trial(2, {"width": 32})]}))
+    file.write_text(json.dumps(study | {"trials": [*study["trials"], trial(3, {"width": 32})]}))
     changed = verify(forger.board, base="main")[0]
     assert any(f"{STUDY}.json has changed: its SHA-256" in problem for problem in changed)
     forger.seal()
