@@ -16,12 +16,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.analyses import Finding, Lab
+from benchmarks.analyses.ladder_gradings import loss_temperature
 from benchmarks.hardware import BATCH
 from data_prep.batches import Batches
 from data_prep.corpus import Examples, Part
 from leaderboards.plots import grouped, panels
 from models.api import Recommender, generator_of
-from models.letter import Letter
 from models.parts.generator import CodeGenerator
 
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -87,7 +87,7 @@ def _sample(examples: Examples) -> Examples:
 def learned_loss(recommender: Recommender, generator: CodeGenerator, examples: Examples) -> Float[Tensor, "L"]:
     """Of each level, the mean over examples, under the temperature by which the model has learned: LETTER's own."""
     recommender.eval()
-    temperature, losses = recommender.config.temperature if isinstance(recommender, Letter) else 1.0, []
+    temperature, losses = loss_temperature(recommender), []
     for batch in Batches(examples, BATCH, recommender.history_length, recommender.device):
         labels = generator.item_tokens(batch.target)
         states = generator.states(labels, generator.read(batch.history))

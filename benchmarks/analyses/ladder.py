@@ -68,7 +68,7 @@ STEPS = (
         "ranked at the loss's temperature",
         (gradings.at_loss_temperature,),
         f"{CHOICE}: published code ranks at 1",
-        of=lambda weights: weights.loss_temperature != 1,
+        of=lambda weights: gradings.loss_temperature(weights.recommender) != 1,
     ),
     Step("beam 20", (gradings.BEAM_20,), APPROXIMATE, of=_of_codes),
     Step("beam 50", (gradings.BEAM_50,), APPROXIMATE, of=_of_codes),

@@ -89,13 +89,13 @@ class Weights:
         found = generator_of(self.recommender)
         return found if isinstance(found, CodeGenerator) else None
 
-    @property
-    def loss_temperature(self) -> float:
-        """By which the loss of the codes divides logits, and the protocol's ranking does not (LETTER)."""
-        return self.recommender.config.temperature if isinstance(self.recommender, Letter) else 1.0
-
 
 Rung = Callable[[Weights, Lists], Lists]
+
+
+def loss_temperature(recommender: Recommender) -> float:
+    """By which the loss of the codes divides logits, and the protocol's ranking does not (LETTER)."""
+    return recommender.config.temperature if isinstance(recommender, Letter) else 1.0
 
 
 def unchanged(weights: Weights, lists: Lists) -> Lists:
@@ -128,7 +128,9 @@ def beam(weights: Weights, lists: Lists, width: int, constrained: bool = True) -
 def at_loss_temperature(weights: Weights, lists: Lists) -> Lists:
     """Lists by the probabilities that the loss has fitted."""
     assert weights.generator is not None
-    return lists.ranked(weights.generator.rank(lists.history, lists.items.shape[1], weights.loss_temperature))
+    return lists.ranked(
+        weights.generator.rank(lists.history, lists.items.shape[1], loss_temperature(weights.recommender))
+    )
 
 
 def without_invalid(weights: Weights, lists: Lists) -> Lists:

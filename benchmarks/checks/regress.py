@@ -284,10 +284,9 @@ def note(lines: Sequence[str], changelog: Path) -> None:
     Raises:
         ValueError: it has no such section.
     """
+    check_changelog(changelog)
     text = changelog.read_text(encoding="utf-8")
     before, title, after = text.partition(SECTION)
-    if not title:
-        raise ValueError(f"{changelog} has no line {SECTION.strip()!r}; expected one under [Unreleased]")
     write_text(changelog, before + title + "\n".join(lines) + "\n" + after)
 
 
