@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import models
@@ -13,10 +14,12 @@ from benchmarks import experiments
 from benchmarks.experiments import Experiment, small
 from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
+from data_prep.atomic import atomic_file
 from data_prep.codes_file import find_codes, read_codes
 from data_prep.corpus import Corpus, ItemCodes, ItemVectors
 from data_prep.embed import ENCODED, item_vectors, no_text
 from data_prep.embed import recipe as vectors_recipe
+from leaderboards.record import CodesInfo
 from models.api import HasItemVectors
 
 # Fields of a config that name item vectors.
@@ -52,14 +55,35 @@ def identity(bench: Bench, corpus: Corpus, experiment: Experiment) -> dict[str, 
 
 def with_inputs(bench: Bench, experiment: Experiment, fit: Fit) -> Corpus:
     """What a model is given: the corpus of its `fit`, which has no test part, with the item vectors and the file of
-    codes that the experiment's config names.
+    codes that the experiment's config names, of which a copy is kept.
 
     Raises:
         ValueError, OSError: they cannot be had.
     """
     vectors, collaborative = (_vectors(bench, experiment, field, fit) for field in VECTORS)
     codes = _codes(fit.corpus, experiment)
+    if codes:
+        named = experiment.config.codes
+        _keep(find_codes(fit.corpus, named), kept_codes(bench.work, codes.sha256, named))
     return dataclasses.replace(fit.corpus, vectors=vectors, collaborative=collaborative, codes=codes)
+
+
+def kept_codes(work: Path, sha256: str, named: str) -> Path:
+    """Where a training keeps its file of codes, for a record does not name the folder that it was in.
+
+    Args:
+        sha256: of the file.
+        named: the config's `codes`.
+    """
+    return work / "codes" / sha256 / Path(named).name
+
+
+def with_kept_codes(experiment: Experiment, codes: CodesInfo | None, work: Path) -> Experiment:
+    """The experiment of a record with `codes` that its training has kept; as it is without such."""
+    kept = kept_codes(work, codes.sha256, experiment.config.codes) if codes else None
+    if kept is None or not kept.is_file():
+        return experiment
+    return dataclasses.replace(experiment, config=dataclasses.replace(experiment.config, codes=str(kept)))
 
 
 def _kind(experiment: Experiment, field: str) -> str | None:
@@ -80,6 +104,12 @@ def _recipe(bench: Bench, corpus: Corpus, experiment: Experiment, field: str) ->
 def _codes(corpus: Corpus, experiment: Experiment) -> ItemCodes | None:
     named = getattr(experiment.config, "codes", None)
     return read_codes(corpus, find_codes(corpus, named)) if named else None
+
+
+def _keep(file: Path, kept: Path) -> None:
+    if not kept.exists():
+        with atomic_file(kept) as new:
+            new.write(file.read_bytes())
 
 
 def _vectors(bench: Bench, experiment: Experiment, field: str, fit: Fit) -> ItemVectors | None:

@@ -22,7 +22,9 @@ from scipy import stats
 from benchmarks import provenance
 from benchmarks.checks.rerank import NotHereError, hardware_of, platform
 from benchmarks.checks.train_again import ABSENT
+from benchmarks.model_inputs import kept_codes
 from benchmarks.settings import Bench, source_of
+from data_prep.codes_file import NAME
 from data_prep.data_folder import VARIABLE, data_folder
 from leaderboards import store
 from leaderboards.git import git, root_of
@@ -132,7 +134,7 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     """Runs `train_again.py` on the code in `tree`; returns where the new record lies.
 
     Raises:
-        NotHereError: the data or the item vectors are not there.
+        NotHereError: the data, the item vectors or the codes are not there.
         ValueError: it failed.
     """
     record = store.read(target)
@@ -141,6 +143,7 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     if kind == "folder" and path is None:
         raise NotHereError("its item vectors are of a folder; expected that folder (VECTORS, --vectors-path)")
     vectors = ["--vectors-path", str(path.resolve())] if path else []
+    _lay_codes(bench, record, tree)
     # -P keeps the script's own folder, which is this checkout's, from the modules that it can import.
     command = [sys.executable, "-P", str(SCRIPT), str(target.resolve()), *vectors]
     command += ["--source", source_of(record, source), "--prepared", str((bench.work / "corpora").resolve())]
@@ -155,6 +158,21 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     if done.returncode or not done.stdout.strip():
         raise ValueError(f"the code of its commit ended with status {done.returncode}; what it said stands above")
     return Path(done.stdout.splitlines()[-1])
+
+
+def _lay_codes(bench: Bench, record: Record, tree: Path) -> None:
+    """Puts a record's file of codes where its config, which names no folder, has it.
+
+    Raises:
+        NotHereError: its training has not kept it.
+    """
+    named = record.config.get("codes")
+    if record.codes is None or NAME.fullmatch(named):
+        return
+    kept = kept_codes(bench.work, record.codes.sha256, named)
+    if not kept.is_file():
+        raise NotHereError(f"its codes are of the file {named}, SHA-256 {record.codes.sha256}; expected it as {kept}")
+    shutil.copyfile(kept, tree / kept.name)
 
 
 def held(stated: Run, again: Run, rows: Sequence[Row]) -> tuple[bool, str]:

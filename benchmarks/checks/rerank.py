@@ -17,6 +17,7 @@ from benchmarks.config import flat
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.hardware import Hardware
+from benchmarks.model_inputs import with_kept_codes
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench, prepared, source_of
 from benchmarks.training.checkpoint_callback import BEST, DONE
@@ -86,7 +87,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
         weights: folder of weights as in `Fit.weights`; without it those of finished trainings in `bench.work`.
 
     Raises:
-        NotHereError: the corpus or its item vectors are not there, or the config is no longer one of the model's.
+        NotHereError: the corpus, its item vectors or its codes are not there, or the model's config has other fields.
         NotTrainedError: the weights are not there.
         ValueError: they are not those that the record names.
     """
@@ -94,7 +95,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
     hardware = dataclasses.replace(bench.hardware, precision=precision)
     hardware.set_num_threads()
     try:
-        experiment = experiment_of(record)
+        experiment = with_kept_codes(experiment_of(record), record.codes, bench.work)
         corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source_of(record, source))
         row = resolve(dataclasses.replace(bench, hardware=hardware), corpus, experiment)
         _check_corpus(record, row.eval_corpus)

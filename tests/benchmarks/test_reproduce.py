@@ -21,12 +21,13 @@ from benchmarks import provenance
 from benchmarks.__main__ import main
 from benchmarks.checks import reproduce, train_again
 from benchmarks.checks.reproduce import drawn, expected, held
+from benchmarks.checks.rerank import NotHereError
 from benchmarks.experiments import complete
 from benchmarks.run import run
 from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards import store
-from leaderboards.record import Record
+from leaderboards.record import CodesInfo, Record
 from leaderboards.rows import Row, rows_of
 from leaderboards.store import Run, read_run
 from tests.leaderboards.test_forgeries import rewritten
@@ -102,6 +103,20 @@ def test_a_row_of_another_config(bench: Bench, true: Run, planted_corpus: Corpus
     assert (good, "it comes out otherwise on its own platform" in says) == (False, True)
     good, says = held(other, true, rows_of([other]))
     assert (good, f"gives its config the key {true.record.key}, not {other.record.key}" in says) == (False, True)
+
+
+def test_codes_lie_where_the_config_has_them(true: Run, tmp_path: Path) -> None:
+    file, sha256 = tmp_path / "work/codes" / ("a" * 64) / "mine.tsv", "a" * 64
+    codes = CodesInfo(name="mine.tsv", sha256=sha256)
+    told = true.record.model_copy(update={"config": {"codes": "mine.tsv"}, "codes": codes})
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    with pytest.raises(NotHereError, match=rf"its codes are of the file mine.tsv, SHA-256 {sha256}; expected it as"):
+        reproduce._lay_codes(Bench(tmp_path, tmp_path / "work"), told, tree)
+    file.parent.mkdir(parents=True)
+    file.write_text("B01\t0 1\n")
+    reproduce._lay_codes(Bench(tmp_path, tmp_path / "work"), told, tree)
+    assert (tree / "mine.tsv").read_text() == "B01\t0 1\n"
 
 
 def simulated(*recalls: float) -> Row:

@@ -251,6 +251,26 @@ def test_ids_are_utf8_whatever_the_machine_writes_in(
     assert export.read(export.write(exported.recommender, items, run, tmp_path / "new")).item_ids == items
 
 
+def test_a_file_of_codes_is_kept_with_what_was_trained_on_it(
+    made: Made, tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record names the file, and no folder of its machine."""
+    monkeypatch.setenv("GRBENCH_DATA", str(made.data))
+    file, board, work = tmp_path / "data/letter", tmp_path / "board", tmp_path / "work"
+    file.parent.mkdir()
+    file.write_text("".join(f"{item}\t{place // 8} {place % 8}\n" for place, item in enumerate(tiny_corpus.item_ids)))
+    given = ["vectors=null", f"codes={file}", "steps=2", "warmup=1", "t5.width=8", "t5.inner=8", "t5.heads=1"]
+    asked = ["bench", "--corpus", "all_beauty", "--models", "tiger", "--track", "off", "--set", *given]
+    assert bench([*asked, "--work", str(work), "--board", str(board)]) == 0
+    (record,) = board.glob("all_beauty/tiger/*/seed-0.json")
+    file.unlink()
+    assert main(["export", str(record), str(tmp_path / "exported"), "--work", str(work)]) == 0
+    assert load(tmp_path / "exported").recommend(["B01"]) == load(record, work).recommend(["B01"])
+    shutil.rmtree(work / "codes")
+    with pytest.raises(ValueError, match=r"all_beauty\.codes\.letter"):
+        load(record, work)
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", [export.WEIGHTS, export.MODULE, export.ITEMS, export.RECORD, export.SUMS])
 def test_damage_is_told_in_a_sentence(copy: Path, name: str, damage: str) -> None:
