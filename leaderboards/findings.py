@@ -19,10 +19,10 @@ from tabulate import tabulate
 from leaderboards import board as tables
 from leaderboards import escape, formats, verdicts
 from leaderboards.cold_items import cold_items
-from leaderboards.rows import Board, Row
+from leaderboards.rows import RANKED_BY, Board, Row
 from leaderboards.statistics import interval
 from leaderboards.store import read_board
-from leaderboards.verdicts import NOT_COMPARABLE, Verdict
+from leaderboards.verdicts import NOT_COMPARABLE, UNSEEN, Verdict
 
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 PLACE = re.compile(r"<!-- table: (\S+) -->\n.*?" + re.escape(END), re.DOTALL)
@@ -68,7 +68,7 @@ def published(boards: Mapping[str, Board]) -> Iterator[Line]:
     """Each published number of which a row can speak, and ours."""
     for corpus, found in boards.items():
         for said in _comparable(found):
-            metric = said.metric + verdicts.UNSEEN * (said.seen_items == "masked")
+            metric = said.metric + UNSEEN * (said.seen_items == "masked")
             bounds = interval(said.row.values(metric))
             yield {
                 **_named(corpus, said.row),
@@ -82,17 +82,27 @@ def published(boards: Mapping[str, Board]) -> Iterator[Line]:
 
 
 def order(boards: Mapping[str, Board]) -> Iterator[Line]:
-    """Of every two models of one paper, whether ours come in its order, by the board's own test."""
+    """Of every two models of one paper, whether ours come in its order, by the board's own test. By either rank, for
+    few papers say which they take."""
     for corpus, found in boards.items():
+        unseen = found.among_unseen()
         by_paper: dict[str, list[Verdict]] = defaultdict(list)
         for said in _comparable(found):
-            if said.metric == "ndcg@10":
+            if said.metric == RANKED_BY:
                 by_paper[said.source].append(said)
         for paper, numbers in by_paper.items():
             for first, second in itertools.combinations(numbers, 2):
                 if first.published != second.published and first.row is not second.row:
                     better, worse = sorted((first, second), key=lambda said: -said.published)
-                    yield _order(found, corpus, paper, better, worse)
+                    yield {
+                        "Corpus": corpus,
+                        "Paper": paper,
+                        "Its order": f"{escape.markdown(better.row.title)} before {escape.markdown(worse.row.title)}",
+                        "By": formats.signed(better.published - worse.published),
+                        "Seeds": f"{len(better.row.runs)}, {len(worse.row.runs)}",
+                        **_ours(found, better.row, worse.row, "Ours"),
+                        **_ours(unseen, better.row, worse.row, "Unseen"),
+                    }
 
 
 def beams(boards: Mapping[str, Board]) -> Iterator[Line]:
@@ -106,18 +116,12 @@ def beams(boards: Mapping[str, Board]) -> Iterator[Line]:
 
 
 def floors(boards: Mapping[str, Board]) -> Iterator[Line]:
-    """Trained rows beside the best row that trains nothing."""
-    for corpus, row in _rows(boards):
-        over = boards[corpus].over_best_floor(row)
-        floor = boards[corpus].best_floor
-        if over is not None and floor is not None and not row.is_floor:
-            yield {
-                **_named(corpus, row),
-                "NDCG@10": formats.plain(float(row.gains.mean())),
-                "Best floor": floor.title,
-                "Difference": formats.signed(over.difference),
-                "95% interval": formats.signed_interval(over.interval),
-            }
+    """Trained rows beside the best row that trains nothing, by either rank."""
+    for corpus, found in boards.items():
+        unseen = found.among_unseen()
+        for row in found.ranked:
+            if not row.is_floor and found.best_floor:
+                yield {**_named(corpus, row), **_over_floor(found, row, ""), **_over_floor(unseen, row, ", unseen")}
 
 
 def cold(boards: Mapping[str, Board]) -> Iterator[Line]:
@@ -157,19 +161,25 @@ def _comparable(board: Board) -> list[Verdict]:
     return [said for said in verdicts.verdicts(board.ranked) if not said.verdict.startswith(NOT_COMPARABLE)]
 
 
-def _order(board: Board, corpus: str, paper: str, better: Verdict, worse: Verdict) -> Line:
-    rows = {id(better.row), id(worse.row)}
-    pair = next(pair for pair in board.pairs if {id(pair.better), id(pair.worse)} == rows)
-    holds = "not told apart" if not pair.differs else "the same" if pair.better is better.row else "the other way"
-    difference = pair.found.difference if pair.better is better.row else -pair.found.difference
+def _ours(board: Board | None, better: Row, worse: Row, title: str) -> Line:
+    """How two rows stand to each other on a board, and whether that is a paper's order."""
+    found = board.apart(better, worse) if board else None
+    if found is None:
+        return {}
+    says = "not told apart" if not found.differs else "the same" if found.difference > 0 else "the other way"
+    return {title: formats.signed(found.difference), f"{title}, p": formats.p_value(found.p), f"{title} say": says}
+
+
+def _over_floor(board: Board | None, row: Row, rank: str) -> Line:
+    """How a row stands to the best floor of a board."""
+    found = board.over_best_floor(row) if board else None
+    if board is None or board.best_floor is None or found is None:
+        return {}
     return {
-        "Corpus": corpus,
-        "Paper": paper,
-        "Its order": f"{escape.markdown(better.row.title)} before {escape.markdown(worse.row.title)}",
-        "By": formats.signed(better.published - worse.published),
-        "Ours": formats.signed(difference),
-        "p": formats.p_value(pair.p),
-        "Ours say": holds,
+        f"NDCG@10{rank}": formats.plain(float(row.values(board.metric).mean())),
+        f"Best floor{rank}": board.best_floor.title,
+        f"Difference{rank}": formats.signed(found.difference),
+        f"95% interval{rank}": formats.signed_interval(found.interval),
     }
 
 

@@ -43,10 +43,12 @@ class Row:
     Attributes:
         runs: of one model and key, by seed; the first names the experiment, for two names may have one config.
         ranked: of the protocol and the content of the corpus that the board is about (`subject`).
+        metric: by which it is ranked and compared.
     """
 
     runs: list[Run]
     ranked: bool
+    metric: str = RANKED_BY
 
     @property
     def record(self) -> Record:
@@ -68,8 +70,8 @@ class Row:
 
     @cached_property
     def gains(self) -> Values:
-        """`[S, U]` NDCG@10, by which boards are ranked and rows compared."""
-        return self.values(RANKED_BY)
+        """`[S, U]` of its metric, NDCG@10 on the boards that are rendered."""
+        return self.values(self.metric)
 
     @cached_property
     def gains_sha256(self) -> str:
@@ -117,7 +119,7 @@ class Pair(NamedTuple):
 
     Attributes:
         better, worse: by the mean.
-        found: better less worse, NDCG@10; these two alone.
+        found: better less worse, by the board's metric; these two alone.
         p: of `found`, adjusted for all pairs of the board.
         interval: of the difference, 95% for all pairs of the board at once; without 0 where `p` is below 5%.
         detectable: the smallest true difference that is found among all pairs of the board with a chance of 80%.
@@ -153,9 +155,11 @@ class Board:
 
     Attributes:
         runs: of one corpus, at least one, as from `store.read_board`.
+        metric: by which rows are ranked and compared.
     """
 
     runs: Sequence[Run]
+    metric: str = RANKED_BY
 
     @cached_property
     def subject(self) -> Record:
@@ -164,7 +168,7 @@ class Board:
     @cached_property
     def rows(self) -> list[Row]:
         """As `rows_of`, whose ValueError it raises."""
-        return rows_of(self.runs)
+        return rows_of(self.runs, self.metric)
 
     @property
     def ranked(self) -> list[Row]:
@@ -176,17 +180,24 @@ class Board:
 
     @property
     def best_floor(self) -> Row | None:
-        """Of the ranked rows that nothing was trained for the one with the highest NDCG@10, if there is any."""
+        """Of the ranked rows that nothing was trained for the first one, if there is any."""
         return next((row for row in self.ranked if row.is_floor), None)
 
     def apart(self, row: Row, other: Row | None) -> Apart | None:
-        """How a ranked row stands to another; None where the two have no pair."""
+        """How a ranked row stands to another, by this board's metric; None where the two have no pair."""
+        if other is None:
+            return None
         for pair in self.pairs:
-            if pair.better is row and pair.worse is other:
+            if pair.better.record is row.record and pair.worse.record is other.record:
                 return Apart(pair.found.difference, pair.interval, pair.p)
-            if pair.better is other and pair.worse is row:
+            if pair.better.record is other.record and pair.worse.record is row.record:
                 return Apart(-pair.found.difference, -pair.interval, pair.p)
         return None
+
+    def among_unseen(self) -> Board | None:
+        """The same runs by their ranks among unseen items; None of protocol v1, which has no such ranks."""
+        metric = self.metric + UNSEEN
+        return Board(self.runs, metric) if metric in self.subject.test else None
 
     def over_best_floor(self, row: Row) -> Apart | None:
         """How a row stands to the best floor; None for that floor itself and where the two have no pair."""
@@ -202,8 +213,8 @@ class Board:
         return row.ranked and self.best_floor is not None and not beaten
 
 
-def rows_of(runs: Sequence[Run]) -> list[Row]:
-    """The rows of a board, the best first, then those that cannot be ranked with them.
+def rows_of(runs: Sequence[Run], metric: str = RANKED_BY) -> list[Row]:
+    """The rows of a board, the best by a metric first, then those that cannot be ranked with them.
 
     Rows are ranked together that share protocol and corpus fingerprint with `subject`.
 
@@ -216,7 +227,7 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
     cells: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.record.seed):
         cells[*_ground(run.record), run.record.model, run.record.key].append(run)
-    rows = [Row(cell, ranked=_ground(cell[0].record) == ground) for cell in cells.values()]
+    rows = [Row(cell, _ground(cell[0].record) == ground, metric) for cell in cells.values()]
     return sorted(rows, key=lambda row: (not row.ranked, -float(row.gains.mean()), row.name, row.record.key))
 
 

@@ -166,7 +166,7 @@ def _lay_codes(bench: Bench, record: Record, tree: Path) -> None:
     Raises:
         NotHereError: its training has not kept it.
     """
-    named = record.config.get("codes")
+    named = str(record.config.get("codes"))
     if record.codes is None or NAME.fullmatch(named):
         return
     kept = kept_codes(bench.work, record.codes.sha256, named)

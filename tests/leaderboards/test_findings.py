@@ -15,7 +15,7 @@ from leaderboards.findings import filled, read
 from leaderboards.record import BOARD
 from leaderboards.rows import Board
 from leaderboards.store import Run
-from tests.leaderboards.test_record import run_of
+from tests.leaderboards.test_record import run_of, run_of_v1
 from tests.leaderboards.test_verdicts import INSTRUMENTS, row_with_recall
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +24,8 @@ PAGE = "before\n<!-- table: {} -->\nold\n<!-- end of table -->\nafter\n"
 UNTRAINED = run_of().record.cost.model_dump() | {"stages": []}
 
 
-def run(name: str, recall: float, **changes: Any) -> Run:
-    return row_with_recall(recall, model=name, experiment=name, **changes).runs[0]
+def run(name: str, recall: float, unseen_recall: float = 0.0, **changes: Any) -> Run:
+    return row_with_recall(recall, unseen_recall=unseen_recall, model=name, experiment=name, **changes).runs[0]
 
 
 @pytest.fixture
@@ -34,9 +34,10 @@ def boards() -> dict[str, Board]:
     return {
         INSTRUMENTS: Board(
             [
-                run("sasrec", 0.053),
-                run("gru4rec", 0.049, diagnostics=beams),
-                run("transitions", 0.06, cost=UNTRAINED),
+                run("sasrec", 0.053, 0.02),
+                run("gru4rec", 0.049, 0.03, diagnostics=beams),
+                run("transitions", 0.06, 0.01, cost=UNTRAINED),
+                run("popularity", 0.01, 0.04, cost=UNTRAINED),
             ]
         )
     }
@@ -71,6 +72,25 @@ def test_a_papers_order_and_ours(boards: dict[str, Board]) -> None:
     assert etegrec["By"] == "+0.0004"
     assert float(etegrec["Ours"]) == pytest.approx((0.049 - 0.053) / 3.4594, abs=5e-5)
     assert etegrec["Ours say"] == "the other way"
+    # Among unseen items they are at rank 1 each.
+    assert (etegrec["Unseen"], etegrec["Unseen say"], etegrec["Seeds"]) == ("+0.0100", "the same", "1, 1")
+
+
+def test_trained_rows_beside_the_best_floor_of_either_rank(boards: dict[str, Board]) -> None:
+    head, *rows = table("floors", boards)
+    sasrec, gru4rec = (dict(zip(head, row, strict=True)) for row in rows)
+    assert [row["Experiment"] for row in (sasrec, gru4rec)] == ["sasrec", "gru4rec"]
+    assert sasrec["Best floor"] == "transitions"
+    assert float(sasrec["Difference"]) == pytest.approx((0.053 - 0.06) / 3.4594, abs=5e-5)
+    of_unseen = [sasrec[f"{name}, unseen"] for name in ("NDCG@10", "Best floor", "Difference")]
+    assert of_unseen == ["0.0200", "popularity", "-0.0200"]
+
+
+def test_without_ranks_among_unseen_items_there_are_no_columns_of_them() -> None:
+    floor = run_of_v1(corpus={"name": INSTRUMENTS}, cost=UNTRAINED, model="popularity", experiment="popularity")
+    of_v1 = Board([run_of_v1(corpus={"name": INSTRUMENTS}), floor])
+    assert of_v1.among_unseen() is None
+    assert table("floors", {INSTRUMENTS: of_v1})[0][-1] == "95% interval"
 
 
 def test_only_searches_are_beams(boards: dict[str, Board]) -> None:
