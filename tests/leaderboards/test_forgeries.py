@@ -1,7 +1,5 @@
 """The forging kit: false rows that agree with themselves in every number and hash, and what finds them.
 
-pytestmark = pytest.mark.slow
-
 Here are those that `make verify BASE=...` finds; those that only a training can tell are in
 tests/benchmarks/test_reproduce.py.
 """
@@ -25,6 +23,8 @@ from leaderboards.record import Record
 from leaderboards.store import Run
 from leaderboards.verify import verify
 from tests.leaderboards.project import CORPUS, OPEN_NOTE, STAND_IN_NOTE, VECTORS, Project, git, project, with_facts
+
+pytestmark = pytest.mark.slow
 
 STUDY = "sasrec-all_beauty-0123456789ab"
 TUNED_NOTE = f"tuned with 3 trials (study {STUDY})"
