@@ -178,8 +178,7 @@ def check(ranking: Ranking, users: int, k: int, items: int, model: str, last: In
     Args:
         last: an item of each user with which the list may end.
     """
-    if ranking.items.shape != (users, k):
-        raise ValueError(f"{model}.rank returned items of shape {tuple(ranking.items.shape)}; expected {(users, k)}")
+    _check_form(ranking, users, k, model)
     if int(ranking.items.min()) < 0 or int(ranking.items.max()) > items:
         raise ValueError(f"{model}.rank returned an item id outside 0..{items}")
     ordered = ranking.items.sort(dim=1).values
@@ -189,6 +188,10 @@ def check(ranking: Ranking, users: int, k: int, items: int, model: str, last: In
         raise NanScoreError(
             f"{model}.rank returned a score that is nan; expected numbers, or -inf where there is no item"
         )
+    lowest = ranking.scores.masked_fill(ranking.items == 0, torch.inf).cummin(1).values
+    rises = (ranking.items[:, 1:] > 0) & (ranking.scores[:, 1:] > lowest[:, :-1])
+    if last is None and rises.any():
+        raise ValueError(f"{model}.rank returned scores that rise within a list; expected the best item first")
     named, full = (ranking.items > 0).sum(1), min(k, items)
     short = ranking.certified & (named < full)
     if last is not None:
@@ -198,3 +201,18 @@ def check(ranking: Ranking, users: int, k: int, items: int, model: str, last: In
         raise ValueError(
             f"{model}.rank certified a list of {fewest} items; the full ranking of {items} has {full} there"
         )
+
+
+def _check_form(ranking: Ranking, users: int, k: int, model: str) -> None:
+    """
+    Raises:
+        ValueError: it is no `Ranking` of so many users and places.
+    """
+    if not isinstance(ranking, Ranking):
+        raise ValueError(f"{model}.rank returned {type(ranking).__name__}; expected a models.api.Ranking")
+    forms = {"items": (torch.int64, (users, k)), "scores": (None, (users, k)), "certified": (torch.bool, (users,))}
+    for name, (kind, shape) in forms.items():
+        found: Tensor = getattr(ranking, name)
+        if found.shape != shape or (kind and found.dtype != kind):
+            here, wanted = f"{tuple(found.shape)} {found.dtype}", f"{shape} {kind or ''}".strip()
+            raise ValueError(f"{model}.rank returned {name} of shape {here}; expected {wanted}")

@@ -83,9 +83,13 @@ def _make(row: ResolvedRow, fit: Fit) -> None:
     reset_peak_memory(str(hardware.device))
     origin = provenance.of(hardware)
     given = row.inputs(fit)
-    recommender = models.load(experiment.model).train(experiment.config, given, fit).to(hardware.device)
+    recommender = models.load(experiment.model).train(experiment.config, given, fit)
+    check_trained(recommender, experiment.model, fit)
+    recommender = recommender.to(hardware.device)
     generator = generator_of(recommender)
     valid, test = (Grader(row.eval_corpus, part, unseen=True)(recommender) for part in ("valid", "test"))
+    if row.eval_corpus is row.train_corpus:
+        fit.check_chosen(recommender, metrics(valid.ranks)["ndcg@10"])
     ranks = record_fields.rank_table(row.train_corpus, row.eval_corpus, valid, test)
     record = Record(
         protocol=PROTOCOL,
@@ -115,6 +119,22 @@ def _make(row: ResolvedRow, fit: Fit) -> None:
     )
     if process_rank() == 0:
         store.write(row.bench.board, record, ranks)
+
+
+def check_trained(recommender: object, model: str, fit: Fit) -> None:
+    """
+    Raises:
+        ValueError: `train` gave no recommender, or one that was trained past the harness, which then neither seeds nor
+            resumes nor counts it.
+    """
+    where = f"train of models/{model}.py"
+    if not isinstance(recommender, Recommender):
+        raise ValueError(f"{where} returned {type(recommender).__name__}; expected a models.api.Recommender")
+    if not fit.stages and (free := parameters(recommender)):
+        raise ValueError(
+            f"{where} returned a recommender of {free:,} trainable parameters and trained no stage; expected "
+            "fit(stage, build, budget), or buffers where nothing is trained"
+        )
 
 
 def _cost(fit: Fit, recommender: Recommender, users_per_second: float) -> Cost:

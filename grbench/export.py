@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 
 from data_prep.atomic import atomic_folder, write_json, write_text
@@ -32,6 +33,8 @@ WEIGHTS, MODULE, ITEMS, CODES, RECORD, CARD = (
 )
 # As `sha256sum -c` reads it.
 SUMS = "SHA256SUMS"
+# Histories, their items and the places of a list by which a model that was read again is known.
+TRIED = 16
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 
 
@@ -52,14 +55,14 @@ def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: P
 
     Raises:
         FileExistsError: the folder is there already.
-        ValueError: the model was made from something that no file can hold.
+        ValueError: the model was made from something that no file can hold, or ranks otherwise when it is read again.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; expected the name of a new folder")
     tensors: dict[str, Any] = {}
     module = described(recommender, tensors)
     # What cannot be made again is told here, and not to whoever gets the folder.
-    rebuilt(module, tensors)
+    _check_alike(recommender, rebuilt(module, tensors), len(item_ids))
     with atomic_folder(folder) as new:
         (new / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         write_json(new / MODULE, {"format": FORMAT, "model": module})
@@ -72,6 +75,25 @@ def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: P
         # Without a hash, for whoever gets the folder to write on.
         write_text(new / CARD, card(run, folder.name))
     return folder
+
+
+def _check_alike(recommender: Recommender, again: Any, items: int) -> None:
+    """
+    Raises:
+        ValueError: what was read again ranks otherwise, after histories of items drawn at random.
+    """
+    drawn = torch.Generator().manual_seed(0)
+    history = torch.randint(1, items + 1, (TRIED, min(recommender.history_length, TRIED)), generator=drawn)
+    with torch.inference_mode():
+        lists = [
+            module.to(recommender.device).eval().rank(history.to(recommender.device), min(TRIED, items)).items
+            for module in (recommender, again)
+        ]
+    if not torch.equal(*lists):
+        raise ValueError(
+            f"{type(recommender).__name__} ranks otherwise when it is read again; expected all that its rank reads to "
+            "be an argument of __init__, a parameter or a buffer"
+        )
 
 
 def read(folder: Path) -> Kept:

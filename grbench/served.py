@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.checks.rerank import recall_by_hash
+from benchmarks.checks.rerank import check_ranks, recall_by_hash
 from benchmarks.evaluate import check
 from benchmarks.hardware import Hardware, users_at_once
+from benchmarks.provenance import ROOT
 from benchmarks.settings import Bench
 from grbench import export
 from leaderboards import store
 from leaderboards.record import Record
+from leaderboards.source import of_folder
 from models.api import Recommender
 
 
@@ -142,8 +144,8 @@ def load(
 
     Raises:
         FileNotFoundError: there is nothing under `path`, or the weights of a record are not in `work`.
-        ValueError: the files are damaged, or of another version of the model; this machine has no such accelerator; a
-            source or vectors are told of a folder.
+        ValueError: the files are damaged, or of another version of the model; a record's weights no longer rank as it
+            says; this machine has no such accelerator; a source or vectors are told of a folder.
     """
     path, hardware = Path(path), Hardware(accelerator, threads=threads)
     if path.is_dir():
@@ -154,8 +156,11 @@ def load(
         return Served(kept.recommender.to(hardware.device), kept.item_ids, kept.record)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; expected a folder that `export` wrote, or a record of a board")
-    record = store.read(path)
     bench = Bench(store.board_of(path), Path(work), Path(vectors_path) if vectors_path else None, hardware)
+    record = store.read(path)
     recalled = recall_by_hash(bench, record, source)
+    if record.provenance.source_sha256 != of_folder(ROOT):
+        # Hashes of weights do not tell what is made of them.
+        check_ranks(recalled.recommender, recalled.eval_corpus, store.read_run(bench.board, path))
     # Of a prepared corpus they are values of Arrow.
     return Served(recalled.recommender.eval(), [str(item) for item in recalled.eval_corpus.item_ids], record)

@@ -33,6 +33,8 @@ from models.api import Recommender
 # Of users that came out at another rank. A batch of other users is summed in another order, which settles a tie of two
 # nearly equal scores the other way once in a while.
 TOLERATED = 0.01
+# Users by whom a recommender is known again.
+CHECKED = 200
 # What is graded, and in which column of the ranks it stands.
 PARTS: tuple[tuple[Part, str], ...] = (("valid", "valid_rank"), ("test", "rank"))
 
@@ -69,6 +71,27 @@ def rerank(
         NotHereError, NotTrainedError, ValueError: as `recall`.
     """
     recommender, eval_corpus, _ = recall(bench, run.record, source, weights)
+    return ranked_again(recommender, eval_corpus, run, users)
+
+
+def check_ranks(recommender: Recommender, eval_corpus: Corpus, run: Run) -> None:
+    """
+    Raises:
+        ValueError: a recommender does not rank a sample of users as its record says.
+    """
+    again = ranked_again(recommender, eval_corpus, run, CHECKED)
+    if again.different > TOLERATED * again.users:
+        record = run.record
+        raise ValueError(
+            f"{again.different} of {again.users} users come out at another rank than the record of "
+            f"{record.experiment}, seed {record.seed}, says; expected its "
+            f"model: models/{record.model}.py may have changed since its commit "
+            f"{record.provenance.git_commit:.12}, or its rank reads what is neither a parameter nor a buffer"
+        )
+
+
+def ranked_again(recommender: Recommender, eval_corpus: Corpus, run: Run, users: int | None) -> Again:
+    """How many users a recommender ranks otherwise than a run of its row has it."""
     apart = np.zeros(eval_corpus.users, dtype=bool)
     for part, column in PARTS:
         unseen = f"{column}{AMONG_UNSEEN}"

@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 import os
+import random
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -38,6 +40,13 @@ def derive(seed: int, *labels: object) -> int:
     """A 31-bit seed from a run's seed and labels, so that adding a stage shifts no other stage's randomness."""
     digest = hashlib.sha256(json.dumps([seed, *map(str, labels)]).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def seed_all(seed: int) -> None:
+    """Of every generator that a model may draw from without naming it."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
 
 
 class Watcher(pl.Callback):
@@ -103,7 +112,7 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         # Randomness of an epoch depends on its number alone, so no generator state has to survive a kill.
-        torch.manual_seed(derive(self.seed, "epoch", trainer.current_epoch, trainer.global_rank))
+        seed_all(derive(self.seed, "epoch", trainer.current_epoch, trainer.global_rank))
         self.loss = torch.zeros((), device=module.device)
 
     def on_train_batch_end(

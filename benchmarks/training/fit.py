@@ -15,9 +15,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
@@ -30,16 +32,22 @@ from benchmarks.evaluate import Grader, NanScoreError
 from benchmarks.hardware import Hardware
 from benchmarks.training import checkpoint_io
 from benchmarks.training.bf16_plugin import Bf16
-from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Watcher, derive
+from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Watcher, derive, seed_all
 from benchmarks.training.stage_key import sources_sha256
 from benchmarks.training_precision import Precision
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples, Part
 from leaderboards.metrics import metrics
 from leaderboards.record import Stage
-from models.api import Budget, Recommender
+from models.api import Budget, Recommender, generator_of
 
 M = TypeVar("M", bound=pl.LightningModule)
+
+
+# Users whom an untrained recommender ranks.
+TRIED = 16
+# Share by which a metric may come out otherwise where sums are made in another order.
+SAME = 0.01
 
 
 class NotTrainedError(Exception):
@@ -88,6 +96,7 @@ class Fit:
         prefix: before the names of its stages, so that no two of a run's are the same; no part of their seeds.
         watch: name of a stage -> those who look on while it trains.
         folders: of the stages, as in `stages`.
+        chosen: the recommender that all validation users chose the epoch of, and its NDCG@10 then.
     """
 
     corpus: Corpus
@@ -102,9 +111,11 @@ class Fit:
     watch: Callable[[str], Sequence[Watcher]] = lambda stage: ()
     stages: list[Stage] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
+    chosen: tuple[Recommender, float] | None = None
 
     def __post_init__(self) -> None:
         self.corpus = self.corpus.without_test()
+        seed_all(self.seed)
 
     def __call__(
         self,
@@ -122,8 +133,10 @@ class Fit:
             )
         seed = derive(self.seed, stage)
         stage = self.prefix + stage
-        torch.manual_seed(seed)
+        seed_all(seed)
         module = build()
+        if isinstance(module, Recommender):
+            check_history_length(module)
         if self.weights:
             file = weights_of(self.weights, len(self.stages), stage)
             self.stages.append(Stage.begun(stage, reused=True, weights_sha256=checkpoint_io.sha256(file)))
@@ -140,9 +153,50 @@ class Fit:
             if log:
                 self.stages.append(log.model_copy(update={"name": stage, "reused": True}))
             else:
+                self._try(module)
                 self._train(module, stage, seed, budget, examples, quality or self._quality(module, budget), folder)
                 self._report()
-        return with_weights(module, folder / BEST)
+        # Whether it was trained or found, what is drawn next is the same.
+        seed_all(derive(seed, "done"))
+        done = with_weights(module, folder / BEST)
+        if isinstance(done, Recommender) and quality is None and not self.blind and budget.valid_users is None:
+            self.chosen = (done, max(self.stages[-1].quality))
+        return done
+
+    def check_chosen(self, recommender: Recommender, ndcg: float) -> None:
+        """Holds what is graded against what was chosen. One that generates codes is searched less far between epochs.
+
+        Args:
+            ndcg: NDCG@10 of all validation users.
+
+        Raises:
+            ValueError: the weights that an epoch was chosen for do not rank as they did.
+        """
+        if self.chosen is None or self.chosen[0] is not recommender or generator_of(recommender):
+            return
+        before = self.chosen[1]
+        if abs(ndcg - before) > SAME * max(ndcg, before):
+            raise ValueError(
+                f"{self.label} has the validation NDCG@10 {ndcg:.4f}, and had {before:.4f} in the chosen epoch; "
+                f"expected the same: what {type(recommender).__name__}.rank reads must be a parameter or a buffer, and "
+                "after eval() nothing may be drawn"
+            )
+
+    def _try(self, module: pl.LightningModule) -> None:
+        """Ranks a few users before hours of training, not after them, and twice: what differs then is no score.
+
+        Raises:
+            ValueError: as `Grader`, or the same users come out at other ranks.
+        """
+        if self.blind or not isinstance(module, Recommender) or generator_of(module):
+            return
+        grader = Grader(self.corpus, "valid", TRIED, unseen=True)
+        one, other = (grader(module) for _ in range(2))
+        if not np.array_equal(one.ranks, other.ranks):
+            raise ValueError(
+                f"{type(module).__name__}.rank ranked the same users twice and gave other places; expected the same "
+                "ones: after eval() nothing may be drawn, dropout included"
+            )
 
     def _train(
         self,
@@ -260,6 +314,19 @@ class Fit:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
+def check_history_length(module: Recommender) -> None:
+    """
+    Raises:
+        ValueError: a recommender does not say how many items of a history it reads.
+    """
+    length = getattr(module, "history_length", None)
+    if not isinstance(length, int) or length < 1:
+        raise ValueError(
+            f"{type(module).__name__} has the history_length {length!r}; expected the number of items of a history "
+            "that it reads, set in __init__"
+        )
+
+
 def selection_metric(corpus: Corpus, part: Part, budget: Budget) -> Callable[[Any], float]:
     """NDCG@10 of a recommender on a part of a corpus, as it is told between the epochs of a training; nan where its
     scores are none, of which `CheckpointCallback` says what training it is."""
@@ -288,9 +355,16 @@ def with_weights(module: M, file: Path) -> M:
 
 
 def _state_sha256(module: nn.Module) -> str:
-    """Hash of parameters and buffers, those that no checkpoint holds among them."""
+    """Hash of parameters and buffers, those that no checkpoint holds among them, and of tensors and arrays that are
+    neither."""
     digest = hashlib.sha256()
-    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
+    plain = (
+        (f"{place}.{name}", torch.as_tensor(value))
+        for place, part in module.named_modules()
+        for name, value in vars(part).items()
+        if isinstance(value, torch.Tensor | np.ndarray)
+    )
+    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers(), *plain], key=itemgetter(0)):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

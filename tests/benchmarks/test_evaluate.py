@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -203,8 +204,8 @@ def test_the_model_is_handed_back_in_the_mode_it_came_in() -> None:
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([[1, 2, 3]], r"Fake.rank returned items of shape \(1, 3\); expected \(2, 3\)"),
-        ([[1, 2], [3, 4]], r"Fake.rank returned items of shape \(2, 2\); expected \(2, 3\)"),
+        ([[1, 2, 3]], r"Fake.rank returned items of shape \(1, 3\) torch.int64; expected \(2, 3\) torch.int64"),
+        ([[1, 2], [3, 4]], r"Fake.rank returned items of shape \(2, 2\) torch.int64; expected \(2, 3\)"),
         ([[1, 2, 3], [4, 5, 8]], r"Fake.rank returned an item id outside 0..7"),
         ([[1, 2, 3], [4, 5, -1]], r"Fake.rank returned an item id outside 0..7"),
         ([[1, 2, 3], [4, 5, 4]], r"Fake.rank named an item twice in one list"),
@@ -213,6 +214,29 @@ def test_the_model_is_handed_back_in_the_mode_it_came_in() -> None:
 def test_a_ranking_that_would_flatter_is_refused(items: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check(ranking(items), users=2, k=3, items=7, model="Fake")
+
+
+@pytest.mark.slow
+def test_what_is_no_ranking_is_refused() -> None:
+    """Slow only in that no call's types are checked beneath it, as in a bench."""
+    good = ranking([[1, 2, 3]])
+    wrong: list[tuple[Any, str]] = [
+        (tuple(good), "tuple; expected a models.api.Ranking"),
+        (good._replace(items=good.items.float()), "items of shape (1, 3) torch.float32; expected (1, 3) torch.int64"),
+        (good._replace(scores=good.scores[:, :2]), "scores of shape (1, 2) torch.float32; expected (1, 3)"),
+        (good._replace(certified=good.certified[:, None]), "of shape (1, 1) torch.bool; expected (1,) torch.bool"),
+    ]
+    for found, said in wrong:
+        with pytest.raises(ValueError, match=f"^Fake.rank returned .*{re.escape(said)}$"):
+            check(found, users=1, k=3, items=7, model="Fake")
+
+
+def test_scores_fall_or_stay_from_item_to_item() -> None:
+    """An empty place, as a free beam has, is passed over."""
+    found, inf = uncertified([[4, 0, 2]]), torch.inf
+    check(found._replace(scores=torch.tensor([[-1.0, -inf, -1.0]])), users=1, k=3, items=7, model="Fake")
+    with pytest.raises(ValueError, match=r"^Fake.rank returned scores that rise within a list; expected the best"):
+        check(found._replace(scores=torch.tensor([[-1.0, -inf, -0.5]])), users=1, k=3, items=7, model="Fake")
 
 
 def uncertified(items: list[list[int]]) -> Ranking:

@@ -7,6 +7,7 @@ import itertools
 import math
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from benchmarks.training.checkpoint_callback import BEST, DONE, LAST, Watcher, d
 from benchmarks.training.fit import Fit, NotTrainedError
 from data_prep.corpus import Batch, Corpus
 from leaderboards.record import Stage
-from models.api import Budget, whole_epochs
+from models.api import Budget, Ranking, whole_epochs
 from models.sasrec import Config, SasRec
 from tests.test_floors import imported
 
@@ -138,6 +139,82 @@ def test_a_stages_seed_depends_on_its_label_alone(new_fit: Callable[..., Fit]) -
     tokenizer, after = noise(new_fit(), "tokenizer", "recommender")
     assert torch.equal(alone, after)
     assert not torch.equal(alone, tokenizer)
+
+
+class Drawing(Counter):
+    """Its one weight takes steps of a size that numpy and `random` draw."""
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        return -self.weight.sum() * float(np.random.rand() + random.random())
+
+
+def test_what_a_model_draws_by_any_generator_is_the_runs(new_fit: Callable[..., Fit]) -> None:
+    """In its own training and between its stages, whether those were trained or found."""
+
+    def drawn(fit: Fit) -> list[float]:
+        before = float(torch.rand(()))
+        trained = fit("one", Drawing, BUDGET)
+        return [before, trained.weight.item(), float(torch.rand(())), float(np.random.rand()), random.random()]
+
+    expected = drawn(new_fit(1, "one"))
+    np.random.seed(7)
+    assert drawn(new_fit(1, "another")) == expected
+    found = new_fit(1, "one")
+    assert drawn(found) == expected
+    assert [stage.reused for stage in found.stages] == [True]
+    assert not set(drawn(new_fit(2))) & set(expected)
+
+
+class Flawed(SasRec):
+    """A SASRec with an author's mistakes."""
+
+    draws = False
+    shift: Tensor | np.ndarray | None = None
+
+    def rank(self, history: Tensor, k: int) -> Ranking:
+        found = super().rank(history, k)
+        places = torch.randperm(k) if self.draws else torch.arange(k)
+        return found._replace(items=found.items[:, places])
+
+
+def flawed(fit: Fit, **mistakes: Any) -> SasRec:
+    def build() -> Flawed:
+        module = Flawed(SMALL, fit.corpus.items, 1.0)
+        vars(module).update(mistakes)
+        return module
+
+    return fit("recommender", build, BUDGET, fit.corpus.examples("train").longest_per_user())
+
+
+def test_a_ranking_that_draws_is_told_before_the_training(in_memory: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_module.Fit, "_train", lambda *given: pytest.fail("it trained"))
+    with pytest.raises(ValueError, match=r"^Flawed.rank ranked the same users twice and gave other places; expected"):
+        flawed(in_memory, draws=True)
+
+
+@pytest.mark.parametrize("length", [0, None, 2.5])
+def test_how_far_a_recommender_reads_is_asked_before_the_training(in_memory: Fit, length: Any) -> None:
+    with pytest.raises(ValueError, match=f"^Flawed has the history_length {length}; expected the number of items"):
+        flawed(in_memory, history_length=length)
+
+
+def test_a_tensor_that_is_neither_weight_nor_buffer_counts_too(in_memory: Fit) -> None:
+    for shift in (torch.tensor(0), torch.tensor(1), np.array(2)):
+        flawed(replace(in_memory, stages=[]), shift=shift)
+    assert len(set(in_memory.folders)) == len(in_memory.folders) == 3
+
+
+def test_what_is_graded_is_what_was_chosen(in_memory: Fit) -> None:
+    trained = flawed(in_memory)
+    ndcg = max(in_memory.stages[0].quality)
+    assert ndcg > 0
+    in_memory.check_chosen(trained, ndcg)
+    in_memory.check_chosen(trained, ndcg * 0.991)
+    said = f"has the validation NDCG@10 {ndcg / 2:.4f}, and had {ndcg:.4f} in the chosen epoch; expected the same"
+    with pytest.raises(ValueError, match=said):
+        in_memory.check_chosen(trained, ndcg / 2)
+    # What an author makes of it afterwards is another.
+    in_memory.check_chosen(SasRec(SMALL, 40, 1.0), 0.0)
 
 
 def test_the_best_epoch_comes_back_not_the_last(in_memory: Fit) -> None:

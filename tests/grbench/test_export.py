@@ -28,6 +28,7 @@ from grbench.served import Served
 from leaderboards.store import Run, read_run
 from models.parts.construction import construction
 from models.parts.seq2seq import T5Sizes
+from models.sasrec import SasRec
 from models.tiger import Config, Tiger
 from tests.damage import DAMAGE
 from tests.factories import index_of
@@ -240,6 +241,32 @@ def test_what_cannot_be_made_again_is_not_written(exported: Served, tmp_path: Pa
     with pytest.raises(ValueError, match=r"models.sasrec.SasRec, __init__: .*'args'"):
         export.write(other, exported.item_ids, run, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_answers_otherwise_when_it_is_read_again_is_not_written(exported: Served, tmp_path: Path) -> None:
+    """What an author keeps beside weights and buffers is in no file."""
+    other = deepcopy(exported.recommender)
+    rank = other.rank
+    vars(other)["rank"] = lambda history, k: rank(history.flip(1), k)
+    with pytest.raises(ValueError, match=r"^SasRec ranks otherwise when it is read again; expected all that its rank"):
+        export.write(other, exported.item_ids, Run(exported.record, pa.table({})), tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_another_code_ranks_with_are_told(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_DATA", str(made.data))
+    rank = SasRec.rank
+    monkeypatch.setattr(SasRec, "rank", lambda self, history, k: rank(self, history.flip(1), k))
+    # Where no file has changed nothing is ranked for it.
+    assert load(made.record, made.work)
+    monkeypatch.setattr("grbench.served.of_folder", lambda root: "0" * 64)
+    said = r"^\d+ of 60 users come out at another rank than the record of sasrec, seed 0, says; expected"
+    with pytest.raises(ValueError, match=said):
+        load(made.record, made.work)
+    monkeypatch.setattr(SasRec, "rank", rank)
+    assert load(made.record, made.work).recommend(["B01"]) == load(made.folder).recommend(["B01"])
 
 
 def test_ids_are_utf8_whatever_the_machine_writes_in(
