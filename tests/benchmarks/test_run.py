@@ -20,7 +20,7 @@ from benchmarks.experiments import SMALL_CORPORA, complete
 from benchmarks.listing import LISTED, MORE
 from benchmarks.model_inputs import with_inputs
 from benchmarks.resolved_row import board_name, resolve
-from benchmarks.run import run
+from benchmarks.run import check_trained, run
 from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import Fit
@@ -29,10 +29,10 @@ from data_prep.embed import item_vectors
 from leaderboards import store
 from leaderboards.metrics import metrics
 from leaderboards.notes import notes_of
-from leaderboards.record import PROTOCOL, Record, config_key
+from leaderboards.record import PROTOCOL, Record, Stage, config_key
 from leaderboards.store import Run, read_board
-from models import popularity
-from models.api import Ranking
+from models import popularity, sasrec
+from models.api import Ranking, parameters
 from models.parts import tokenizer
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
@@ -548,6 +548,19 @@ def test_unseen_users_are_a_row_of_another_board(bench: Bench, corpus: Corpus) -
     assert whole.parts[-4:-2] == ("all_beauty", "tiger")
     assert unseen.parts[-4:-2] == ("all_beauty_unseen_users", "tiger")
     assert whole.parts[-2] != unseen.parts[-2]
+
+
+def test_what_train_returns_is_a_recommender_that_the_harness_trained(corpus: Corpus, tmp_path: Path) -> None:
+    fit = Fit(corpus, 0, tmp_path, "test")
+    check_trained(popularity.train(popularity.Config(), corpus, fit), "popularity", fit)
+    with pytest.raises(ValueError, match=r"^train of models/mine.py returned NoneType; expected a models.api.Recomm"):
+        check_trained(None, "mine", fit)
+    past = sasrec.SasRec(sasrec.Config(width=16, inner=16, layers=1), corpus.items, 1.0)
+    said = f"^train of models/mine.py returned a recommender of {parameters(past):,} trainable parameters and"
+    with pytest.raises(ValueError, match=said):
+        check_trained(past, "mine", fit)
+    fit.stages.append(Stage.begun("recommender"))
+    check_trained(past, "mine", fit)
 
 
 def test_a_board_that_cannot_be_written_is_told_before_the_training(
