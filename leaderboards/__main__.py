@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from data_prep.atomic import write_text
-from leaderboards import board, claims, escape, findings, history, paper, site, tables, verdicts
+from leaderboards import board, claims, escape, findings, history, ledger, paper, site, tables, verdicts
 from leaderboards.record import BOARD
 from leaderboards.rows import Board
 from leaderboards.store import read_board
@@ -42,6 +42,8 @@ def render(options: argparse.Namespace) -> int:
         # The page reads what sweeps wrote: nothing that is damaged comes into the ledger.
         page = [site.write_page(options.board, corpus, rows)] if rows is not None else []
         targets = [*tables.render(options.board, corpus, rows), *page]
+        for file in ledger.foreign(options.board, corpus):
+            print(escape.terminal(f"not listed: {file} {ledger.FOREIGN}"), file=sys.stderr)
         if rows is not None:
             print(f"{corpus}\n{board.console(board.table(rows))}\n")
             said = verdicts.verdicts(rows.rows)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from leaderboards import cards, cold_items, escape, formats, verdicts
+from leaderboards import cards, cold_items, escape, formats, ledger, verdicts
 from leaderboards.notes import BEATS_NO_FLOOR, BEST_FLOOR, row_notes
 from leaderboards.record import PROTOCOL, CorpusInfo, Record
 from leaderboards.rows import Apart, Board, Pair, Row, titled
@@ -152,7 +152,7 @@ def csv(board: Board) -> str:
 
 def corpora(folder: Path) -> list[str]:
     """Names of the corpora that the board in a folder has records of."""
-    return sorted({target.relative_to(folder).parts[0] for target in folder.glob("*/*/*/seed-*.json")})
+    return sorted({target.relative_to(folder).parts[0] for target in ledger.matching(folder, "*/*/*/seed-*.json")})
 
 
 def _described(corpus: CorpusInfo) -> str:

@@ -179,7 +179,7 @@ def _studies(board: Path) -> list[Study]:
         ValueError: what lies there is no ledger of a sweep.
     """
     found = []
-    for file in sorted(board.glob(f"*{ledger.SWEEPS}/*.json")):
+    for file in ledger.matching(board, f"*{ledger.SWEEPS}/*.json"):
         try:
             found.append(Study.model_validate_json(file.read_bytes()))
         except ValidationError as error:
@@ -202,6 +202,7 @@ def _of_seeds(board: Path, runs: Sequence[Run]) -> Iterator[str]:
     """Seeds are 0, 1, 2, ...: who leaves some out, or takes others, may have chosen them by their result."""
     for folder in dict.fromkeys(_place(board, run.record).parent for run in runs):
         # By their names: that one is damaged is told elsewhere.
-        found = sorted(int(file.stem.removeprefix("seed-")) for file in folder.glob("seed-*.json"))
+        files = ledger.matching(board, f"{folder.relative_to(board)}/seed-*.json")
+        found = sorted(int(file.stem.removeprefix("seed-")) for file in files)
         if found != list(range(len(found))):
             yield f"{folder} has the seeds {', '.join(map(str, found))}; expected 0 to {len(found) - 1}"

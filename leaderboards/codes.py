@@ -106,7 +106,7 @@ def read_all(board: Path, corpus: str) -> list[CodeCard]:
         ValueError: a card does not fit the schema, lies where another's place is, or is a link.
     """
     ledger.check_regular(board / corpus / FOLDER)
-    return [_read(board, file) for file in sorted((board / corpus / FOLDER).glob("*.json"))]
+    return [_read(board, file) for file in ledger.matching(board, f"{corpus}/{FOLDER}/*.json")]
 
 
 def _read(board: Path, file: Path) -> CodeCard:
@@ -120,7 +120,7 @@ def _read(board: Path, file: Path) -> CodeCard:
 
 def corpora(board: Path) -> list[str]:
     """Names of the corpora that the board has cards of."""
-    return sorted({file.parent.parent.name for file in board.glob(f"*/{FOLDER}/*.json")})
+    return sorted({file.parent.parent.name for file in ledger.matching(board, f"*/{FOLDER}/*.json")})
 
 
 def table(cards: list[CodeCard], style: str) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from leaderboards import formats, templates
+from leaderboards import formats, ledger, templates
 from leaderboards.board import RANKED
 from leaderboards.store import read
 
@@ -70,7 +70,7 @@ def _places(folder: Path, corpus: str, page: str) -> dict[str, Place]:
     found = dict[str, Place]()
     for row in first:
         # A table rounds to other digits than a page.
-        files = sorted((folder / corpus / row["model"] / row["key"]).glob("seed-*.json"))
+        files = ledger.matching(folder, f"{corpus}/{row['model']}/{row['key']}/seed-*.json")
         if not files:
             raise ValueError(
                 f"{table} has {row['model']}/{row['key']}, of which no record is there; `make board` renders it"

@@ -8,12 +8,27 @@ which goes on when more trials are asked for.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 # Beside a corpus's folder, `<corpus>.sweeps`: what sweeps wrote.
 SWEEPS = ".sweeps"
 IRREGULAR = "is a link, or no regular file; evidence lies on the board itself"
+FOREIGN = (
+    "is a foreign file; expected seed-<n>.json, .ranks.parquet and .curves.csv of rows, code cards and ledgers of "
+    "sweeps alone"
+)
+# What is written beneath a board, by its path there: evidence, and pages of sweeps, which can be rendered again.
+_PART = "[A-Za-z0-9][A-Za-z0-9_.-]*"
+_SEED = "seed-(0|[1-9][0-9]*)"
+_SWEPT = rf"{_PART}{re.escape(SWEEPS)}/{_PART}"
+EVIDENCE = re.compile(
+    rf"({_PART}/){{3}}{_SEED}\.(json|ranks\.parquet|curves\.csv)"
+    rf"|{_PART}/codes/{_PART}-{_SEED}\.json"
+    rf"|{_SWEPT}\.json"
+)
+PAGE = re.compile(rf"{_SWEPT}\.html")
 
 
 def path(board: Path, corpus: str) -> Path:
@@ -48,19 +63,39 @@ def check_regular(folder: Path) -> None:
         raise ValueError(f"{path} {IRREGULAR}")
 
 
+def matching(board: Path, pattern: str) -> list[Path]:
+    """Evidence that a pattern fits, in order of its paths; a copy or backup beside it, and what is hidden, is none."""
+    return [file for file in sorted(board.glob(pattern)) if EVIDENCE.fullmatch(file.relative_to(board).as_posix())]
+
+
 def evidence(board: Path, corpus: str) -> dict[str, str]:
-    """Hash of each file beneath the corpus's folder and that of its sweeps, by its path in the board.
+    """Hash of each file of evidence beneath the corpus's folder and that of its sweeps, by its path in the board.
 
     Raises:
         ValueError: something there is a link, or no regular file.
     """
-    folders = (board / corpus, board / f"{corpus}{SWEEPS}")
-    for folder in folders:
+    for folder in _folders(board, corpus):
         check_regular(folder)
-    # A hidden file is one that is being written; a page can be rendered again.
-    every = (file for folder in folders for file in folder.rglob("[!.]*") if file.is_file())
-    files = sorted(file for file in every if file.suffix != ".html")
-    return {file.relative_to(board).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    names = (name for name in _names(board, corpus) if EVIDENCE.fullmatch(name))
+    return {name: hashlib.sha256((board / name).read_bytes()).hexdigest() for name in names}
+
+
+def foreign(board: Path, corpus: str) -> list[Path]:
+    """Files in the same folders that no command of ours writes there."""
+    names = _names(board, corpus)
+    return [board / name for name in names if not EVIDENCE.fullmatch(name) and not PAGE.fullmatch(name)]
+
+
+def _folders(board: Path, corpus: str) -> tuple[Path, Path]:
+    return board / corpus, board / f"{corpus}{SWEEPS}"
+
+
+def _names(board: Path, corpus: str) -> list[str]:
+    """Paths in the board of the files in a corpus's folders, without what is hidden: files that are being written, and
+    what editors keep."""
+    found = sorted(file for folder in _folders(board, corpus) for file in folder.rglob("*") if file.is_file())
+    places = (file.relative_to(board) for file in found)
+    return [place.as_posix() for place in places if not any(part.startswith(".") for part in place.parts)]
 
 
 def listed(board: Path, corpus: str) -> dict[str, str]:
@@ -80,19 +115,22 @@ def listed(board: Path, corpus: str) -> dict[str, str]:
 
 
 def problems(board: Path, corpus: str) -> Iterator[str]:
-    """What is not as the ledger says: files that changed, that vanished, that it does not list."""
+    """What is not as the ledger says: files that changed, that vanished, that it does not list; and foreign files."""
     there, known = evidence(board, corpus), listed(board, corpus)
     for name, digest in known.items():
-        if name not in there:
+        if not EVIDENCE.fullmatch(name):
+            yield f"{board / name} is no evidence; {path(board, corpus).name} lists it, `make board` takes it off"
+        elif name not in there:
             yield f"{board / name} is missing; {path(board, corpus).name} lists it"
         elif there[name] != digest:
             yield f"{board / name} has changed: its SHA-256 is {there[name]}, {path(board, corpus).name} says {digest}"
     for name in sorted(there.keys() - known.keys()):
         yield f"{board / name} is not listed in {path(board, corpus).name}; `make board` lists it"
+    yield from (f"{file} {FOREIGN}" for file in foreign(board, corpus))
 
 
 def extended(board: Path, corpus: str) -> str:
-    """The ledger with the files that came since.
+    """The ledger with the evidence that came since, and nothing else.
 
     Raises:
         ValueError: a listed file has changed or vanished; evidence is never edited or deleted.
@@ -102,7 +140,7 @@ def extended(board: Path, corpus: str) -> str:
     lost = [
         name
         for name, digest in known.items()
-        if there.get(name) != digest and not (name in there and name.startswith(goes_on))
+        if EVIDENCE.fullmatch(name) and there.get(name) != digest and not (name in there and name.startswith(goes_on))
     ]
     if lost:
         raise ValueError(

@@ -44,7 +44,7 @@ def _studies(folder: Path, corpus: str) -> dict[str, str]:
         ValueError: a ledger is damaged.
     """
     found = {}
-    for file in sorted((folder / f"{corpus}{ledger.SWEEPS}").glob("*.json")):
+    for file in ledger.matching(folder, f"{corpus}{ledger.SWEEPS}/*.json"):
         shown = file.with_suffix(".html") if file.with_suffix(".html").is_file() else file
         try:
             name = str(json.loads(file.read_bytes())["study"])

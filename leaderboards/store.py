@@ -114,7 +114,7 @@ def read_board(board: Path, corpus: str) -> list[Run]:
         ValueError: a record or its ranks are damaged, do not fit each other or their place, or are links.
     """
     ledger.check_regular(board / corpus)
-    targets = sorted((board / corpus).glob("*/*/seed-*.json"))
+    targets = ledger.matching(board, f"{corpus}/*/*/seed-*.json")
     if not targets:
         raise FileNotFoundError(f"no record of a run on {corpus!r} in {board}")
     return [read_run(board, target) for target in targets]
@@ -170,7 +170,13 @@ def read_run(board: Path, target: Path) -> Run:
     record = read(target)
     if target != path(board, record.corpus.name, record.model, record.key, record.seed):
         raise ValueError(f"record {target} is of {record.corpus.name}/{record.model}/{record.key}, seed {record.seed}")
-    run = Run(record, _read_parquet(_ranks_path(target)))
+    beside = _ranks_path(target)
+    if not beside.is_file():
+        raise FileNotFoundError(
+            f"record {target} has no ranks; expected {beside.name} beside it: restore that file, or remove the record "
+            "and run its seed again"
+        )
+    run = Run(record, _read_parquet(beside))
     check(run, target)
     return run
 

@@ -62,6 +62,17 @@ def render(folder: Path, corpus: str, board: Board | None = None) -> list[Path]:
     return [*contents, list_evidence(folder, corpus)]
 
 
+def check(folder: Path, corpus: str) -> None:
+    """Reads what `render` will read, so that who trains first hears of damage before that.
+
+    Raises:
+        FileNotFoundError, ValueError: as `board_of` and `render`.
+    """
+    board_of(folder, corpus)
+    codes.read_all(folder, corpus)
+    ledger.extended(folder, corpus)
+
+
 def list_evidence(folder: Path, corpus: str) -> Path:
     """Lists what came since in the ledger, and returns it.
 

@@ -35,7 +35,7 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
     """
     elsewhere = list(ledger.irregular(board))
     runs, found = list[Run](), [f"{path} {ledger.IRREGULAR}" for path in elsewhere]
-    every = (file for file in sorted(board.glob("*/*/*/seed-*.json")) if row is None or row in str(file))
+    every = (file for file in ledger.matching(board, "*/*/*/seed-*.json") if row is None or row in str(file))
     # What lies beside a link may be a link to it.
     around = {path.parent for path in elsewhere} - {board}
     targets = [file for file in every if not any(map(file.is_relative_to, around))]

@@ -71,6 +71,8 @@ def bench(options: argparse.Namespace) -> int:
     if len(missing) < len(cells) and speaks:
         folders = " ".join(str(setting.board / name) for name in boards)
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
+    for name in boards:
+        tables.check(setting.board, name)
     failed = run_all(setting, corpus.name, source, missing, jobs, options.cluster)
     for name in boards:
         if speaks and (rows := tables.board_of(setting.board, name)):
@@ -117,14 +119,15 @@ def plan(options: argparse.Namespace) -> int:
         return Bench(options.board, options.work, options.vectors_path, hardware, until=end)
 
     rows = plans.load(options.plan, bench, options.source)
-    jobs = options.jobs or 1
+    jobs, names = options.jobs or 1, dict.fromkeys(planned.row.eval_corpus.name for planned in rows)
     if not options.state:
         plans.check_space(options.work, jobs)
+        for name in names:
+            tables.check(options.board, name)
     print(plans.states(rows), flush=True)
     failed = [] if options.state else plans.carry_out(rows, options.source, jobs, options.cluster)
     print(f"\n{plans.results(rows)}")
     if not options.state:
-        names = dict.fromkeys(planned.row.eval_corpus.name for planned in rows)
         made = [name for name in names if name in board.corpora(options.board)]
         for name in made:
             print("rendered: " + " ".join(map(str, tables.render(options.board, name))))
@@ -147,6 +150,7 @@ def codes(options: argparse.Namespace) -> int:
         tokenizing(experiment)
     print(corpus)
     setting = Bench(options.board, options.work, options.vectors_path, hardware_of(options, corpus))
+    tables.check(setting.board, corpus.name)
     for experiment in chosen:
         for seed in range(options.seeds):
             card(setting, corpus, experiment, seed)

@@ -114,6 +114,37 @@ def test_only_what_is_missing_runs(
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("planted/sasrec/0123456789ab/seed-0.json", "", "seed-0.json does not fit the schema at the file as a whole"),
+        ("planted/codes/tiger-0123456789ab-seed-0.json", "", "seed-0.json does not fit the schema at the file as a w"),
+        ("planted.sha256", f"{'0' * 64}  planted/sasrec/0123456789ab/seed-0.json", "seed-0.json has changed or vanis"),
+    ],
+)
+@pytest.mark.parametrize("command", ["bench", "codes", "plan"])
+def test_a_board_that_cannot_be_rendered_is_told_before_training(
+    command: str,
+    name: str,
+    content: str,
+    said: str,
+    with_corpora: Callable[[Path], Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "board" / name
+    place.parent.mkdir(parents=True)
+    place.write_text(content)
+    plan = tmp_path / "plan.toml"
+    plan.write_text('corpus = "planted"\n[[rows]]\nexperiment = "popularity"\n')
+    given = {"bench": ["--models", "popularity"], "codes": ["--models", "tiger"], "plan": [str(plan)]}[command]
+    folders = ["--board", str(tmp_path / "board"), "--work", str(with_corpora(tmp_path / "work"))]
+    assert main([command, *given, *folders]) == 2
+    assert said in capsys.readouterr().err
+    assert [file for file in (tmp_path / "board").rglob("*") if file.is_file()] == [place]
+    assert not (tmp_path / "work/fits").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--models", "sasrek"], "no model or experiment 'sasrek'; did you mean 'sasrec'? possible: "),

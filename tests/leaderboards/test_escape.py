@@ -111,7 +111,7 @@ def test_a_ledger_is_not_followed_out_of_its_board(tmp_path: Path) -> None:
     (tmp_path / "board/toys").mkdir(parents=True)
     ledger.path(tmp_path / "board", "toys").write_text(f"{'0' * 64}  ../secret\n{'0' * 64}  /etc/hostname\n")
     said = list(ledger.problems(tmp_path / "board", "toys"))
-    assert [line.split(" is ")[1].split(";")[0] for line in said] == ["missing", "missing"]
+    assert [line.split(" is ")[1].split(";")[0] for line in said] == ["no evidence", "no evidence"]
 
 
 @pytest.mark.slow

@@ -412,7 +412,7 @@ def test_damaged_ranks(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ranks of .*seed-0.json have the hash"):
         read_board(tmp_path, "toys")
     beside.unlink()
-    with pytest.raises(FileNotFoundError, match=r"seed-0.ranks.parquet"):
+    with pytest.raises(FileNotFoundError, match=r"seed-0.json has no ranks; expected seed-0.ranks.parquet beside it: "):
         read_board(tmp_path, "toys")
 
 

@@ -171,6 +171,61 @@ def test_a_file_that_is_not_listed_is_found(board: Path) -> None:
     assert verify(board)[0] == []
 
 
+def add_to(board: Path, *names: str) -> list[Path]:
+    """Files with a line in them; of names that begin with `seed-` beside the records of a row."""
+    row = sorted(board.glob("toys/sasrec/*"))[0].relative_to(board)
+    files = [board / row / name if name.startswith("seed-") else board / name for name in names]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x\n")
+    return files
+
+
+def test_foreign_files_are_named_and_not_listed(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = "toys/notes.txt", "toys/page.html", "toys/codes/card.json", "toys.sweeps/log.txt"
+    files = add_to(board, *names, "seed-0 copy.json", "seed-00.json", "seed-0.json.bak", "seed-0.curves.csv~")
+    before = ledger.path(board, "toys").read_text()
+    assert main(["board", "--board", str(board)]) == 0
+    said = capsys.readouterr().err
+    assert all(f"not listed: {file} is a foreign file; expected seed-<n>.json, " in said for file in files)
+    assert ledger.path(board, "toys").read_text() == before
+    assert sorted(verify(board)[0]) == sorted(f"{file} {ledger.FOREIGN}" for file in files)
+    for file in files:
+        file.unlink()
+    assert main(["board", "--board", str(board)]) == 0
+    assert (capsys.readouterr().err, verify(board)[0]) == ("", [])
+
+
+def test_hidden_files_and_pages_of_sweeps_are_passed_over(board: Path) -> None:
+    checkpoints = "toys/.ipynb_checkpoints/seed-0.curves-checkpoint.csv", "toys/.copy/key/seed-0.json"
+    add_to(board, *checkpoints, "toys/codes/.tiger-seed-0.json", "toys.sweeps/.study.json", "toys.sweeps/study.html")
+    before = ledger.path(board, "toys").read_text()
+    assert verify(board)[0] == []
+    render(board, "toys")
+    assert ledger.path(board, "toys").read_text() == before
+
+
+def test_a_foreign_file_that_a_ledger_lists_is_taken_off(board: Path) -> None:
+    file, before = ledger.path(board, "toys"), ledger.path(board, "toys").read_text()
+    file.write_text(f"{before}{'0' * 64}  toys/notes.txt\n")
+    assert verify(board)[0] == [
+        f"{board / 'toys/notes.txt'} is no evidence; toys.sha256 lists it, `make board` takes it off"
+    ]
+    render(board, "toys")
+    assert file.read_text() == before
+
+
+def test_a_copy_of_a_record_hides_no_missing_seed(board: Path) -> None:
+    (board / "protocol.toml").write_text('version = "v2"\nreleased = true\n')
+    later = write(board, *run_of(4, ranks=with_facts(200, 4)))
+    render(board, "toys")
+    copy = shutil.copy(later.with_name("seed-0.json"), later.with_name("seed-0 copy.json"))
+    assert verify(board)[0] == [
+        f"{later.parent} has the seeds 0, 1, 4; expected 0 to 2",
+        f"{copy} {ledger.FOREIGN}",
+    ]
+
+
 def test_a_record_in_a_wrong_place_and_a_second_one_of_a_key(board: Path) -> None:
     folder = sorted(board.glob("toys/sasrec/*"))[0]
     shutil.copytree(folder, board / "toys/tiger" / folder.name)
