@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.device import device_name
 from leaderboards import source
-from leaderboards.record import UNKNOWN, Provenance
+from leaderboards.record import UNKNOWN, Provenance, Record
 
 if TYPE_CHECKING:
     from benchmarks.hardware import Hardware
@@ -149,6 +149,15 @@ def git_dirty_sha256(root: Path) -> str | None:
     if not changes and not files:
         return None
     return source.of_parts([changes, *source.parts(source.named(root, files))])
+
+
+def of_another_model_file(record: Record, root: Path = ROOT) -> bool:
+    """Whether a record's model had another `models/<name>.py` than it has now, as far as record and git tell."""
+    origin, file = record.provenance, f"models/{record.model}.py"
+    if origin.source_sha256 == source.of_folder(root):
+        return False
+    then = _git(root, "show", f"{origin.git_commit}:{file}")
+    return origin.git_dirty_sha256 is not None or (then is not None and then != (root / file).read_bytes())
 
 
 def command(arguments: list[str]) -> str:

@@ -71,6 +71,7 @@ def bench(options: argparse.Namespace) -> int:
     if len(missing) < len(cells) and speaks:
         folders = " ".join(str(setting.board / name) for name in boards)
         print(f"{len(cells) - len(missing)} of {len(cells)} records exist in {folders}")
+        _tell_other_code(setting, corpus, [cell for cell in cells if cell not in missing])
     for name in boards:
         tables.check(setting.board, name)
     failed = run_all(setting, corpus.name, source, missing, jobs, options.cluster)
@@ -83,6 +84,18 @@ def bench(options: argparse.Namespace) -> int:
     if speaks and made:
         print(f"\n{next_steps(setting, made)}")
     return 1 if failed else 0
+
+
+def _tell_other_code(setting: Bench, corpus: Corpus, finished: Sequence[Cell]) -> None:
+    """Says which records an edited model is not asked for again."""
+    from benchmarks.provenance import of_another_model_file
+    from benchmarks.resolved_row import resolve
+    from leaderboards import store
+
+    for cell in finished:
+        path = resolve(setting, corpus, cell.experiment).record_path(cell.seed)
+        if of_another_model_file(record := store.read(path)):
+            print(f"{path} may be of another models/{record.model}.py than this one; another BOARD makes it again")
 
 
 def _made(setting: Bench, corpus: Corpus, cells: Sequence[Cell]) -> list[Path]:

@@ -15,9 +15,10 @@ import torch
 
 from benchmarks import provenance
 from benchmarks.hardware import Hardware
-from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256
-from leaderboards.record import Provenance
+from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256, of_another_model_file
+from leaderboards.record import Provenance, Record
 from tests import scripts
+from tests.leaderboards.test_record import run_of
 
 Git = Callable[..., str]
 
@@ -69,6 +70,26 @@ def test_every_change_is_another_hash(tmp_path: Path, git: Git) -> None:
     hashes.append(git_dirty_sha256(tmp_path))
     assert hashes[0] is None
     assert len(set(hashes)) == len(hashes)
+
+
+def test_records_of_a_model_that_was_edited_since(tmp_path: Path, git: Git) -> None:
+    def record() -> Record:
+        return run_of(model="tiger", provenance=collected(tmp_path).model_dump(mode="json")).record
+
+    model, other = tmp_path / "models/tiger.py", tmp_path / "models/six.py"
+    before, text = record(), model.read_text()
+    other.write_text("x = 1\n")
+    assert not of_another_model_file(before, tmp_path), "another model's file"
+    uncommitted = record()
+    model.write_text("width = 2\n")
+    assert of_another_model_file(before, tmp_path)
+    model.write_text(text)
+    assert not of_another_model_file(before, tmp_path)
+    other.unlink()
+    assert of_another_model_file(uncommitted, tmp_path), "what ran was no commit's, so that nothing can tell"
+    model.write_text("width = 2\n")
+    elsewhere = before.model_copy(update={"provenance": before.provenance.model_copy(update={"git_commit": "d" * 40})})
+    assert not of_another_model_file(elsewhere, tmp_path), "its commit is not here"
 
 
 @pytest.mark.parametrize(
