@@ -26,7 +26,7 @@ from benchmarks.model_inputs import kept_codes
 from benchmarks.settings import Bench, source_of
 from data_prep.codes_file import NAME
 from data_prep.data_folder import VARIABLE, data_folder
-from leaderboards import store
+from leaderboards import ledger, store
 from leaderboards.git import git, root_of
 from leaderboards.record import TUNED, UNKNOWN, Record
 from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, rows_of
@@ -58,7 +58,7 @@ def drawn(board: Path, row: str | None, count: int | None, minutes: float | None
     Raises:
         FileNotFoundError: none fits.
     """
-    targets = [file for file in sorted(board.glob("*/*/*/seed-*.json")) if row is None or row in str(file)]
+    targets = [file for file in ledger.matching(board, "*/*/*/seed-*.json") if row is None or row in str(file)]
     limit = float("inf") if minutes is None else 60 * minutes
     fits = [target for target in targets if store.read(target).cost.train_seconds <= limit]
     if not fits:

@@ -25,6 +25,7 @@ from benchmarks.training.checkpoint_io import sha256
 from benchmarks.training.fit import Fit, NotTrainedError, weights_of
 from benchmarks.training_precision import Precision
 from data_prep.corpus import UNSEEN_USERS, Corpus, Part
+from leaderboards import ledger
 from leaderboards.metrics import UNSEEN as AMONG_UNSEEN
 from leaderboards.record import PROTOCOL, Provenance, Record
 from leaderboards.store import Run, read_run
@@ -226,7 +227,7 @@ def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str
         What is wrong, and what was done, a sentence per record each. That no record was ranked again, is wrong.
     """
     problems, says, ranked = list[str](), list[str](), 0
-    for target in sorted(bench.board.glob("*/*/*/seed-*.json")):
+    for target in ledger.matching(bench.board, "*/*/*/seed-*.json"):
         if row is not None and row not in str(target):
             continue
         try:
