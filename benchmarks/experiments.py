@@ -248,7 +248,16 @@ class Experiment:
 
 
 def names() -> list[str]:
-    return sorted([*models.names(), *VARIANTS])
+    """
+    Raises:
+        ValueError: a model's file has a name that stands for something else, and would never be run.
+    """
+    found = models.names()
+    if taken := {*VARIANTS, ALL}.intersection(found):
+        raise ValueError(
+            f"models/{min(taken)}.py has a name that benchmarks/experiments.py has taken; expected another"
+        )
+    return sorted([*found, *VARIANTS])
 
 
 def chosen(given: Sequence[str] | None) -> list[str]:

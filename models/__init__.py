@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import pkgutil
+from pathlib import Path
 from typing import cast
 
 from models.api import Model
 
 
 def names() -> list[str]:
-    """Names of all models: the modules of this folder, save `api`."""
-    found = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
-    return sorted(name for name in found if name != "api")
+    """Names of all models: the modules of this folder, save `api`.
+
+    Raises:
+        ValueError: a file has a name that no module can have, and what is trained could not be exported.
+    """
+    files = {file.stem for folder in __path__ for file in Path(folder).glob("[!.]*.py")}
+    found = sorted(files - {"__init__", "api"})
+    wrong = next((name for name in found if not name.isidentifier()), None)
+    if wrong is not None:
+        raise ValueError(f"models/{wrong}.py names no model; expected letters, digits and _, and no digit first")
+    return found
 
 
 def load(name: str) -> Model:

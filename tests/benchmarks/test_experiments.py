@@ -375,6 +375,26 @@ def test_a_field_that_names_an_input_or_nothing_is_an_option(
     assert complete(name, "planted").config == models.load(name).SMALL
 
 
+@pytest.mark.parametrize("name", ["my-model", "tiger-paper", "letter-tau-0.5", "2024"])
+def test_a_models_file_with_no_name_for_a_module_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_model(tmp_path, monkeypatch, name)
+    for ask in (models.names, experiments.names, lambda: models.load("tiger"), lambda: complete(name, "planted")):
+        with pytest.raises(ValueError, match=f"^models/{name}.py names no model; expected letters, digits and _, and"):
+            ask()
+
+
+@pytest.mark.parametrize("name", ["all", "plain"])
+def test_a_models_file_with_a_name_that_is_taken_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_model(tmp_path, monkeypatch, name)
+    monkeypatch.setitem(experiments.VARIANTS, "plain", experiments.Variant("sasrec", {"loss": "bce"}))
+    with pytest.raises(ValueError, match=f"^models/{name}.py has a name that benchmarks/experiments.py has taken; exp"):
+        complete("sasrec", "planted")
+
+
 @pytest.mark.parametrize("name", models.names())
 def test_every_number_has_a_range(name: str) -> None:
     """A new field of a model has one, too."""
