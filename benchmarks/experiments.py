@@ -198,6 +198,12 @@ DEFAULT = (
     *("popularity", "transitions", "item_knn", "last_item_vectors", "sasrec"),
     *("tiger", "letter", "etegrec", "decor", "pit"),
 )
+# Reserved fields of a config: a string in one, or None, says what `benchmarks/model_inputs.py` is to give the model.
+INPUTS = {
+    "vectors": "item vectors",
+    "collaborative": "a SASRec's item vectors",
+    "codes": "a file of item codes",
+}
 # Stands for every model, where experiments are chosen.
 ALL = "all"
 # Ends the name of any experiment.
@@ -242,7 +248,16 @@ class Experiment:
 
 
 def names() -> list[str]:
-    return sorted([*models.names(), *VARIANTS])
+    """
+    Raises:
+        ValueError: a model's file has a name that stands for something else, and would never be run.
+    """
+    found = models.names()
+    if taken := {*VARIANTS, ALL}.intersection(found):
+        raise ValueError(
+            f"models/{min(taken)}.py has a name that benchmarks/experiments.py has taken; expected another"
+        )
+    return sorted([*found, *VARIANTS])
 
 
 def chosen(given: Sequence[str] | None) -> list[str]:
@@ -284,7 +299,8 @@ def complete(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tune
     override like those that are given. Only the corpus itself tells, and whether a user's own is small.
 
     Raises:
-        ValueError: unknown experiment or key (with a suggestion), a value of the wrong type, more codes than items.
+        ValueError: unknown experiment or key (with a suggestion), a value of the wrong type, more codes than items,
+            a reserved field (`INPUTS`) with another meaning.
     """
     whole = name.removesuffix(UNSEEN)
     if whole not in names():
@@ -296,10 +312,21 @@ def complete(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tune
     named = changed(made_of.base, made_of.named(), model)
     config = changed(made_of.base, {**made_of.named(), **made_of.settings}, model)
     overrides = _overrides(named, config, made_of.settings)
+    _check_inputs(name, config)
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
     return Experiment(name, model, config, name.endswith(UNSEEN), made_of.found.tuned_config, overrides)
+
+
+def _check_inputs(name: str, config: Any) -> None:
+    for field, meaning in INPUTS.items():
+        value = getattr(config, field, None)
+        if not isinstance(value, str | None):
+            raise ValueError(
+                f"{name} option {field} is {value!r:.200}; expected null or a string, for a field {field} is "
+                f"reserved to name {meaning}"
+            )
 
 
 def _overrides(before: Any, after: Any, keys: Iterable[str]) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ def divisible(width: int, heads: int) -> None:
 def tuned(default: Any, **search: Any) -> Any:
     """A dataclass field with its search range on it: `lr: float = tuned(1e-3, low=1e-4, high=1e-2, log=True)`.
 
-    `search` holds `low`, `high` (and `log` or `step`), or `choices`.
+    `search` holds `low`, `high` (and `log` or `step`), or `choices`: booleans, numbers or strings. The default lies
+    within; a sweep refuses one that does not.
     """
     return dataclasses.field(default=default, metadata={SEARCH_RANGE: search})
 

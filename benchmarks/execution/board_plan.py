@@ -12,10 +12,10 @@ It runs for days, over many starts of the same command: what has a record is lef
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -23,15 +23,19 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 from tabulate import tabulate
 
+import data_prep
 from benchmarks import experiments
+from benchmarks.config import near
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.resolved_row import ResolvedRow, resolve
 from benchmarks.run import nearest_folder
 from benchmarks.settings import Bench, prepared
 from benchmarks.training_precision import Choice
+from data_prep import own_corpus
 from data_prep.corpus import Corpus
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
 from leaderboards.rows import RANKED_BY, Row
@@ -63,10 +67,11 @@ class Wanted:
 
     experiment: str
     corpus: str | None = None
-    seeds: Annotated[int, Field(ge=1)] = 1
+    seeds: Annotated[int, Field(ge=1, strict=True)] = 1
     settings: tuple[str, ...] = ()
     precision: Choice | None = None
-    aim: Mapping[str, float | str] = field(default_factory=dict)
+    # With bool among the types, true is kept and refused; without it would become 1.0.
+    aim: Mapping[str, float | str | bool] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -109,25 +114,28 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
     Raises:
         ValueError, OSError: the plan cannot be read or carried out; names the file and the row.
     """
-    plan, corpora, benches, found = _parsed(file), cache(prepared), cache(bench), []
+    plan, corpora, benches = _parsed(file), cache(prepared), cache(bench)
+    found: list[Planned] = []
     for number, wanted in enumerate(plan.rows, 1):
         where = f"{file}, row {number} ({wanted.experiment})"
         name = wanted.corpus or plan.corpus
         if name is None:
             raise ValueError(f"{where}: no corpus; expected one in the row or in the plan")
-        if unknown := set(wanted.aim) - {*METRICS, OF}:
-            raise ValueError(f"{where}: aim names {min(unknown)!r}; possible: {', '.join(METRICS)}, {OF}")
-        for metric in wanted.aim.keys() - {OF}:
-            aim = wanted.aim[metric]
-            if not (isinstance(aim, float) and 0 <= aim <= 1):
-                raise ValueError(f"{where}: aim {metric} is {aim!r}; expected a number from 0 to 1")
         try:
+            _check_aim(wanted.aim)
+            if own_corpus.given(name):
+                raise ValueError(
+                    f"corpus {name!r} is a file of your own, and a plan is of named corpora; expected one of "
+                    f"{', '.join(data_prep.names())}"
+                )
             setting = benches(name, wanted.precision)
             corpus = corpora(setting.work, name, source)
             experiment = experiments.complete(wanted.experiment, corpus, wanted.settings, tuned=False)
             row = resolve(setting.for_vectors(getattr(experiment.config, "vectors", None)), corpus, experiment)
-            # Tells whether the inputs are there; the row keeps it.
-            _ = row.key
+            # Tells whether the inputs are there, too.
+            places = [earlier.row.record_path(0) for earlier in found]
+            if (place := row.record_path(0)) in places:
+                raise ValueError(f"it is row {places.index(place) + 1} again; expected a row once, with all its seeds")
         except (ValueError, OSError) as error:
             raise ValueError(f"{where}: {error}") from error
         found.append(Planned(wanted, corpus, row))
@@ -140,12 +148,35 @@ def _parsed(file: Path) -> Plan:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{file} is no TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
-        raise ValueError(f"{file}: {where}: {first['msg']}") from error
+        raise ValueError(f"{file}: {_refused(error.errors()[0])}") from error
     if not plan.rows:
         raise ValueError(f"{file} has no rows; expected at least one [[rows]]")
     return plan
+
+
+def _refused(error: ErrorDetails) -> str:
+    """What is wrong with a key or a value, of a row by its number from 1."""
+    where = ".".join(str(part + 1 if isinstance(part, int) else part) for part in error["loc"])
+    if error["type"] == "unexpected_keyword_argument":
+        possible = [field.name for field in dataclasses.fields(Wanted if len(error["loc"]) > 1 else Plan)]
+        close = near(str(error["loc"][-1]), possible)
+        return f"{where} is no key of a plan; {close}possible: {', '.join(possible)}"
+    given = "" if error["type"] == "missing" else f" is {error['input']!r:.200}"
+    return f"{where}{given}: {error['msg']}"
+
+
+def _check_aim(aim: Mapping[str, object]) -> None:
+    """
+    Raises:
+        ValueError: it names what is no metric, or what a metric cannot be.
+    """
+    if unknown := set(aim) - {*METRICS, OF}:
+        raise ValueError(f"aim names {min(unknown)!r}; possible: {', '.join(METRICS)}, {OF}")
+    for name, value in aim.items():
+        if name == OF and not isinstance(value, str):
+            raise ValueError(f"aim {OF} is {value!r}; expected a string")
+        if name != OF and not (isinstance(value, float) and 0 <= value <= 1):
+            raise ValueError(f"aim {name} is {value!r}; expected a number from 0 to 1")
 
 
 def check_space(work: Path, jobs: int) -> None:

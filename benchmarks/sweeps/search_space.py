@@ -14,12 +14,22 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
+# What a value of a trial can be. A winner's file is TOML, which has no null, and the page of a study shows no lists.
+Plain = bool | int | float | str
+
+
 class Tuned(NamedTuple):
-    """Attributes: name, dotted; default, of this config; search, as `models.api.tuned` was given it."""
+    """Attributes: name, dotted; default, of this config; declared, the default that `models.api.tuned` was given;
+    search, what else it was given."""
 
     name: str
     default: Any
+    declared: Any
     search: dict[str, Any]
+
+    def __str__(self) -> str:
+        """As the model's file has it."""
+        return f"tuned({', '.join([repr(self.declared), *(f'{key}={value!r}' for key, value in self.search.items())])})"
 
 
 def tuned_fields(config: Any, prefix: str = "") -> Iterator[Tuned]:
@@ -29,25 +39,44 @@ def tuned_fields(config: Any, prefix: str = "") -> Iterator[Tuned]:
         if dataclasses.is_dataclass(value):
             yield from tuned_fields(value, f"{prefix}{field.name}.")
         elif SEARCH_RANGE in field.metadata:
-            yield Tuned(prefix + field.name, value, field.metadata[SEARCH_RANGE])
+            yield Tuned(prefix + field.name, value, field.default, field.metadata[SEARCH_RANGE])
 
 
 def space_of(experiment: Experiment, settings: tuple[str, ...] = ()) -> dict[str, BaseDistribution]:
     """What a sweep of the experiment searches: all tuned fields but those that the experiment or `settings` fix.
 
     Raises:
-        ValueError: nothing is left to search.
+        ValueError: nothing is left to search, or a field's search is none.
     """
     fixed = {*variant(experiment.whole).changes(), *(setting(text)[0] for text in settings)}
     fields = [field for field in tuned_fields(experiment.config) if field.name not in fixed]
     if not fields:
         raise ValueError(f"{experiment.name} has no tuned field to search; a sweep needs at least one")
+    for field in fields:
+        if expected := _expected(field):
+            given = f"{field.default!r:.100}, searched by {field!s:.200}"
+            raise ValueError(f"{experiment.model} option {field.name} is {given}; expected {expected}")
     return {field.name: distribution(field) for field in fields}
 
 
 def defaults_of(experiment: Experiment, space: dict[str, BaseDistribution]) -> dict[str, Any]:
     """The experiment's own values, a point of the space."""
     return {field.name: field.default for field in tuned_fields(experiment.config) if field.name in space}
+
+
+def _expected(field: Tuned) -> str | None:
+    """What a field should have been, where it cannot be searched as it is."""
+    match field.search:
+        case {"choices": list() | tuple() as choices, **rest} if not rest:
+            if not all(isinstance(value, Plain) for value in (field.default, *choices)):
+                return "booleans, numbers or strings, which alone the file of a winner can hold"
+            return None if field.declared in choices else "a default that is among the choices"
+        case {"low": low, "high": high, **rest} if rest.keys() <= {"log"} or rest.keys() <= {"step"}:
+            numbers = all(isinstance(value, int | float) for value in (field.default, field.declared, low, high))
+            if not numbers or not low <= field.declared <= high or (rest.get("log") and low <= 0):
+                return "numbers, low <= default <= high, and low above 0 with log"
+            return None
+    return "low and high, with log or step where wanted, or a list of choices"
 
 
 def distribution(field: Tuned) -> BaseDistribution:

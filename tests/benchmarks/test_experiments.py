@@ -318,6 +318,83 @@ def test_what_cannot_be_is_said_in_one_sentence(name: str, settings: list[str], 
     assert "\n" not in str(error.value)
 
 
+MINE = """
+from dataclasses import dataclass
+from typing import Any
+
+@dataclass(frozen=True)
+class Config:
+    {field}
+
+SMALL = Config()
+
+def train(config, corpus, fit): ...
+"""
+
+
+def write_model(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, field: str = "epochs: int = 3") -> None:
+    """A model of a name that no other test's has, since modules stay imported."""
+    (folder / f"{name}.py").write_text(MINE.format(field=field))
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder)])
+
+
+@pytest.mark.parametrize(
+    ("number", "field", "said"),
+    [
+        (
+            1,
+            "codes: int = 256",
+            "codes is 256; expected null or a string, for a field codes is reserved to name a file of item codes",
+        ),
+        (
+            2,
+            "vectors: bool = True",
+            "vectors is True; expected null or a string, for a field vectors is reserved to name item vectors",
+        ),
+        (
+            3,
+            "collaborative: Any = ()",
+            r"collaborative is \(\); expected null or a string, .* reserved to name a SASRec's item vectors",
+        ),
+    ],
+)
+def test_a_reserved_field_of_another_meaning_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, field: str, said: str
+) -> None:
+    write_model(tmp_path, monkeypatch, f"reserved_{number}", field)
+    with pytest.raises(ValueError, match=f"^reserved_{number} option {said}$"):
+        complete(f"reserved_{number}", "planted")
+
+
+@pytest.mark.parametrize("field", ["codes: Any = 'mine.tsv'", "vectors: Any = None", "tokens: int = 256"])
+def test_a_field_that_names_an_input_or_nothing_is_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    name = f"allowed_{field.split(':')[0]}"
+    write_model(tmp_path, monkeypatch, name, field)
+    assert complete(name, "planted").config == models.load(name).SMALL
+
+
+@pytest.mark.parametrize("name", ["my-model", "tiger-paper", "letter-tau-0.5", "2024"])
+def test_a_models_file_with_no_name_for_a_module_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_model(tmp_path, monkeypatch, name)
+    for ask in (models.names, experiments.names, lambda: models.load("tiger"), lambda: complete(name, "planted")):
+        with pytest.raises(ValueError, match=f"^models/{name}.py names no model; expected letters, digits and _, and"):
+            ask()
+
+
+@pytest.mark.parametrize("name", ["all", "plain"])
+def test_a_models_file_with_a_name_that_is_taken_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_model(tmp_path, monkeypatch, name)
+    monkeypatch.setitem(experiments.VARIANTS, "plain", experiments.Variant("sasrec", {"loss": "bce"}))
+    with pytest.raises(ValueError, match=f"^models/{name}.py has a name that benchmarks/experiments.py has taken; exp"):
+        complete("sasrec", "planted")
+
+
 @pytest.mark.parametrize("name", models.names())
 def test_every_number_has_a_range(name: str) -> None:
     """A new field of a model has one, too."""

@@ -174,8 +174,19 @@ def test_a_cell_at_work_is_told_from_one_left_behind(loaded: Corpus, tmp_path: P
         ('[[rows]]\nexperiment = "sasrec"', r"row 1 \(sasrec\): no corpus"),
         ('corpus = "c"\n[[rows]]\nexperiment = "nothing"', r"row 1 \(nothing\): .*nothing"),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nsettings = ["lr=x"]', r"row 1 \(sasrec\): .*lr"),
-        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseeds = 0', r"rows.1.seeds: .*greater than or equal to 1"),
-        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseed = 1', r"rows.1.seed: "),
+        (
+            'corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseeds = 0',
+            r"rows.1.seeds is 0: .*greater than or equal to 1",
+        ),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseeds = true', "rows.1.seeds is True: .* valid integer"),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseeds = "3"', "rows.1.seeds is '3': .* valid integer"),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseeds = 2.0', "rows.1.seeds is 2.0: .* valid integer"),
+        ("[[rows]]\nseeds = 2", "rows.1.experiment: Field required"),
+        (
+            'corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nseed = 1',
+            "rows.1.seed is no key of a plan; did you mean 'seeds'\\? possible: experiment, corpus, seeds, settings, ",
+        ),
+        ('corpora = "c"\nrows = []', "corpora is no key of a plan; did you mean 'corpus'\\? possible: rows, corpus$"),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "mrr" = 0.1 }', "aim names 'mrr'; possible: recall@5"),
         (
             'corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "ndcg@10" = "0.1" }',
@@ -183,6 +194,15 @@ def test_a_cell_at_work_is_told_from_one_left_behind(loaded: Corpus, tmp_path: P
         ),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "ndcg@10" = nan }', "aim ndcg@10 is nan; expected"),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "ndcg@10" = 5.0 }', "aim ndcg@10 is 5.0; expected"),
+        (
+            'corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { "ndcg@10" = true }',
+            r"row 1 \(sasrec\): aim ndcg@10 is True; expected a number from 0 to 1",
+        ),
+        ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { of = 1.0 }', "aim of is 1.0; expected a string"),
+        (
+            'corpus = "/tmp/tiny.csv"\n[[rows]]\nexperiment = "sasrec"',
+            r"row 1 \(sasrec\): corpus '/tmp/tiny.csv' is a file of your own, and a plan is of named corpora; ",
+        ),
         ('corpus = "c"\n[[rows]]\nexperiment = "tiger"\nsettings = ["vectors=npz"]', r"row 1 \(tiger\): .*npz"),
     ],
 )
@@ -190,6 +210,21 @@ def test_a_plan_that_cannot_be_is_told(loaded: Corpus, tmp_path: Path, text: str
     with pytest.raises(ValueError, match=message) as error:
         planned(tmp_path, text)
     assert "plan.toml" in str(error.value)
+
+
+def test_a_row_stands_once(loaded: Corpus, tmp_path: Path) -> None:
+    """However its settings are written; another precision or another setting is another row."""
+    row = '[[rows]]\nexperiment = "sasrec"\nsettings = '
+    several = f'corpus = "all_beauty"\n{row}["width=8"]\n{row}["width=16"]\n{row}["width=8", "epochs=3"]\n'
+    assert len(planned(tmp_path, several)) == 3
+    again = f'{several}{row}["epochs=3", "width=8"]\nseeds = 3\n'
+    with pytest.raises(ValueError, match=r"plan.toml, row 4 \(sasrec\): it is row 3 again; expected a row once, with"):
+        planned(tmp_path, again)
+
+
+def test_whole_numbers_can_be_aimed_at(loaded: Corpus, tmp_path: Path) -> None:
+    text = 'corpus = "c"\n[[rows]]\nexperiment = "popularity"\naim = { "recall@10" = 1, "ndcg@10" = 0 }'
+    assert planned(tmp_path, text)[0].wanted.aim == {"recall@10": 1.0, "ndcg@10": 0.0}
 
 
 def test_a_plan_in_another_encoding_is_told(tmp_path: Path) -> None:

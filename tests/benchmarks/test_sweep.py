@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 import data_prep
+import models
 from benchmarks import best_config, model_inputs, record_fields
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
@@ -36,7 +37,7 @@ from benchmarks.sweeps import study as study_module
 from benchmarks.sweeps.local_workers import attempt
 from benchmarks.sweeps.objective import STAGE, Objective, Reporter
 from benchmarks.sweeps.report import html
-from benchmarks.sweeps.search_space import defaults_of, space_of
+from benchmarks.sweeps.search_space import defaults_of, space_of, tuned_fields
 from benchmarks.sweeps.storage import JournalLock, in_folder, worker_lock
 from benchmarks.sweeps.study import WorkerSettings, conclude, join, sweep
 from benchmarks.sweeps.study_ledger import Ledger, TrialLine, best_of, path
@@ -50,7 +51,7 @@ from leaderboards.record import Stage
 from leaderboards.rows import titled
 from leaderboards.verify import verify
 from models import sasrec
-from models.api import Recommender
+from models.api import Recommender, tuned
 from models.popularity import Config, Popularity
 from tests.scripts.toy_sweep import open_toy
 
@@ -119,6 +120,71 @@ def test_the_space_holds_the_defaults() -> None:
     assert space["width"] == CategoricalDistribution([16, 64, 128, 256])
     assert space["layers"] == IntDistribution(1, 6)
     assert space["lr"] == FloatDistribution(1e-4, 0.1, log=True)
+
+
+def searched(default: Any, **search: Any) -> dict[str, Any]:
+    """The space of a model with one option, `size`."""
+    config = make_dataclass("Config", [("size", Any, tuned(default, **search))], frozen=True)
+    return space_of(Experiment("mine", "mine", config()))
+
+
+@pytest.mark.parametrize(
+    ("field", "distribution"),
+    [
+        (lambda: searched(3, low=3, high=9, step=2), IntDistribution(3, 9, step=2)),
+        (lambda: searched(2, low=0.5, high=2), FloatDistribution(0.5, 2.0)),
+        (lambda: searched("ce", choices=("ce", "bce")), CategoricalDistribution(["ce", "bce"])),
+        (lambda: searched(False, choices=[True, False]), CategoricalDistribution([True, False])),
+    ],
+)
+def test_what_a_field_can_be_searched_in(field: Callable[[], dict[str, Any]], distribution: Any) -> None:
+    assert field() == {"size": distribution}
+
+
+PLAIN, FORMS = "booleans, numbers or strings, which alone", "low and high, with log or step where wanted, or a list of"
+RANGE = "numbers, low <= default <= high, and low above 0 with log"
+
+
+@pytest.mark.parametrize(
+    ("default", "search", "said"),
+    [
+        (None, {"choices": [None, 10]}, f"size is None, searched by tuned(None, choices=[None, 10]); expected {PLAIN}"),
+        (10, {"choices": [None, 10]}, f"size is 10, searched by tuned(10, choices=[None, 10]); expected {PLAIN}"),
+        ((64,), {"choices": [(64,), (32, 32)]}, f"tuned((64,), choices=[(64,), (32, 32)]); expected {PLAIN}"),
+        (5, {"choices": [10, 20]}, "tuned(5, choices=[10, 20]); expected a default that is among the choices"),
+        (5, {"choices": []}, "tuned(5, choices=[]); expected a default that is among the choices"),
+        (5, {"choices": 5}, f"tuned(5, choices=5); expected {FORMS}"),
+        (5, {"choices": [5], "low": 1}, f"tuned(5, choices=[5], low=1); expected {FORMS}"),
+        (30, {"low": 100, "high": 10}, f"tuned(30, low=100, high=10); expected {RANGE}"),
+        (30, {"low": 100, "high": 200}, f"tuned(30, low=100, high=200); expected {RANGE}"),
+        (0.0, {"low": 0.0, "high": 1.0, "log": True}, f"tuned(0.0, low=0.0, high=1.0, log=True); expected {RANGE}"),
+        (None, {"low": 1, "high": 5}, f"tuned(None, low=1, high=5); expected {RANGE}"),
+        (3, {"low": "1", "high": 5}, f"tuned(3, low='1', high=5); expected {RANGE}"),
+        (3, {}, f"tuned(3); expected {FORMS}"),
+        (2, {"lo": 1, "hi": 5}, f"tuned(2, lo=1, hi=5); expected {FORMS}"),
+        (2, {"low": 1}, f"tuned(2, low=1); expected {FORMS}"),
+        (2, {"low": 1, "high": 4, "log": True, "step": 2}, f"log=True, step=2); expected {FORMS}"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_with_its_field(default: Any, search: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        searched(default, **search)
+    assert str(error.value).startswith("mine option size is ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_small_configs_own_value_is_searched_too() -> None:
+    config = make_dataclass("Config", [("size", Any, tuned(10, choices=[5, 10]))], frozen=True)
+    with pytest.raises(ValueError, match=r"^mine option size is None, searched by tuned\(10, choices=\[5, 10\]\); "):
+        space_of(Experiment("mine", "mine", config(None)))
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("corpus", ["all_beauty", "musical_instruments"])
+def test_every_model_can_be_searched(name: str, corpus: str) -> None:
+    experiment = complete(name, corpus, tuned=False)
+    fields = [field.name for field in tuned_fields(experiment.config)]
+    assert not fields or list(space_of(experiment)) == fields
 
 
 def test_nothing_to_search(tmp_path: Path, corpus: Corpus) -> None:

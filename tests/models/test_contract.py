@@ -364,6 +364,56 @@ def test_a_model_without_its_parts_is_refused(tmp_path: Path, monkeypatch: pytes
         models.load("halfwya")
 
 
+NO_DATACLASS = "Config is no dataclass; expected @dataclass\\(frozen=True\\) on it"
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "said"),
+    [
+        ("plain_config", "class Config:\n    width: int = 64", NO_DATACLASS),
+        ("bare_subclass", "class Config(Part):\n    depth: int = 5", NO_DATACLASS),
+        (
+            "untyped",
+            "@dataclass(frozen=True)\nclass Config:\n    width = 64\n    _own = 1",
+            "Config has width without a ",
+        ),
+        # A dataclass would keep its parent's default.
+        (
+            "untyped_two",
+            "@dataclass(frozen=True)\nclass Config(Part):\n    depth = 5\n    end = None",
+            "Config has depth, end",
+        ),
+    ],
+)
+def test_a_config_with_what_is_no_option_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, config: str, said: str
+) -> None:
+    write_config(tmp_path, monkeypatch, name, config)
+    with pytest.raises(ValueError, match=f"^models/{name}.py: {said}"):
+        models.load(name)
+
+
+def test_a_config_may_have_methods_and_what_is_said_to_be_no_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = [
+        *("sizes: ClassVar[int] = 3", "depth: int = 5", "class Kind: pass"),
+        *("@property\n    def twice(self): return 2", "@staticmethod\n    def half(): return 1"),
+        *("@cached_property\n    def thrice(self): return 3", "def __post_init__(self): pass"),
+    ]
+    config = "\n    ".join(["@dataclass(frozen=True)\nclass Config(Part):", *members])
+    write_config(tmp_path, monkeypatch, "with_methods", config)
+    assert [field.name for field in dataclasses.fields(models.load("with_methods").Config)] == ["depth"]
+
+
+def write_config(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, config: str) -> None:
+    """A model with such a config; of a name of its own, since modules stay imported."""
+    head = "from dataclasses import dataclass\nfrom functools import cached_property\nfrom typing import ClassVar\n"
+    part = "@dataclass(frozen=True)\nclass Part:\n    depth: int = 2\n"
+    (folder / f"{name}.py").write_text(f"{head}{part}{config}\nSMALL = Config()\ndef train(config, corpus, fit): ...\n")
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder)])
+
+
 def contract_of(folder: Path, name: str, said: Path) -> None:
     """Runs this file's tests of a model that lies in a folder of its own; ends the process with pytest's status."""
     models.__path__.append(str(folder))
