@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.commands.options import WORK, own_corpus
 from data_prep.own_options import add_own_options
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
-if TYPE_CHECKING:
-    pass
+
+# Corpora that have panels where none is told.
+SHOWN = ("all_beauty", "musical_instruments")
 
 
 def dashboards(options: argparse.Namespace) -> int:
     """Defines the W&B project's workspace and report, or prints their definition."""
     from benchmarks.tracking import wandb_dashboards
 
-    print(wandb_dashboards.made(options.entity, options.project, options.corpora, options.dry_run))
+    corpora = options.corpora or SHOWN
+    print(wandb_dashboards.made(options.entity, options.project, corpora, options.dry_run))
     return 0
 
 
@@ -48,8 +50,7 @@ def add(commands: Any) -> None:
         "--corpora",
         nargs="+",
         action="extend",
-        default=["all_beauty", "musical_instruments"],
-        help="that have panels of their own",
+        help=f"that have panels of their own (default: {' '.join(SHOWN)})",
     )
     boards.add_argument("--dry-run", action="store_true", help="print the definition; needs no server and no login")
     listing = commands.add_parser("list", help="models, experiments and corpora")
