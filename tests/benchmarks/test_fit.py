@@ -165,21 +165,11 @@ def test_what_a_model_draws_by_any_generator_is_the_runs(new_fit: Callable[..., 
     assert not set(drawn(new_fit(2))) & set(expected)
 
 
-class Flawed(SasRec):
-    """A SASRec with an author's mistakes."""
-
-    draws = False
-    shift: Tensor | np.ndarray | None = None
-
-    def rank(self, history: Tensor, k: int) -> Ranking:
-        found = super().rank(history, k)
-        places = torch.randperm(k) if self.draws else torch.arange(k)
-        return found._replace(items=found.items[:, places])
-
-
 def flawed(fit: Fit, **mistakes: Any) -> SasRec:
-    def build() -> Flawed:
-        module = Flawed(SMALL, fit.corpus.items, 1.0)
+    """A SASRec with what its author has set beside its weights and buffers."""
+
+    def build() -> SasRec:
+        module = SasRec(SMALL, fit.corpus.items, 1.0)
         vars(module).update(mistakes)
         return module
 
@@ -187,14 +177,19 @@ def flawed(fit: Fit, **mistakes: Any) -> SasRec:
 
 
 def test_a_ranking_that_draws_is_told_before_the_training(in_memory: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(history: Tensor, k: int) -> Ranking:
+        items = torch.zeros(len(history), k, dtype=torch.long)
+        items[:, :40] = torch.stack([torch.randperm(40) + 1 for _ in history])
+        return Ranking(items, torch.zeros(items.shape), torch.ones(len(items), dtype=torch.bool))
+
     monkeypatch.setattr(fit_module.Fit, "_train", lambda *given: pytest.fail("it trained"))
-    with pytest.raises(ValueError, match=r"^Flawed.rank ranked the same users twice and gave other places; expected"):
-        flawed(in_memory, draws=True)
+    with pytest.raises(ValueError, match=r"^SasRec.rank ranked the same users twice and gave other places; expected"):
+        flawed(in_memory, rank=drawn)
 
 
 @pytest.mark.parametrize("length", [0, None, 2.5])
 def test_how_far_a_recommender_reads_is_asked_before_the_training(in_memory: Fit, length: Any) -> None:
-    with pytest.raises(ValueError, match=f"^Flawed has the history_length {length}; expected the number of items"):
+    with pytest.raises(ValueError, match=f"^SasRec has the history_length {length}; expected the number of items"):
         flawed(in_memory, history_length=length)
 
 
