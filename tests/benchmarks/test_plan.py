@@ -200,8 +200,8 @@ def test_a_cell_at_work_is_told_from_one_left_behind(loaded: Corpus, tmp_path: P
         ),
         ('corpus = "c"\n[[rows]]\nexperiment = "sasrec"\naim = { of = 1.0 }', "aim of is 1.0; expected a string"),
         (
-            'corpus = "/tmp/tiny.csv"\n[[rows]]\nexperiment = "sasrec"',
-            r"row 1 \(sasrec\): corpus '/tmp/tiny.csv' is a file of your own, and a plan is of named corpora; ",
+            'corpus = "mine/tiny.csv"\n[[rows]]\nexperiment = "sasrec"',
+            r"row 1 \(sasrec\): corpus 'mine/tiny.csv' is a file of your own, and a plan is of named corpora; ",
         ),
         ('corpus = "c"\n[[rows]]\nexperiment = "tiger"\nsettings = ["vectors=npz"]', r"row 1 \(tiger\): .*npz"),
     ],
