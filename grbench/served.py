@@ -161,6 +161,6 @@ def load(
     recalled = recall_by_hash(bench, record, source)
     if record.provenance.source_sha256 != of_folder(ROOT):
         # Hashes of weights do not tell what is made of them.
-        check_ranks(recalled.recommender, recalled.eval_corpus, store.read_run(bench.board, path))
+        check_ranks(recalled.recommender, recalled.eval_corpus, store.read_run(bench.board, path.absolute()))
     # Of a prepared corpus they are values of Arrow.
     return Served(recalled.recommender.eval(), [str(item) for item in recalled.eval_corpus.item_ids], record)

@@ -262,9 +262,10 @@ def test_weights_that_another_code_ranks_with_are_told(
     # Where no file has changed nothing is ranked for it.
     assert load(made.record, made.work)
     monkeypatch.setattr("grbench.served.of_folder", lambda root: "0" * 64)
+    monkeypatch.chdir(made.record.parent)
     said = r"^\d+ of 60 users come out at another rank than the record of sasrec, seed 0, says; expected"
     with pytest.raises(ValueError, match=said):
-        load(made.record, made.work)
+        load("seed-0.json", made.work)
     monkeypatch.setattr(SasRec, "rank", rank)
     assert load(made.record, made.work).recommend(["B01"]) == load(made.folder).recommend(["B01"])
 
