@@ -16,6 +16,7 @@ from benchmarks.training.fit import Fit
 from data_prep.corpus import UNSEEN_USERS, Corpus
 from leaderboards import store
 from leaderboards.record import PROTOCOL, config_key
+from models.api import LATER
 
 # Share of the users that an experiment on unseen users keeps from the model, as in ETEGRec's section 6.3.1.
 UNSEEN_SHARE = 0.05
@@ -84,6 +85,10 @@ def board_name(corpus: str, experiment: Experiment) -> str:
 
 
 def published_config(experiment: Experiment) -> dict[str, Any]:
-    """The config as records have it: of a path to a file of codes its last part, for it names no machine's folders."""
+    """The config as records have it: of a path to a file of codes its last part, for it names no machine's folders, and
+    no `later` field that says what was before."""
     config = dataclasses.asdict(experiment.config)
+    for field in dataclasses.fields(experiment.config):
+        if LATER in field.metadata and config[field.name] == field.default:
+            del config[field.name]
     return config | ({"codes": Path(config["codes"]).name} if config.get("codes") else {})

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from models.parts.index import ItemIndex
 
 SEARCH_RANGE = "search"
+LATER = "later"
 
 # What an option can be; the harness holds every value against it before anything is trained.
 Count = Annotated[int, Field(ge=1)]
@@ -68,6 +69,14 @@ def tuned(default: Any, **search: Any) -> Any:
     within; a sweep refuses one that does not.
     """
     return dataclasses.field(default=default, metadata={SEARCH_RANGE: search})
+
+
+def later(default: Any) -> Any:
+    """A dataclass field that came when rows had been made: `loss: Loss = later("ce")`.
+
+    `default` is what those rows had. At it the field is in no record and no key, so that they stay the config's rows.
+    """
+    return dataclasses.field(default=default, metadata={LATER: True})
 
 
 class Ranking(NamedTuple):
@@ -251,6 +260,7 @@ __all__ = [
     "Recommender",
     "Tokenizing",
     "generator_of",
+    "later",
     "parameters",
     "tuned",
     "whole_epochs",

@@ -25,9 +25,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, tuned
+from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, later, tuned
 from models.parts.dropout import Dropout
-from models.parts.losses import catalogue_cross_entropy
+from models.parts.losses import Loss, next_item_loss
 from models.parts.optim import adamw
 from models.parts.ragged import by_length
 from models.parts.ranking import rank_scores
@@ -47,6 +47,7 @@ class Config:
     """Rows of the image, L: the longest history, in items; longer ones keep their last items."""
     norms: Weight = tuned(1e-4, low=1e-6, high=1e-2, log=True)
     """Weight of the sum of the L2 norms, not squared, of all weights but biases."""
+    loss: Loss = later("ce")
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = 0.0
     batch_size: Count = 2048
@@ -123,7 +124,7 @@ class Caser(Recommender):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         states = self.states(batch.history)
-        loss = catalogue_cross_entropy(states, self.item.weight[1:], batch.target - 1) / len(states)
+        loss = next_item_loss(self.config.loss, states, self.item.weight[1:], batch.target - 1) / len(states)
         norms = [weight.norm() for name, weight in self.named_parameters() if name.endswith("weight")]
         return loss + self.config.norms * torch.stack(norms).sum()
 

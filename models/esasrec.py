@@ -120,7 +120,7 @@ class ESasRec(Recommender):
         place, target = prefixes(batch)
         items = self.dropout(self.item.weight)
         states = self.states(batch.history, items).flatten(0, 1)[place]
-        loss = sampled_cross_entropy(states, items, target, self.config.negatives)
+        loss = sampled_cross_entropy(states, items[1:], target - 1, self.config.negatives)
         # Each process sees its share of the batch, and their gradients are averaged.
         return loss * (processes() / self.positions)
 

@@ -23,9 +23,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.api import (
+    Batch,
+    Budget,
+    Corpus,
+    Count,
+    Fit,
+    Ranking,
+    Rate,
+    Recommender,
+    Share,
+    Weight,
+    divisible,
+    later,
+    tuned,
+)
 from models.parts.dropout import Dropout
 from models.parts.encoder import EPSILON, causal, encoder, initialise
+from models.parts.losses import Loss
 from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
 from models.parts.ragged import trimmed
@@ -45,6 +60,7 @@ class Config:
     """On embeddings, attention weights, the output of each half of a block, and the states."""
     history: Count = 50
     """Longest history, in items; longer ones keep their last items."""
+    loss: Loss = later("ce")
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = 0.0
     batch_size: Count = 256
@@ -110,7 +126,7 @@ class Fdsa(Recommender):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         states = self.states(batch.history)
-        return prefix_loss(states, batch, self.item.weight[1:], self.mean)
+        return prefix_loss(self.config.loss, states, batch, self.item.weight[1:], self.mean)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         states = last(self.states(history), history)

@@ -29,10 +29,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, tuned
+from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, later, tuned
 from models.parts.dropout import Dropout
 from models.parts.encoder import EPSILON, initialise
-from models.parts.losses import catalogue_cross_entropy
+from models.parts.losses import Loss, next_item_loss
 from models.parts.optim import adamw
 from models.parts.precision import in_float32
 from models.parts.ranking import rank_scores
@@ -50,6 +50,7 @@ class Config:
     """On embeddings and the output of each half of a block."""
     history: Count = 50
     """Length of all histories, in items: longer ones keep their last items, shorter ones are padded."""
+    loss: Loss = later("ce")
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = 0.0
     batch_size: Count = 2_048
@@ -137,7 +138,7 @@ class FmlpRec(Recommender):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         states = self.states(batch.history)
         # Batches are equally large, so that an epoch weighs all prefixes alike.
-        return catalogue_cross_entropy(states, self.item.weight[1:], batch.target - 1) / len(states)
+        return next_item_loss(self.config.loss, states, self.item.weight[1:], batch.target - 1) / len(states)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return rank_scores((self.states(history) @ self.item.weight[1:].T).float(), k)

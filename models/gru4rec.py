@@ -4,8 +4,8 @@ prefixes (Tan et al., DLRS 2016, arXiv 1606.08117).
 h_t = GRU(h_{t-1}, e_t) reads the embeddings of the items; a linear layer takes h_t to the items' width, where its dot
 product with an item's embedding scores the item. All positions of a user train in one pass, by full-softmax
 cross-entropy. Sizes and loss are RecBole's, but for the width; of the papers are left out, as there, session-parallel
-batches, the ranking losses TOP1 and BPR, an output of its own weights, and random cuts of the history. Of a history
-beyond `history` only the last so many positions train.
+batches, whose items are one another's rivals under the ranking losses TOP1 and BPR, an output of its own weights, and
+random cuts of the history. Of a history beyond `history` only the last so many positions train.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0345, R@10 .0537, N@5 .0220, N@10 .0281.
 
@@ -21,8 +21,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, tuned
+from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, later, tuned
 from models.parts.dropout import Dropout
+from models.parts.losses import Loss
 from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
 from models.parts.ragged import trimmed
@@ -40,6 +41,7 @@ class Config:
     """On the embeddings that the GRU reads."""
     history: Count = 50
     """Longest history, in items; longer ones keep their last items."""
+    loss: Loss = later("ce")
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = 0.0
     batch_size: Count = 256
@@ -92,7 +94,7 @@ class Gru4Rec(Recommender):
         return self.output(read)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        return prefix_loss(self.states(batch.history), batch, self.item.weight[1:], self.positions)
+        return prefix_loss(self.config.loss, self.states(batch.history), batch, self.item.weight[1:], self.positions)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         states = last(self.states(history), history)

@@ -7,7 +7,8 @@ Of the embeddings e_1 ... e_t of a history, section 3:
 - item-item product: the score of item i is q_i (u + pooled + sum e_j), with an embedding q_i of its own.
 
 Sizes and loss are RecBole's, but for the width: a softmax over all items for each prefix of a history, and average
-pooling. Left out: the paper's windows of 5 items that predict the next 3, its ranking loss (BPR) and its max pooling.
+pooling. The paper's ranking loss is `loss=bpr`. Left out: its windows of 5 items that predict the next 3, and its max
+pooling.
 RecBole gates the padding, too, and divides by it; here a history has none. A ranking is asked for a history, not for a
 user, so that u is one vector for all, W_2 u part of b, and W_4 u a number for each place.
 
@@ -25,8 +26,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Weight, tuned
-from models.parts.losses import catalogue_cross_entropy
+from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Weight, later, tuned
+from models.parts.losses import Loss, next_item_loss
 from models.parts.optim import adamw
 from models.parts.ranking import rank_scores
 
@@ -39,6 +40,7 @@ class Config:
     """Embedding size D. ETEGRec, whose row is the published one, has 128 for all models; RecBole 64."""
     history: Count = 50
     """Longest history, in items; longer ones keep their last items. ETEGRec's; the paper's 5."""
+    loss: Loss = later("ce")
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = tuned(0.0, low=0.0, high=0.1)
     batch_size: Count = 2_048
@@ -93,7 +95,7 @@ class Hgn(Recommender):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         states = self.states(batch.history)
         # Batches are equally large, so that an epoch weighs all prefixes alike.
-        return catalogue_cross_entropy(states, self.predicted.weight[1:], batch.target - 1) / len(states)
+        return next_item_loss(self.config.loss, states, self.predicted.weight[1:], batch.target - 1) / len(states)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return rank_scores((self.states(history) @ self.predicted.weight[1:].T).float(), k)

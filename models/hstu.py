@@ -30,8 +30,23 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.api import (
+    Batch,
+    Budget,
+    Corpus,
+    Count,
+    Fit,
+    Ranking,
+    Rate,
+    Recommender,
+    Share,
+    Weight,
+    divisible,
+    later,
+    tuned,
+)
 from models.parts.dropout import Dropout
+from models.parts.losses import Loss
 from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
 from models.parts.ragged import trimmed
@@ -49,6 +64,7 @@ class Config:
     temperature: Rate = tuned(0.05, low=0.02, high=0.2, log=True)
     history: Count = 50
     """Longest history, in items; longer ones keep their last items."""
+    loss: Loss = later("ce")
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = 0.0
     batch_size: Count = 128
@@ -129,7 +145,7 @@ class Hstu(Recommender):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         states = self.states(batch.history) / self.config.temperature
-        return prefix_loss(states, batch, self.directions(), self.mean)
+        return prefix_loss(self.config.loss, states, batch, self.directions(), self.mean)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         states = last(self.states(history), history)

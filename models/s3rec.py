@@ -33,8 +33,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
+from models.api import (
+    Batch,
+    Budget,
+    Corpus,
+    Count,
+    Fit,
+    Ranking,
+    Rate,
+    Recommender,
+    Share,
+    Weight,
+    divisible,
+    later,
+    tuned,
+)
 from models.parts.encoder import ItemEncoder, initialise
+from models.parts.losses import Loss
 from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
 from models.parts.ranking import rank_scores
@@ -62,6 +77,7 @@ class Config:
     segment: Weight = 0.5
     pretraining_epochs: Count = 150
     """Of the authors' weights for Beauty."""
+    loss: Loss = later("ce")
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = 0.0
     batch_size: Count = 256
@@ -170,7 +186,7 @@ class S3Rec(Recommender):
         self.encoder = pretrained.train()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        return prefix_loss(self.encoder.one_way(batch.history), batch, self.encoder.items, self.mean)
+        return prefix_loss(self.config.loss, self.encoder.one_way(batch.history), batch, self.encoder.items, self.mean)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         states = last(self.encoder.one_way(history), history)

@@ -14,25 +14,20 @@ Published on Musical_Instruments (ETEGRec, table 3): R@5 .0341, R@10 .0530, N@5 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
 from models.parts.dropout import Dropout
 from models.parts.encoder import causal, encoder, initialise
-from models.parts.losses import catalogue_cross_entropy, sampled_cross_entropy
-from models.parts.next_item import last, mean_prefixes, prefixes
+from models.parts.losses import Loss
+from models.parts.next_item import last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
-from models.parts.processes import processes
 from models.parts.ragged import trimmed
 from models.parts.ranking import rank_scores
-
-# Items that a next item competes with where the loss is sampled.
-SAMPLED = 256
 
 
 @dataclass(frozen=True)
@@ -47,9 +42,8 @@ class Config:
     """On embeddings, attention weights and the output of each half of a block."""
     history: Count = 50
     """Longest history, in items; longer ones keep their last items."""
-    loss: Literal["ce", "bce", "sampled"] = "ce"
-    """`ce`: softmax over all items. `bce`: the paper's loss, one uniform negative per position. `sampled`: softmax over
-    the next item and 256 that are drawn evenly, as eSASRec has it."""
+    loss: Loss = "ce"
+    """`bce` is the paper's."""
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = 0.0
     batch_size: Count = 256
@@ -102,21 +96,8 @@ class SasRec(Recommender):
         return causal(self.blocks, self.dropout(self.norm(self.item(history) + self.position(positions))))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        place, positives = prefixes(batch)
-        states = self.states(batch.history).flatten(0, 1)[place]
-        # Each process sees its share of the batch, and their gradients are averaged.
-        return self._losses(states, positives) * (processes() / self.positions)
-
-    def _losses(self, states: Float[Tensor, "X D"], positives: Int[Tensor, "X"]) -> Float[Tensor, ""]:
-        """Sum over positions."""
-        if self.config.loss == "ce":
-            return catalogue_cross_entropy(states, self.item.weight[1:], positives - 1)
-        if self.config.loss == "sampled":
-            return sampled_cross_entropy(states, self.item.weight, positives, SAMPLED)
-        negatives = torch.randint_like(positives, 1, self.item.num_embeddings)
-        score_positive = (states * self.item(positives)).sum(-1)
-        score_negative = (states * self.item(negatives)).sum(-1)
-        return -(F.logsigmoid(score_positive) + F.logsigmoid(-score_negative)).sum()
+        states = self.states(batch.history)
+        return prefix_loss(self.config.loss, states, batch, self.item.weight[1:], self.positions)
 
     def item_scores(self, states: Float[Tensor, "X D"]) -> Float[Tensor, "X N"]:
         return (states @ self.item.weight[1:].T).float()

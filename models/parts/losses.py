@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,27 @@ from models.parts.processes import all_gather_rows, first_local_row
 
 # Logits held at a time: 8 MiB in float32.
 LOGITS = 1 << 21
+
+Loss = Literal["ce", "bce", "bpr", "sampled"]
+"""How a state is to find the item that follows it. `ce`: softmax over all items. Against one other item, drawn evenly
+for each state anew: `bce`, binary cross-entropy of both, as in SASRec's paper, or `bpr`, of their difference, as in
+HGN's. `sampled`: softmax over it and 256 that are drawn so, as eSASRec has it."""
+SAMPLED = 256
+
+
+def next_item_loss(
+    loss: Loss, states: Float[Tensor, "X D"], items: Float[Tensor, "N D"], target: Int[Tensor, "X"]
+) -> Float[Tensor, ""]:
+    """Sum over X. Scores are dot products; `target` is 0-based."""
+    if loss == "ce":
+        return catalogue_cross_entropy(states, items, target)
+    if loss == "sampled":
+        return sampled_cross_entropy(states, items, target, SAMPLED)
+    other = torch.randint_like(target, 0, len(items))
+    score, score_of_other = ((states * F.embedding(item, items)).sum(-1) for item in (target, other))
+    if loss == "bpr":
+        return -F.logsigmoid(score - score_of_other).sum()
+    return -(F.logsigmoid(score) + F.logsigmoid(-score_of_other)).sum()
 
 
 def catalogue_cross_entropy(
@@ -32,14 +53,14 @@ def catalogue_cross_entropy(
 
 
 def sampled_cross_entropy(
-    states: Float[Tensor, "X D"], items: Float[Tensor, "I D"], target: Int[Tensor, "X"], negatives: int
+    states: Float[Tensor, "X D"], items: Float[Tensor, "N D"], target: Int[Tensor, "X"], negatives: int
 ) -> Float[Tensor, ""]:
     """Sum over X of -log softmax of the target's logit among itself and `negatives` items, drawn evenly for each row
     anew and without a correction (eSASRec, arXiv 2508.06450).
 
-    `target` is an item id, 1..N; row 0 of `items` is padding and never drawn. A drawn target counts as another item.
+    `target` is 0-based. A drawn target counts as another item.
     """
-    others = torch.randint(1, len(items), (len(target), negatives), device=target.device)
+    others = torch.randint(len(items), (len(target), negatives), device=target.device)
     # To score all items and pick costs less than to fetch as many vectors for each row.
     scores = (states @ items.T).gather(1, torch.cat([target[:, None], others], 1)).float()
     return F.cross_entropy(scores, torch.zeros_like(target), reduction="sum")

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.api import Batch, Examples
-from models.parts.losses import catalogue_cross_entropy
+from models.parts.losses import Loss, next_item_loss
 from models.parts.processes import processes
 
 
@@ -44,16 +44,16 @@ def mean_prefixes(users: Examples, history: int, batch_size: int) -> float:
 
 
 def prefix_loss(
-    states: Float[Tensor, "B T D"], batch: Batch, items: Float[Tensor, "N D"], mean: float
+    loss: Loss, states: Float[Tensor, "B T D"], batch: Batch, items: Float[Tensor, "N D"], mean: float
 ) -> Float[Tensor, ""]:
-    """Cross-entropy, over all items, of the item that follows each prefix; its logits are dot products.
+    """Loss of the item that follows each prefix.
 
     Args:
         mean: of the prefixes of a batch (`mean_prefixes`).
     """
     place, target = prefixes(batch)
     # Each process sees its share of the batch, and their gradients are averaged.
-    return catalogue_cross_entropy(states.flatten(0, 1)[place], items, target - 1) * (processes() / mean)
+    return next_item_loss(loss, states.flatten(0, 1)[place], items, target - 1) * (processes() / mean)
 
 
 def last(states: Float[Tensor, "B T D"], history: Int[Tensor, "B T"]) -> Float[Tensor, "B D"]:

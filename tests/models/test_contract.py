@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+import math
 import multiprocessing
 import sys
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from data_prep.batches import Batches
 from data_prep.corpus import HELD_OUT, Corpus, Examples
 from grbench.module_file import described, rebuilt
 from models.api import Budget, Generator, Model, Ranking, Recommender, generator_of
+from models.parts.losses import SAMPLED, Loss
 from models.parts.ranking import rank_scores
 
 pytestmark = pytest.mark.usefixtures("saved_as_usual")
@@ -424,6 +426,26 @@ def contract_of(folder: Path, name: str, said: Path) -> None:
     with said.open("w") as file, contextlib.redirect_stdout(file):
         status = pytest.main(["-q", *plain, f"--basetemp={folder / 'tmp'}", "-k", name, __file__])
     sys.exit(int(status))
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce", "bpr", "sampled"])
+@pytest.mark.parametrize("name", [name for name in models.names() if hasattr(models.load(name).SMALL, "loss")])
+def test_the_loss_is_the_one_that_the_config_names(name: str, loss: Loss, tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """At scores of 0, by how many items one competes with; all models weigh alike what they train on."""
+    values = {}
+    for asked in (loss, "bce"):
+        fit = Untrained()
+        module = models.load(name)
+        module.train(dataclasses.replace(module.SMALL, loss=asked), tiny_corpus, fit)
+        ((recommender, examples),) = fit.stages
+        for weight in recommender.parameters():
+            torch.nn.init.zeros_(weight)
+        batches = Batches(examples or tiny_corpus.examples("train"), 20, recommender.history_length, epoch=lambda: 0)
+        value = recommender.training_step(next(iter(batches)), 0)
+        assert isinstance(value, Tensor)
+        values[asked] = value.item()
+    rivals = {"ce": tiny_corpus.items, "bce": 4, "bpr": 2, "sampled": SAMPLED + 1}
+    assert values[loss] / values["bce"] == pytest.approx(math.log(rivals[loss]) / math.log(4), rel=1e-5)
 
 
 @pytest.mark.slow

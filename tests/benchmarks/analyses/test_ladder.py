@@ -392,7 +392,7 @@ def test_the_ladder_of_a_model_and_what_of_it_comes_to_a_board(lab: Lab, monkeyp
     # Ordinary rows alone have records, and the table's numbers are theirs.
     runs = read_board(lab.bench.board, "planted")
     by_row = {(run.record.config["loss"], run.record.config["history"]): run for run in runs}
-    assert set(by_row) == {("bce", 50), ("sampled", 50), ("ce", 20)}
+    assert set(by_row) == {("bce", 50), ("bpr", 50), ("sampled", 50), ("ce", 20)}
     assert lines["loss=bce"]["NDCG@10"] == by_row["bce", 50].record.test["ndcg@10"]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.parts import losses
-from models.parts.losses import catalogue_cross_entropy, info_nce, symmetric_kl
+from models.parts.losses import SAMPLED, Loss, catalogue_cross_entropy, info_nce, next_item_loss, symmetric_kl
 
 ROWS, ITEMS, WIDTH = 13, 7, 4
 
@@ -84,6 +84,33 @@ def test_in_bf16_only_products_are_rounded(dtype: torch.dtype) -> None:
 def test_a_certain_target_costs_nothing() -> None:
     loss = catalogue_cross_entropy(torch.tensor([[1e4]]), torch.tensor([[1.0], [0.0], [-1.0]]), torch.tensor([0]))
     assert float(loss) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        # The item's score is ln 3, that of the only other one 0: sigmoids of 3/4 and 1/2, a difference of ln 3.
+        ("ce", -math.log(3 / 4)),
+        ("bce", -math.log(3 / 4) + math.log(2)),
+        ("bpr", -math.log(3 / 4)),
+    ],
+)
+def test_losses_of_the_next_item_by_hand(loss: Loss, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "randint_like", lambda target, low, high: 1 - target)
+    items, target = torch.tensor([[0.0], [math.log(3)]]), torch.tensor([1, 1])
+    assert next_item_loss(loss, torch.ones(2, 1), items, target).item() == pytest.approx(2 * expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "drawn", "share"), [("bce", 1, 0.5), ("bpr", 1, 0.5), ("sampled", SAMPLED, 1 / 257)])
+def test_other_items_are_drawn_evenly_from_all(loss: Loss, drawn: int, share: float) -> None:
+    """Where all scores are 0, an item's gradient is a share for each time that it was drawn."""
+    torch.manual_seed(0)
+    rows, items = 2_000, torch.zeros(ITEMS, 1, requires_grad=True)
+    (gradient,) = gradients(next_item_loss(loss, torch.ones(rows, 1), items, torch.full((rows,), 3)), items)
+    others = torch.arange(ITEMS) != 3
+    times = gradient[others, 0] / share
+    even = rows * drawn / ITEMS
+    assert times.tolist() == pytest.approx([even] * (ITEMS - 1), abs=4 * math.sqrt(even))
 
 
 def test_info_nce_by_hand() -> None:
