@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -37,6 +38,13 @@ def pytest_configure() -> None:
         os.environ["GRBENCH_DATA"] = str(Path(os.environ["GRBENCH_DATA"]).resolve())
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+def pytest_collectstart() -> None:
+    """Large libraries, from the files into which pip has compiled them: within a module whose shapes are checked,
+    Python looks for others, and compiles the libraries for every process anew where it may not write them."""
+    for name in ("matplotlib.pyplot", "pandas", "pytorch_lightning", "scipy.stats", "sklearn.cluster", "transformers"):
+        importlib.import_module(name)
 
 
 @pytest.fixture(scope="session", autouse=True)
