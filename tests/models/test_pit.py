@@ -160,6 +160,14 @@ class TestIndex:
         torch.testing.assert_close(model.weights[1:, 0], expected)
         assert not model.weights[0].any()
 
+    def test_bf16_gives_no_item_another_sequence_or_weight(self) -> None:
+        model, other = made(), made()
+        step(model)
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            step(other)
+        assert torch.equal(other.codes, model.codes)
+        assert torch.equal(other.weights, model.weights)
+
     def test_a_step_is_algorithm_1_on_what_i2t_proposes(self) -> None:
         model = made()
         before = BeamIndex(model.codes, model.weights, model.renewed)
