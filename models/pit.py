@@ -351,8 +351,11 @@ class Pit(Recommender):
 
     def _publish(self) -> None:
         """Gives the generator, which reads histories and ranks, the sequences that the beam index has now."""
-        heaviest_alone = self.config.served == "best"
-        self.generator.index.assign(self.codes[:, :1] if heaviest_alone else self.codes)
+        index, heaviest_alone = self.generator.index, self.config.served == "best"
+        # Collisions are the static tokenizer's, and were repaired in c0: the code card goes on to tell of them.
+        before_repair = index.duplicates_before, index.distinct_before
+        index.assign(self.codes[:, :1] if heaviest_alone else self.codes)
+        index.duplicates_before, index.distinct_before = before_repair
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         return self.generator.rank(history, k)

@@ -7,11 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.parts.precision import in_float32
 from models.parts.rqvae import mlp
 
 
 class ItemVectors(nn.Module):
-    """X: an embedding of the item's id, enriched with its content vector."""
+    """X: an embedding of the item's id, enriched with its content vector. In float32, for codes are made of it."""
 
     content: Tensor
 
@@ -23,6 +24,7 @@ class ItemVectors(nn.Module):
         nn.init.normal_(self.own.weight, std=0.02)
         self.norm = nn.LayerNorm(width)
 
+    @in_float32
     def forward(self, item: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
         return self.norm(self.project(self.content[item]) + self.own(item))
 

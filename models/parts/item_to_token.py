@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.api import Count, Share, divisible
+from models.parts.precision import in_float32
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,10 @@ class ItemToTokenConfig:
 
 
 class ItemToToken(nn.Module):
-    """P(codes | x) (eq. 3): a decoder-only transformer whose BOS vector is an item's, to which it sends no gradient."""
+    """P(codes | x) (eq. 3): a decoder-only transformer whose BOS vector is an item's, to which it sends no gradient.
+
+    It names items, so it computes in float32.
+    """
 
     def __init__(self, config: ItemToTokenConfig, sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -43,6 +47,7 @@ class ItemToToken(nn.Module):
         )
         self.head = nn.Linear(config.width, sum(sizes))
 
+    @in_float32
     def forward(self, x: Float[Tensor, "B D"], codes: Int[Tensor, "B l"]) -> list[Float[Tensor, "B _"]]:
         """Log-probabilities of the code after each prefix, the empty one first."""
         of_codes = [self.token(codes[:, level] + self.first[level]) for level in range(codes.shape[1])]
@@ -51,7 +56,7 @@ class ItemToToken(nn.Module):
         inputs = inputs + self.place[:length]
         later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         # Unless it is told, torch compares the mask with a causal one, and holds a GPU up at every step.
-        logits = self.head(self.decoder(inputs, mask=later, is_causal=True)).float()
+        logits = self.head(self.decoder(inputs, mask=later, is_causal=True))
         # A code competes with those of its level.
         levels = zip(logits.unbind(1), self.first[:length], self.sizes, strict=False)
         return [row[:, first : first + size].log_softmax(1) for row, first, size in levels]

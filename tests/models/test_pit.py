@@ -160,6 +160,24 @@ class TestIndex:
         torch.testing.assert_close(model.weights[1:, 0], expected)
         assert not model.weights[0].any()
 
+    def test_bf16_gives_no_item_another_sequence_or_weight(self) -> None:
+        model, other = made(), made()
+        step(model)
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            step(other)
+        assert torch.equal(other.codes, model.codes)
+        assert torch.equal(other.weights, model.weights)
+
+    def test_the_card_tells_of_the_collisions_of_the_static_codes(self) -> None:
+        unrepaired = start().codes[1:, 0].clone()
+        unrepaired[3] = unrepaired[7]
+        index = ItemIndex(start().codes[:, 0], start().sizes, unrepaired)
+        model = grown(Pit(CONFIG, index, torch.randn(ITEMS + 1, 6)).evolve(5))
+        card = model.generator.card()
+        assert (card["distinct_before"], card["duplicates_after"]) == (ITEMS - 1, 0.0)
+        assert card["duplicates_before"] == pytest.approx(2 / ITEMS)
+        assert card["sequences_per_item"] > 1
+
     def test_a_step_is_algorithm_1_on_what_i2t_proposes(self) -> None:
         model = made()
         before = BeamIndex(model.codes, model.weights, model.renewed)
