@@ -99,7 +99,8 @@ RECIPES = {
     "tiger-discrec": Variant(
         "letter",
         {"collaborative": None, "tokenizer.diversity": 0.0, "temperature": 1.0},
-        "DiscRec's TIGER, which is LETTER's code without its terms: .0656 / .0348 on Beauty_2014",
+        "LETTER's code without its terms, by DiscRec's settings; its log is of its own model on such codes, DCSM-T: "
+        ".0656 / .0348 on Beauty_2014",
         {"batch_size": 256},
     ),
 }

@@ -49,6 +49,7 @@ from models.api import (
 from models.parts.generator import CodeGenerator, Composition
 from models.parts.index import ItemIndex
 from models.parts.optim import adamw
+from models.parts.precision import in_float32
 from models.parts.seq2seq import T5Sizes
 from models.parts.tokenizer import Tokenized, TokenizerConfig, tokenized
 
@@ -164,6 +165,8 @@ class Fusion(nn.Module):
             self.of_collaborative = nn.Sequential(norm[1], two_layers(width))
         self.fuse = nn.Linear(2 * width, width, bias=False)
 
+    # A batch reads a token thousands of times, and in bf16 the sum of its gradients would stand still before its end.
+    @in_float32
     def forward(self, collaborative: Float[Tensor, "X D"]) -> Float[Tensor, "X D"]:
         code = self.of_code(self.pretrained) * self.has_code_vector  # Eq. 10
         return self.fuse(torch.cat([code, self.of_collaborative(collaborative)], 1))  # Eq. 11

@@ -144,7 +144,7 @@ def test_a_recipe_has_its_sizes_on_corpora_of_the_papers_size_alone() -> None:
 
 
 def test_a_recipe_on_the_code_of_another_model() -> None:
-    """DiscRec's TIGER: LETTER without what it adds to an RQ-VAE and to cross-entropy."""
+    """TIGER on LETTER's code: LETTER without what it adds to an RQ-VAE and to cross-entropy."""
     found = complete("tiger-discrec", "beauty_2014")
     config = letter.Config(
         collaborative=None, tokenizer=letter.TokenizerConfig(diversity=0.0), temperature=1.0, batch_size=256

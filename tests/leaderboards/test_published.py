@@ -128,7 +128,6 @@ def test_what_two_papers_state_on_musical_instruments(experiment: str, numbers: 
         ("hgn", "toys_2014", "S3-Rec's baselines", 0.0497, 0.0277),
         ("fdsa", "toys_2014", "S3-Rec's baselines", 0.0381, 0.0189),
         ("tiger-grid", "beauty_2014", "STAMP", 0.0645, 0.0353),
-        ("tiger-discrec", "beauty_2014", "DiscRec", 0.0656, 0.0348),
         ("tiger-paischer", "beauty_2014", "cornac", 0.0634, 0.0338),
         ("letter-authors-codes", "beauty_2014", "LETTER", 0.0672, 0.0364),
         ("letter-authors-codes", "beauty_2014", "cornac", 0.0670, 0.0360),

@@ -317,6 +317,15 @@ class TestGradients:
         for one, other in zip(torch.autograd.grad(loss, weights), torch.autograd.grad(alone, weights), strict=True):
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
+    def test_in_bf16_a_token_still_sums_its_gradients_in_float32(self) -> None:
+        """A sum in bf16 stands still once it is some hundred times the next of its parts."""
+        model, times = made(), 4096
+        _, collaborative = fusion_of(model)
+        with torch.autocast("cpu", torch.bfloat16):
+            read = (model.generator.token(torch.full((count,), 3)) for count in (1, times))
+            once, often = (torch.autograd.grad(vectors.sum(), collaborative)[0] for vectors in read)
+        torch.testing.assert_close(often, times * once)
+
 
 class TestRanking:
     @pytest.mark.parametrize("changes", [{}, {"tied_head": False}, {"projection": "after-norm", "context_mlp": False}])
