@@ -6,6 +6,7 @@ tests/leaderboards/test_forgeries.py.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from benchmarks.checks import reproduce, train_again
 from benchmarks.checks.reproduce import drawn, expected, held
 from benchmarks.checks.rerank import NotHereError
 from benchmarks.experiments import complete
+from benchmarks.resolved_row import published_config
 from benchmarks.run import run
 from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
@@ -103,6 +105,27 @@ def test_a_row_of_another_config(bench: Bench, true: Run, planted_corpus: Corpus
     assert (good, "it comes out otherwise on its own platform" in says) == (False, True)
     good, says = held(other, true, rows_of([other]))
     assert (good, f"gives its config the key {true.record.key}, not {other.record.key}" in says) == (False, True)
+
+
+@pytest.mark.parametrize("settings", [[], ["loss=bpr"], ["epochs=3", "loss=sampled"]])
+def test_a_config_without_its_later_fields_is_known_again(settings: list[str]) -> None:
+    asked = complete("gru4rec", "planted", settings, tuned=False)
+    told = {"experiment": "gru4rec", "corpus": {"name": "planted"}, "config": published_config(asked), "notes": []}
+    assert train_again.experiment(told).config == asked.config
+
+
+def test_a_config_that_its_commit_cannot_have_is_told(
+    true: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = true.record.model_dump(mode="json")
+    record = tmp_path / "seed-0.json"
+    record.write_text(json.dumps(told | {"config": {**told["config"], "magic": 1}}))
+    folders = [text for name in ("board", "work", "prepared") for text in (f"--{name}", str(tmp_path / name))]
+    monkeypatch.setattr(
+        sys, "argv", ["train_again.py", str(record), *folders, "--accelerator", "cpu", "--source", "auto"]
+    )
+    with pytest.raises(SystemExit, match="error: sasrec has no option 'magic'"):
+        train_again.main()
 
 
 def test_codes_lie_where_the_config_has_them(true: Run, tmp_path: Path) -> None:
