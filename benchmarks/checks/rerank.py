@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 import models
 from benchmarks import provenance
-from benchmarks.config import flat
+from benchmarks.config import read
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.hardware import Hardware
@@ -193,15 +193,7 @@ def experiment_of(record: Record) -> Experiment:
     Raises:
         ValueError: the model's config has other fields by now.
     """
-    try:
-        config: Any = TypeAdapter(models.load(record.model).Config).validate_python(record.config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"config of {record.model}/{record.key}: option {where}: {first['msg']}") from None
-    gone = dict(flat(record.config)).keys() - dict(flat(dataclasses.asdict(config))).keys()
-    if gone:
-        raise ValueError(f"config of {record.model}/{record.key}: the model has no option {', '.join(sorted(gone))}")
+    config = read(models.load(record.model).Config, record.config, f"config of {record.model}/{record.key}")
     return Experiment(record.experiment, record.model, config, record.experiment.endswith(UNSEEN))
 
 
