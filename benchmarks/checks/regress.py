@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import models
 from benchmarks import provenance
 from benchmarks.checks.rerank import platform, recall, rerank
 from benchmarks.config import flat
@@ -140,11 +141,19 @@ def regress(
 
     Raises:
         FileNotFoundError: a model has no reference.
+        ValueError: there is no such model.
     """
+    _check_models(names)
     banks = {name: bank(name, references) for name in names}
     answers = [evaluation(work, name, banks[name], references) for name in names]
     fresh = made(work / "regress", names, seeds, jobs)
     return answers + [training(name, fresh[name], banks[name]) for name in names]
+
+
+def _check_models(names: Iterable[str]) -> None:
+    """References are of models, not of named experiments. Raises what `models.load` does, before anything is trained."""
+    for name in names:
+        models.load(name)
 
 
 def bank(name: str, references: Path = REFERENCES) -> list[Run]:
@@ -256,7 +265,11 @@ def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references
 
     Returns:
         What changed, a line per model, as in the changelog.
+
+    Raises:
+        ValueError: there is no such model, or a run failed.
     """
+    _check_models(names)
     fresh, lines = made(work / "regress", names, range(BANK), jobs), []
     for name in names:
         old = _mean(bank(name, references)) if (references / CORPUS / name).exists() else "none"
