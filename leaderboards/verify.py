@@ -138,8 +138,8 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
         same = first.setdefault(record.corpus.fingerprint, run)
         if others := _told_otherwise(record.corpus, same.record.corpus):
             yield (
-                f"{board}: {record.corpus.name}/{name} tells other {', '.join(others)} than {_name(same.record)}, on the "
-                "same corpus"
+                f"{board}: {record.corpus.name}/{name} tells other {', '.join(others)} than {_name(same.record)}, "
+                "on the same corpus"
             )
         if not run.ranks.select(FACTS).equals(same.ranks.select(FACTS)):
             yield (

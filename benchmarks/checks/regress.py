@@ -151,7 +151,7 @@ def regress(
 
 
 def _check_models(names: Iterable[str]) -> None:
-    """References are of models, not of named experiments. Raises what `models.load` does, before anything is trained."""
+    """References are of models, not of named experiments: raises what `models.load` does, before a training."""
     for name in names:
         models.load(name)
 
