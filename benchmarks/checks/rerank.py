@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 
 import models
 from benchmarks import provenance
@@ -23,7 +22,6 @@ from benchmarks.settings import Bench, prepared, source_of
 from benchmarks.training.checkpoint_callback import BEST, DONE
 from benchmarks.training.checkpoint_io import sha256
 from benchmarks.training.fit import Fit, NotTrainedError, weights_of
-from benchmarks.training_precision import Precision
 from data_prep.corpus import UNSEEN_USERS, Corpus, Part
 from leaderboards import ledger
 from leaderboards.metrics import UNSEEN as AMONG_UNSEEN
@@ -115,8 +113,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
         NotTrainedError: the weights are not there.
         ValueError: they are not those that the record names.
     """
-    precision = TypeAdapter(Precision).validate_python(record.provenance.precision)
-    hardware = dataclasses.replace(bench.hardware, precision=precision)
+    hardware = dataclasses.replace(bench.hardware, precision=record.provenance.precision)
     hardware.set_num_threads()
     try:
         experiment = with_kept_codes(experiment_of(record), record.codes, bench.work)

@@ -438,6 +438,19 @@ def test_a_record_that_is_not_there(tmp_path: Path) -> None:
         read(tmp_path / "seed-3.json")
 
 
+@pytest.mark.parametrize(
+    ("ran", "said"),
+    [
+        ("bf16-mixed", "precision is 32, but what ran was in bf16-mixed"),
+        ("junk", "Input should be '32-true' or 'bf16-mixed'"),
+    ],
+)
+def test_the_precision_of_a_key_is_that_of_the_training(ran: str, said: str) -> None:
+    origin = run_of().record.provenance.model_dump(mode="json") | {"precision": ran}
+    with pytest.raises(ValueError, match=said):
+        run_of(provenance=origin)
+
+
 def test_a_moved_record(tmp_path: Path) -> None:
     target = stored(tmp_path, run_of())
     target.rename(target.with_name("seed-7.json"))
