@@ -7,6 +7,7 @@ tests/leaderboards/test_forgeries.py.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from benchmarks.experiments import complete
 from benchmarks.resolved_row import published_config
 from benchmarks.run import run
 from benchmarks.settings import Bench
+from data_prep.atomic import own
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.record import CodesInfo, Record
@@ -232,6 +234,37 @@ def test_a_record_that_cannot_be_read_does_not_keep_the_others(
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: "))
     assert "its commit is unknown" in first
     assert "seed-1.ranks.parquet" in second
+
+
+class TestTrainedElsewhere:
+    """The training itself is left out: what came of it is the true row."""
+
+    @pytest.fixture
+    def target(self, true: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        def train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) -> Path:
+            return store.write(folder / "board", *true)
+
+        monkeypatch.setattr(reproduce, "_train", train)
+        monkeypatch.setattr(reproduce, "_work_tree", lambda folder, commit: nullcontext(tmp_path))
+        origin = true.record.provenance.model_dump(mode="json") | {"git_commit": "a" * 40, "git_dirty_sha256": None}
+        return store.write(tmp_path / "rows", *changed(true, provenance=origin))
+
+    def test_a_damaged_neighbour_makes_no_row_false(self, target: Path, tmp_path: Path) -> None:
+        target.with_name("seed-1.json").write_text("{")
+        verdict = reproduce.reproduce(Bench(tmp_path / "rows", tmp_path / "work"), target)
+        assert (verdict.good, verdict.says.startswith("equal to the bit, on ")) == (True, True)
+
+    def test_two_do_not_make_one_run_again_at_once(self, target: Path, true: Run, tmp_path: Path) -> None:
+        record = true.record
+        folder = tmp_path / f"work/reproduce/{record.model}-{record.key}-{record.seed}"
+        folder.mkdir(parents=True)
+        bench, lock = Bench(tmp_path / "rows", tmp_path / "work"), own(folder)
+        assert lock is not None
+        verdict = reproduce.reproduce(bench, target)
+        assert verdict == (target, None, f"another process makes it again, in {folder}")
+        os.close(lock)
+        assert reproduce.reproduce(bench, target).good
+        assert not folder.exists()
 
 
 def test_without_its_data_a_row_is_not_made_again_and_not_wrong(
