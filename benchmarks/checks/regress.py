@@ -126,8 +126,15 @@ def experiment(model: str) -> Experiment:
 
 
 def gated(references: Path = REFERENCES) -> list[str]:
-    """The models that have references."""
-    return sorted(folder.name for folder in (references / CORPUS).glob("*") if folder.is_dir())
+    """The models that have references.
+
+    Raises:
+        FileNotFoundError: none has: a gate that asks nothing would be green.
+    """
+    found = sorted(folder.name for folder in (references / CORPUS).glob("*") if folder.is_dir())
+    if not found:
+        raise FileNotFoundError(f"{references} has no references; expected {CORPUS}/<model>/<key>/seed-<n>.json in it")
+    return found
 
 
 def regress(
