@@ -11,6 +11,8 @@ from typing import Any
 import pydantic
 from pydantic_core import ErrorDetails
 
+from models.api import LATER
+
 # Kinds of pydantic's errors, as a user reads them.
 OUT_OF_RANGE = {
     "greater_than_equal": "at least {ge:g}",
@@ -59,6 +61,35 @@ def _refused(error: ErrorDetails) -> str:
     if error["type"] in OUT_OF_RANGE:
         return f"{given}; expected {OUT_OF_RANGE[error['type']].format(**error.get('ctx', {}))}"
     return f"{given}: {error['msg']}"
+
+
+def read(kind: Any, values: Mapping[str, Any], owner: str) -> Any:
+    """A config of what was once written down of one; a field that came later has its default.
+
+    Raises:
+        ValueError: a value cannot be by now, or an option is no longer there.
+    """
+    try:
+        config = pydantic.TypeAdapter(kind).validate_python(values)
+    except pydantic.ValidationError as error:
+        raise ValueError(f"{owner}: {_refused(error.errors()[0])}") from None
+    # Without an option that it was made with a model is another one, and nothing else would tell.
+    gone = dict(flat(values)).keys() - dict(flat(dataclasses.asdict(config))).keys()
+    if gone:
+        raise ValueError(f"{owner}: the model has no option {', '.join(sorted(gone))}")
+    return config
+
+
+def recorded(config: Any) -> dict[str, Any]:
+    """A config as records and keys have it: no `later` field, of its parts neither, that says what was before."""
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if LATER in field.metadata and value == field.default:
+            del values[field.name]
+        elif dataclasses.is_dataclass(value):
+            values[field.name] = recorded(value)
+    return values
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

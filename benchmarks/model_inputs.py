@@ -11,6 +11,7 @@ from typing import Any
 
 import models
 from benchmarks import experiments
+from benchmarks.config import recorded
 from benchmarks.experiments import Experiment, small
 from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
@@ -97,7 +98,7 @@ def _recipe(bench: Bench, corpus: Corpus, experiment: Experiment, field: str) ->
     if kind is None:
         return None
     if kind.startswith(TRAINED):
-        return {"kind": kind, "model": TRAINED, "config": dataclasses.asdict(_trained_config(kind, corpus))}
+        return {"kind": kind, "model": TRAINED, "config": recorded(_trained_config(kind, corpus))}
     return vectors_recipe(corpus, kind, bench.vectors_path)
 
 

@@ -21,6 +21,7 @@ from leaderboards.record import UNKNOWN, Provenance, Record
 
 if TYPE_CHECKING:
     from benchmarks.hardware import Hardware
+    from benchmarks.training_precision import Precision
 
 # Names the commit where there is no checkout to read it from: on a machine that was given the files alone.
 TOLD = "GRBENCH_COMMIT"
@@ -50,13 +51,13 @@ OUTPUT = (
 
 
 def collect(
-    *, threads: int, precision: str, evaluation_batch: int, device: str, processes: int = 1, root: Path = ROOT
+    *, threads: int, precision: Precision, evaluation_batch: int, device: str, processes: int = 1, root: Path = ROOT
 ) -> Provenance:
     """What a record says of its run, gathered before training starts.
 
     Args:
         threads: CPU threads of one operation.
-        precision: number format of training and evaluation, e.g. `32-true`.
+        precision: number format of training.
         evaluation_batch: users ranked at once.
         device: where the model runs, `cpu` or `cuda:<index>`.
         processes: that train together.

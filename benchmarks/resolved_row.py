@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from benchmarks import model_inputs
+from benchmarks.config import recorded
 from benchmarks.execution.cell_progress import Place
 from benchmarks.experiments import Experiment
 from benchmarks.settings import Bench
@@ -16,7 +16,6 @@ from benchmarks.training.fit import Fit
 from data_prep.corpus import UNSEEN_USERS, Corpus
 from leaderboards import store
 from leaderboards.record import PROTOCOL, config_key
-from models.api import LATER
 
 # Share of the users that an experiment on unseen users keeps from the model, as in ETEGRec's section 6.3.1.
 UNSEEN_SHARE = 0.05
@@ -85,10 +84,6 @@ def board_name(corpus: str, experiment: Experiment) -> str:
 
 
 def published_config(experiment: Experiment) -> dict[str, Any]:
-    """The config as records have it: of a path to a file of codes its last part, for it names no machine's folders, and
-    no `later` field that says what was before."""
-    config = dataclasses.asdict(experiment.config)
-    for field in dataclasses.fields(experiment.config):
-        if LATER in field.metadata and config[field.name] == field.default:
-            del config[field.name]
+    """The config as records have it: of a path to a file of codes its last part, for it names no machine's folders."""
+    config = recorded(experiment.config)
     return config | ({"codes": Path(config["codes"]).name} if config.get("codes") else {})

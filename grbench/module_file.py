@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from benchmarks.config import read
 from models.parts.construction import CONSTRUCTOR, construction
 
 PACKAGE = "models."
@@ -90,12 +90,7 @@ def _config(name: str, fields: dict[str, Any]) -> Any:
     kind = _class(name)
     if not dataclasses.is_dataclass(kind):
         raise ValueError(f"{name} is no config")
-    try:
-        return TypeAdapter(kind).validate_python(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"config {name}: option {where}: {first['msg']}") from None
+    return read(kind, fields, f"config {name}")
 
 
 def _module(name: str, steps: list[Any], tensors: Mapping[str, Tensor]) -> nn.Module:

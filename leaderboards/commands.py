@@ -8,6 +8,10 @@ from pathlib import Path
 from leaderboards.record import BOARD, UNKNOWN
 from leaderboards.rows import OVERRIDDEN, Row
 
+# As data_prep has them: how the name of a corpus ends that is some users of another, and how the source of a user's own
+# file begins.
+UNSEEN_USERS, OWN = "_unseen_users", "own: "
+
 
 def reproduce(row: Row, board: Path) -> str | None:
     """Trains the row again with the code of its commit, and compares; None where no commit holds its code."""
@@ -18,10 +22,15 @@ def reproduce(row: Row, board: Path) -> str | None:
     return _make("reproduce", {"ROW": place, **_of(board)})
 
 
-def bench(row: Row, board: Path) -> str:
-    """Trains the row's experiment with the code and the defaults of now."""
+def bench(row: Row, board: Path) -> str | None:
+    """Trains the row's experiment with the code and the defaults of now; None of a user's own file, for its record does
+    not say where it lies."""
     record = row.record
-    options = {"CORPUS": record.corpus.name, "MODELS": row.name, "SEEDS": str(len(row.runs)), **_of(board)}
+    if record.corpus.source.startswith(OWN):
+        return None
+    # Whose users are kept from the model, the experiment's name says.
+    corpus = record.corpus.name.removesuffix(UNSEEN_USERS)
+    options = {"CORPUS": corpus, "MODELS": row.name, "SEEDS": str(len(row.runs)), **_of(board)}
     for note in record.notes:
         if note.startswith(OVERRIDDEN):
             options["SET"] = note.removeprefix(OVERRIDDEN).strip()

@@ -59,9 +59,10 @@ def html(folder: Path, corpora: Mapping[str, str]) -> str:
 
 def _places(folder: Path, corpus: str, page: str) -> dict[str, Place]:
     """By experiment."""
-    # A key of digits is no number.
+    # A key of digits is no number, and a model called null is one.
     table = folder / f"{corpus}.csv"
-    frame = pd.read_csv(table, dtype={"experiment": "str", "model": "str", "key": "str"})
+    texts = dict.fromkeys(("experiment", "model", "key"), "str")
+    frame = pd.read_csv(table, dtype=texts, keep_default_na=False, na_values=[""])
     missing = {"experiment", "model", "key", "standing", "ndcg@10"} - set(frame.columns)
     if missing:
         raise ValueError(f"{table} has no column {', '.join(sorted(missing))}; `make board` renders it")

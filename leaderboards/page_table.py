@@ -80,7 +80,7 @@ def table(
             "Evidence": Cell(
                 "record of seed", links=(*((str(seed), file) for seed, file in records(row)), *_sweep(row, studies))
             ),
-            "Command": Cell(commands.reproduce(row, folder) or commands.bench(row, folder), mark="command"),
+            "Command": Cell(commands.reproduce(row, folder) or commands.bench(row, folder) or "", mark="command"),
         }
         badges = [(badge(note), note) for note in row_notes(board, row)]
         lines.append(Line(row_id(row), row.title, row.record.key, badges, cells))

@@ -29,6 +29,8 @@ PROTOCOL = "v2"
 BOARD = Path("leaderboards") / PROTOCOL
 
 KEY_LENGTH = 12
+# Classes of precision, which are part of a key, and the number formats that they stand for.
+FORMATS = {"32": "32-true", "bf16": "bf16-mixed"}
 # The commit where none is known.
 UNKNOWN = "unknown"
 # How the note of a row begins whose config a sweep has found.
@@ -276,7 +278,7 @@ class Provenance(Section):
         lock_sha256: hash of `requirements.lock`, `unknown` where the project is installed without it.
         source_sha256: hash of the packages' Python files.
         threads: CPU threads of one operation.
-        precision: number format of training and evaluation, e.g. `32-true`.
+        precision: number format of training; evaluation is in float32 always.
         evaluation_batch: users ranked at once.
         command: as typed, absolute paths cut to their last part.
     """
@@ -291,7 +293,7 @@ class Provenance(Section):
     platform: str
     device: str
     threads: Several
-    precision: str
+    precision: Literal["32-true", "bf16-mixed"]
     evaluation_batch: Several
     started_at: AwareDatetime
     command: str
@@ -364,6 +366,12 @@ class Record(Section):
         names = [stage.name for stage in self.cost.stages]
         if self.schema_version > 1 and len(set(names)) < len(names):
             raise ValueError(f"stages are {', '.join(names)}; expected each name once")
+        return self
+
+    @model_validator(mode="after")
+    def _precision_fits(self) -> Record:
+        if self.precision is not None and self.provenance.precision != FORMATS[self.precision]:
+            raise ValueError(f"precision is {self.precision}, but what ran was in {self.provenance.precision}")
         return self
 
     @model_validator(mode="after")

@@ -317,7 +317,8 @@ def family(samples: Sequence[Sample], draws: int = FAMILY_DRAWS, seed: int = 0) 
     means = np.stack([each.per_user for each in samples])
     rows, users = means.shape
     of_seeds = [max(0.0, each.seed_variance.estimate) for each in samples]
-    covariance = np.atleast_2d(np.cov(means)) / users + np.diag(of_seeds)
+    # Of one user nothing tells how users differ.
+    covariance = np.atleast_2d(np.cov(means, ddof=min(1, users - 1))) / users + np.diag(of_seeds)
     deviations = np.sqrt(covariance.diagonal())
     scale = np.where(deviations > 0, deviations, 1)
     # A factor that is unique, where an eigenvector's sign is each processor's own.

@@ -92,8 +92,9 @@ def parse(kind: type[R], target: Path) -> R:
         FileNotFoundError: there is none.
         ValueError: it is a folder, or the file is damaged or does not fit the schema; the message names the field.
     """
-    if target.is_dir():
-        raise ValueError(f"{target} is a folder; expected a record, <corpus>/<model>/<key>/seed-<n>.json on a board")
+    if not target.is_file():
+        what, kind_of = ("a folder", ValueError) if target.is_dir() else ("missing", FileNotFoundError)
+        raise kind_of(f"{target} is {what}; expected a record, <corpus>/<model>/<key>/seed-<n>.json on a board")
     try:
         return kind.model_validate_json(target.read_bytes())
     except ValidationError as error:
@@ -168,8 +169,10 @@ def _check_unseen(every: Places, unseen: Places, seen: Places, where: str) -> No
 def read_run(board: Path, target: Path) -> Run:
     """The run whose record is `target`; raises what `read_board` does."""
     record = read(target)
-    if target != path(board, record.corpus.name, record.model, record.key, record.seed):
-        raise ValueError(f"record {target} is of {record.corpus.name}/{record.model}/{record.key}, seed {record.seed}")
+    place = path(board, record.corpus.name, record.model, record.key, record.seed)
+    if target != place:
+        of = f"{record.corpus.name}/{record.model}/{record.key}, seed {record.seed}"
+        raise ValueError(f"record {target} is of {of}; expected it as {place.relative_to(board)} on a board")
     beside = _ranks_path(target)
     if not beside.is_file():
         raise FileNotFoundError(

@@ -11,12 +11,14 @@ from pathlib import Path
 from leaderboards import claims, codes, curves, history, ledger, tables
 from leaderboards.codes import CodeCard
 from leaderboards.metrics import CUTOFFS, UNSEEN
-from leaderboards.record import RANKS_SCHEMA, UNKNOWN, Provenance, Record
+from leaderboards.record import RANKS_SCHEMA, UNKNOWN, CorpusInfo, Provenance, Record
 from leaderboards.rows import Board
-from leaderboards.store import Run, read_run
+from leaderboards.store import Run, differences, read_run
 
 # Columns of a rank file that tell of users and targets, not of a model.
 FACTS = [name for name in RANKS_SCHEMA.names if "rank" not in name]
+# What follows from the content of a corpus.
+COUNTED = ("users", "items", "interactions", "ceiling")
 
 
 def verify(board: Path, row: str | None = None, base: str | None = None) -> tuple[list[str], int]:
@@ -131,15 +133,24 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
         if other != name:
             yield f"{board}: {record.corpus.name}/{name} has the key of {other}"
         row = alike.setdefault((record.corpus.name, record.model, record.key), run).record
-        if _measured(record) != _measured(row):
-            has, others = _measured(record), _measured(row)
-            yield f"{board}: {record.corpus.name}/{name} has the diagnostics {has}; seed {row.seed} has {others}"
+        if (has := _measured(record)) != (theirs := _measured(row)):
+            yield f"{board}: {record.corpus.name}/{name} has the diagnostics {has}; seed {row.seed} has {theirs}"
         same = first.setdefault(record.corpus.fingerprint, run)
+        if others := _told_otherwise(record.corpus, same.record.corpus):
+            yield (
+                f"{board}: {record.corpus.name}/{name} tells other {', '.join(others)} than {_name(same.record)}, "
+                "on the same corpus"
+            )
         if not run.ranks.select(FACTS).equals(same.ranks.select(FACTS)):
             yield (
                 f"{board}: ranks of {record.corpus.name}/{name} tell other facts of users and targets than those of "
                 f"{_name(same.record)}, on the same corpus"
             )
+
+
+def _told_otherwise(corpus: CorpusInfo, other: CorpusInfo) -> list[str]:
+    """What two records of one content say otherwise of it; its last digits are each processor's own."""
+    return [name for name in COUNTED if any(differences(getattr(corpus, name), getattr(other, name)))]
 
 
 def _measured(record: Record) -> str:

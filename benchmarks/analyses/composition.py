@@ -17,7 +17,7 @@ from benchmarks.hardware import BATCH
 from data_prep.batches import Batches
 from leaderboards.plots import grouped, panels
 from leaderboards.published import utilisation as stated
-from models.decor import Decor
+from models.decor import Config, Decor
 
 # Of the prefixes that most items share: those in the table, and the histories at most by which each is composed.
 PREFIXES, CONTEXTS = 8, 300
@@ -139,7 +139,9 @@ def _scatter(title: str, static: Tensor, composed: Tensor, following: Tensor, le
 
 
 def _decor(lab: Lab, name: str) -> Decor:
-    model = lab.recommender(name)
-    if not isinstance(model, Decor) or not model.config.alpha:
+    config = lab.experiment(name).config
+    if not isinstance(config, Config) or not config.alpha:
         raise ValueError(f"{name} composes no tokens; expected an experiment of decor with alpha above 0")
+    model = lab.recommender(name)
+    assert isinstance(model, Decor)
     return model.eval()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import models
 from benchmarks import provenance
 from benchmarks.checks.rerank import platform, recall, rerank
 from benchmarks.config import flat
@@ -125,8 +126,15 @@ def experiment(model: str) -> Experiment:
 
 
 def gated(references: Path = REFERENCES) -> list[str]:
-    """The models that have references."""
-    return sorted(folder.name for folder in (references / CORPUS).glob("*") if folder.is_dir())
+    """The models that have references.
+
+    Raises:
+        FileNotFoundError: none has: a gate that asks nothing would be green.
+    """
+    found = sorted(folder.name for folder in (references / CORPUS).glob("*") if folder.is_dir())
+    if not found:
+        raise FileNotFoundError(f"{references} has no references; expected {CORPUS}/<model>/<key>/seed-<n>.json in it")
+    return found
 
 
 def regress(
@@ -140,11 +148,19 @@ def regress(
 
     Raises:
         FileNotFoundError: a model has no reference.
+        ValueError: there is no such model.
     """
+    _check_models(names)
     banks = {name: bank(name, references) for name in names}
     answers = [evaluation(work, name, banks[name], references) for name in names]
     fresh = made(work / "regress", names, seeds, jobs)
     return answers + [training(name, fresh[name], banks[name]) for name in names]
+
+
+def _check_models(names: Iterable[str]) -> None:
+    """References are of models, not of named experiments: raises what `models.load` does, before a training."""
+    for name in names:
+        models.load(name)
 
 
 def bank(name: str, references: Path = REFERENCES) -> list[Run]:
@@ -256,7 +272,11 @@ def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references
 
     Returns:
         What changed, a line per model, as in the changelog.
+
+    Raises:
+        ValueError: there is no such model, or a run failed.
     """
+    _check_models(names)
     fresh, lines = made(work / "regress", names, range(BANK), jobs), []
     for name in names:
         old = _mean(bank(name, references)) if (references / CORPUS / name).exists() else "none"

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,13 +24,14 @@ from benchmarks.checks.rerank import NotHereError, hardware_of, platform
 from benchmarks.checks.train_again import ABSENT
 from benchmarks.model_inputs import kept_codes
 from benchmarks.settings import Bench, source_of
+from data_prep.atomic import own
 from data_prep.codes_file import NAME
 from data_prep.data_folder import VARIABLE, data_folder
 from leaderboards import ledger, store
 from leaderboards.git import git, root_of
 from leaderboards.record import TUNED, UNKNOWN, Record
 from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, rows_of
-from leaderboards.store import Run, read_board, read_run
+from leaderboards.store import Run, read_run
 
 SCRIPT = Path(__file__).with_name("train_again.py")
 # Of new runs of a true row this share lies where it is expected.
@@ -102,15 +103,38 @@ def _again(bench: Bench, target: Path, source: str) -> Verdict:
     if together:
         raise NotHereError(f"{together[1]} processes have trained it together; expected one, for one makes it again")
     folder /= f"{stated.record.model}-{stated.record.key}-{stated.record.seed}"
-    # Of an earlier time, which would be taken for this one's.
-    shutil.rmtree(folder / "board", ignore_errors=True)
-    with _work_tree(folder / "code", origin.git_commit) as tree:
-        again = read_run(folder / "board", _train(bench, target, tree, folder, source))
-    rows = rows_of(read_board(bench.board, stated.record.corpus.name))
-    good, says = held(stated, again, rows)
-    if good:
-        shutil.rmtree(folder)
+    with _owned(folder):
+        # Of an earlier time, which would be taken for this one's.
+        shutil.rmtree(folder / "board", ignore_errors=True)
+        with _work_tree(folder / "code", origin.git_commit) as tree:
+            again = read_run(folder / "board", _train(bench, target, tree, folder, source))
+        good, says = held(stated, again, rows_of(list(_readable(bench.board, stated.record.corpus.name))))
+        if good:
+            shutil.rmtree(folder)
     return Verdict(target, good, says if good else f"{says}; the new record lies in {folder / 'board'}")
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """The folder of a training, as this process's own: another one would take the code away from under it.
+
+    Raises:
+        NotHereError: another process makes the run again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (lock := own(folder)) is None:
+        raise NotHereError(f"another process makes it again, in {folder}")
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _readable(board: Path, corpus: str) -> Iterator[Run]:
+    """The runs on a corpus, but for damaged ones, which are told where they are drawn themselves."""
+    for target in ledger.matching(board, f"{corpus}/*/*/seed-*.json"):
+        with suppress(ValueError, OSError):
+            yield read_run(board, target)
 
 
 @contextmanager

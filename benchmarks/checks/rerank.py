@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 import models
 from benchmarks import provenance
-from benchmarks.config import flat
+from benchmarks.config import read
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.hardware import Hardware
@@ -23,7 +22,6 @@ from benchmarks.settings import Bench, prepared, source_of
 from benchmarks.training.checkpoint_callback import BEST, DONE
 from benchmarks.training.checkpoint_io import sha256
 from benchmarks.training.fit import Fit, NotTrainedError, weights_of
-from benchmarks.training_precision import Precision
 from data_prep.corpus import UNSEEN_USERS, Corpus, Part
 from leaderboards import ledger
 from leaderboards.metrics import UNSEEN as AMONG_UNSEEN
@@ -115,8 +113,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
         NotTrainedError: the weights are not there.
         ValueError: they are not those that the record names.
     """
-    precision = TypeAdapter(Precision).validate_python(record.provenance.precision)
-    hardware = dataclasses.replace(bench.hardware, precision=precision)
+    hardware = dataclasses.replace(bench.hardware, precision=record.provenance.precision)
     hardware.set_num_threads()
     try:
         experiment = with_kept_codes(experiment_of(record), record.codes, bench.work)
@@ -193,15 +190,7 @@ def experiment_of(record: Record) -> Experiment:
     Raises:
         ValueError: the model's config has other fields by now.
     """
-    try:
-        config: Any = TypeAdapter(models.load(record.model).Config).validate_python(record.config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"config of {record.model}/{record.key}: option {where}: {first['msg']}") from None
-    gone = dict(flat(record.config)).keys() - dict(flat(dataclasses.asdict(config))).keys()
-    if gone:
-        raise ValueError(f"config of {record.model}/{record.key}: the model has no option {', '.join(sorted(gone))}")
+    config = read(models.load(record.model).Config, record.config, f"config of {record.model}/{record.key}")
     return Experiment(record.experiment, record.model, config, record.experiment.endswith(UNSEEN))
 
 

@@ -350,7 +350,10 @@ def with_weights(module: M, file: Path) -> M:
     try:
         module.load_state_dict(checkpoint_io.weights(file))
     except RuntimeError as error:
-        raise ValueError(f"{file} does not hold weights of this stage: {' '.join(str(error).split())}") from None
+        # A record's weights are found through links, which are gone when this is read.
+        raise ValueError(
+            f"{file.resolve()} does not hold weights of this stage: {' '.join(str(error).split())}"
+        ) from None
     return module.eval()
 
 

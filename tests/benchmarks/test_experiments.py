@@ -14,6 +14,7 @@ from benchmarks import best_config, config, experiments
 from benchmarks.experiments import complete
 from benchmarks.resolved_row import published_config
 from models import decor, etegrec, letter, pit, sasrec, tiger
+from models.api import later
 from models.parts.seq2seq import T5Sizes
 from models.parts.tokenizer import TokenizerConfig
 
@@ -59,6 +60,21 @@ def test_a_later_field_is_in_no_record_while_it_says_what_was_before() -> None:
     assert after == {**before, "loss": "bpr"}
     assert "loss" not in before
     assert published_config(complete("sasrec", "beauty_2014"))["loss"] == "ce"
+
+
+def test_a_part_has_later_fields_too() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Part:
+        width: int = 8
+        rotary: bool = later(False)
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        part: Part = dataclasses.field(default_factory=Part)
+        loss: str = later("ce")
+
+    assert config.recorded(Config()) == {"part": {"width": 8}}
+    assert config.recorded(Config(Part(rotary=True), "bpr")) == {"part": {"width": 8, "rotary": True}, "loss": "bpr"}
 
 
 @pytest.mark.parametrize("number", [0.5, 0.6, 0.8, 0.9, 1.1, 1.2])
@@ -331,7 +347,7 @@ MINE = """
 from dataclasses import dataclass
 from typing import Any
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Config:
     {field}
 

@@ -219,6 +219,22 @@ def test_a_model_without_references_is_told(tmp_path: Path) -> None:
         bank("mine")
 
 
+def test_a_gate_without_references_is_not_green(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["regress", "--references", str(tmp_path), "--work", str(tmp_path / "work")]) == 2
+    assert f"error: {tmp_path} has no references; expected planted/<model>/" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sasrec-bce", "sasrek"])
+def test_what_is_no_model_is_told_before_a_training(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regress, "made", lambda *arguments: pytest.fail("trained"))
+    for ask in (
+        lambda: accept(tmp_path, [name], "why", references=tmp_path),
+        lambda: regress.regress(tmp_path, [name]),
+    ):
+        with pytest.raises(ValueError, match=f"no model '{name}'; did you mean 'sasrec'"):
+            ask()
+
+
 def test_command_line(
     small_gate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,8 @@ tests/leaderboards/test_forgeries.py.
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,8 +25,10 @@ from benchmarks.checks import reproduce, train_again
 from benchmarks.checks.reproduce import drawn, expected, held
 from benchmarks.checks.rerank import NotHereError
 from benchmarks.experiments import complete
+from benchmarks.resolved_row import published_config
 from benchmarks.run import run
 from benchmarks.settings import Bench
+from data_prep.atomic import own
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.record import CodesInfo, Record
@@ -103,6 +107,27 @@ def test_a_row_of_another_config(bench: Bench, true: Run, planted_corpus: Corpus
     assert (good, "it comes out otherwise on its own platform" in says) == (False, True)
     good, says = held(other, true, rows_of([other]))
     assert (good, f"gives its config the key {true.record.key}, not {other.record.key}" in says) == (False, True)
+
+
+@pytest.mark.parametrize("settings", [[], ["loss=bpr"], ["epochs=3", "loss=sampled"]])
+def test_a_config_without_its_later_fields_is_known_again(settings: list[str]) -> None:
+    asked = complete("gru4rec", "planted", settings, tuned=False)
+    told = {"experiment": "gru4rec", "corpus": {"name": "planted"}, "config": published_config(asked), "notes": []}
+    assert train_again.experiment(told).config == asked.config
+
+
+def test_a_config_that_its_commit_cannot_have_is_told(
+    true: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = true.record.model_dump(mode="json")
+    record = tmp_path / "seed-0.json"
+    record.write_text(json.dumps(told | {"config": {**told["config"], "magic": 1}}))
+    folders = [text for name in ("board", "work", "prepared") for text in (f"--{name}", str(tmp_path / name))]
+    monkeypatch.setattr(
+        sys, "argv", ["train_again.py", str(record), *folders, "--accelerator", "cpu", "--source", "auto"]
+    )
+    with pytest.raises(SystemExit, match="error: sasrec has no option 'magic'"):
+        train_again.main()
 
 
 def test_codes_lie_where_the_config_has_them(true: Run, tmp_path: Path) -> None:
@@ -209,6 +234,37 @@ def test_a_record_that_cannot_be_read_does_not_keep_the_others(
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: "))
     assert "its commit is unknown" in first
     assert "seed-1.ranks.parquet" in second
+
+
+class TestTrainedElsewhere:
+    """The training itself is left out: what came of it is the true row."""
+
+    @pytest.fixture
+    def target(self, true: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        def train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) -> Path:
+            return store.write(folder / "board", *true)
+
+        monkeypatch.setattr(reproduce, "_train", train)
+        monkeypatch.setattr(reproduce, "_work_tree", lambda folder, commit: nullcontext(tmp_path))
+        origin = true.record.provenance.model_dump(mode="json") | {"git_commit": "a" * 40, "git_dirty_sha256": None}
+        return store.write(tmp_path / "rows", *changed(true, provenance=origin))
+
+    def test_a_damaged_neighbour_makes_no_row_false(self, target: Path, tmp_path: Path) -> None:
+        target.with_name("seed-1.json").write_text("{")
+        verdict = reproduce.reproduce(Bench(tmp_path / "rows", tmp_path / "work"), target)
+        assert (verdict.good, verdict.says.startswith("equal to the bit, on ")) == (True, True)
+
+    def test_two_do_not_make_one_run_again_at_once(self, target: Path, true: Run, tmp_path: Path) -> None:
+        record = true.record
+        folder = tmp_path / f"work/reproduce/{record.model}-{record.key}-{record.seed}"
+        folder.mkdir(parents=True)
+        bench, lock = Bench(tmp_path / "rows", tmp_path / "work"), own(folder)
+        assert lock is not None
+        verdict = reproduce.reproduce(bench, target)
+        assert verdict == (target, None, f"another process makes it again, in {folder}")
+        os.close(lock)
+        assert reproduce.reproduce(bench, target).good
+        assert not folder.exists()
 
 
 def test_without_its_data_a_row_is_not_made_again_and_not_wrong(

@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from data_prep import own_corpus
+from data_prep.corpus import UNSEEN_USERS
 from leaderboards import commands, index_page, ledger, site
 from leaderboards.__main__ import main
 from leaderboards.answer import answer
@@ -102,6 +104,34 @@ def test_a_row_is_reproduced_where_a_commit_holds_its_code(changes: dict[str, An
     again = "make bench CORPUS=toys MODELS=sasrec SEEDS=1 {}SET='epochs=3 t5.heads=2'"
     assert commands.bench(row, board) == again.format("BOARD=runs/mine ")
     assert commands.bench(row, BOARD) == again.format("")
+
+
+def test_a_row_of_unseen_users_is_made_of_the_whole_corpus() -> None:
+    name = f"toys{UNSEEN_USERS}"
+    (row,) = rows_of([run_of(0, experiment="sasrec-unseen-users", corpus={"name": name})])
+    assert commands.bench(row, BOARD) == "make bench CORPUS=toys MODELS=sasrec-unseen-users SEEDS=1"
+
+
+def test_where_a_file_of_ones_own_lies_no_command_can_tell() -> None:
+    own = run_of(0, corpus={"source": f"{own_corpus.OWN}: csv, 5-core"})
+    dirty = own.record.model_copy(
+        update={"provenance": own.record.provenance.model_copy(update={"git_commit": "unknown"})}
+    )
+    (row,) = rows_of([own])
+    assert commands.bench(row, BOARD) is None
+    assert commands.reproduce(row, BOARD) == f"make reproduce ROW=toys/sasrec/{row.record.key}/"
+    board = Board([own._replace(record=dirty)])
+    (line,) = table(board, frame_of(board), [], BOARD, {}).ranked
+    assert line.cells["Command"].text == ""
+
+
+@pytest.mark.parametrize("name", ["null", "nan", "None"])
+def test_a_name_that_tables_take_for_nothing(tmp_path: Path, name: str) -> None:
+    write(tmp_path, *run_of(0, model=name, experiment=name))
+    render(tmp_path, "toys")
+    page = index_page.html(tmp_path, {"toys": "toys.html"})
+    assert re.search(rf'href="toys.html#{name}-[0-9a-f]{{12}}"', page)
+    assert f">{name}<" in page
 
 
 def test_the_index_has_the_best_row_of_each_model(tmp_path: Path) -> None:

@@ -433,10 +433,30 @@ def test_metrics_must_come_out_of_the_ranks(tmp_path: Path) -> None:
         write(tmp_path, better, run.ranks)
 
 
+def test_a_record_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"seed-3.json is missing; expected a record, <corpus>/<model>/"):
+        read(tmp_path / "seed-3.json")
+
+
+@pytest.mark.parametrize(
+    ("ran", "said"),
+    [
+        ("bf16-mixed", "precision is 32, but what ran was in bf16-mixed"),
+        ("junk", "Input should be '32-true' or 'bf16-mixed'"),
+    ],
+)
+def test_the_precision_of_a_key_is_that_of_the_training(ran: str, said: str) -> None:
+    origin = run_of().record.provenance.model_dump(mode="json") | {"precision": ran}
+    with pytest.raises(ValueError, match=said):
+        run_of(provenance=origin)
+
+
 def test_a_moved_record(tmp_path: Path) -> None:
     target = stored(tmp_path, run_of())
     target.rename(target.with_name("seed-7.json"))
-    with pytest.raises(ValueError, match=r"seed-7.json is of toys/sasrec/[0-9a-f]{12}, seed 0"):
+    with pytest.raises(
+        ValueError, match=r"seed-7.json is of toys/sasrec/(\w{12}), seed 0; expected it as toys/sasrec/\1/seed-0.json"
+    ):
         read_board(tmp_path, "toys")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from leaderboards.statistics import (
     Comparison,
     Interval,
     compare,
+    compare_samples,
     differences,
     equivalence,
     family,
@@ -411,3 +413,13 @@ def test_bad_values() -> None:
         interval(np.ones((1, 3)), level=95)
     with pytest.raises(ValueError, match="have 3 and 4 users; expected the same users"):
         compare(np.ones((1, 3)), np.ones((1, 4)))
+
+
+def test_one_user_alone() -> None:
+    """Nothing is known of how users differ, and nothing is said of it, not even on the console."""
+    rows = [sample(np.array([[value]])) for value in (0.0, 1.0, 0.5)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        common = family(rows)
+        found = compare_samples(rows[1], rows[0])
+    assert (common.adjusted(found.p), found.p, found.difference) == (1.0, 1.0, 1.0)

@@ -254,6 +254,19 @@ def test_facts_of_users_are_the_same_in_all_rank_files(board: Path) -> None:
     assert any("tell other facts of users and targets" in problem for problem in verify(board)[0])
 
 
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [({"items": 9, "interactions": 1501}, "items, interactions"), ({"ceiling": {"ndcg@10": 0.9}}, "ceiling")],
+)
+def test_records_of_one_corpus_say_the_same_of_it(board: Path, told: dict[str, Any], said: str) -> None:
+    forged = run_of(8, ranks=with_facts(200, 8), corpus=told)
+    write(board, *forged)
+    render(board, "toys")
+    (problem,) = verify(board)[0]
+    name = f"toys/sasrec/{forged.record.key}"
+    assert problem.startswith(f"{board}: {name}/seed-8 tells other {said} than sasrec/")
+
+
 def test_evidence_is_never_edited(board: Path) -> None:
     target = sorted(board.glob("toys/sasrec/*/seed-0.json"))[0]
     target.write_text(target.read_text() + " ")

@@ -118,7 +118,8 @@ def test_prefixes_by_hand(lab: Callable[..., Lab]) -> None:
     assert abs(composed - np.mean(own)) > 1e-4
 
 
-def test_a_model_that_composes_nothing_is_refused(lab: Callable[..., Lab]) -> None:
+def test_a_model_that_composes_nothing_is_refused(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lab, "recommender", lambda *arguments: pytest.fail("trained"))
     with pytest.raises(ValueError, match="decor-fusion composes no tokens; expected an experiment of decor"):
         composition.utilisation(dataclasses.replace(lab("decor", "decor-fusion"), settings=SHORT["decor"][:3]))
 
