@@ -19,11 +19,14 @@ from tabulate import tabulate
 from leaderboards import board as tables
 from leaderboards import escape, formats, verdicts
 from leaderboards.cold_items import cold_items
+from leaderboards.record import canonical_json
 from leaderboards.rows import RANKED_BY, Board, Row
 from leaderboards.statistics import interval
 from leaderboards.store import read_board
 from leaderboards.verdicts import NOT_COMPARABLE, UNSEEN, Verdict
 
+# The loss of a model's rows where a config says none.
+SOFTMAX = "ce"
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 PLACE = re.compile(r"<!-- table: (\S+) -->\n.*?" + re.escape(END), re.DOTALL)
 NONE = "No row yet."
@@ -83,16 +86,17 @@ def published(boards: Mapping[str, Board]) -> Iterator[Line]:
 
 def order(boards: Mapping[str, Board]) -> Iterator[Line]:
     """Of every two models of one paper, whether ours come in its order, by the board's own test. By either rank, for
-    few papers say which they take."""
+    few papers say which they take. Of an experiment with several rows the best on validation speaks."""
     for corpus, found in boards.items():
         unseen = found.among_unseen()
-        by_paper: dict[str, list[Verdict]] = defaultdict(list)
+        by_paper: dict[str, dict[str, Verdict]] = defaultdict(dict)
         for said in _comparable(found):
             if said.metric == RANKED_BY:
-                by_paper[said.source].append(said)
-        for paper, numbers in by_paper.items():
-            for first, second in itertools.combinations(numbers, 2):
-                if first.published != second.published and first.row is not second.row:
+                numbers = by_paper[said.source]
+                numbers[said.row.name] = max(numbers.get(said.row.name, said), said, key=_validation)
+        for paper, of_models in by_paper.items():
+            for first, second in itertools.combinations(of_models.values(), 2):
+                if first.published != second.published:
                     better, worse = sorted((first, second), key=lambda said: -said.published)
                     yield {
                         "Corpus": corpus,
@@ -103,6 +107,27 @@ def order(boards: Mapping[str, Board]) -> Iterator[Line]:
                         **_ours(found, better.row, worse.row, "Ours"),
                         **_ours(unseen, better.row, worse.row, "Unseen"),
                     }
+
+
+def losses(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """What another loss is worth to a model that is otherwise the same, beside the softmax over all items."""
+    for corpus, found in boards.items():
+        unseen = found.among_unseen()
+        alike: dict[str, dict[str, Row]] = defaultdict(dict)
+        for row in found.ranked:
+            others = {name: value for name, value in row.record.config.items() if name != "loss"}
+            alike[canonical_json([row.record.model, others])][str(row.record.config.get("loss", SOFTMAX))] = row
+        for rows in alike.values():
+            for loss, row in rows.items() if SOFTMAX in rows and len(rows) > 1 else []:
+                yield {
+                    "Corpus": corpus,
+                    "Model": row.record.model,
+                    "Loss": loss,
+                    "Seeds": str(len(row.runs)),
+                    "Recall@10": formats.plain(float(row.values("recall@10").mean())),
+                    **_over(found, row, rows[SOFTMAX], ""),
+                    **_over(unseen, row, rows[SOFTMAX], ", unseen"),
+                }
 
 
 def beams(boards: Mapping[str, Board]) -> Iterator[Line]:
@@ -150,6 +175,7 @@ def cost(boards: Mapping[str, Board]) -> Iterator[Line]:
 TABLES: dict[str, Callable[[Mapping[str, Board]], Iterator[Line]]] = {
     "published": published,
     "order": order,
+    "losses": losses,
     "beams": beams,
     "floors": floors,
     "cold": cold,
@@ -170,17 +196,28 @@ def _ours(board: Board | None, better: Row, worse: Row, title: str) -> Line:
     return {title: formats.signed(found.difference), f"{title}, p": formats.p_value(found.p), f"{title} say": says}
 
 
-def _over_floor(board: Board | None, row: Row, rank: str) -> Line:
-    """How a row stands to the best floor of a board."""
-    found = board.over_best_floor(row) if board else None
-    if board is None or board.best_floor is None or found is None:
+def _over(board: Board | None, row: Row, other: Row, rank: str) -> Line:
+    """How a row stands to another one on a board; beside itself it has its number alone."""
+    if board is None:
         return {}
+    found = board.apart(row, other)
     return {
         f"NDCG@10{rank}": formats.plain(float(row.values(board.metric).mean())),
-        f"Best floor{rank}": board.best_floor.title,
-        f"Difference{rank}": formats.signed(found.difference),
-        f"95% interval{rank}": formats.signed_interval(found.interval),
+        f"Difference{rank}": formats.signed(found.difference) if found else "",
+        f"95% interval{rank}": formats.signed_interval(found.interval) if found else "",
     }
+
+
+def _validation(said: Verdict) -> float:
+    return _mean(said.row, lambda record: record.valid[RANKED_BY])
+
+
+def _over_floor(board: Board | None, row: Row, rank: str) -> Line:
+    """How a row stands to the best floor of a board."""
+    if board is None or board.best_floor is None:
+        return {}
+    number, *difference = _over(board, row, board.best_floor, rank).items()
+    return dict([number, (f"Best floor{rank}", board.best_floor.title), *difference])
 
 
 def _by_beam(row: Row, name: str) -> float:

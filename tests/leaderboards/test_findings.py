@@ -76,6 +76,35 @@ def test_a_papers_order_and_ours(boards: dict[str, Board]) -> None:
     assert (etegrec["Unseen"], etegrec["Unseen say"], etegrec["Seeds"]) == ("+0.0100", "the same", "1, 1")
 
 
+def test_of_several_rows_of_an_experiment_the_best_on_validation_is_in_the_order(boards: dict[str, Board]) -> None:
+    valid = run_of().record.valid
+    for better, expected in ((0.0, "-0.0012"), (0.9, "-0.0087")):
+        other = run("gru4rec", 0.023, config={"width": 8}, valid=valid | {"ndcg@10": better})
+        head, *rows = table("order", {INSTRUMENTS: Board([*boards[INSTRUMENTS].runs, other])})
+        found = [dict(zip(head, row, strict=True)) for row in rows]
+        (etegrec,) = [row for row in found if row["Paper"].startswith("ETEGRec")]
+        assert etegrec["Ours"] == expected
+
+
+def test_losses_beside_the_softmax_of_a_model_that_is_otherwise_the_same() -> None:
+    runs = [
+        run("gru4rec", 0.05, 0.02, config={"width": 8}),
+        run("gru4rec", 0.03, 0.03, config={"width": 8, "loss": "bce"}),
+        run("gru4rec", 0.02, config={"width": 9, "loss": "bce"}),
+        run("sasrec", 0.04, config={"width": 8, "loss": "ce"}),
+        run("hgn", 0.04, config={"width": 8, "loss": "bpr"}),
+    ]
+    head, *rows = table("losses", {INSTRUMENTS: Board(runs)})
+    softmax, binary = (dict(zip(head, row, strict=True)) for row in rows)
+    assert [(row["Model"], row["Loss"], row["Recall@10"]) for row in (softmax, binary)] == [
+        ("gru4rec", "ce", "0.0500"),
+        ("gru4rec", "bce", "0.0300"),
+    ]
+    assert (softmax["Difference"], softmax["95% interval, unseen"]) == ("", "")
+    assert float(binary["Difference"]) == pytest.approx(-0.02 / 3.4594, abs=5e-5)
+    assert (binary["NDCG@10, unseen"], binary["Difference, unseen"]) == ("0.0300", "+0.0100")
+
+
 def test_trained_rows_beside_the_best_floor_of_either_rank(boards: dict[str, Board]) -> None:
     head, *rows = table("floors", boards)
     sasrec, gru4rec = (dict(zip(head, row, strict=True)) for row in rows)
@@ -118,7 +147,7 @@ def test_a_table_without_rows_says_so() -> None:
 
 @pytest.mark.parametrize(("page", "said"), [("no place\n", "no table"), (PAGE.format("ordre"), "a table 'ordre'")])
 def test_a_page_without_places(page: str, said: str) -> None:
-    with pytest.raises(ValueError, match=f"the page asks for {said}; possible: .*published, order, beams"):
+    with pytest.raises(ValueError, match=f"the page asks for {said}; possible: .*published, order, losses, beams"):
         filled(page, {})
 
 
