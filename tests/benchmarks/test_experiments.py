@@ -347,7 +347,7 @@ MINE = """
 from dataclasses import dataclass
 from typing import Any
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Config:
     {field}
 
