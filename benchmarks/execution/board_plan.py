@@ -93,6 +93,12 @@ class Planned(NamedTuple):
     def seeds(self) -> range:
         return range(self.wanted.seeds)
 
+    @property
+    def title(self) -> str:
+        """As a board names the row."""
+        name, overrides = self.row.experiment.name, " ".join(self.row.experiment.overrides)
+        return f"{name}, {overrides}" if overrides else name
+
     def finished(self) -> list[Path]:
         """Records that are there."""
         return [path for path in map(self.row.record_path, self.seeds) if path.exists()]
@@ -226,7 +232,7 @@ def standing(planned: Planned, seed: int) -> Standing:
 def states(plan: Sequence[Planned]) -> str:
     """A line per cell: the plan against what there is."""
     lines = [
-        [planned.corpus.name, planned.row.experiment.name, seed, *standing(planned, seed)]
+        [planned.corpus.name, planned.title, seed, *standing(planned, seed)]
         for planned in plan
         for seed in planned.seeds
     ]
@@ -242,7 +248,7 @@ def results(plan: Sequence[Planned]) -> str:
 def _lines(planned: Planned) -> list[list[str]]:
     row = planned.row
     runs = [read_run(row.bench.board, path) for path in planned.finished()]
-    begin = [row.eval_corpus.name, row.experiment.name, f"{len(runs)} of {planned.wanted.seeds}"]
+    begin = [row.eval_corpus.name, planned.title, f"{len(runs)} of {planned.wanted.seeds}"]
     hours = _hours(sum(run.record.cost.train_seconds for run in runs)) if runs else ""
     aims: dict[str, float | str | None] = {**planned.wanted.aim}
     of = str(aims.pop(OF, ""))

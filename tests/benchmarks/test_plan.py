@@ -83,6 +83,8 @@ def test_results_stand_beside_what_they_aim_at(loaded: Corpus, tmp_path: Path) -
     carry_out(rows[:1], "auto", jobs=1)
     (run,) = read_board(tmp_path / "board", "all_beauty")
     recall, ndcg, sasrec = results(rows).splitlines()[2:]
+    assert f"sasrec, {' '.join(rows[1].row.experiment.overrides)}" in sasrec
+    assert all(line in states(rows) for line in (rows[0].title, rows[1].title))
     assert f"{run.record.test['recall@10']:.4f}" in recall
     assert "below" in recall
     assert f"{run.record.test['ndcg@10_unseen']:.4f}" in ndcg
