@@ -29,7 +29,7 @@ from models.parts.ranking import rank_scores
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("saved_as_usual")]
 
 # A model that trains in a second.
-CHEAP = "gru4rec"
+CHEAP = "hgn"
 
 
 @pytest.fixture(autouse=True)
