@@ -113,20 +113,21 @@ def losses(boards: Mapping[str, Board]) -> Iterator[Line]:
     """What another loss is worth to a model that is otherwise the same, beside the softmax over all items."""
     for corpus, found in boards.items():
         unseen = found.among_unseen()
-        alike: dict[str, dict[str, Row]] = defaultdict(dict)
+        alike: dict[str, list[Row]] = defaultdict(list)
         for row in found.ranked:
             others = {name: value for name, value in row.record.config.items() if name != "loss"}
-            alike[canonical_json([row.record.model, others])][str(row.record.config.get("loss", SOFTMAX))] = row
+            alike[canonical_json([row.record.model, others])].append(row)
         for rows in alike.values():
-            for loss, row in rows.items() if SOFTMAX in rows and len(rows) > 1 else []:
+            of_softmax = [row for row in rows if _loss(row) == SOFTMAX]
+            for row in rows if 0 < len(of_softmax) < len(rows) else []:
                 yield {
                     "Corpus": corpus,
                     "Model": row.record.model,
-                    "Loss": loss,
+                    "Loss": _loss(row),
                     "Seeds": str(len(row.runs)),
                     "Recall@10": formats.plain(float(row.values("recall@10").mean())),
-                    **_over(found, row, rows[SOFTMAX], ""),
-                    **_over(unseen, row, rows[SOFTMAX], ", unseen"),
+                    **_over(found, row, of_softmax[0], ""),
+                    **_over(unseen, row, of_softmax[0], ", unseen"),
                 }
 
 
@@ -206,6 +207,10 @@ def _over(board: Board | None, row: Row, other: Row, rank: str) -> Line:
         f"Difference{rank}": formats.signed(found.difference) if found else "",
         f"95% interval{rank}": formats.signed_interval(found.interval) if found else "",
     }
+
+
+def _loss(row: Row) -> str:
+    return str(row.record.config.get("loss", SOFTMAX))
 
 
 def _validation(said: Verdict) -> float:

@@ -38,7 +38,7 @@ from benchmarks.training_precision import Choice
 from data_prep import own_corpus
 from data_prep.corpus import Corpus
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
-from leaderboards.rows import RANKED_BY, Row
+from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, titled
 from leaderboards.statistics import interval
 from leaderboards.store import Run, read, read_run
 from leaderboards.verdicts import judged
@@ -96,8 +96,9 @@ class Planned(NamedTuple):
     @property
     def title(self) -> str:
         """As a board names the row."""
-        name, overrides = self.row.experiment.name, " ".join(self.row.experiment.overrides)
-        return f"{name}, {overrides}" if overrides else name
+        experiment = self.row.experiment
+        note = f"{OVERRIDDEN} {' '.join(experiment.overrides)}"
+        return titled(experiment.name, [note] if experiment.overrides else [])
 
     def finished(self) -> list[Path]:
         """Records that are there."""
