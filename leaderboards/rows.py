@@ -176,7 +176,8 @@ class Board:
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        return pairs(self.rows)
+        """Every two ranked rows."""
+        return [self._pair(better, worse) for better, worse in itertools.combinations(self.ranked, 2)]
 
     @property
     def best_floor(self) -> Row | None:
@@ -185,14 +186,15 @@ class Board:
 
     def apart(self, row: Row, other: Row | None) -> Apart | None:
         """How a ranked row stands to another, by this board's metric; None where the two have no pair."""
-        if other is None:
+        records = [each.record for each in (row, other) if each]
+        both = [each for each in self.ranked if any(each.record is record for record in records)]
+        if len(both) < 2:
             return None
-        for pair in self.pairs:
-            if pair.better.record is row.record and pair.worse.record is other.record:
-                return Apart(pair.found.difference, pair.interval, pair.p)
-            if pair.better.record is other.record and pair.worse.record is row.record:
-                return Apart(-pair.found.difference, -pair.interval, pair.p)
-        return None
+        # No other pair is computed: a page asks for a few of the many that a large board has.
+        pair = self._pair(*both)
+        if pair.better.record is row.record:
+            return Apart(pair.found.difference, pair.interval, pair.p)
+        return Apart(-pair.found.difference, -pair.interval, pair.p)
 
     def among_unseen(self) -> Board | None:
         """The same runs by their ranks among unseen items; None of protocol v1, which has no such ranks."""
@@ -211,6 +213,21 @@ class Board:
         """Whether a ranked row stands beside floors, none of which is shown to be worse."""
         beaten = any(pair.better is row and pair.worse.is_floor and pair.differs for pair in self.pairs)
         return row.ranked and self.best_floor is not None and not beaten
+
+    def _pair(self, better: Row, worse: Row) -> Pair:
+        """Two ranked rows, in their order; compared once, however often a board is rendered."""
+        common, compared = self._family, _compared(better, worse)
+        bounds = _interval_of(better, worse, compared, common.level)
+        least = detectable(compared.standard_error, compared.dof, common.level)
+        return Pair(better, worse, compared, common.adjusted(compared.p), bounds, least)
+
+    @cached_property
+    def _family(self) -> Family:
+        """Of all ranked rows, at least two."""
+        key = tuple(row.gains_sha256 for row in self.ranked)
+        if key not in _families:
+            _families[key] = family([row.sample for row in self.ranked])
+        return _families[key]
 
 
 def rows_of(runs: Sequence[Run], metric: str = RANKED_BY) -> list[Row]:
@@ -246,36 +263,11 @@ def subject(runs: Sequence[Run]) -> Record:
     return next(record for record in reversed(by_start) if _ground(record) == ground)
 
 
-def pairs(rows: Sequence[Row]) -> list[Pair]:
-    """Every two ranked rows, compared on the same users; compared once, however often a board is rendered.
-
-    Args:
-        rows: as from `rows_of`.
-    """
-    ranked = [row for row in rows if row.ranked]
-    if len(ranked) < 2:
-        return []
-    common, found = _family(ranked), list[Pair]()
-    for better, worse in itertools.combinations(ranked, 2):
-        compared = _compared(better, worse)
-        bounds = _interval_of(better, worse, compared, common.level)
-        least = detectable(compared.standard_error, compared.dof, common.level)
-        found.append(Pair(better, worse, compared, common.adjusted(compared.p), bounds, least))
-    return found
-
-
 # By the content of a row, of both, of all.
 _bounds: dict[str, Interval] = {}
 _known: dict[tuple[str, str], Comparison] = {}
 _intervals: dict[tuple[str, str, float], Interval] = {}
 _families: dict[tuple[str, ...], Family] = {}
-
-
-def _family(ranked: Sequence[Row]) -> Family:
-    key = tuple(row.gains_sha256 for row in ranked)
-    if key not in _families:
-        _families[key] = family([row.sample for row in ranked])
-    return _families[key]
 
 
 def _compared(better: Row, worse: Row) -> Comparison:

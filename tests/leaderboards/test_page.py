@@ -18,7 +18,7 @@ from leaderboards import charts, formats, plots
 from leaderboards.__main__ import main
 from leaderboards.page import Links, html
 from leaderboards.record import BOARD
-from leaderboards.rows import Board, pairs, rows_of, titles
+from leaderboards.rows import Board, rows_of, titles
 from leaderboards.statistics import Interval, interval
 from leaderboards.store import Run, write
 from tests.leaderboards.test_record import ranks_of, run_of
@@ -141,7 +141,7 @@ def test_every_row_has_a_command(page: Page, runs: list[Run]) -> None:
 
 
 def test_a_comparison_is_that_of_the_rows(page: Page, runs: list[Run]) -> None:
-    ((pair, *_), told) = pairs(rows_of(runs)), page.comparisons()
+    ((pair, *_), told) = Board(runs).pairs, page.comparisons()
     [(difference, low, high, p, differs, effect, detectable, methods, ends)] = told["pairs"]
     assert (difference, effect) == pytest.approx((pair.found.difference, pair.found.effect), abs=1e-3)
     assert (low, high, detectable) == pytest.approx((*pair.interval, pair.detectable), abs=1e-6)

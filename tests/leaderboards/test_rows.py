@@ -11,7 +11,7 @@ from leaderboards import rows as rows_module
 from leaderboards.board import markdown
 from leaderboards.page import html
 from leaderboards.paper import latex
-from leaderboards.rows import Board, pairs, rows_of, subject
+from leaderboards.rows import Board, rows_of, subject
 from leaderboards.statistics import SIGNIFICANT, Comparison, Interval, Sample, Values, compare_samples, family, interval
 from leaderboards.store import Run, read_board
 from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
@@ -59,9 +59,21 @@ def test_a_pair_is_compared_once_for_all_tables(counted: list[Sample]) -> None:
     assert len(counted) == 5, "two pairs of three have another row in them"
 
 
+def test_of_two_rows_no_other_pair_is_computed(counted: list[Sample]) -> None:
+    board = Board(runs_of(0.9, 0.5, 0.2))
+    best, _, last = board.rows
+    found = board.apart(last, best)
+    assert len(counted) == 1
+    assert found is not None
+    assert found == board.to_best(last)
+    pair = next(pair for pair in board.pairs if pair.worse is last)
+    assert found == (-pair.found.difference, -pair.interval, pair.p)
+    assert board.apart(best, last) == (pair.found.difference, pair.interval, pair.p)
+
+
 def test_p_is_adjusted_for_all_pairs() -> None:
-    rows = rows_of(runs_of(0.5, 0.45, 0.4, 0.38))
-    found, common = pairs(rows), family([row.sample for row in rows])
+    board = Board(runs_of(0.5, 0.45, 0.4, 0.38))
+    found, common = board.pairs, family([row.sample for row in board.rows])
     assert [pair.p for pair in found] == [common.adjusted(pair.found.p) for pair in found]
     assert len({pair.found.p for pair in found}) == 6
     assert all(pair.p > pair.found.p for pair in found)
