@@ -64,7 +64,10 @@ def latex(options: argparse.Namespace) -> int:
 
 def fill(options: argparse.Namespace) -> int:
     """Makes the tables of the page of findings again."""
-    page = options.page.read_text(encoding="utf-8")
+    try:
+        page = options.page.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{options.page}: {error}; expected UTF-8") from error
     write_text(options.page, findings.filled(page, findings.read(options.board)))
     print(f"written: {options.page}")
     return 0

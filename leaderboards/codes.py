@@ -69,7 +69,7 @@ class CodeCard(Section):
     schema_version: Literal[1] = 1
     corpus: CorpusInfo
     model: Name
-    experiment: str
+    experiment: Name
     seed: NonNegativeInt
     key: str
     config: Json

@@ -186,7 +186,7 @@ def _of_corpus(
         yield str(error)
         return
     for target, content in contents.items():
-        if not target.exists():
-            yield f"{target} is missing; `make board` renders it"
+        if not target.is_file():
+            yield f"{target} is missing, or no file; `make board` renders it"
         elif target.read_bytes() != content.encode():
             yield f"{target} is not what the records give; `make board` renders it"

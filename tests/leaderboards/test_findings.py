@@ -170,3 +170,13 @@ def test_a_folder_without_rows_leaves_the_page_as_it_was(tmp_path: Path, capsys:
     assert main(["findings", "--board", str(tmp_path / "typo"), "--page", str(page)]) == 2
     assert "no record of a run on a corpus that is not generated in" in capsys.readouterr().err
     assert page.read_text() == PAGE.format("cost")
+
+
+def test_a_page_that_is_no_text_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "findings.md"
+    page.write_bytes(b"a\xff")
+    assert main(["findings", "--board", str(tmp_path), "--page", str(page)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {page}: ")
+    assert said.endswith("position 1: invalid start byte; expected UTF-8\n")
+    assert page.read_bytes() == b"a\xff"

@@ -235,6 +235,12 @@ def test_records_of_the_first_protocol_are_read(tmp_path: Path) -> None:
         read(target)
 
 
+@pytest.mark.parametrize("name", ["", "../sasrec", "a b"])
+def test_an_experiment_has_a_name(name: str) -> None:
+    with pytest.raises(ValueError, match="experiment\n  String should match pattern"):
+        run_of(experiment=name)
+
+
 def test_stages_have_names_of_their_own() -> None:
     stage = run_of().record.cost.stages[0].model_dump()
     with pytest.raises(ValueError, match="stages are fit, fit; expected each name once"):

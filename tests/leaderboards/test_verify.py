@@ -163,6 +163,13 @@ def test_a_table_edited_by_hand_is_found(board: Path) -> None:
     assert verify(board)[0] == [f"{table} is not what the records give; `make board` renders it"]
 
 
+def test_a_folder_in_the_place_of_a_table_is_found(board: Path) -> None:
+    table = board / "toys.md"
+    table.unlink()
+    table.mkdir()
+    assert f"{table} is missing, or no file; `make board` renders it" in verify(board)[0]
+
+
 def test_a_file_that_is_not_listed_is_found(board: Path) -> None:
     write(board, *run_of(2, ranks=with_facts(200, 2)))
     problems = verify(board)[0]
