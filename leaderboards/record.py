@@ -326,7 +326,7 @@ class Record(Section):
     protocol: Name
     corpus: CorpusInfo
     model: Name
-    experiment: Name
+    experiment: Annotated[str, Field(min_length=1)]
     seed: Count
     key: str
     precision: Literal["32", "bf16"] | None = None

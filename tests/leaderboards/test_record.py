@@ -235,10 +235,9 @@ def test_records_of_the_first_protocol_are_read(tmp_path: Path) -> None:
         read(target)
 
 
-@pytest.mark.parametrize("name", ["", "../sasrec", "a b"])
-def test_an_experiment_has_a_name(name: str) -> None:
-    with pytest.raises(ValueError, match="experiment\n  String should match pattern"):
-        run_of(experiment=name)
+def test_an_experiment_has_a_name() -> None:
+    with pytest.raises(ValueError, match="experiment\n  String should have at least 1 character"):
+        run_of(experiment="")
 
 
 def test_stages_have_names_of_their_own() -> None:
