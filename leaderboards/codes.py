@@ -6,9 +6,9 @@ A card needs no recommender, so tokenizers of paper size can be compared where t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from tabulate import tabulate
 
 from data_prep.atomic import write_text
@@ -69,7 +69,7 @@ class CodeCard(Section):
     schema_version: Literal[1] = 1
     corpus: CorpusInfo
     model: Name
-    experiment: Name
+    experiment: Annotated[str, Field(min_length=1)]
     seed: NonNegativeInt
     key: str
     config: Json

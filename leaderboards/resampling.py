@@ -64,7 +64,8 @@ def bootstrap_mean(groups: Values, sizes: Sizes, count: int) -> Distribution:
     off = (groups - sizes @ groups / users) / users
 
     def characteristic(frequencies: Values) -> NDArray[np.complex128]:
-        return np.asarray((np.exp(1j * np.outer(frequencies, off)) @ (sizes / users)) ** users)
+        turn, share = np.outer(frequencies, off), sizes / users
+        return np.asarray((np.cos(turn) @ share + 1j * (np.sin(turn) @ share)) ** users)
 
     return _distribution(characteristic, 0.0, math.sqrt(float(sizes @ off**2)), count)
 
@@ -83,7 +84,10 @@ def sign_flip_sum(x: Values, sizes: Sizes, tilt: float, count: int) -> Distribut
 
     def characteristic(frequencies: Values) -> NDArray[np.complex128]:
         turn = np.outer(frequencies, x)
-        return np.asarray(np.exp(np.log(np.cos(turn) + 1j * lean * np.sin(turn)) @ sizes - 1j * frequencies * mean))
+        real, imaginary = np.cos(turn), lean * np.sin(turn)
+        # The logarithm of each factor in two parts: numpy's own of complex numbers takes five times as long.
+        size, angle = np.log(real**2 + imaginary**2) / 2, np.arctan2(imaginary, real)
+        return np.asarray(np.exp(size @ sizes + 1j * (angle @ sizes - frequencies * mean)))
 
     return _distribution(characteristic, mean, math.sqrt(variance), count)
 
