@@ -6,14 +6,14 @@ A card needs no recommender, so tokenizers of paper size can be compared where t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from tabulate import tabulate
 
 from data_prep.atomic import write_text
 from leaderboards import escape, ledger
-from leaderboards.record import CorpusInfo, Json, Name, Provenance, Section, Share, Stage, VectorsInfo
+from leaderboards.record import CorpusInfo, Json, Name, Provenance, Section, Share, Stage, Title, VectorsInfo
 from leaderboards.rows import titled
 from leaderboards.store import parse
 
@@ -69,7 +69,7 @@ class CodeCard(Section):
     schema_version: Literal[1] = 1
     corpus: CorpusInfo
     model: Name
-    experiment: Annotated[str, Field(min_length=1)]
+    experiment: Title
     seed: NonNegativeInt
     key: str
     config: Json

@@ -119,6 +119,8 @@ def _plain_json(value: object) -> object:
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+# Of an experiment: any text, for who reads it escapes it.
+Title = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = dict[str, Share]
@@ -326,7 +328,7 @@ class Record(Section):
     protocol: Name
     corpus: CorpusInfo
     model: Name
-    experiment: Annotated[str, Field(min_length=1)]
+    experiment: Title
     seed: Count
     key: str
     precision: Literal["32", "bf16"] | None = None

@@ -61,10 +61,10 @@ def bootstrap_mean(groups: Values, sizes: Sizes, count: int) -> Distribution:
         count: of points, at least.
     """
     users = int(sizes.sum())
-    off = (groups - sizes @ groups / users) / users
+    off, share = (groups - sizes @ groups / users) / users, sizes / users
 
     def characteristic(frequencies: Values) -> NDArray[np.complex128]:
-        turn, share = np.outer(frequencies, off), sizes / users
+        turn = np.outer(frequencies, off)
         return np.asarray((np.cos(turn) @ share + 1j * (np.sin(turn) @ share)) ** users)
 
     return _distribution(characteristic, 0.0, math.sqrt(float(sizes @ off**2)), count)

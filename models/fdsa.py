@@ -5,9 +5,10 @@ between features are learned as such. The outputs of both at a position, one beh
 layer, and the state that it gives scores every item by its dot product with the item's embedding.
 
 Sizes and loss are RecBole's, but for the width: it trains with a softmax over all items, and has one layer norm for
-both inputs and the output. Of the paper's features (category, brand, topics of the text) the categories alone are read.
-As in RecBole an item's feature is the mean of its categories' embeddings; the paper's vanilla attention over several
-features, which would give the only one the weight 1, is left out, as are its negatives and binary cross-entropy.
+both inputs and the output. Of the paper's features (category, brand, topics of the text) the categories alone are
+read. As in RecBole an item's feature is the mean of its categories' embeddings; the paper's vanilla attention over
+several features, which would give the only one the weight 1, is left out. Its binary cross-entropy with negatives is
+`loss=bce`.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0364, R@10 .0557, N@5 .0233, N@10 .0295.
 

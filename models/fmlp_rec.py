@@ -12,8 +12,8 @@ By the convolution theorem a filter is a circular convolution as long as the seq
 and only the last, which follows the whole history, may score the next. So each prefix trains as a sample of its own.
 Histories are padded on the left to their full length, and the padding, which has its positions, is filtered, too.
 
-Sizes are the authors' code's, but for the width. Loss: the softmax over all items that papers train the models of their
-tables with; left out is the paper's own, with one uniform negative for each sample.
+Sizes are the authors' code's, but for the width. Loss: the softmax over all items; the paper's own, with one uniform
+negative for each sample, is `loss=bce`.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0328, R@10 .0529, N@5 .0206, N@10 .0271.
 

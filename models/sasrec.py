@@ -1,11 +1,11 @@
 """SASRec: self-attentive sequential recommendation (Kang & McAuley, ICDM 2018, arXiv 1808.09781).
 
 A causal transformer over item embeddings; the state at a position scores every item by its dot product with the item's
-embedding. All positions of a user train in one pass. Losses: full-softmax cross-entropy (RecBole's, and what recent
-papers' SASRec rows use), the paper's binary cross-entropy with one uniform negative per position, BPR with one, and
-softmax over the next item and a sample. Sizes are RecBole's defaults, but for the width. RecBole trains every prefix as
-a sample of its own; here all prefixes weigh alike, too, but of a history beyond `history` only the last so many
-positions train.
+embedding. All positions of a user train in one pass. Losses: full-softmax cross-entropy, as RecBole has it; the
+paper's binary cross-entropy with one uniform negative per position, as in the tables of TIGER and LETTER; BPR with
+one; and softmax over the next item and a sample. Sizes are RecBole's defaults, but for the width. RecBole trains every
+prefix as a sample of its own; here all prefixes weigh alike, too, but of a history beyond `history` only the last so
+many positions train.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0341, R@10 .0530, N@5 .0217, N@10 .0277.
 
