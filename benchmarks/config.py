@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import pydantic
@@ -46,8 +47,17 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
         if isinstance(value, bool) and isinstance(place[last], int | float) and not isinstance(place[last], bool):
             raise ValueError(f"{owner} option {key} is {value}; expected a number")
         place[last] = value
+    return _checked(type(base), values, owner)
+
+
+# To make one takes longer than to check a config by it.
+_adapter = cache(pydantic.TypeAdapter)
+
+
+def _checked(kind: Any, values: Mapping[str, Any], owner: str) -> Any:
+    """Values as a config of that kind, each checked against its field's type."""
     try:
-        return pydantic.TypeAdapter(type(base)).validate_python(values)
+        return _adapter(kind).validate_python(values)
     except pydantic.ValidationError as error:
         raise ValueError(f"{owner} {_refused(error.errors()[0])}") from None
 
@@ -69,10 +79,7 @@ def read(kind: Any, values: Mapping[str, Any], owner: str) -> Any:
     Raises:
         ValueError: a value cannot be by now, or an option is no longer there.
     """
-    try:
-        config = pydantic.TypeAdapter(kind).validate_python(values)
-    except pydantic.ValidationError as error:
-        raise ValueError(f"{owner}: {_refused(error.errors()[0])}") from None
+    config = _checked(kind, values, f"{owner}:")
     # Without an option that it was made with a model is another one, and nothing else would tell.
     gone = dict(flat(values)).keys() - dict(flat(dataclasses.asdict(config))).keys()
     if gone:

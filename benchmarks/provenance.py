@@ -10,7 +10,8 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
+from importlib.metadata import PackageNotFoundError
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ TOLD = "GRBENCH_COMMIT"
 ROOT = Path(__file__).resolve().parent.parent
 # Options that name a user's own files.
 FILES = ("--corpus", "--items")
+# A library's version is read from a file; no library changes beneath a process.
+version = functools.cache(metadata.version)
 # Packages whose version can move a number.
 LIBRARIES = (
     "numpy",

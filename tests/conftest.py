@@ -63,6 +63,15 @@ def _states_after_every_look() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """No file of a test outlives a loss of power, and ten thousand waits are half a minute. Processes of their own do
+    wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def saved_as_usual() -> Iterator[None]:
     """A state a minute, for files that train much and kill nothing: a third of a short training goes into states."""

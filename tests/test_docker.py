@@ -108,8 +108,8 @@ def test_what_is_copied_can_be_installed(image: Path, tmp_path: Path) -> None:
 def test_what_is_copied_is_enough(image: Path, tmp_path: Path, with_corpora: Callable[[Path], Path]) -> None:
     """Work is done in another folder than that of the code, as in the image."""
     with_corpora(tmp_path / "runs")
-    names = ", ".join(PACKAGES)
-    found = python("-c", f"import {names}\nfor one in ({names}): print(one.__file__)", cwd=tmp_path, path=image)
+    origins = f"from importlib.util import find_spec\nfor name in {PACKAGES}: print(find_spec(name).origin)"
+    found = python("-c", origins, cwd=tmp_path, path=image)
     assert found.stdout.splitlines() == [str(image / name / "__init__.py") for name in PACKAGES]
     said = python("-m", "grbench", "--help", cwd=tmp_path, path=image)
     assert (said.returncode, said.stdout[:14]) == (0, "usage: grbench")

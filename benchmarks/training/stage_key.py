@@ -6,10 +6,9 @@ import functools
 import hashlib
 import inspect
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.provenance import torch_version
+from benchmarks.provenance import torch_version, version
 
 ROOT = Path(__file__).resolve().parents[2]
 # The harness's part: what trains, keeps, grades and chooses an epoch.

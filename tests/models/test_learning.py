@@ -35,7 +35,7 @@ LONG = {
     "transitions": transitions.SMALL,
     "sasrec": quick("sasrec", epochs=10, valid_users=100),
     "gru4rec": quick("gru4rec", valid_users=100),
-    "esasrec": quick("esasrec", valid_users=100),
+    "esasrec": quick("esasrec", epochs=16, valid_users=100),
     "hgn": quick("hgn", valid_users=100),
     "fmlp_rec": quick("fmlp_rec", epochs=4, valid_users=100),
     "fdsa": quick("fdsa", epochs=2, valid_users=100),
