@@ -38,6 +38,14 @@ def _in_the_workplace(workplace: Path, planted_corpus: Corpus, monkeypatch: pyte
     monkeypatch.chdir(workplace)
 
 
+@pytest.fixture
+def work(tmp_path: Path, with_corpora: Callable[[Path], Path]) -> Path:
+    """A folder for a gate to work in, and that of its trainings within it; the corpus is prepared in both."""
+    place = with_corpora(tmp_path / "work")
+    with_corpora(place / "regress")
+    return place
+
+
 def only(answers: list[Answer], question: str) -> Answer:
     (answer,) = [answer for answer in answers if answer.question == question]
     return answer
@@ -69,12 +77,12 @@ def test_what_a_bench_runs_by_default_has_references() -> None:
 
 
 @pytest.mark.parametrize("name", gated())
-def test_committed_weights_rank_as_they_did(name: str, tmp_path: Path) -> None:
-    answer = evaluation(tmp_path, name, bank(name))
+def test_committed_weights_rank_as_they_did(name: str, work: Path) -> None:
+    answer = evaluation(work, name, bank(name))
     assert answer.good, answer.says
 
 
-def test_weights_that_no_longer_fit_the_model_are_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_no_longer_fit_the_model_are_red(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = Hgn.__init__
 
     def wider(self: Any, *given: Any) -> None:
@@ -82,27 +90,27 @@ def test_weights_that_no_longer_fit_the_model_are_red(tmp_path: Path, monkeypatc
         self.extra = torch.nn.Linear(2, 2)
 
     monkeypatch.setattr(Hgn, "__init__", wider)
-    answer = evaluation(tmp_path, CHEAP, bank(CHEAP))
+    answer = evaluation(work, CHEAP, bank(CHEAP))
     assert not answer.good
     assert "the committed weights cannot be ranked with: " in answer.says
     assert "extra.weight" in answer.says
 
 
-def test_an_off_by_one_in_the_history_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_off_by_one_in_the_history_is_red(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Batches, "batch", without_the_latest(Batches.batch))
-    answer = evaluation(tmp_path, "sasrec", bank("sasrec"))
+    answer = evaluation(work, "sasrec", bank("sasrec"))
     assert not answer.good
     assert "look at history" in answer.says
 
 
-def test_a_wrong_tie_rule_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_tie_rule_is_red(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models.popularity, "rank_scores", with_ties_to_the_larger_id)
-    answer = evaluation(tmp_path, "popularity", bank("popularity"))
+    answer = evaluation(work, "popularity", bank("popularity"))
     assert not answer.good
     assert "must rank alike" in answer.says
 
 
-def test_another_platform_may_swap_a_few_users_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_platform_may_swap_a_few_users_only(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = bank("sasrec")
     ranks = reference[0].ranks["rank"].to_numpy().copy()
     ranks[:10] = (ranks[:10] + 1) % 50
@@ -111,12 +119,12 @@ def test_another_platform_may_swap_a_few_users_only(tmp_path: Path, monkeypatch:
     moved = reference[0]._replace(ranks=reference[0].ranks.set_column(column, field, [ranks]))
     here = reference[0].record.provenance
     monkeypatch.setattr(regress, "_here", lambda: here)
-    assert not evaluation(tmp_path, "sasrec", [moved]).good
+    assert not evaluation(work, "sasrec", [moved]).good
     monkeypatch.setattr(regress, "_here", lambda: here.model_copy(update={"device": "another"}))
-    assert evaluation(tmp_path, "sasrec", [moved]).good
+    assert evaluation(work, "sasrec", [moved]).good
     ranks[:11] = (ranks[:11] + 1) % 50
     moved = moved._replace(ranks=reference[0].ranks.set_column(column, field, [ranks]))
-    assert not evaluation(tmp_path, "sasrec", [moved]).good, "at most 10 of 2,000"
+    assert not evaluation(work, "sasrec", [moved]).good, "at most 10 of 2,000"
 
 
 def test_the_gate_is_of_a_cpu_where_there_is_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,24 +135,24 @@ def test_the_gate_is_of_a_cpu_where_there_is_a_gpu_too(monkeypatch: pytest.Monke
     assert (regress._here().precision, regress.HARDWARE.device) == ("32-true", torch.device("cpu"))
 
 
-def test_no_change_is_green(tmp_path: Path) -> None:
-    answers = regress.regress(tmp_path, [CHEAP], jobs=1)
+def test_no_change_is_green(work: Path) -> None:
+    answers = regress.regress(work, [CHEAP], jobs=1)
     assert [answer.good for answer in answers] == [True, True], answers
     here = platform(regress._here())
     if here == platform(bank(CHEAP)[0].record.provenance):
         assert f"{COMPARED} runs equal to the bit" in only(answers, "training").says
 
 
-def test_other_seeds_are_green(tmp_path: Path) -> None:
-    answer = only(regress.regress(tmp_path, [CHEAP], range(100, 100 + COMPARED), jobs=1), "training")
+def test_other_seeds_are_green(work: Path) -> None:
+    answer = only(regress.regress(work, [CHEAP], range(100, 100 + COMPARED), jobs=1), "training")
     assert answer.good, answer.says
     assert "p of a difference beyond the margin" in answer.says
 
 
-def test_half_the_learning_rate_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_the_learning_rate_is_red(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = adamw
     monkeypatch.setattr(models.sasrec, "adamw", lambda module, lr, *rest: whole(module, lr / 2, *rest))
-    answers = regress.regress(tmp_path, ["sasrec"], jobs=1)
+    answers = regress.regress(work, ["sasrec"], jobs=1)
     assert only(answers, "evaluation").good, "the weights are the committed ones"
     training = only(answers, "training")
     assert not training.good
@@ -175,20 +183,16 @@ def test_a_changed_config_is_named() -> None:
 
 
 @pytest.fixture
-def small_gate(tmp_path: Path, with_corpora: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+def small_gate(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """References of little trainings, in a folder of the test."""
-    with_corpora(tmp_path / "work")
-    with_corpora(tmp_path / "work/regress")
     monkeypatch.setattr(regress, "BANK", 2)
     monkeypatch.setitem(regress.QUICK, "sasrec", ["width=16", "inner=16", "layers=1", "epochs=1"])
-    return tmp_path / "references"
+    return work.with_name("references")
 
 
-def test_accept_writes_references_that_the_next_check_reads(
-    small_gate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_accept_writes_references_that_the_next_check_reads(small_gate: Path, work: Path) -> None:
     names = ["popularity", "sasrec"]
-    lines = accept(tmp_path / "work", names, "the first", jobs=1, references=small_gate)
+    lines = accept(work, names, "the first", jobs=1, references=small_gate)
     assert [line.split("ndcg")[0] for line in lines] == [
         "- References of `popularity` on the quick board: ",
         "- References of `sasrec` on the quick board: ",
@@ -196,10 +200,10 @@ def test_accept_writes_references_that_the_next_check_reads(
     assert all(": ndcg@10 none -> 0." in line and line.endswith("; the first") for line in lines)
     for name in names:
         assert [run.record.seed for run in bank(name, small_gate)] == [0, 1]
-        assert evaluation(tmp_path / "work", name, bank(name, small_gate), small_gate).good
+        assert evaluation(work, name, bank(name, small_gate), small_gate).good
     weights = sorted(path.name for path in (small_gate / "weights/sasrec").iterdir())
     assert weights == ["0-recommender.safetensors"]
-    again = accept(tmp_path / "work", names[:1], "again", jobs=1, references=small_gate)
+    again = accept(work, names[:1], "again", jobs=1, references=small_gate)
     assert "none" not in again[0]
 
 
@@ -236,10 +240,14 @@ def test_what_is_no_model_is_told_before_a_training(name: str, tmp_path: Path, m
 
 
 def test_command_line(
-    small_gate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_gate: Path,
+    work: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def call(*options: str) -> int:
-        path = ("--work", str(tmp_path / "work"), "--references", str(small_gate))
+        path = ("--work", str(work), "--references", str(small_gate))
         return main(["regress", "--models", "popularity", "--jobs", "1", *path, *options])
 
     monkeypatch.chdir(tmp_path)

@@ -69,16 +69,16 @@ def test_a_row_alone() -> None:
 
 
 def test_papers_are_counted_and_linked() -> None:
-    """Two papers state two numbers each of SASRec with BCE; a row that finds next to nothing is below all."""
+    """Three sources state two numbers each of SASRec with BCE; a row that finds next to nothing is below all."""
     corpus = {"name": "toys_2014"}
     board = Board([made("sasrec-bce", 0.01, corpus=corpus), floor(made("floor", 0.3, corpus=corpus))])
-    assert said(board)["papers"] == "None states a number of floor. All rows: beside 4 numbers ours is 4 x below."
+    assert said(board)["papers"] == "None states a number of floor. All rows: beside 6 numbers ours is 6 x below."
     first, second = table(board, frame_of(board), verdicts(board.rows), BOARD, {}).ranked
     assert first.cells["Paper"].text == "-"
     cell = second.cells["Paper"]
     assert cell.text == "below"
     s3rec = ("S3-Rec's baselines", "https://arxiv.org/abs/2305.05065")
-    assert cell.links == (s3rec, ("PIT", "https://arxiv.org/abs/2602.08530v1"))
+    assert cell.links == (s3rec, ("PIT", "https://arxiv.org/abs/2602.08530v1"), ("NonameUntitled/tiger", None))
 
 
 def test_a_paper_is_found_by_the_number_in_its_name() -> None:
