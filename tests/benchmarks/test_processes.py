@@ -29,7 +29,7 @@ def test_workers_end_with_their_parent_and_the_bench_goes_on(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRBENCH_DATA", str(tiny_data))
-    place, settings = tmp_path / "place", ("epochs=40", "patience=40", *SASREC)
+    place, settings = tmp_path / "place", ("epochs=25", "patience=25", *SASREC)
     command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--seeds", "3", "--set", *settings]
     place.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -44,7 +44,7 @@ def bench(loaded: Corpus, tmp_path: Path) -> Callable[..., int]:
 
 @pytest.mark.slow
 def test_of_two_that_start_a_cell_one_works_and_the_other_waits(tiny_data: Path, tmp_path: Path) -> None:
-    settings = ("epochs=100", "patience=100", "width=8", "inner=8", "layers=1")
+    settings = ("epochs=60", "patience=60", "width=8", "inner=8", "layers=1")
     command = ["bench", "--corpus", "all_beauty", "--models", "sasrec", "--jobs", "1", "--set", *settings]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "GRBENCH_DATA": str(tiny_data)}
     script = scripts.command("two_on_a_cell", *command)
@@ -54,7 +54,7 @@ def test_of_two_that_start_a_cell_one_works_and_the_other_waits(tiny_data: Path,
     for place, by_first in (("alive", True), ("dead", False)):
         first, second = ((tmp_path / place / name).read_text() for name in ("first", "second"))
         assert "sasrec seed 0 is at work in another process; waiting for it" in second
-        trained = "sasrec seed 0 recommender: 100 epochs"
+        trained = "sasrec seed 0 recommender: 60 epochs"
         assert (trained in first, trained in second) == (by_first, not by_first), "it is trained once"
         assert "Traceback" not in first + second
         assert verify(tmp_path / place / "board") == ([], 1)
