@@ -27,6 +27,8 @@ from leaderboards.verdicts import NOT_COMPARABLE, UNSEEN, Verdict
 
 # The loss of a model's rows where a config says none.
 SOFTMAX = "ce"
+# What the rows of a board are held against where a paper holds generative models against it.
+BESIDE = "sasrec"
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 PLACE = re.compile(r"<!-- table: (\S+) -->\n.*?" + re.escape(END), re.DOTALL)
 NONE = "No row yet."
@@ -150,6 +152,23 @@ def floors(boards: Mapping[str, Board]) -> Iterator[Line]:
                 yield {**_named(corpus, row), **_over_floor(found, row, ""), **_over_floor(unseen, row, ", unseen")}
 
 
+def transitions(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """Users whose last item was followed by the target somewhere in training, which can be known by heart, and the
+    others (Ding et al., KDD 2026, arXiv 2603.19809, whose SASRec learns by the softmax as well). The best on the
+    others first."""
+    for corpus, found in boards.items():
+        known, new = found.where("transition_seen", True), found.where("transition_seen", False)
+        beside = next((row for row in found.ranked if row.title == BESIDE), None)
+        if known and new and beside:
+            for row in new.ranked:
+                yield {
+                    **_named(corpus, row),
+                    **_over(known, row, beside, ", known"),
+                    **_over(new, row, beside, ", new"),
+                    **_over(new.among_unseen(), row, beside, ", new, unseen"),
+                }
+
+
 def cold(boards: Mapping[str, Board]) -> Iterator[Line]:
     """The rows that find targets which are in no user's training part."""
     for corpus, found in boards.items():
@@ -179,6 +198,7 @@ TABLES: dict[str, Callable[[Mapping[str, Board]], Iterator[Line]]] = {
     "losses": losses,
     "beams": beams,
     "floors": floors,
+    "transitions": transitions,
     "cold": cold,
     "cost": cost,
 }
@@ -198,12 +218,13 @@ def _ours(board: Board | None, better: Row, worse: Row, title: str) -> Line:
 
 
 def _over(board: Board | None, row: Row, other: Row, rank: str) -> Line:
-    """How a row stands to another one on a board; beside itself it has its number alone."""
+    """How a row stands to another one on a board, of any part of the users; beside itself it has its number alone."""
     if board is None:
         return {}
+    own = next(each for each in board.ranked if each.record is row.record)
     found = board.apart(row, other)
     return {
-        f"NDCG@10{rank}": formats.plain(float(row.values(board.metric).mean())),
+        f"NDCG@10{rank}": formats.plain(float(own.gains.mean())),
         f"Difference{rank}": formats.signed(found.difference) if found else "",
         f"95% interval{rank}": formats.signed_interval(found.interval) if found else "",
     }

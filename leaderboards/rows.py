@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 
 from leaderboards import cards
 from leaderboards.metrics import UNSEEN, per_user
@@ -200,6 +201,11 @@ class Board:
         """The same runs by their ranks among unseen items; None of protocol v1, which has no such ranks."""
         metric = self.metric + UNSEEN
         return Board(self.runs, metric) if metric in self.subject.test else None
+
+    def where(self, fact: str, value: bool) -> Board | None:
+        """The same runs on the users of whom a fact in their ranks has this value; None where there is no such user."""
+        parts = [run._replace(ranks=run.ranks.filter(pc.equal(run.ranks[fact], value))) for run in self.runs]
+        return Board(parts, self.metric) if all(part.ranks.num_rows for part in parts) else None
 
     def over_best_floor(self, row: Row) -> Apart | None:
         """How a row stands to the best floor; None for that floor itself and where the two have no pair."""

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from leaderboards import findings
@@ -113,6 +114,35 @@ def test_trained_rows_beside_the_best_floor_of_either_rank(boards: dict[str, Boa
     assert float(sasrec["Difference"]) == pytest.approx((0.053 - 0.06) / 3.4594, abs=5e-5)
     of_unseen = [sasrec[f"{name}, unseen"] for name in ("NDCG@10", "Best floor", "Difference")]
     assert of_unseen == ["0.0200", "popularity", "-0.0200"]
+
+
+def with_known_transitions(run: Run, share: float) -> Run:
+    """The first users' last items were followed by their targets in training."""
+    known = np.arange(run.ranks.num_rows) < share * run.ranks.num_rows
+    place = run.ranks.schema.get_field_index("transition_seen")
+    return run._replace(ranks=run.ranks.set_column(place, "transition_seen", [known]))
+
+
+def test_transitions_that_training_has_and_new_ones_beside_sasrec() -> None:
+    runs = [run("sasrec", 0.2), run("gru4rec", 0.15, 0.25), run("transitions", 0.1, cost=UNTRAINED)]
+    board = Board([with_known_transitions(each, 0.1) for each in runs])
+    head, *rows = table("transitions", {INSTRUMENTS: board})
+    sasrec, gru4rec, counted = (dict(zip(head, row, strict=True)) for row in rows)
+    assert [row["Experiment"] for row in (sasrec, gru4rec, counted)] == ["sasrec", "gru4rec", "transitions"]
+    # All known ones are at rank 10, of the nine tenths of the users that are left a ninth, an eighteenth, and none.
+    assert [float(row["NDCG@10, known"]) for row in (sasrec, gru4rec, counted)] == pytest.approx([0.2891] * 3)
+    found = [float(row["NDCG@10, new"]) for row in (sasrec, gru4rec, counted)]
+    assert found == pytest.approx([0.2891 / 9, 0.2891 / 18, 0], abs=5e-5)
+    assert (sasrec["Difference, new"], gru4rec["Difference, known"]) == ("", "+0.0000")
+    assert float(gru4rec["Difference, new"]) == pytest.approx(-0.2891 / 18, abs=5e-5)
+    # Among unseen items a quarter of the users is at rank 1, of the others a sixth.
+    assert (gru4rec["NDCG@10, new, unseen"], gru4rec["Difference, new, unseen"]) == ("0.1667", "+0.1667")
+
+
+def test_no_transitions_without_sasrec_or_where_all_are_known(boards: dict[str, Board]) -> None:
+    assert findings.NONE in filled(PAGE.format("transitions"), boards)
+    others = [with_known_transitions(run(name, 0.1), 0.5) for name in ("hgn", "gru4rec")]
+    assert findings.NONE in filled(PAGE.format("transitions"), {INSTRUMENTS: Board(others)})
 
 
 def test_without_ranks_among_unseen_items_there_are_no_columns_of_them() -> None:
