@@ -221,10 +221,9 @@ def _over(board: Board | None, row: Row, other: Row, rank: str) -> Line:
     """How a row stands to another one on a board, of any part of the users; beside itself it has its number alone."""
     if board is None:
         return {}
-    own = next(each for each in board.ranked if each.record is row.record)
     found = board.apart(row, other)
     return {
-        f"NDCG@10{rank}": formats.plain(float(own.gains.mean())),
+        f"NDCG@10{rank}": formats.plain(float(board.own(row).gains.mean())),
         f"Difference{rank}": formats.signed(found.difference) if found else "",
         f"95% interval{rank}": formats.signed_interval(found.interval) if found else "",
     }

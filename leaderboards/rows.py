@@ -202,7 +202,11 @@ class Board:
         metric = self.metric + UNSEEN
         return Board(self.runs, metric) if metric in self.subject.test else None
 
-    def where(self, fact: str, value: bool) -> Board | None:
+    def own(self, row: Row) -> Row:
+        """A ranked row of another board of these runs, by this board's metric and on its users."""
+        return next(each for each in self.ranked if each.record is row.record)
+
+    def where(self, fact: str, value: bool | int) -> Board | None:
         """The same runs on the users of whom a fact in their ranks has this value; None where there is no such user."""
         parts = [run._replace(ranks=run.ranks.filter(pc.equal(run.ranks[fact], value))) for run in self.runs]
         return Board(parts, self.metric) if all(part.ranks.num_rows for part in parts) else None

@@ -50,6 +50,7 @@ ANALYSES = {
     "ladder": "ladder",
     "cold_start": "cold_start",
     "code_loss": "code_loss",
+    "support": "support",
 }
 # Those that can be made of the weights of one row.
 OF_A_ROW = ("ladder", "code_loss")

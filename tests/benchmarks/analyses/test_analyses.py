@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,11 +25,14 @@ from benchmarks.analyses import (
     cold_start,
     composition,
     sensitivity,
+    support,
     unseen,
 )
+from benchmarks.execution.cell import Cell
 from benchmarks.settings import Bench
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
+from leaderboards.metrics import per_user
 from leaderboards.published import utilisation as stated
 from leaderboards.store import read_board
 from models import decor, etegrec
@@ -426,6 +430,56 @@ def test_a_setting_may_be_of_one_experiment(lab: Callable[..., Lab]) -> None:
         dataclasses.replace(here, settings=("pit:widht=3",)).experiment("pit")
     with pytest.raises(ValueError, match="'tigr:lr=3' is for 'tigr', which is no experiment; did you mean 'tiger'"):
         dataclasses.replace(here, settings=("tigr:lr=3",))
+
+
+def test_support_by_hand(lab: Callable[..., Lab], ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    here = dataclasses.replace(lab("tiger", "tiger"), settings=())
+    here.runs([Cell(here.experiment(name), here.seed) for name in ("popularity", "item_knn")])
+    corpus = here.corpus
+    index = ItemIndex(torch.tensor([[-1, -1], *([item % 3, item % 2] for item in range(1, corpus.items + 1))]), (3, 2))
+    monkeypatch.setattr(Lab, "index", lambda self, name: index)
+    codes = index.codes[:, 0].tolist()
+    sequences = [corpus.flat[low:high].tolist() for low, high in itertools.pairwise(corpus.offsets)]
+    known = {pair for items in sequences for pair in itertools.pairwise(items[:-2])}
+    expected = [
+        max(n for n in range(3) if not n or any(_alike(codes, pair, items[-2:], n) for pair in known))
+        for items in sequences
+    ]
+    assert support.supported(corpus, index.codes[:, 0].numpy()).tolist() == expected
+    with pytest.raises(ValueError, match=r"board has no row of sasrec on planted; expected one"):
+        support.support(here)
+    monkeypatch.setattr(support, "BESIDE", "popularity")
+    found = support.support(here)
+    other = dataclasses.replace(here, corpus=dataclasses.replace(corpus, flat=corpus.flat[::-1].copy()))
+    with pytest.raises(ValueError, match="board is of another content of planted; expected that of this corpus"):
+        support.support(other)
+    assert (found.subject, ran) == ("tiger", [2])
+    new = np.array([(items[-2], items[-1]) not in known for items in sequences])
+    assert 0 < new.sum() < len(new)
+    gains = {
+        run.record.experiment: per_user("ndcg@10", run.ranks["rank"].to_numpy())
+        for run in read_board(here.bench.board, "planted")
+    }
+    for row in found.table.to_dict("records"):
+        means = {length: gains[row["Experiment"]][new & (np.array(expected) == length)] for length in range(3)}
+        assert {title: text for title, text in row.items() if title[0].isdigit()} == {
+            f"{length} codes, {len(of)} users": f"{of.mean():.4f}" for length, of in means.items() if len(of)
+        }
+    knn = next(row for row in found.table.to_dict("records") if row["Experiment"] == "item_knn")
+    assert knn["from popularity, 2 codes"].startswith(
+        f"{(gains['item_knn'] - gains['popularity'])[new & (np.array(expected) == 2)].mean():+.4f} ("
+    )
+
+
+def _alike(codes: list[list[int]], pair: tuple[int, int], other: list[int], length: int) -> bool:
+    """Whether the first codes of two items are those of two others."""
+    return all(codes[one][:length] == codes[two][:length] for one, two in zip(pair, other, strict=True))
+
+
+def test_support_is_of_one_sequence_per_item(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lab, "index", lambda self, name: ItemIndex(torch.tensor([[[-1], [-1]], [[0], [1]]]), (2,)))
+    with pytest.raises(ValueError, match="tiger names an item by up to 2 code sequences; expected one"):
+        support.support(lab("tiger", "tiger"))
 
 
 def test_an_unknown_analysis_is_named(lab: Callable[..., Lab], tmp_path: Path) -> None:
