@@ -21,6 +21,8 @@ from leaderboards.rows import Board, Row
 from leaderboards.store import Run, read_board
 
 SUPPORT = "support"
+# Users of the deepest support; fewer are counted with the next.
+FEWEST = 100
 
 
 def support(lab: Lab) -> Finding:
@@ -35,8 +37,13 @@ def support(lab: Lab) -> Finding:
     codes = lab.index(name).codes.numpy()
     if codes.shape[1] > 1:
         raise ValueError(f"{name} names an item by up to {codes.shape[1]} code sequences; expected one")
-    new, beside = _new_transitions(lab, supported(lab.corpus, codes[:, 0]))
-    lengths = {f"{length} codes": new.where(SUPPORT, length) for length in range(codes.shape[2] + 1)}
+    depth = supported(lab.corpus, codes[:, 0])
+    new_users = supported(lab.corpus, np.arange(len(codes))[:, None]) == 0
+    held = [length for length in range(codes.shape[2] + 1) if (depth[new_users] >= length).sum() >= FEWEST]
+    deepest = max(held, default=0)
+    new, beside = _new_transitions(lab, depth.clip(max=deepest))
+    more = {deepest: " or more"} if deepest < codes.shape[2] else {}
+    lengths = {f"{length} codes{more.get(length, '')}": new.where(SUPPORT, length) for length in range(deepest + 1)}
     parts = {f"{title}, {part.ranked[0].gains.shape[1]:,} users": part for title, part in lengths.items() if part}
     rows = [{"Experiment": row.title, "Seeds": len(row.runs), **_cells(row, beside, parts)} for row in new.ranked]
     figure, (axis,) = panels("New transitions", width=6.4)
@@ -88,11 +95,11 @@ def _told(run: Run, depth: Int64[np.ndarray, "U"]) -> Run:
     return run._replace(ranks=run.ranks.append_column(SUPPORT, pa.array(depth[run.ranks["user"].to_numpy()])))
 
 
-def _cells(row: Row, beside: Row, parts: dict[str, Board]) -> dict[str, str]:
-    cells = dict[str, str]()
+def _cells(row: Row, beside: Row, parts: dict[str, Board]) -> dict[str, float | str]:
+    cells = dict[str, float | str]()
     for title, part in parts.items():
         found = part.apart(row, beside)
-        cells[title] = formats.plain(float(part.own(row).gains.mean()))
+        cells[title] = float(part.own(row).gains.mean())
         difference = f"{formats.signed(found.difference)} ({formats.signed_interval(found.interval)})" if found else ""
         cells[f"from {BESIDE}, {title.partition(',')[0]}"] = difference
     return cells

@@ -441,39 +441,46 @@ def test_support_by_hand(lab: Callable[..., Lab], ran: list[int], monkeypatch: p
     codes = index.codes[:, 0].tolist()
     sequences = [corpus.flat[low:high].tolist() for low, high in itertools.pairwise(corpus.offsets)]
     known = {pair for items in sequences for pair in itertools.pairwise(items[:-2])}
-    expected = [
-        max(n for n in range(3) if not n or any(_alike(codes, pair, items[-2:], n) for pair in known))
-        for items in sequences
-    ]
-    assert support.supported(corpus, index.codes[:, 0].numpy()).tolist() == expected
-    with pytest.raises(ValueError, match=r"board has no row of sasrec on planted; expected one"):
-        support.support(here)
-    monkeypatch.setattr(support, "BESIDE", "popularity")
-    found = support.support(here)
-    other = dataclasses.replace(here, corpus=dataclasses.replace(corpus, flat=corpus.flat[::-1].copy()))
-    with pytest.raises(ValueError, match="board is of another content of planted; expected that of this corpus"):
-        support.support(other)
-    assert (found.subject, ran) == ("tiger", [2])
+    depth = np.array([_support(codes, known, items[-2], items[-1]) for items in sequences])
+    assert support.supported(corpus, index.codes[:, 0].numpy()).tolist() == depth.tolist()
     new = np.array([(items[-2], items[-1]) not in known for items in sequences])
     assert 0 < new.sum() < len(new)
-    gains = {
-        run.record.experiment: per_user("ndcg@10", run.ranks["rank"].to_numpy())
-        for run in read_board(here.bench.board, "planted")
-    }
+
+    monkeypatch.setattr(support, "BESIDE", "popularity")
+    # Few users are all counted together.
+    column = f"0 codes or more, {new.sum()} users"
+    assert support.support(here).table.columns.tolist()[2:] == [column, "from popularity, 0 codes or more"]
+    monkeypatch.setattr(support, "FEWEST", 1)
+    found = support.support(here)
+    assert (found.subject, ran) == ("tiger", [2])
+    runs = read_board(here.bench.board, "planted")
+    gains = {run.record.experiment: per_user("ndcg@10", run.ranks["rank"].to_numpy()) for run in runs}
     for row in found.table.to_dict("records"):
-        means = {length: gains[row["Experiment"]][new & (np.array(expected) == length)] for length in range(3)}
-        assert {title: text for title, text in row.items() if title[0].isdigit()} == {
-            f"{length} codes, {len(of)} users": f"{of.mean():.4f}" for length, of in means.items() if len(of)
-        }
-    knn = next(row for row in found.table.to_dict("records") if row["Experiment"] == "item_knn")
-    assert knn["from popularity, 2 codes"].startswith(
-        f"{(gains['item_knn'] - gains['popularity'])[new & (np.array(expected) == 2)].mean():+.4f} ("
-    )
+        for length in set(depth[new]):
+            part = new & (depth == length)
+            assert row[f"{length} codes, {part.sum()} users"] == pytest.approx(gains[row["Experiment"]][part].mean())
+            if row["Experiment"] == "item_knn":
+                difference = (gains["item_knn"] - gains["popularity"])[part].mean()
+                assert row[f"from popularity, {length} codes"].startswith(f"{difference:+.4f} (")
 
 
-def _alike(codes: list[list[int]], pair: tuple[int, int], other: list[int], length: int) -> bool:
-    """Whether the first codes of two items are those of two others."""
-    return all(codes[one][:length] == codes[two][:length] for one, two in zip(pair, other, strict=True))
+def _support(codes: list[list[int]], known: set[tuple[int, int]], last: int, target: int) -> int:
+    def alike(length: int) -> bool:
+        pairs = ((codes[before][:length], codes[after][:length]) for before, after in known)
+        return (codes[last][:length], codes[target][:length]) in pairs
+
+    return max((length for length in (1, 2) if alike(length)), default=0)
+
+
+def test_support_is_of_the_boards_corpus_and_beside_sasrec(lab: Callable[..., Lab], ran: list[int]) -> None:
+    here = dataclasses.replace(lab("tiger", "popularity"), settings=())
+    here.runs([Cell(here.experiment("popularity"), here.seed)])
+    depth = np.zeros(here.corpus.users, dtype=np.int64)
+    with pytest.raises(ValueError, match="board has no row of sasrec on planted; expected one"):
+        support._new_transitions(here, depth)
+    other = dataclasses.replace(here, corpus=dataclasses.replace(here.corpus, flat=here.corpus.flat[::-1].copy()))
+    with pytest.raises(ValueError, match="board is of another content of planted; expected that of this corpus"):
+        support._new_transitions(other, depth)
 
 
 def test_support_is_of_one_sequence_per_item(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
