@@ -42,8 +42,8 @@ def support(lab: Lab) -> Finding:
     held = [length for length in range(codes.shape[2] + 1) if (depth[new_users] >= length).sum() >= FEWEST]
     deepest = max(held, default=0)
     new, beside = _new_transitions(lab, depth.clip(max=deepest))
-    more = {deepest: " or more"} if deepest < codes.shape[2] else {}
-    lengths = {f"{length} codes{more.get(length, '')}": new.where(SUPPORT, length) for length in range(deepest + 1)}
+    lengths = {f"{length} code" + "s" * (length != 1): new.where(SUPPORT, length) for length in range(deepest)}
+    lengths[f"{deepest} codes" + " or more" * (deepest < codes.shape[2])] = new.where(SUPPORT, deepest)
     parts = {f"{title}, {part.ranked[0].gains.shape[1]:,} users": part for title, part in lengths.items() if part}
     rows = [{"Experiment": row.title, "Seeds": len(row.runs), **_cells(row, beside, parts)} for row in new.ranked]
     figure, (axis,) = panels("New transitions", width=6.4)

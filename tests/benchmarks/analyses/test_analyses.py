@@ -458,10 +458,11 @@ def test_support_by_hand(lab: Callable[..., Lab], ran: list[int], monkeypatch: p
     for row in found.table.to_dict("records"):
         for length in set(depth[new]):
             part = new & (depth == length)
-            assert row[f"{length} codes, {part.sum()} users"] == pytest.approx(gains[row["Experiment"]][part].mean())
+            title = "1 code" if length == 1 else f"{length} codes"
+            assert row[f"{title}, {part.sum()} users"] == pytest.approx(gains[row["Experiment"]][part].mean())
             if row["Experiment"] == "item_knn":
                 difference = (gains["item_knn"] - gains["popularity"])[part].mean()
-                assert row[f"from popularity, {length} codes"].startswith(f"{difference:+.4f} (")
+                assert row[f"from popularity, {title}"].startswith(f"{difference:+.4f} (")
 
 
 def _support(codes: list[list[int]], known: set[tuple[int, int]], last: int, target: int) -> int:
