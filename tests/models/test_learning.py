@@ -34,6 +34,7 @@ def quick(name: str, **changes: Any) -> Any:
 LONG = {
     "transitions": transitions.SMALL,
     "sasrec": quick("sasrec", epochs=10, valid_users=100),
+    "sasrec_gpt2": quick("sasrec_gpt2", epochs=8, warmup=100, valid_users=100),
     "gru4rec": quick("gru4rec", valid_users=100),
     "esasrec": quick("esasrec", epochs=16, valid_users=100),
     "hgn": quick("hgn", valid_users=100),
