@@ -207,8 +207,9 @@ class Board:
         return next(each for each in self.ranked if each.record is row.record)
 
     def where(self, fact: str, value: bool | int) -> Board | None:
-        """The same runs on the users of whom a fact in their ranks has this value; None where there is no such user."""
-        parts = [run._replace(ranks=run.ranks.filter(pc.equal(run.ranks[fact], value))) for run in self.runs]
+        """The ranked rows on the users whose ranks have this value of a fact; None where there is no such user."""
+        runs = [run for row in self.ranked for run in row.runs]
+        parts = [run._replace(ranks=run.ranks.filter(pc.equal(run.ranks[fact], value))) for run in runs]
         return Board(parts, self.metric) if all(part.ranks.num_rows for part in parts) else None
 
     def over_best_floor(self, row: Row) -> Apart | None:

@@ -127,6 +127,11 @@ def test_transitions_that_training_has_and_new_ones_beside_sasrec() -> None:
     runs = [run("sasrec", 0.2), run("gru4rec", 0.15, 0.25), run("transitions", 0.1, cost=UNTRAINED)]
     board = Board([with_known_transitions(each, 0.1) for each in runs])
     head, *rows = table("transitions", {INSTRUMENTS: board})
+    # A run of another content of the corpus, all of whose transitions are known, hides nothing.
+    record, ranks = run("hgn", 0.1)
+    content = record.corpus.model_copy(update={"fingerprint": "f" * 64})
+    other = Run(record.model_copy(update={"corpus": content}), ranks)
+    assert table("transitions", {INSTRUMENTS: Board([*board.runs, other])}) == [head, *rows]
     sasrec, gru4rec, counted = (dict(zip(head, row, strict=True)) for row in rows)
     assert [row["Experiment"] for row in (sasrec, gru4rec, counted)] == ["sasrec", "gru4rec", "transitions"]
     # All known ones are at rank 10, of the nine tenths of the users that are left a ninth, an eighteenth, and none.

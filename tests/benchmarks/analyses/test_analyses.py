@@ -436,14 +436,13 @@ def test_support_by_hand(lab: Callable[..., Lab], ran: list[int], monkeypatch: p
     here = dataclasses.replace(lab("tiger", "tiger"), settings=())
     here.runs([Cell(here.experiment(name), here.seed) for name in ("popularity", "item_knn")])
     corpus = here.corpus
-    index = ItemIndex(torch.tensor([[-1, -1], *([item % 3, item % 2] for item in range(1, corpus.items + 1))]), (3, 2))
+    index = ItemIndex(torch.tensor([[-1, -1], *([item % 9, item % 4] for item in range(1, corpus.items + 1))]), (9, 4))
     monkeypatch.setattr(Lab, "index", lambda self, name: index)
-    codes = index.codes[:, 0].tolist()
-    sequences = [corpus.flat[low:high].tolist() for low, high in itertools.pairwise(corpus.offsets)]
-    known = {pair for items in sequences for pair in itertools.pairwise(items[:-2])}
-    depth = np.array([_support(codes, known, items[-2], items[-1]) for items in sequences])
-    assert support.supported(corpus, index.codes[:, 0].numpy()).tolist() == depth.tolist()
-    new = np.array([(items[-2], items[-1]) not in known for items in sequences])
+    codes, target = index.codes[:, 0], corpus.examples("test").target
+    for steps in (1, 2, 4):
+        depth = support.supported(corpus, codes.numpy(), target, steps)
+        assert depth.tolist() == _support(corpus, codes.tolist(), steps)
+    new = np.array(_support(corpus, [[item] for item in range(corpus.items + 1)], 1)) == 0
     assert 0 < new.sum() < len(new)
 
     monkeypatch.setattr(support, "BESIDE", "popularity")
@@ -453,6 +452,7 @@ def test_support_by_hand(lab: Callable[..., Lab], ran: list[int], monkeypatch: p
     monkeypatch.setattr(support, "FEWEST", 1)
     found = support.support(here)
     assert (found.subject, ran) == ("tiger", [2])
+    assert f"{(depth[new] > 1).mean():.0%} have two codes or more" in found.says
     runs = read_board(here.bench.board, "planted")
     gains = {run.record.experiment: per_user("ndcg@10", run.ranks["rank"].to_numpy()) for run in runs}
     for row in found.table.to_dict("records"):
@@ -465,29 +465,40 @@ def test_support_by_hand(lab: Callable[..., Lab], ran: list[int], monkeypatch: p
                 assert row[f"from popularity, {title}"].startswith(f"{difference:+.4f} (")
 
 
-def _support(codes: list[list[int]], known: set[tuple[int, int]], last: int, target: int) -> int:
-    def alike(length: int) -> bool:
-        pairs = ((codes[before][:length], codes[after][:length]) for before, after in known)
-        return (codes[last][:length], codes[target][:length]) in pairs
+def _support(corpus: Corpus, codes: list[list[int]], steps: int) -> list[int]:
+    """Of each user, by loops over all that training has."""
+    sequences = [corpus.flat[low:high].tolist() for low, high in itertools.pairwise(corpus.offsets)]
+    trained = [pair for items in sequences for pair in _within(items[:-2], steps)]
 
-    return max((length for length in (1, 2) if alike(length)), default=0)
+    def known(first: int, second: int, length: int) -> bool:
+        wanted = codes[first][:length], codes[second][:length]
+        return any((codes[one][:length], codes[two][:length]) == wanted for one, two in trained)
+
+    lengths = range(1, len(codes[0]) + 1)
+    return [
+        max((n for n in lengths if any(known(item, items[-1], n) for item in items[:-1][-steps:])), default=0)
+        for items in sequences
+    ]
 
 
-def test_support_is_of_the_boards_corpus_and_beside_sasrec(lab: Callable[..., Lab], ran: list[int]) -> None:
-    here = dataclasses.replace(lab("tiger", "popularity"), settings=())
+def _within(items: list[int], steps: int) -> list[tuple[int, int]]:
+    return [(items[at], later) for at in range(len(items)) for later in items[at + 1 : at + 1 + steps]]
+
+
+def test_support_is_of_the_boards_corpus_beside_sasrec_and_of_one_sequence_per_item(
+    lab: Callable[..., Lab], ran: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = dataclasses.replace(lab("tiger", "tiger"), settings=())
     here.runs([Cell(here.experiment("popularity"), here.seed)])
-    depth = np.zeros(here.corpus.users, dtype=np.int64)
     with pytest.raises(ValueError, match="board has no row of sasrec on planted; expected one"):
-        support._new_transitions(here, depth)
+        support.support(here)
     other = dataclasses.replace(here, corpus=dataclasses.replace(here.corpus, flat=here.corpus.flat[::-1].copy()))
     with pytest.raises(ValueError, match="board is of another content of planted; expected that of this corpus"):
-        support._new_transitions(other, depth)
-
-
-def test_support_is_of_one_sequence_per_item(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+        support.support(other)
+    monkeypatch.setattr(support, "BESIDE", "popularity")
     monkeypatch.setattr(Lab, "index", lambda self, name: ItemIndex(torch.tensor([[[-1], [-1]], [[0], [1]]]), (2,)))
     with pytest.raises(ValueError, match="tiger names an item by up to 2 code sequences; expected one"):
-        support.support(lab("tiger", "tiger"))
+        support.support(here)
 
 
 def test_an_unknown_analysis_is_named(lab: Callable[..., Lab], tmp_path: Path) -> None:
