@@ -2,10 +2,11 @@
 
 `sasrec` normalises behind each half of a block, as RecBole does; GPT-2 (the transformers library's) before it, and once
 more at the end, and its table of items is read and scored with, as SASRec's is. Softmax over all items. Their code for
-this model is not at hand; sizes, dropout and the rate, one of the two that the paper searched, are those of GrIS
-(hirc-airecs/graph-informed-sids), which is built on theirs; warm-up, cosine, epochs and patience are theirs. There the
-softmax is over padding and an end token, too, and a batch's losses are averaged over its own positions, where here all
-positions of an epoch weigh alike.
+this model is not at hand: sizes, dropout and the rate, one of the two that the paper searched, are those of GrIS
+(hirc-airecs/graph-informed-sids), which is built on it, and so is the number of epochs, where their repository's
+default is 300; warm-up, cosine and patience are theirs. There the softmax is over padding and an end token, too, and a
+batch's losses are averaged over its own positions; here all positions of an epoch weigh alike, but of a history beyond
+`history` only the last so many train.
 
 Published (NDCG@10, seen items kept): Beauty_2014 .0436, Sports_2014 .0253, Musical_Instruments .0291.
 
@@ -28,7 +29,7 @@ from models.parts.optim import adamw
 from models.parts.ragged import trimmed
 from models.parts.ranking import rank_scores
 
-OPEN = "the sizes, taken from a repository that is built on theirs; the rate, of which the paper says 1e-3 or 3e-3"
+OPEN = "sizes, rate (the paper says 1e-3 or 3e-3) and epochs, taken from a repository that is built on theirs"
 
 
 @dataclass(frozen=True)
