@@ -158,14 +158,14 @@ def transitions(boards: Mapping[str, Board]) -> Iterator[Line]:
     others first."""
     for corpus, found in boards.items():
         known, new = found.where("transition_seen", True), found.where("transition_seen", False)
-        beside = next((row for row in found.ranked if row.title == BESIDE), None)
-        if known and new and beside:
+        other = beside(found)
+        if known and new and other:
             for row in new.ranked:
                 yield {
                     **_named(corpus, row),
-                    **_over(known, row, beside, ", known"),
-                    **_over(new, row, beside, ", new"),
-                    **_over(new.among_unseen(), row, beside, ", new, unseen"),
+                    **_over(known, row, other, ", known"),
+                    **_over(new, row, other, ", new"),
+                    **_over(new.among_unseen(), row, other, ", new, unseen"),
                 }
 
 
@@ -202,6 +202,11 @@ TABLES: dict[str, Callable[[Mapping[str, Board]], Iterator[Line]]] = {
     "cold": cold,
     "cost": cost,
 }
+
+
+def beside(board: Board) -> Row | None:
+    """The ranked row that the others are held against where a paper holds generative models against it: SASRec's."""
+    return next((row for row in board.ranked if row.title == BESIDE), None)
 
 
 def _comparable(board: Board) -> list[Verdict]:

@@ -16,10 +16,9 @@ from jaxtyping import Int32, Int64
 
 from benchmarks.analyses import Finding, Lab
 from data_prep.corpus import Corpus
-from leaderboards import formats
-from leaderboards.findings import BESIDE
+from leaderboards import findings, formats
 from leaderboards.plots import panels
-from leaderboards.rows import Board, Row, titles
+from leaderboards.rows import Board, titles
 from leaderboards.store import read_board
 
 if TYPE_CHECKING:
@@ -62,9 +61,10 @@ def support(lab: Lab) -> Finding:
         f"NDCG@10 of the {new.sum():,} users whose last item was nowhere in training followed by their target, by how "
         f"many first codes of a transition to it training has: from one of the last {STEPS} items, and there between "
         f"items at most {STEPS} steps apart. Codes are those of {name}, seed {lab.seed}. Behind each number is the "
-        f"difference from {BESIDE} with its 95% interval, which holds for all pairs of rows at once. Of {new.sum():,} "
-        f"users {(depth[new] > 1).mean():.0%} have two codes or more, with the targets of other users "
-        f"{(chance > 1).mean():.0%}. The picture has the best row on all these users, {BESIDE} and those of {name}."
+        f"difference from {findings.BESIDE} with its 95% interval, which holds for all pairs of rows at once. Of "
+        f"{new.sum():,} users {(depth[new] > 1).mean():.0%} have two codes or more, with the targets of other users "
+        f"{(chance > 1).mean():.0%}. The picture has the best row on all these users, {findings.BESIDE} and those of "
+        f"{name}."
     )
     return Finding(_table(told, parts), _figure(told, parts, name), says, name)
 
@@ -101,8 +101,8 @@ def _board(lab: Lab) -> Board:
     board, corpus = Board(read_board(lab.bench.board, lab.corpus.name)), lab.corpus
     if board.subject.corpus.fingerprint != corpus.fingerprint:
         raise ValueError(f"{lab.bench.board} is of another content of {corpus.name}; expected that of this corpus")
-    if not any(row.title == BESIDE for row in board.ranked):
-        raise ValueError(f"{lab.bench.board} has no row of {BESIDE} on {corpus.name}; expected one")
+    if findings.beside(board) is None:
+        raise ValueError(f"{lab.bench.board} has no row of {findings.BESIDE} on {corpus.name}; expected one")
     return board
 
 
@@ -113,19 +113,15 @@ def _told(board: Board, depth: Int64[np.ndarray, "U"]) -> Board:
     return Board([run._replace(ranks=run.ranks.append_column(SUPPORT, column)) for run in runs])
 
 
-def _beside(board: Board) -> Row:
-    return next(row for row in board.ranked if row.title == BESIDE)
-
-
 def _table(board: Board, parts: dict[str, Board]) -> pd.DataFrame:
-    beside, lines = _beside(board), []
+    beside, lines = findings.beside(board), []
     for title, row in zip(titles(board.ranked), board.ranked, strict=True):
         line: dict[str, str | int | float] = {"Experiment": title, "Seeds": len(row.runs)}
         for name, part in parts.items():
             own = part.own(row).gains
             found = part.apart(row, beside)
             line[f"{name}, {own.shape[1]:,} users"] = float(own.mean())
-            line[f"from {BESIDE}, {name}"] = (
+            line[f"from {findings.BESIDE}, {name}"] = (
                 f"{formats.signed(found.difference)} ({formats.signed_interval(found.interval)})" if found else ""
             )
         lines.append(line)
@@ -134,7 +130,7 @@ def _table(board: Board, parts: dict[str, Board]) -> pd.DataFrame:
 
 def _figure(board: Board, parts: dict[str, Board], name: str) -> Figure:
     figure, (axis,) = panels("New transitions", width=6.4)
-    beside = _beside(board)
+    beside = findings.beside(board)
     for title, row in zip(titles(board.ranked), board.ranked, strict=True):
         if row is board.ranked[0] or row is beside or row.name == name:
             axis.plot([part.own(row).gains.mean() for part in parts.values()], marker="o", label=title)

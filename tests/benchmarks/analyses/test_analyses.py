@@ -32,6 +32,7 @@ from benchmarks.execution.cell import Cell
 from benchmarks.settings import Bench
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus
+from leaderboards import findings
 from leaderboards.metrics import per_user
 from leaderboards.published import utilisation as stated
 from leaderboards.store import read_board
@@ -445,7 +446,7 @@ def test_support_by_hand(lab: Callable[..., Lab], ran: list[int], monkeypatch: p
     new = np.array(_support(corpus, [[item] for item in range(corpus.items + 1)], 1)) == 0
     assert 0 < new.sum() < len(new)
 
-    monkeypatch.setattr(support, "BESIDE", "popularity")
+    monkeypatch.setattr(findings, "BESIDE", "popularity")
     # Few users are all counted together.
     column = f"0 codes or more, {new.sum()} users"
     assert support.support(here).table.columns.tolist()[2:] == [column, "from popularity, 0 codes or more"]
@@ -495,7 +496,7 @@ def test_support_is_of_the_boards_corpus_beside_sasrec_and_of_one_sequence_per_i
     other = dataclasses.replace(here, corpus=dataclasses.replace(here.corpus, flat=here.corpus.flat[::-1].copy()))
     with pytest.raises(ValueError, match="board is of another content of planted; expected that of this corpus"):
         support.support(other)
-    monkeypatch.setattr(support, "BESIDE", "popularity")
+    monkeypatch.setattr(findings, "BESIDE", "popularity")
     monkeypatch.setattr(Lab, "index", lambda self, name: ItemIndex(torch.tensor([[[-1], [-1]], [[0], [1]]]), (2,)))
     with pytest.raises(ValueError, match="tiger names an item by up to 2 code sequences; expected one"):
         support.support(here)
