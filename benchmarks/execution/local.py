@@ -6,7 +6,7 @@ import multiprocessing
 import sys
 import traceback
 from collections.abc import Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing
 from multiprocessing.context import SpawnContext
 from pathlib import Path
@@ -79,8 +79,9 @@ def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: 
                 waiting: dict[Future[Path], Cell] = {
                     pool.submit(run_cell, setting, corpus, source, cell): cell for cell in cells
                 }
-            for future in as_completed(waiting):
-                yield waiting[future], future.exception()
+            while waiting:
+                for future in wait(waiting, worker_process.WAKE_SECONDS, FIRST_COMPLETED).done:
+                    yield waiting.pop(future), future.exception()
         except BaseException:
             # After an interrupt, what has not begun must not begin, and what has can be killed at any moment.
             pool.shutdown(wait=False, cancel_futures=True)

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from benchmarks.execution import worker_process
 from benchmarks.execution.cell import Cell, Results, run_cell, silence_lightning
 from benchmarks.hardware import Hardware
 from benchmarks.provenance import ROOT
@@ -61,8 +62,8 @@ def tasks(
     waiting = {remote.remote(Path.cwd(), function, *arguments): label for label, arguments in calls.items()}
     try:
         while waiting:
-            (ended,), _ = ray.wait(list(waiting), num_returns=1)
-            yield waiting.pop(ended), _outcome(ray, ended)
+            for ended in ray.wait(list(waiting), timeout=worker_process.WAKE_SECONDS)[0]:
+                yield waiting.pop(ended), _outcome(ray, ended)
     finally:
         for left in waiting:
             ray.cancel(left, force=True)

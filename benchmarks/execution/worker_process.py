@@ -17,6 +17,9 @@ from types import FrameType
 from benchmarks.execution import worker_lines
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+# Who waits for workers wakes so often: a signal that comes just before a wait begins, or to another thread, interrupts
+# no wait, and Python tells it to the main thread alone, when that is awake.
+WAKE_SECONDS = 2.0
 
 
 class SignalledError(KeyboardInterrupt):

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 # Seconds between two looks at the study where others hold the last trials: one of them may die.
 POLL = 1.0
-# Seconds between two counts of the trials that have ended, for the bar.
-BAR_SECONDS = 2.0
 # Seconds that a worker waits for a database that does not answer.
 PATIENCE = 600.0
 # How a process ends that has told its user's mistake.
@@ -126,7 +124,7 @@ def run_all(worker: Callable[[], None], jobs: int, queue: TrialQueue) -> None:
         running = {begin(number): number for number in range(1, jobs + 1)}
         try:
             while running:
-                wait([process.sentinel for process in running], None if bar.disable else BAR_SECONDS)
+                wait([process.sentinel for process in running], worker_process.WAKE_SECONDS)
                 if not bar.disable:
                     bar.n = queue.ended() or bar.n
                     bar.refresh()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,11 @@ import pytest
 import wandb
 
 from benchmarks.__main__ import main
+from benchmarks.execution import local
+from benchmarks.execution.cell import Cell
 from benchmarks.execution.worker_process import ENDING, SignalledError, ended_by_signals, postponed
+from benchmarks.experiments import complete
+from benchmarks.settings import Bench
 from leaderboards.store import read_board
 from leaderboards.verify import verify
 from tests import scripts
@@ -22,6 +29,7 @@ from tests.crash_test import members, orphans
 
 ROOT = Path(__file__).resolve().parents[2]
 SASREC = ("width=8", "inner=8", "layers=1")
+RESTS_SECONDS = 30.0
 
 
 @pytest.mark.slow
@@ -45,6 +53,37 @@ def test_workers_end_with_their_parent_and_the_bench_goes_on(
     one, other = (read_board(folder / "board", "all_beauty") for folder in (place, tmp_path))
     assert [run.record.result() for run in one] == [run.record.result() for run in other]
     assert verify(place / "board") == ([], 3)
+
+
+def rests(*_: object) -> None:
+    time.sleep(RESTS_SECONDS)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("default_signals")
+def test_a_signal_that_interrupts_no_wait_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that comes just before the wait begins; here another thread takes it."""
+    monkeypatch.setattr(local, "run_cell", rests)
+    cells = [Cell(complete("popularity", "planted"), seed) for seed in range(2)]
+
+    def sends() -> None:
+        while len(multiprocessing.active_children()) < 2:
+            time.sleep(0.01)
+        # The workers are begun, and are waited for.
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    sender = threading.Thread(target=sends)
+    sender.start()
+    began = time.monotonic()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        with pytest.raises(SignalledError, match="ended by SIGHUP"), ended_by_signals():
+            local.run_all(Bench(tmp_path / "board", tmp_path / "work"), "planted", "auto", cells, jobs=2)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+        sender.join()
+    assert time.monotonic() - began < RESTS_SECONDS
 
 
 def test_who_is_left_is_counted_and_killed() -> None:

@@ -51,6 +51,7 @@ def signalled(number: signal.Signals) -> None:
     before, parent = states(), begin(number.name, 2)
     # There are the parent, what looks after its shared memory, and the workers; or a state more.
     while len(members(parent)) < 4 if number in LOADING else states() <= before:
+        assert os.waitid(os.P_PID, parent, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, f"ended before {number.name}"
         time.sleep(0.01)
     # A terminal sends Ctrl-C to all.
     (os.killpg if number == signal.SIGINT else os.kill)(parent, number)
