@@ -29,12 +29,10 @@ def quick(name: str, **changes: Any) -> Any:
 
 
 # Enough to see the structure, not to exhaust it. Caser, BERT4Rec and ReaRec take a minute to: their runs of the gate,
-# which reach three times popularity's score, stand for them. What differs from TIGER in its codes alone learns from a
-# smaller corpus, below.
+# which reach three times popularity's score, stand for them. Others learn from a smaller corpus, below.
 LONG = {
     "transitions": transitions.SMALL,
     "sasrec": quick("sasrec", epochs=10, valid_users=100),
-    "sasrec_gpt2": quick("sasrec_gpt2", epochs=8, warmup=100, valid_users=100),
     "gru4rec": quick("gru4rec", valid_users=100),
     "esasrec": quick("esasrec", epochs=16, valid_users=100),
     "hgn": quick("hgn", valid_users=100),
@@ -42,10 +40,7 @@ LONG = {
     "fdsa": quick("fdsa", epochs=2, valid_users=100),
     "s3rec": quick("s3rec", pretraining_epochs=1, epochs=3, valid_users=100),
     "hstu": quick("hstu", epochs=5, valid_users=100),
-    "tiger": quick("tiger", steps=360, warmup=40, lr=0.01, valid_users=100),
     "etegrec": quick("etegrec", steps=180, warmup=40, lr=0.01, finish_epochs=1, valid_users=100),
-    "decor": quick("decor", steps=330, warmup=40, lr=0.01, valid_users=100),
-    "pit": quick("pit", warm_steps=180, steps=60, lr=0.01, valid_users=20),
 }
 SHORT = {
     "transitions": transitions.SMALL,
@@ -103,17 +98,19 @@ def test_from_noise_nothing_is_learned(name: str, noise_corpus: Corpus, tmp_path
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
+        ("sasrec_gpt2", {"warmup": 50, "epochs": 8}),
+        ("tiger", {"warmup": 50, "steps": 300, "lr": 0.01}),
         # They see no text, by which alone a thousand planted items are alike.
         ("p5_sid", {"warmup": 50, "steps": 180}),
         ("p5_cid", {"warmup": 50, "steps": 180}),
         ("cost", {"warmup": 50, "steps": 300, "lr": 0.01}),
         ("letter", {"tokenizer_epochs": 20, "steps": 240}),
+        ("decor", {"warmup": 50, "steps": 240, "lr": 0.01}),
+        ("pit", {"warm_steps": 180, "steps": 60, "lr": 0.01}),
     ],
 )
-def test_other_codes_than_tigers_learn_what_follows(
-    name: str, changes: dict[str, float], tiny_corpus: Corpus, tmp_path: Path
-) -> None:
-    """Here each of 40 items has its own successor."""
+def test_successors_are_learned(name: str, changes: dict[str, float], tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """Each of 40 items has its own."""
     config = quick(name, batch_size=32, valid_users=20, **changes)
     score = per_user_ndcg(name, config, tiny_corpus, tmp_path).mean()
     assert score >= 3 * popular(tiny_corpus, tmp_path).mean()
