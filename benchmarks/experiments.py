@@ -93,8 +93,9 @@ RECIPES = {
     "tiger-genrec": Variant(
         "tiger",
         {**GENREC_TOKENIZER},
-        "genrec's recipe; nobody has published what it reaches on Beauty_2014",
-        {"tokenizer.components": 128, "lr": 3e-3, "schedule": "cosine", "weight_decay": 0.05, "steps": 102_800},
+        "Ding et al. (KDD 2026, arXiv 2603.19809) on genrec's code: NDCG@10 .0383 on Beauty_2014 by vectors of "
+        "sentence-t5-base",
+        {"tokenizer.components": 128, "lr": 3e-3, "schedule": "cosine", "weight_decay": 0.05, "steps": 154_200},
     ),
     "tiger-discrec": Variant(
         "letter",
