@@ -19,9 +19,10 @@ from tabulate import tabulate
 from leaderboards import board as tables
 from leaderboards import escape, formats, verdicts
 from leaderboards.cold_items import cold_items
+from leaderboards.published import leads
 from leaderboards.record import canonical_json
 from leaderboards.rows import RANKED_BY, Board, Row
-from leaderboards.statistics import interval
+from leaderboards.statistics import interval, standard_error
 from leaderboards.store import read_board
 from leaderboards.verdicts import NOT_COMPARABLE, UNSEEN, Verdict
 
@@ -29,6 +30,8 @@ from leaderboards.verdicts import NOT_COMPARABLE, UNSEEN, Verdict
 SOFTMAX = "ce"
 # What the rows of a board are held against where a paper holds generative models against it.
 BESIDE = "sasrec"
+# Fewer say next to nothing of how far apart they are.
+FEWEST_SEEDS = 3
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
 PLACE = re.compile(r"<!-- table: (\S+) -->\n.*?" + re.escape(END), re.DOTALL)
 NONE = "No row yet."
@@ -169,6 +172,27 @@ def transitions(boards: Mapping[str, Board]) -> Iterator[Line]:
                 }
 
 
+def seeds(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """How far apart the seeds of a trained row are on the same users, beside what other users would change."""
+    for corpus, row in _rows(boards):
+        if len(row.runs) >= FEWEST_SEEDS and not row.is_floor:
+            yield {**_named(corpus, row), **_spread(row, "NDCG@10"), **_spread(row, "Recall@10")}
+
+
+def steps(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """From a model to the next one of a paper's table, whatever boards there are."""
+    for (kind, metric), found in leads().groupby(["kind", "metric"], sort=False):
+        if str(metric).endswith("@10") and kind != "reproduction":
+            yield {
+                "Tables": str(kind),
+                "Metric": str(metric),
+                "Papers": str(found["paper"].nunique()),
+                "Steps": str(len(found)),
+                "Median": f"{found['lead'].median():.1%}",
+                **{f"Below {below:.0%}": f"{(found['lead'] < below).mean():.0%}" for below in (0.02, 0.05, 0.1)},
+            }
+
+
 def cold(boards: Mapping[str, Board]) -> Iterator[Line]:
     """The rows that find targets which are in no user's training part."""
     for corpus, found in boards.items():
@@ -199,6 +223,8 @@ TABLES: dict[str, Callable[[Mapping[str, Board]], Iterator[Line]]] = {
     "beams": beams,
     "floors": floors,
     "transitions": transitions,
+    "seeds": seeds,
+    "steps": steps,
     "cold": cold,
     "cost": cost,
 }
@@ -231,6 +257,19 @@ def _over(board: Board | None, row: Row, other: Row, rank: str) -> Line:
         f"NDCG@10{rank}": formats.plain(float(board.own(row).gains.mean())),
         f"Difference{rank}": formats.signed(found.difference) if found else "",
         f"95% interval{rank}": formats.signed_interval(found.interval) if found else "",
+    }
+
+
+def _spread(row: Row, title: str) -> Line:
+    """The seeds' lowest and highest number, their standard deviation, and one seed's standard error over users, both in
+    percent of the mean."""
+    values = row.values(title.lower())
+    of_seeds, mean = values.mean(1), values.mean()
+    error = np.mean([standard_error(seed[None]).value for seed in values])
+    return {
+        title: f"{formats.plain(of_seeds.min())} to {formats.plain(of_seeds.max())}",
+        f"{title}, seeds": f"{of_seeds.std(ddof=1) / mean:.1%}",
+        f"{title}, users": f"{error / mean:.1%}",
     }
 
 

@@ -106,6 +106,18 @@ def stated(experiment: str, corpus: str) -> pd.DataFrame:
     return alike.unique().rename("papers").reset_index()[["papers", *METRICS]]
 
 
+def leads() -> pd.DataFrame:
+    """How far each model of a paper's table is ahead of the next one; of tables of three models and more.
+
+    Returns:
+        Columns `kind`, `metric`, `paper`, and `lead`, in shares of the lower number.
+    """
+    ordered = published().sort_values("value", ascending=False)
+    of_tables = ordered.groupby(["kind", "metric", "paper", "table", "corpus"])["value"]
+    ordered["lead"] = ordered["value"] / of_tables.shift(-1) - 1
+    return ordered[of_tables.transform("size") >= 3].dropna(subset="lead")[["kind", "metric", "paper", "lead"]]
+
+
 def _is_part(line: dict[Hashable, Any], other: dict[Hashable, Any]) -> bool:
     """Whether another line of the same paper has all of a line's numbers and more; tables of ablations repeat some."""
     known, others = ([metric for metric in METRICS if not math.isnan(of[metric])] for of in (line, other))

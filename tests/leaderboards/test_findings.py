@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from leaderboards import findings
+from leaderboards import findings, published
 from leaderboards.__main__ import main
 from leaderboards.findings import filled, read
 from leaderboards.record import BOARD
@@ -148,6 +150,43 @@ def test_no_transitions_without_sasrec_or_where_all_are_known(boards: dict[str, 
     assert findings.NONE in filled(PAGE.format("transitions"), boards)
     others = [with_known_transitions(run(name, 0.1), 0.5) for name in ("hgn", "gru4rec")]
     assert findings.NONE in filled(PAGE.format("transitions"), {INSTRUMENTS: Board(others)})
+
+
+def test_seeds_beside_one_another_and_beside_users() -> None:
+    def of_seeds(name: str, recalls: Sequence[float], **changes: Any) -> Iterator[Run]:
+        for seed, recall in enumerate(recalls):
+            record, ranks = run(name, recall, **changes)
+            yield Run(record.model_copy(update={"seed": seed}), ranks)
+
+    seeds, two = of_seeds("sasrec", (0.04, 0.05, 0.06)), of_seeds("gru4rec", (0.04, 0.05))
+    floor = of_seeds("popularity", (0.01, 0.02, 0.03), cost=UNTRAINED)
+    head, row = table("seeds", {INSTRUMENTS: Board([*seeds, *two, *floor])})
+    found = dict(zip(head, row, strict=True))
+    assert (found["Experiment"], found["Seeds"], found["Recall@10"]) == ("sasrec", "3", "0.0400 to 0.0600")
+    assert found["Recall@10, seeds"] == found["NDCG@10, seeds"] == "20.0%"
+    # The standard error of a share p of 40,000 users: the root of p (1 - p) / 39,999.
+    users = np.mean([np.sqrt(p * (1 - p) / 39_999) for p in (0.04, 0.05, 0.06)]) / 0.05
+    assert found["Recall@10, users"] == f"{users:.1%}"
+
+
+def test_steps_from_a_model_to_the_next_of_a_papers_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        *(("one", "1", "main", "a", "ndcg@10", value) for value in (0.100, 0.104, 0.052)),
+        *(("one", "1", "main", "a", "ndcg@5", value) for value in (0.1, 0.2, 0.3)),
+        *(("two", "1", "main", "a", "ndcg@10", value) for value in (0.1, 0.101)),
+        *(("two", "2", "main", "a", "ndcg@10", value) for value in (0.3, 0.2, 0.1)),
+        *(("two", "3", "ablation", "a", "recall@10", value) for value in (0.1, 0.12, 0.12)),
+        *(("two", "3", "reproduction", "a", "recall@10", value) for value in (0.1, 0.2, 0.3)),
+    ]
+    frame = pd.DataFrame(rows, columns=["paper", "table", "kind", "corpus", "metric", "value"])
+    monkeypatch.setattr(published, "published", lambda: frame)
+    head, *lines = table("steps", {})
+    assert head == ["Tables", "Metric", "Papers", "Steps", "Median", "Below 2%", "Below 5%", "Below 10%"]
+    # Of 4, 92, 50 and 100%; of 0 and 20%.
+    assert sorted(lines) == [
+        ["ablation", "recall@10", "1", "2", "10.0%", "50%", "50%", "50%"],
+        ["main", "ndcg@10", "2", "4", "71.2%", "0%", "25%", "25%"],
+    ]
 
 
 def test_without_ranks_among_unseen_items_there_are_no_columns_of_them() -> None:
