@@ -172,6 +172,17 @@ def transitions(boards: Mapping[str, Board]) -> Iterator[Line]:
                 }
 
 
+def complements(boards: Mapping[str, Board]) -> Iterator[Line]:
+    """What a row has among its first ten and SASRec has not, of all targets; of SASRec itself, what another seed of it
+    has not."""
+    for corpus, found in boards.items():
+        other = beside(found)
+        for row in found.ranked:
+            if other and (row is not other or len(row.runs) > 1):
+                unseen = _beyond(row, other, ", unseen") if found.among_unseen() else {}
+                yield {**_named(corpus, row), **_beyond(row, other, ""), **unseen}
+
+
 def seeds(boards: Mapping[str, Board]) -> Iterator[Line]:
     """How far apart the seeds of a trained row are on the same users, beside what other users would change."""
     for corpus, row in _rows(boards):
@@ -223,6 +234,7 @@ TABLES: dict[str, Callable[[Mapping[str, Board]], Iterator[Line]]] = {
     "beams": beams,
     "floors": floors,
     "transitions": transitions,
+    "complements": complements,
     "seeds": seeds,
     "steps": steps,
     "cold": cold,
@@ -257,6 +269,21 @@ def _over(board: Board | None, row: Row, other: Row, rank: str) -> Line:
         f"NDCG@10{rank}": formats.plain(float(board.own(row).gains.mean())),
         f"Difference{rank}": formats.signed(found.difference) if found else "",
         f"95% interval{rank}": formats.signed_interval(found.interval) if found else "",
+    }
+
+
+def _beyond(row: Row, other: Row, rank: str) -> Line:
+    """The share of targets that are among the first ten of a row, and the share that are, but not of another row: the
+    mean over every two of their seeds, of one row over every two different ones."""
+    metric = "recall@10" + UNSEEN * bool(rank)
+    own, others = row.values(metric), other.values(metric)
+    seeds = np.arange(len(others))
+    missed = [1 - others[(seeds != seed) | (row is not other)].mean(0) for seed in range(len(own))]
+    beyond = own * np.stack(missed)
+    return {
+        f"Recall@10{rank}": formats.plain(float(own.mean())),
+        f"Beyond SASRec{rank}": formats.plain(float(beyond.mean())),
+        f"95% interval{rank}": formats.interval(interval(beyond)),
     }
 
 

@@ -152,12 +152,29 @@ def test_no_transitions_without_sasrec_or_where_all_are_known(boards: dict[str, 
     assert findings.NONE in filled(PAGE.format("transitions"), {INSTRUMENTS: Board(others)})
 
 
-def test_seeds_beside_one_another_and_beside_users() -> None:
-    def of_seeds(name: str, recalls: Sequence[float], **changes: Any) -> Iterator[Run]:
-        for seed, recall in enumerate(recalls):
-            record, ranks = run(name, recall, **changes)
-            yield Run(record.model_copy(update={"seed": seed}), ranks)
+def of_seeds(name: str, recalls: Sequence[float], **changes: Any) -> Iterator[Run]:
+    for seed, recall in enumerate(recalls):
+        record, ranks = run(name, recall, **changes)
+        yield Run(record.model_copy(update={"seed": seed}), ranks)
 
+
+def test_what_sasrec_has_not_among_its_first_ten() -> None:
+    """The targets that are found are those of the first users: whoever finds more finds all that another does."""
+    others = [run("gru4rec", 0.07, 0.02), run("hgn", 0.03)]
+    head, *rows = table("complements", {INSTRUMENTS: Board([*of_seeds("sasrec", (0.04, 0.06)), *others])})
+    gru4rec, sasrec, hgn = (dict(zip(head, row, strict=True)) for row in rows)
+    assert [row["Recall@10"] for row in (gru4rec, sasrec, hgn)] == ["0.0700", "0.0500", "0.0300"]
+    # .03 beyond one seed and .01 beyond the other; the second seed has .02 beyond the first, and that nothing.
+    assert [row["Beyond SASRec"] for row in (gru4rec, sasrec, hgn)] == ["0.0200", "0.0100", "0.0000"]
+    assert [row["Beyond SASRec, unseen"] for row in (gru4rec, sasrec, hgn)] == ["0.0200", "0.0000", "0.0000"]
+    low, high = map(float, gru4rec["95% interval, unseen"].split("-"))
+    assert 0.015 < low < 0.02 < high < 0.025
+    alone = Board([*of_seeds("sasrec", (0.04,)), *others])
+    assert [row[1] for row in table("complements", {INSTRUMENTS: alone})[1:]] == ["gru4rec", "hgn"]
+    assert findings.NONE in filled(PAGE.format("complements"), {INSTRUMENTS: Board(others)})
+
+
+def test_seeds_beside_one_another_and_beside_users() -> None:
     seeds, two = of_seeds("sasrec", (0.04, 0.05, 0.06)), of_seeds("gru4rec", (0.04, 0.05))
     floor = of_seeds("popularity", (0.01, 0.02, 0.03), cost=UNTRAINED)
     head, row = table("seeds", {INSTRUMENTS: Board([*seeds, *two, *floor])})
