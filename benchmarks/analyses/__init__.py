@@ -51,6 +51,7 @@ ANALYSES = {
     "cold_start": "cold_start",
     "code_loss": "code_loss",
     "support": "support",
+    "fusion": "fusion",
 }
 # Those that can be made of the weights of one row.
 OF_A_ROW = ("ladder", "code_loss")
