@@ -21,13 +21,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
-import numpy as np
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.api import Corpus, Fit, Ranking, Recommender
+from models.parts.links import counted, starts, ways
 from models.parts.ranking import rank_scores
 
 # Up to it float64 holds every whole number.
@@ -46,13 +45,7 @@ SMALL = Config()
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
-    pairs, rows = corpus.examples("train"), corpus.items + 1
-    last, following = pairs.last_item.astype(np.int64), pairs.target.astype(np.int64)
-    if not config.directed:
-        last, following = np.concatenate([last, following]), np.concatenate([following, last])
-    links, counts = np.unique(last * rows + following, return_counts=True)
-    popularity = torch.from_numpy(corpus.training_counts())
-    return Transitions(config, torch.from_numpy(np.stack(np.divmod(links, rows))), torch.from_numpy(counts), popularity)
+    return Transitions(config, *counted(corpus, config.directed), torch.from_numpy(corpus.training_counts()))
 
 
 class Reached(NamedTuple):
@@ -82,8 +75,7 @@ class Transitions(Recommender):
     ) -> None:
         """
         Args:
-            links: an item and one that followed it, each pair once, in order of the first.
-            counts: how often it did.
+            links, counts: as `models.parts.links.counted` has them.
 
         Raises:
             ValueError: float64 would round the scores of so many interactions.
@@ -96,7 +88,7 @@ class Transitions(Recommender):
         if (most + 1) * above * rows > EXACT:
             raise ValueError(f"an item follows another {most:,} times; float64 cannot rank so many counts exactly")
         self.weights = (above * rows, rows)
-        self.register_buffer("first", F.pad(torch.bincount(links[0], minlength=rows).cumsum(0), (1, 0)))
+        self.register_buffer("first", starts(links, rows))
         self.register_buffer("following", links[1])
         self.register_buffer("counts", counts.double())
         # Places, from the least popular item's: unlike counts no two are equal.
@@ -114,10 +106,5 @@ class Transitions(Recommender):
 
     def _step(self, at: Reached) -> Reached:
         """One hop on, to all items that followed."""
-        first = self.first[at.item]
-        ways = self.first[at.item + 1] - first
-        origin = torch.arange(len(ways), device=ways.device).repeat_interleave(ways)
-        # In the result, the ways from one item begin where those from the items before it end.
-        begin = ways.cumsum(0) - ways
-        link = (first - begin)[origin] + torch.arange(len(origin), device=ways.device)
+        origin, link = ways(self.first, at.item)
         return Reached(at.user[origin], self.following[link], at.times[origin] * self.counts[link])
