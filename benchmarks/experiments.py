@@ -197,7 +197,7 @@ ON_CORPUS: Mapping[tuple[str, str], Mapping[str, Any]] = {
 
 # What a bench runs where nothing was chosen: floors, SASRec and the five papers, within twelve minutes on planted.
 DEFAULT = (
-    *("popularity", "transitions", "item_knn", "last_item_vectors", "sasrec"),
+    *("popularity", "transitions", "transitions_text", "item_knn", "last_item_vectors", "sasrec"),
     *("tiger", "letter", "etegrec", "decor", "pit"),
 )
 # Reserved fields of a config: a string in one, or None, says what `benchmarks/model_inputs.py` is to give the model.
