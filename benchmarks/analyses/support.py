@@ -63,8 +63,8 @@ def support(lab: Lab) -> Finding:
         f"items at most {STEPS} steps apart. Codes are those of {name}, seed {lab.seed}. Behind each number is the "
         f"difference from {findings.BESIDE} with its 95% interval, which holds for all pairs of rows at once. Of "
         f"{new.sum():,} users {(depth[new] > 1).mean():.0%} have two codes or more, with the targets of other users "
-        f"{(chance[new] > 1).mean():.0%}. The picture has the best row on all these users, {findings.BESIDE} and those of "
-        f"{name}."
+        f"{(chance[new] > 1).mean():.0%}. The picture has the best row on all these users, {findings.BESIDE} and those "
+        f"of {name}."
     )
     return Finding(_table(told, parts), _figure(told, parts, name), says, name)
 
