@@ -113,7 +113,7 @@ def test_without_text_nothing_is_trained_and_the_choices_are_told(
     assert out == ""
     said = err.splitlines()[-1]
     assert said.startswith(
-        "error: transitions_text, last_item_vectors, tiger, letter, etegrec, decor, pit: corpus small_ratings has no item"
+        "error: transitions_text, last_item_vectors, tiger, letter, etegrec, decor, pit: corpus small_ratings has no "
     )
     assert "vectors=sasrec-64, " in said
     assert "vectors=npz, " in said
