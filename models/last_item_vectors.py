@@ -14,14 +14,12 @@ from typing import Literal, final
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from data_prep.corpus import TrainedKind, VectorKind
 from models.api import Corpus, Fit, Ranking, Recommender
+from models.parts.nearest import cosines, directions
+from models.parts.next_item import last_item
 from models.parts.ranking import rank_scores
-
-# Below every cosine.
-LAST = -2.0
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,7 @@ class LastItemVectors(Recommender):
         super().__init__()
         self.config = config
         # Not in the weights: the corpus has them.
-        self.register_buffer("directions", F.normalize(vectors.double(), dim=1), persistent=False)
+        self.register_buffer("directions", directions(vectors), persistent=False)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        last = history.gather(1, (history > 0).sum(1, keepdim=True) - 1)
-        # Sums in float64, scores in float32: items of one text then have one score, on every processor.
-        scores = (self.directions[last[:, 0]] @ self.directions[1:].T).float()
-        return rank_scores(scores.scatter_(1, last - 1, LAST), k)
+        return rank_scores(cosines(self.directions, last_item(history)), k)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from models.api import Corpus, Fit, Ranking, Recommender
 from models.parts.links import counted, starts, ways
+from models.parts.next_item import last_item
 from models.parts.ranking import rank_scores
 
 # Up to it float64 holds every whole number.
@@ -95,7 +96,7 @@ class Transitions(Recommender):
         self.register_buffer("places", popularity.flip(0).argsort(stable=True).argsort().flip(0).double())
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        last = history.gather(1, (history > 0).sum(1, keepdim=True) - 1)[:, 0]
+        last = last_item(history)
         scores = self.places.repeat(len(last), 1)
         reached = Reached(torch.arange(len(last), device=last.device), last, self.counts.new_ones(len(last)))
         hops = 2 if self.config.two_hops else 1

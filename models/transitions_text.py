@@ -15,15 +15,16 @@ from typing import Literal, final
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from data_prep.corpus import TrainedKind, VectorKind
 from models.api import Corpus, Fit, Ranking, Recommender
 from models.parts.links import counted, starts, ways
+from models.parts.nearest import cosines, directions
+from models.parts.next_item import last_item
 from models.parts.ranking import rank_scores
 
-# Below every cosine, and what one transition counts: more than cosines can be apart.
-LAST, ONE = -2.0, 4.0
+# What one transition counts: more than cosines can be apart.
+ONE = 4.0
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,11 @@ class TransitionsText(Recommender):
         self.register_buffer("following", links[1])
         self.register_buffer("counts", counts)
         # Not in the weights: the corpus has them.
-        self.register_buffer("directions", F.normalize(vectors.double(), dim=1), persistent=False)
+        self.register_buffer("directions", directions(vectors), persistent=False)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        last = history.gather(1, (history > 0).sum(1, keepdim=True) - 1)
-        # Sums in float64, cosines in float32: items of one text then have one, on every processor.
-        cosines = (self.directions[last[:, 0]] @ self.directions.T).float()
-        scores = cosines.scatter_(1, last, LAST).double()
-        origin, link = ways(self.start, last[:, 0])
-        scores.index_put_((origin, self.following[link]), ONE * self.counts[link].double(), accumulate=True)
-        return rank_scores(scores[:, 1:], k)
+        last = last_item(history)
+        scores = cosines(self.directions, last).double()
+        origin, link = ways(self.start, last)
+        scores.index_put_((origin, self.following[link] - 1), ONE * self.counts[link].double(), accumulate=True)
+        return rank_scores(scores, k)

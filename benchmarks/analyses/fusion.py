@@ -99,9 +99,9 @@ def listed(recommender: Recommender, examples: Examples) -> Lists:
 
 def _scaled(scores: Float64[np.ndarray, "U K"]) -> Float64[np.ndarray, "U K"]:
     """From 0 to 1 in each row; 0 where all are equal, and at the empty places of a small catalogue."""
-    listed = np.isfinite(scores)
-    low = np.where(listed, scores, np.inf).min(1, keepdims=True)
-    height = np.where(listed, scores - low, 0.0)
+    there = np.isfinite(scores)
+    low = np.where(there, scores, np.inf).min(1, keepdims=True)
+    height = np.where(there, scores - low, 0.0)
     return height / np.maximum(height[:, :1], np.finfo(np.float64).tiny)
 
 

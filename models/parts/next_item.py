@@ -59,3 +59,7 @@ def prefix_loss(
 def last(states: Float[Tensor, "B T D"], history: Int[Tensor, "B T"]) -> Float[Tensor, "B D"]:
     """The state after each history's last item."""
     return states[torch.arange(len(history), device=history.device), (history > 0).sum(1) - 1]
+
+
+def last_item(history: Int[Tensor, "B T"]) -> Int[Tensor, "B"]:
+    return history.gather(1, (history > 0).sum(1, keepdim=True) - 1)[:, 0]
