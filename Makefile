@@ -53,8 +53,9 @@ $(READY): requirements.lock pyproject.toml
 	$(RUN) pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	touch $@
 
+# Its many short processes read the same modules: compiled once, whatever the environment says.
 test: $(READY) ## Run the tests (GRBENCH_DATA=folder adds those on real data): FAST=1 (without the slow ones) ARGS="-k name"
-	$(RUN) pytest -q -n 2 --dist worksteal $(call where,-m 'not slow',FAST) $(MORE)
+	env -u PYTHONDONTWRITEBYTECODE $(RUN) pytest -q -n 2 --dist worksteal $(call where,-m 'not slow',FAST) $(MORE)
 
 lint: $(READY) ## Check style and types
 	$(RUN) ruff check

@@ -129,6 +129,14 @@ def test_the_model_of_the_readme_trains(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert experiments.complete("readme_model", "planted").config == model.SMALL
 
 
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {name: citation[name] for name in ("version", "license")} == {
+        name: project[name] for name in ("version", "license")
+    }
+
+
 def test_the_environment_is_the_locked_one() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

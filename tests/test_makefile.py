@@ -136,7 +136,7 @@ def test_other_programs_variables_are_nobodys_affair() -> None:
 
 def test_the_fast_tests_are_those_not_marked_slow() -> None:
     assert words("test", "FAST=1")[-2:] == ["-m", "not slow"]
-    assert "-m" not in words("test")[3:]
+    assert words("test").count("-m") == 1
 
 
 def test_no_password_is_printed() -> None:
