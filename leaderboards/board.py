@@ -146,7 +146,7 @@ def diagnostics(board: Board) -> dict[str, str]:
 def csv(board: Board) -> str:
     """The `table` for machines."""
     frame = table(board)
-    flat = frame.assign(notes=frame["notes"].map("; ".join))
+    flat = frame.assign(experiment=frame["experiment"].map(escape.line), notes=frame["notes"].map("; ".join))
     return flat.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 

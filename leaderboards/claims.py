@@ -49,7 +49,10 @@ class Study(BaseModel):
     """The same of a sweep; `benchmarks.sweeps.study_ledger` has the whole."""
 
     study: str
+    corpus: str
+    model: str
     trials: list[Trial]
+    default: Trial | None = None
 
 
 def unchecked(board: Path) -> str | None:
@@ -131,15 +134,22 @@ def _of_vectors(record: Record) -> Iterator[str]:
 
 
 def _of_sweep(board: Path, record: Record) -> Iterator[str]:
-    """What is called tuned has the settings of the best trial of that sweep, but for what the row overrides."""
-    for note in record.notes:
-        if not note.startswith(TUNED):
-            continue
-        studies = [study for study in _studies(board) if f"(study {study.study})" in note]
+    """What is called tuned has the settings of the best trial of that sweep, but for what the row overrides; and what
+    has those settings is called tuned."""
+    of_model = [study for study in _studies(board, record.corpus.name) if study.model == record.model]
+    tuned = [note for note in record.notes if note.startswith(TUNED)]
+    for note in tuned:
+        studies = [study for study in of_model if f"(study {study.study})" in note]
         if not studies:
             yield f"its note says {note!r}, and no such study lies on the board"
         elif not any(_within(_kept(trial, record), record.config) for trial in _winners(studies[0], note)):
             yield f"its note says {note!r}, and no trial that was the study's best by then has its settings"
+    for study in of_model if not tuned else ():
+        best = _best(study.trials)
+        if best is None or (study.default and best.params == study.default.params):
+            continue
+        if _within(best.params, record.config):
+            yield f"it has the settings of the best trial of study {study.study}, and no note says so"
 
 
 def _winners(study: Study, note: str) -> Iterator[Trial]:
@@ -147,9 +157,14 @@ def _winners(study: Study, note: str) -> Iterator[Trial]:
     ended = sorted((trial for trial in study.trials if trial.state in ENDED), key=lambda trial: trial.number)
     several = re.match(rf"{TUNED} (\d+) trials", note)
     for count in range(int(several[1]) if several else 1, len(ended) + 1):
-        complete = [trial for trial in ended[:count] if trial.state == COMPLETE]
-        if complete:
-            yield max(complete, key=lambda trial: trial.value or 0.0)
+        if (best := _best(ended[:count])) is not None:
+            yield best
+
+
+def _best(trials: Sequence[Trial]) -> Trial | None:
+    """Of the complete ones, the first of equal ones."""
+    complete = [trial for trial in trials if trial.state == COMPLETE]
+    return max(complete, key=lambda trial: trial.value or 0.0, default=None)
 
 
 def _kept(trial: Trial, record: Record) -> dict[str, Any]:
@@ -173,13 +188,14 @@ def _of_winners(root: Path) -> Iterator[str]:
             yield f"{file} is of trial {said[0]} of study {name}; no board has such a trial"
 
 
-def _studies(board: Path) -> list[Study]:
-    """
+def _studies(board: Path, corpus: str = "*") -> list[Study]:
+    """Of a corpus, or of all.
+
     Raises:
         ValueError: what lies there is no ledger of a sweep.
     """
     found = []
-    for file in ledger.matching(board, f"*{ledger.SWEEPS}/*.json"):
+    for file in ledger.matching(board, f"{corpus}{ledger.SWEEPS}/*.json"):
         try:
             found.append(Study.model_validate_json(file.read_bytes()))
         except ValidationError as error:

@@ -21,8 +21,8 @@ from leaderboards import escape, formats, verdicts
 from leaderboards.cold_items import cold_items
 from leaderboards.published import leads
 from leaderboards.record import canonical_json
-from leaderboards.rows import RANKED_BY, Board, Row
-from leaderboards.statistics import interval, standard_error
+from leaderboards.rows import RANKED_BY, Board, Row, titles
+from leaderboards.statistics import Interval, Sample, Values, interval, interval_of, sample, standard_error
 from leaderboards.store import read_board
 from leaderboards.verdicts import NOT_COMPARABLE, UNSEEN, Verdict
 
@@ -74,12 +74,12 @@ def filled(page: str, boards: Mapping[str, Board]) -> str:
 
 def published(boards: Mapping[str, Board]) -> Iterator[Line]:
     """Each published number of which a row can speak, and ours."""
-    for corpus, found in boards.items():
+    for found in boards.values():
         for said in _comparable(found):
             metric = said.metric + UNSEEN * (said.seen_items == "masked")
             bounds = interval(said.row.values(metric))
             yield {
-                **_named(corpus, said.row),
+                **_named(found, said.row),
                 "Paper": said.source,
                 "Metric": said.metric,
                 "Published": formats.plain(said.published),
@@ -98,7 +98,7 @@ def order(boards: Mapping[str, Board]) -> Iterator[Line]:
         for said in _comparable(found):
             if said.metric == RANKED_BY:
                 numbers = by_paper[said.source]
-                numbers[said.row.name] = max(numbers.get(said.row.name, said), said, key=_validation)
+                numbers[said.row.name] = max(numbers.get(said.row.name, said), said, key=lambda one: _valid(one.row))
         for paper, of_models in by_paper.items():
             for first, second in itertools.combinations(of_models.values(), 2):
                 if first.published != second.published:
@@ -115,57 +115,62 @@ def order(boards: Mapping[str, Board]) -> Iterator[Line]:
 
 
 def losses(boards: Mapping[str, Board]) -> Iterator[Line]:
-    """What another loss is worth to a model that is otherwise the same, beside the softmax over all items."""
+    """What another loss is worth to a model that is otherwise the same, beside the softmax over all items; trained in
+    the same precision where there is such a row."""
     for corpus, found in boards.items():
         unseen = found.among_unseen()
         alike: dict[str, list[Row]] = defaultdict(list)
         for row in found.ranked:
-            others = {name: value for name, value in row.record.config.items() if name != "loss"}
-            alike[canonical_json([row.record.model, others])].append(row)
+            record = row.record
+            others = {name: value for name, value in record.config.items() if name != "loss"}
+            alike[canonical_json([record.model, others, record.inputs])].append(row)
         for rows in alike.values():
             of_softmax = [row for row in rows if _loss(row) == SOFTMAX]
             for row in rows if 0 < len(of_softmax) < len(rows) else []:
+                alike_in_all = (one for one in of_softmax if one.record.precision == row.record.precision)
+                other = next(alike_in_all, of_softmax[0])
                 yield {
                     "Corpus": corpus,
                     "Model": row.record.model,
                     "Loss": _loss(row),
+                    "Precision": str(row.record.precision),
                     "Seeds": str(len(row.runs)),
                     "Recall@10": formats.plain(float(row.values("recall@10").mean())),
-                    **_over(found, row, of_softmax[0], ""),
-                    **_over(unseen, row, of_softmax[0], ", unseen"),
+                    **_over(found, row, other, ""),
+                    **_over(unseen, row, other, ", unseen"),
                 }
 
 
 def beams(boards: Mapping[str, Board]) -> Iterator[Line]:
     """What the same weights score by the beams that papers use, less the exact ranking."""
-    for corpus, row in _rows(boards):
+    for found, row in _rows(boards):
         exact = _mean(row, lambda record: record.test["ndcg@10"])
         gaps = {name: gap for name in row.record.diagnostics if not np.isnan(gap := _by_beam(row, name) - exact)}
         if gaps:
             texts = {name: formats.signed(gap) for name, gap in gaps.items()}
-            yield {**_named(corpus, row), "NDCG@10, exact": formats.plain(exact), **texts}
+            yield {**_named(found, row), "NDCG@10, exact": formats.plain(exact), **texts}
 
 
 def floors(boards: Mapping[str, Board]) -> Iterator[Line]:
     """Trained rows beside the best row that trains nothing, by either rank."""
-    for corpus, found in boards.items():
+    for found in boards.values():
         unseen = found.among_unseen()
         for row in found.ranked:
             if not row.is_floor and found.best_floor:
-                yield {**_named(corpus, row), **_over_floor(found, row, ""), **_over_floor(unseen, row, ", unseen")}
+                yield {**_named(found, row), **_over_floor(found, row, ""), **_over_floor(unseen, row, ", unseen")}
 
 
 def transitions(boards: Mapping[str, Board]) -> Iterator[Line]:
     """Users whose last item was followed by the target somewhere in training, which can be known by heart, and the
     others (Ding et al., KDD 2026, arXiv 2603.19809, whose SASRec learns by the softmax as well). The best on the
     others first."""
-    for corpus, found in boards.items():
+    for found in boards.values():
         known, new = found.where("transition_seen", True), found.where("transition_seen", False)
         other = beside(found)
         if known and new and other:
             for row in new.ranked:
                 yield {
-                    **_named(corpus, row),
+                    **_named(found, row),
                     **_over(known, row, other, ", known"),
                     **_over(new, row, other, ", new"),
                     **_over(new.among_unseen(), row, other, ", new, unseen"),
@@ -175,19 +180,19 @@ def transitions(boards: Mapping[str, Board]) -> Iterator[Line]:
 def complements(boards: Mapping[str, Board]) -> Iterator[Line]:
     """What a row has among its first ten and SASRec has not, of all targets; of SASRec itself, what another seed of it
     has not."""
-    for corpus, found in boards.items():
+    for found in boards.values():
         other = beside(found)
         for row in found.ranked:
             if other and (row is not other or len(row.runs) > 1):
                 unseen = _beyond(row, other, ", unseen") if found.among_unseen() else {}
-                yield {**_named(corpus, row), **_beyond(row, other, ""), **unseen}
+                yield {**_named(found, row), **_beyond(row, other, ""), **unseen}
 
 
 def seeds(boards: Mapping[str, Board]) -> Iterator[Line]:
     """How far apart the seeds of a trained row are on the same users, beside what other users would change."""
-    for corpus, row in _rows(boards):
-        if len(row.runs) >= FEWEST_SEEDS and not row.is_floor:
-            yield {**_named(corpus, row), **_spread(row, "NDCG@10"), **_spread(row, "Recall@10")}
+    for found, row in _rows(boards):
+        if len(row.runs) >= FEWEST_SEEDS and not row.is_floor and row.values("recall@10").any():
+            yield {**_named(found, row), **_spread(row, "NDCG@10"), **_spread(row, "Recall@10")}
 
 
 def steps(boards: Mapping[str, Board]) -> Iterator[Line]:
@@ -215,10 +220,10 @@ def cold(boards: Mapping[str, Board]) -> Iterator[Line]:
 
 def cost(boards: Mapping[str, Board]) -> Iterator[Line]:
     """What a seed of a trained row took."""
-    for corpus, row in _rows(boards):
+    for found, row in _rows(boards):
         if not row.is_floor:
             yield {
-                **_named(corpus, row),
+                **_named(found, row),
                 "Hours": f"{_mean(row, lambda record: tables.seconds(record)) / 3600:.2f}",
                 "Epochs, last stage": f"{_mean(row, lambda record: record.cost.stages[-1].epochs):.0f}",
                 "Users/s": f"{_mean(row, lambda record: record.cost.evaluate_users_per_second):,.0f}",
@@ -243,8 +248,9 @@ TABLES: dict[str, Callable[[Mapping[str, Board]], Iterator[Line]]] = {
 
 
 def beside(board: Board) -> Row | None:
-    """The ranked row that the others are held against where a paper holds generative models against it: SASRec's."""
-    return next((row for row in board.ranked if row.title == BESIDE), None)
+    """The ranked row that the others are held against where a paper holds generative models against it: SASRec's. Of
+    several the best on validation."""
+    return max((row for row in board.ranked if row.title == BESIDE), key=_valid, default=None)
 
 
 def _comparable(board: Board) -> list[Verdict]:
@@ -276,15 +282,31 @@ def _beyond(row: Row, other: Row, rank: str) -> Line:
     """The share of targets that are among the first ten of a row, and the share that are, but not of another row: the
     mean over every two of their seeds, of one row over every two different ones."""
     metric = "recall@10" + UNSEEN * bool(rank)
-    own, others = row.values(metric), other.values(metric)
-    seeds = np.arange(len(others))
-    missed = [1 - others[(seeds != seed) | (row is not other)].mean(0) for seed in range(len(own))]
-    beyond = own * np.stack(missed)
+    own = row.values(metric)
+    pairs = own[:, None] * (1 - other.values(metric))
+    beyond = _of_own_pairs(pairs) if row is other else _of_pairs(pairs)
+    low, high = interval_of(beyond)
     return {
         f"Recall@10{rank}": formats.plain(float(own.mean())),
-        f"Beyond SASRec{rank}": formats.plain(float(beyond.mean())),
-        f"95% interval{rank}": formats.interval(interval(beyond)),
+        f"Beyond SASRec{rank}": formats.plain(float(beyond.per_user.mean())),
+        f"95% interval{rank}": formats.interval(Interval(max(low, 0.0), high)),
     }
+
+
+def _of_pairs(values: Values) -> Sample:
+    """What is uncertain in the mean of `[S, S', U]` values of two rows' seeds, every two: users, and either's seeds."""
+    first, second = sample(values.mean(1)), sample(values.mean(0))
+    return first._replace(seed_variance=first.seed_variance + second.seed_variance)
+
+
+def _of_own_pairs(values: Values) -> Sample:
+    """The same of `[S, S, U]` values of every two seeds of one row, 0 of a seed with itself. A seed is in many pairs:
+    what it moves is told by the mean without it (the jackknife's pseudo-values, Tukey 1958)."""
+    seeds = len(values)
+    of_seed = (values.sum(0) + values.sum(1)) / (2 * (seeds - 1))
+    mean = of_seed.mean(0)
+    # Of two seeds, whose variance is not asked for, nothing is left without one.
+    return sample(mean + 2 * (seeds - 1) / max(1, seeds - 2) * (of_seed - mean))
 
 
 def _spread(row: Row, title: str) -> Line:
@@ -304,8 +326,8 @@ def _loss(row: Row) -> str:
     return str(row.record.config.get("loss", SOFTMAX))
 
 
-def _validation(said: Verdict) -> float:
-    return _mean(said.row, lambda record: record.valid[RANKED_BY])
+def _valid(row: Row) -> float:
+    return _mean(row, lambda record: record.valid[RANKED_BY])
 
 
 def _over_floor(board: Board | None, row: Row, rank: str) -> Line:
@@ -323,12 +345,18 @@ def _by_beam(row: Row, name: str) -> float:
     return _mean(row, lambda record: record.diagnostics.get(name, {}).get("ndcg@10"))
 
 
-def _rows(boards: Mapping[str, Board]) -> Iterator[tuple[str, Row]]:
-    return ((corpus, row) for corpus, found in boards.items() for row in found.ranked)
+def _rows(boards: Mapping[str, Board]) -> Iterator[tuple[Board, Row]]:
+    return ((found, row) for found in boards.values() for row in found.ranked)
 
 
-def _named(corpus: str, row: Row) -> Line:
-    return {"Corpus": corpus, "Experiment": escape.markdown(row.title), "Seeds": str(len(row.runs))}
+def _named(board: Board, row: Row) -> Line:
+    named = zip(board.ranked, titles(board.ranked), strict=True)
+    title = next(title for each, title in named if each.record is row.record)
+    return {
+        "Corpus": board.subject.corpus.name,
+        "Experiment": escape.markdown(title),
+        "Seeds": str(len(row.runs)),
+    }
 
 
 def _mean(row: Row, value: Callable[..., float | None]) -> float:

@@ -23,7 +23,7 @@ class Place(NamedTuple):
         ndcg: its NDCG@10.
         seeds: how many there are.
         address: of the row on the page of its corpus.
-        best: no row of that corpus has more.
+        best: no row of that corpus has more, to the digits that are shown.
     """
 
     ndcg: float
@@ -67,9 +67,8 @@ def _places(folder: Path, corpus: str, page: str) -> dict[str, Place]:
     if missing:
         raise ValueError(f"{table} has no column {', '.join(sorted(missing))}; `make board` renders it")
     ranked = frame[frame["standing"] == RANKED].sort_values("ndcg@10", ascending=False, kind="stable")
-    first = ranked.drop_duplicates("experiment").to_dict("records")
     found = dict[str, Place]()
-    for row in first:
+    for row in ranked.drop_duplicates("experiment").to_dict("records"):
         # A table rounds to other digits than a page.
         files = ledger.matching(folder, f"{corpus}/{row['model']}/{row['key']}/seed-*.json")
         if not files:
@@ -78,8 +77,9 @@ def _places(folder: Path, corpus: str, page: str) -> dict[str, Place]:
             )
         ndcg = float(np.mean([read(file).test["ndcg@10"] for file in files]))
         address = f"{page}#{row['model']}-{row['key']}"
-        found[row["experiment"]] = Place(ndcg, len(files), address, row is first[0])
-    return found
+        found[row["experiment"]] = Place(ndcg, len(files), address, best=False)
+    most = formats.plain(max((place.ndcg for place in found.values()), default=0.0))
+    return {name: place._replace(best=formats.plain(place.ndcg) == most) for name, place in found.items()}
 
 
 def _best(found: Mapping[str, Mapping[str, Place]], model: str) -> float:

@@ -33,13 +33,18 @@ def badge(note: str) -> str:
 
 def row_notes(board: Board, row: Row) -> list[str]:
     """The notes of all seeds, where their item vectors are not the same to the last digit, how it stands to floors."""
-    notes = [note for run in row.runs for note in notes_of(run.record)]
+    notes = [note for run in row.runs for note in notes_of(run.record) if _of_its_name(note, run.record, row)]
     notes += _of_vectors(row)
     if row.is_floor:
         notes.append(BEST_FLOOR if row is board.best_floor else FLOOR)
     elif board.beats_no_floor(row):
         notes.append(BEATS_NO_FLOOR)
     return list(dict.fromkeys(notes))
+
+
+def _of_its_name(note: str, record: Record, row: Row) -> bool:
+    """Whether a row may have a seed's note: what a seed of another name has otherwise than that one, it may not."""
+    return record.experiment == row.name or not note.startswith((OVERRIDDEN, TUNED))
 
 
 def notes_of(record: Record) -> list[str]:

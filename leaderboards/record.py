@@ -383,16 +383,21 @@ class Record(Section):
             raise ValueError(f"key is {self.key!r}, but what it is the hash of gives {expected!r}")
         return self
 
-    def _expected_key(self) -> str:
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """How what the model was given beside the corpus was made, as `config_key` has it."""
         given = {"vectors": self.vectors, "collaborative": self.collaborative}
+        made = {name: info.recipe if info else None for name, info in given.items()}
+        return made | {"codes": {"sha256": self.codes.sha256} if self.codes else None}
+
+    def _expected_key(self) -> str:
+        given = (self.vectors, self.collaborative)
         if self.schema_version == 1:
-            hashes = (info.sha256 if info else None for info in given.values())
+            hashes = (info.sha256 if info else None for info in given)
             return config_key_v1(self.corpus.fingerprint, self.config, *hashes)
-        if self.precision is None or any(info and info.recipe is None for info in given.values()):
+        if self.precision is None or any(info and info.recipe is None for info in given):
             raise ValueError("precision, or the recipe of its vectors, is missing; both are part of the key")
-        inputs = {name: info.recipe if info else None for name, info in given.items()}
-        inputs["codes"] = {"sha256": self.codes.sha256} if self.codes else None
-        return config_key(self.protocol, self.model, self.corpus.fingerprint, self.precision, self.config, inputs)
+        return config_key(self.protocol, self.model, self.corpus.fingerprint, self.precision, self.config, self.inputs)
 
     def result(self) -> dict[str, Any]:
         """What must come out again when the run is repeated: all but its cost and its provenance."""

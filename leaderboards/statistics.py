@@ -43,6 +43,8 @@ POWER = 0.8
 BLOCK_CELLS = 1 << 22
 # Left outside an interval of a difference at either end; and how many standard deviations off that is, at least.
 TAIL, NORMAL = 0.025, 1.95
+# Digits that a mean over seeds may lose.
+ROUNDING = 1e-12
 # Values of a distribution that is cut off at a step.
 STEPS = 1 << 12
 
@@ -161,7 +163,7 @@ def interval(
     the same distribution as redrawing the users one by one, at the price of the number of distinct values.
 
     Args:
-        per_seed_values: `[S, U]` one metric per seed and user, users aligned over seeds.
+        per_seed_values: `[S, U]` one metric per seed and user, between 0 and 1, users aligned over seeds.
         draws: number of bootstrap means.
         level: share of the bootstrap means inside the interval.
         seed: of the draws; the same values give the same interval.
@@ -170,9 +172,30 @@ def interval(
         ValueError: the values have another shape or nothing in them, or `level` is not between 0 and 1.
     """
     values = _table(per_seed_values)
-    low, high = _interval(values.mean(0), _seed_variance(values), draws, level, np.random.default_rng(seed))
+    if not 0 < level < 1:
+        raise ValueError(f"level of an interval is {level}; expected a share between 0 and 1")
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest == highest:
+        return _of_one_value(lowest, values.shape[1], level)
+    low, high = interval_of(sample(values), draws, level, seed)
     # Inflation knows no bounds, but no mean of a metric lies outside its values.
-    return Interval(max(low, float(values.min())), min(high, float(values.max())))
+    return Interval(max(low, lowest), min(high, highest))
+
+
+def interval_of(of: Sample, draws: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
+    """`interval` of what a sample tells, which may be below 0 or above 1."""
+    tail, mean = (1 - level) / 2, float(of.per_user.mean())
+    rng, error = np.random.default_rng(seed), _standard_error(of.per_user, of.seed_variance)
+    deviations = _bootstrap_means(of.per_user, draws, rng) - mean
+    low, high = np.quantile(mean + error.inflate(deviations, of.seed_variance.varies, rng), [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def _of_one_value(value: float, users: int, level: float) -> Interval:
+    """Where all users have one value, some others may have another one between 0 and 1: so large a share of them that
+    there would seldom be none among so many (Clopper & Pearson 1934)."""
+    others = 1 - ((1 - level) / 2) ** (1 / users)
+    return Interval(value * (1 - others), value + others * (1 - value))
 
 
 def standard_error(per_seed_values: NDArray[np.floating[Any]]) -> StandardError:
@@ -220,9 +243,10 @@ def compare_samples(first: Sample, second: Sample) -> Comparison:
     seed_variance = first.seed_variance + second.seed_variance
     error, difference = _standard_error(differences, seed_variance), float(differences.mean())
     spread = 0.0 if _alike(differences) else float(differences.std(ddof=1))
+    bounds = _difference_interval(differences, error, seed_variance.varies)
     return Comparison(
         difference=difference,
-        interval=_difference_interval(differences, error, seed_variance.varies),
+        interval=_with_zero(bounds, _differing(differences)),
         p=_sign_flip_p(differences, error, seed_variance.varies),
         effect=difference / spread if spread else 0.0,
         detectable=detectable(error.value, error.dof, SIGNIFICANT),
@@ -257,7 +281,8 @@ def differences(samples: Sequence[Sample], draws: int = 1_000, seed: int = 0) ->
         error, mean = _standard_error(apart, seed_variance), float(apart.mean())
         far = error.inflate(off[first] - off[second], seed_variance.varies, rng)
         low, high = np.partition(far, [left_out - 1, draws - left_out])[[left_out - 1, draws - left_out]]
-        found.append(Difference(mean, Interval(mean + float(low), mean + float(high))))
+        bounds = Interval(mean + float(low), mean + float(high))
+        found.append(Difference(mean, _with_zero(bounds, _differing(apart))))
     return found
 
 
@@ -399,7 +424,7 @@ def _seed_variance(values: Values) -> SeedVariance:
     by_seed, by_user = values.mean(1), values.mean(0)
     rest = values - by_seed[:, None] - by_user + values.mean()
     explained = float((rest**2).sum()) / ((seeds - 1) * (users - 1)) / users
-    spread = float(by_seed.round(12).var(ddof=1))
+    spread = 0.0 if _alike(by_seed) else float(by_seed.round(12).var(ddof=1))
     # The square of an estimated variance is too large by the factor 1 + 2 / (seeds - 1).
     return SeedVariance((spread - explained) / seeds, 2 * (spread / seeds) ** 2 / (seeds + 1))
 
@@ -416,22 +441,9 @@ def _standard_error(per_user: Values, seed_variance: SeedVariance) -> StandardEr
     return StandardError(math.sqrt(both), dof, inflation)
 
 
-def _alike(per_user: Values) -> bool:
-    """Whether all users have one value, but for the last digits of a mean over seeds."""
-    return not np.ptp(per_user.round(12))
-
-
-def _interval(
-    per_user: Values, seed_variance: SeedVariance, draws: int, level: float, rng: np.random.Generator
-) -> Interval:
-    if not 0 < level < 1:
-        raise ValueError(f"level of an interval is {level}; expected a share between 0 and 1")
-    tail, mean = (1 - level) / 2, float(per_user.mean())
-    deviations = _bootstrap_means(per_user, draws, rng) - mean
-    error = _standard_error(per_user, seed_variance)
-    drawn = mean + error.inflate(deviations, seed_variance.varies, rng)
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Interval(float(low), float(high))
+def _alike(values: Values) -> bool:
+    """Whether all are one value, but for the last digits of a mean."""
+    return not np.ptp(values.round(12))
 
 
 def _bootstrap_means(per_user: Values, draws: int, rng: np.random.Generator) -> Values:
@@ -468,6 +480,18 @@ def _difference_interval(differences: Values, error: StandardError, seeds: bool)
     return Interval(mean + float(low), mean + float(high))
 
 
+def _differing(differences: Values) -> int:
+    """How many are not 0, but for the last digits of a mean."""
+    return int(np.count_nonzero(np.abs(differences) > ROUNDING))
+
+
+def _with_zero(bounds: Interval, differing: int) -> Interval:
+    """Bounds of a difference, wide enough for none where so few users differ that no signs of theirs would tell it."""
+    if _least_p(differing) < SIGNIFICANT:
+        return bounds
+    return Interval(min(bounds.low, 0.0), max(bounds.high, 0.0))
+
+
 def _sign_flip_p(differences: Values, error: StandardError, seeds: bool) -> float:
     """p of the sum of `differences`: how often one at least as far from 0 comes out where each user's sign is drawn."""
     # Seeds in another order give other last digits.
@@ -478,8 +502,12 @@ def _sign_flip_p(differences: Values, error: StandardError, seeds: bool) -> floa
     if error.is_of_seeds_alone:
         return 2 * float(special.stdtr(error.dof, -observed / len(differences) / error.value))
     p = _sign_flip_tail(*_groups(differing), error, seeds, observed)(observed)
-    # All signs may be those that were found, or all others.
-    return max(p, 0.0 if seeds else 2.0 ** (1 - len(differing)))
+    return max(p, _least_p(len(differing)))
+
+
+def _least_p(differing: int) -> float:
+    """All signs of the users that differ may be those that were found, or all others; seeds make no p smaller."""
+    return 2.0 ** (1 - differing)
 
 
 def _sign_flip_threshold(differences: Values, error: StandardError, seeds: bool, level: float) -> float:

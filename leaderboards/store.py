@@ -218,6 +218,9 @@ def differences(stored: object, given: object, where: str = "") -> Iterator[str]
     if isinstance(stored, dict) and isinstance(given, dict):
         for name in sorted(stored.keys() | given.keys()):
             yield from differences(stored.get(name), given.get(name), f"{where}.{name}".lstrip("."))
+    elif isinstance(stored, list) and isinstance(given, list) and len(stored) == len(given):
+        for place, pair in enumerate(zip(stored, given, strict=True)):
+            yield from differences(*pair, f"{where}[{place}]")
     elif isinstance(stored, float) and isinstance(given, float):
         if not math.isclose(stored, given, rel_tol=1e-6, abs_tol=1e-9):
             yield f"{where} is {stored} stored, {given} given"

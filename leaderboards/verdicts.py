@@ -14,7 +14,7 @@ from leaderboards import escape, formats
 from leaderboards.published import Paper, papers, stated
 from leaderboards.record import Record, VectorsInfo
 from leaderboards.rows import Row
-from leaderboards.statistics import SIGNIFICANT, standard_error
+from leaderboards.statistics import SIGNIFICANT, interval, standard_error
 
 # A row reproduces a number when its true value is shown to lie within this share of it.
 REPRODUCED_WITHIN = 0.05
@@ -29,6 +29,7 @@ TRANSCRIBED = "\u2020"
 
 REPRODUCED, WITHIN_NOISE, BELOW, ABOVE = "reproduced", "within noise", "below", "above"
 NOT_COMPARABLE = "not comparable"
+SET_APART = "another content of the corpus than the board's, or another protocol"
 
 
 class Verdict(NamedTuple):
@@ -106,6 +107,7 @@ def _of_row(row: Row) -> list[Verdict]:
 def _verdict(row: Row, paper: Paper, metric: str, published: float) -> Verdict:
     masked = paper.seen_masked == "yes" and metric + UNSEEN in row.record.test
     values, reasons = row.values(metric + UNSEEN * masked), reasons_against(row.record, paper)
+    reasons = [*reasons, *[SET_APART] * (not row.ranked)]
     z, verdict = judged(values, published)
     if reasons:
         verdict = f"{NOT_COMPARABLE}: {'; '.join(reasons)}"
@@ -117,11 +119,17 @@ def judged(values: NDArray[np.floating[Any]], published: float) -> tuple[float, 
     ours, error = float(values.mean()), standard_error(values)
     apart = abs(ours - published)
     z = (ours - published) / error.value if error.value else math.copysign(math.inf, ours - published)
-    if apart + error.half_width(2 * SIGNIFICANT) <= REPRODUCED_WITHIN * published:
+    if error.value and apart + error.half_width(2 * SIGNIFICANT) <= REPRODUCED_WITHIN * published:
         return z, REPRODUCED
-    if apart < error.half_width(SIGNIFICANT):
+    if apart < error.half_width(SIGNIFICANT) or (not error.value and _may_be(values, published)):
         return z, WITHIN_NOISE
     return z, BELOW if z < 0 else ABOVE
+
+
+def _may_be(values: NDArray[np.floating[Any]], published: float) -> bool:
+    """Whether a number may be the mean of which all users have one value, who tell no standard error."""
+    low, high = interval(values)
+    return low <= published <= high
 
 
 def reasons_against(record: Record, paper: Paper) -> list[str]:

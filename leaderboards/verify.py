@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from leaderboards import claims, codes, curves, history, ledger, tables
+import numpy as np
+from numpy.typing import NDArray
+
+from leaderboards import claims, codes, curves, history, laws, ledger, tables
 from leaderboards.codes import CodeCard
-from leaderboards.metrics import CUTOFFS, UNSEEN
+from leaderboards.metrics import MAX_UNSEEN_RANK, UNSEEN
 from leaderboards.record import RANKS_SCHEMA, UNKNOWN, CorpusInfo, Provenance, Record
 from leaderboards.rows import Board
 from leaderboards.store import Run, differences, read_run
@@ -47,11 +49,12 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
     for target in targets:
         try:
             runs.append(read_run(board, target))
-            found += [f"{target}: {problem}" for problem in _of_record(runs[-1].record, version)]
+            found += [f"{target}: {problem}" for problem in _of_run(runs[-1], version)]
             found += _of_curves(runs[-1].record, target)
         except (ValueError, OSError) as error:
             found.append(str(error))
     found += _among(board, runs)
+    found += (said for column in ("rank", "valid_rank") for said in _of_seen_targets(board, runs, column))
     if version is not None:
         found += _told(claims.problems(board, runs, whole=row is None))
     files = Counter(target.relative_to(board).parts[0] for target in targets)
@@ -72,20 +75,15 @@ def _told(problems: Iterator[str]) -> Iterator[str]:
         yield str(error)
 
 
-def _of_record(record: Record, version: str | None) -> Iterator[str]:
-    """Laws within one record; that its metrics are those of its ranks was checked when it was read.
-
+def _of_run(run: Run, version: str | None) -> Iterator[str]:
+    """
     Args:
         version: of the protocol of a released board, None of others.
     """
-    if version is not None and record.protocol != version:
-        yield f"protocol is {record.protocol}; this board is that of {version}"
-    yield from _of_provenance(record.provenance, version)
-    if record.search.certified_share < 1:
-        yield f"certified_share is {record.search.certified_share}; the protocol asks for an exact list for every user"
-    parts = {"valid": record.valid, "test": record.test, **record.diagnostics}
-    for part, values in parts.items():
-        yield from (f"{part}: {problem}" for problem in _out_of_order(values))
+    if version is not None and run.record.protocol != version:
+        yield f"protocol is {run.record.protocol}; this board is that of {version}"
+    yield from _of_provenance(run.record.provenance, version)
+    yield from laws.problems(run)
 
 
 def _of_provenance(origin: Provenance, version: str | None) -> Iterator[str]:
@@ -104,19 +102,6 @@ def _of_curves(record: Record, target: Path) -> Iterator[str]:
         yield f"{file} does not hold the curves of {target.name}"
 
 
-def _out_of_order(values: dict[str, float]) -> Iterator[str]:
-    """NDCG is at most Recall, and neither falls as the list grows."""
-    for name, of in itertools.product(("recall", "ndcg"), ("", UNSEEN)):
-        known = [(k, values[f"{name}@{k}{of}"]) for k in CUTOFFS if f"{name}@{k}{of}" in values]
-        for (k, value), (wider, more) in itertools.pairwise(known):
-            if value > more:
-                yield f"{name}@{k}{of} is {value}, above {name}@{wider}{of}, {more}"
-    for k, of in itertools.product(CUTOFFS, ("", UNSEEN)):
-        recall, ndcg = values.get(f"recall@{k}{of}"), values.get(f"ndcg@{k}{of}")
-        if recall is not None and ndcg is not None and ndcg > recall:
-            yield f"ndcg@{k}{of} is {ndcg}, above recall@{k}{of}, {recall}"
-
-
 def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
     """What several records must agree on."""
     places: dict[tuple[str, str, int], str] = {}
@@ -127,7 +112,7 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
         record = run.record
         name = _name(record)
         same_ranks = ranked.setdefault((record.corpus.name, record.ranks_sha256), run).record
-        if same_ranks is not record and record.is_trained:
+        if same_ranks is not record and (record.is_trained or same_ranks.is_trained):
             yield f"{board}: {record.corpus.name}/{name} has the ranks of {_name(same_ranks)}; a training has its own"
         other = places.setdefault((record.corpus.name, record.key, record.seed), name)
         if other != name:
@@ -145,6 +130,24 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
             yield (
                 f"{board}: ranks of {record.corpus.name}/{name} tell other facts of users and targets than those of "
                 f"{_name(same.record)}, on the same corpus"
+            )
+
+
+def _of_seen_targets(board: Path, runs: Sequence[Run], column: str) -> Iterator[str]:
+    """A target in its user's history has no place among unseen items; whose is, all runs on a corpus agree on."""
+    among_unseen = f"{column}{UNSEEN}"
+    runs = [run for run in runs if among_unseen in run.ranks.column_names]
+    placed = dict[str, NDArray[np.bool_]]()
+    for run in runs:
+        here = run.ranks[among_unseen].to_numpy() > 0
+        placed[run.record.corpus.fingerprint] = placed.get(run.record.corpus.fingerprint, here) | here
+    for run in runs:
+        place, unseen = run.ranks[column].to_numpy(), run.ranks[among_unseen].to_numpy()
+        lost = (place > 0) & (place <= MAX_UNSEEN_RANK) & (unseen == 0) & placed[run.record.corpus.fingerprint]
+        if lost.any():
+            yield (
+                f"{board}: {run.record.corpus.name}/{_name(run.record)} has {lost.sum()} targets in {column} among the "
+                f"first {MAX_UNSEEN_RANK} and in {among_unseen} nowhere, where another run has a place for them"
             )
 
 

@@ -20,6 +20,8 @@ CODE = {
     "models/tiger.py": 'OPEN = "the batch"\n',
     "data_prep/corpus.py": "x = 1\n",
 }
+# What the committed card says of the corpus.
+LAYOUT = next(iter(cards.expected(CORPUS).values()))
 VECTORS = {
     "kind": "tfidf-256",
     "name": "TF-IDF + SVD, 256-d",
@@ -45,8 +47,7 @@ class Project(NamedTuple):
 
     def run(self, seed: int, draw: int | None = None, **changes: Any) -> Run:
         """A run that quotes this project's code and the committed card; `draw` decides its ranks."""
-        layout = next(iter(cards.expected(CORPUS).values()))
-        corpus = {name: layout[name] for name in ("users", "items", "interactions", "fingerprint")}
+        corpus = {name: LAYOUT[name] for name in ("users", "items", "interactions", "fingerprint")}
         corpus |= {"name": CORPUS, "source": "official files: rating_only"} | changes.pop("corpus", {})
         origin = run_of(seed).record.provenance.model_dump(mode="json")
         origin |= {"git_commit": self.commit, "source_sha256": source.of_folder(self.root)}
@@ -93,9 +94,13 @@ def project(root: Path) -> Project:
 
 
 def with_facts(users: int, seed: int) -> pa.Table:
-    """Ranks of a seed; facts of users and targets are those of seed 0, as on one corpus."""
+    """Ranks of a seed; facts of users and targets are those of seed 0, as on one corpus, and fit the committed card."""
     facts, own = ranks_of(users, 0), ranks_of(users, seed)
-    return pa.table([(own if "rank" in name else facts)[name] for name in facts.column_names], schema=facts.schema)
+    columns = {name: (own if "rank" in name else facts)[name].to_numpy().copy() for name in facts.column_names}
+    if users == LAYOUT["users"]:
+        lengths = columns["history_length"]
+        lengths[0] += LAYOUT["interactions"] - users - lengths.sum()
+    return pa.table(columns, schema=facts.schema)
 
 
 def git(folder: Path, *arguments: str) -> str:

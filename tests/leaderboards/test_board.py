@@ -140,6 +140,24 @@ def test_an_overridden_row_says_what_and_is_not_called_tuned() -> None:
         assert ", tuned" not in text
 
 
+def test_a_seed_of_another_name_gives_a_row_no_title() -> None:
+    first = run_of(0, experiment="short", config={"epochs": 3})
+    second = run_of(1, experiment="sasrec", config={"epochs": 3}, notes=["overridden: epochs=3"])
+    board = Board([first, second])
+    assert titles(board.rows) == ["short"]
+    for text in (console(table(board)), markdown(board)):
+        assert "short" in text
+        assert "epochs=3" not in text
+
+
+def test_a_title_of_two_lines_is_one_row_of_a_table(tmp_path: Path) -> None:
+    for name in ("a\rb", "c\nd"):
+        ranks = ranks_of(200, ord(name[0]))
+        write(tmp_path, *run_of(0, ranks, experiment=name, model=name[0], corpus={"interactions": 1500}))
+    assert main(["board", "--board", str(tmp_path)]) == 0
+    assert list(pd.read_csv(tmp_path / "toys.csv")["experiment"]) == ["a b", "c d"]
+
+
 def test_rows_of_one_title_are_told_apart_by_their_keys() -> None:
     """Epochs of the untuned and of the tuned experiment were set alike."""
     runs = [run_of(0, notes=["overridden: epochs=3"], config={"lr": lr}) for lr in (0.1, 0.2)]

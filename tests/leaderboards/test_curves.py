@@ -29,8 +29,10 @@ LOOKED_AT = {
 
 def of_stages(*stages: dict[str, Any]) -> Run:
     run = run_of()
-    cost = run.record.cost.model_copy(update={"stages": [Stage(**stage) for stage in stages]})
-    return Run(run.record.model_copy(update={"cost": cost}), run.ranks)
+    told = [Stage(**stage) for stage in stages]
+    cost = run.record.cost.model_copy(update={"stages": told, "train_seconds": sum(stage.seconds for stage in told)})
+    # Of another number of users, so that no quality is what the record says of validation.
+    return Run(run.record.model_copy(update={"cost": cost, "valid_users": 100}), run.ranks)
 
 
 def test_a_line_for_every_epoch_and_quality_where_somebody_looked() -> None:

@@ -108,6 +108,21 @@ def test_losses_beside_the_softmax_of_a_model_that_is_otherwise_the_same() -> No
     assert (binary["NDCG@10, unseen"], binary["Difference, unseen"]) == ("0.0300", "+0.0100")
 
 
+def test_losses_are_held_beside_rows_of_the_same_precision_and_inputs() -> None:
+    bf16 = {"precision": "bf16", "provenance": run_of().record.provenance.model_dump() | {"precision": "bf16-mixed"}}
+    given = {"kind": "tfidf", "name": "TF-IDF", "sha256": "e" * 64, "stand_in": True, "recipe": {"kind": "tfidf"}}
+    runs = [
+        run("sasrec", 0.06, config={"loss": "ce"}),
+        run("sasrec", 0.05, config={"loss": "ce"}, **bf16),
+        run("sasrec", 0.03, config={"loss": "bce"}, **bf16),
+        run("sasrec", 0.02, config={"loss": "bpr"}, vectors=given),
+    ]
+    head, *rows = table("losses", {INSTRUMENTS: Board(runs)})
+    found = {(row[2], row[3]): dict(zip(head, row, strict=True)) for row in rows}
+    assert found.keys() == {("ce", "32"), ("ce", "bf16"), ("bce", "bf16")}
+    assert float(found["bce", "bf16"]["Difference"]) == pytest.approx((0.03 - 0.05) / 3.4594, abs=5e-5)
+
+
 def test_trained_rows_beside_the_best_floor_of_either_rank(boards: dict[str, Board]) -> None:
     head, *rows = table("floors", boards)
     sasrec, gru4rec = (dict(zip(head, row, strict=True)) for row in rows)
@@ -172,6 +187,39 @@ def test_what_sasrec_has_not_among_its_first_ten() -> None:
     alone = Board([*of_seeds("sasrec", (0.04,)), *others])
     assert [row[1] for row in table("complements", {INSTRUMENTS: alone})[1:]] == ["gru4rec", "hgn"]
     assert findings.NONE in filled(PAGE.format("complements"), {INSTRUMENTS: Board(others)})
+
+
+def test_what_sasrec_has_not_is_as_uncertain_as_the_seeds_of_both() -> None:
+    """Parts of a row's seed and of the other's seed, beside which users hardly matter: variances by hand."""
+    first, second = np.array([0.1, 0.2, 0.4]), np.array([0.05, 0.3, 0.35, 0.2])
+    users = np.random.default_rng(0).normal(0, 1e-3, 5_000)
+    by_users = users.var(ddof=1) / 5_000
+    both = findings._of_pairs(first[:, None, None] + second[:, None] + users)
+    assert both.per_user.mean() == pytest.approx(first.mean() + second.mean() + users.mean())
+    assert both.seed_variance.estimate == pytest.approx(first.var(ddof=1) / 3 + second.var(ddof=1) / 4, rel=1e-6)
+    # Beside itself each seed is in two places: the mean is that of twice its part.
+    pairs = (first[:, None, None] + first[:, None] + users) * ~np.eye(3, dtype=bool)[..., None]
+    own = findings._of_own_pairs(pairs)
+    assert own.per_user.mean() == pytest.approx(2 * first.mean() + users.mean())
+    assert own.seed_variance.estimate == pytest.approx((2 * first).var(ddof=1) / 3, rel=1e-6)
+    assert own.per_user.var(ddof=1) / 5_000 == pytest.approx(by_users)
+
+
+def test_of_several_sasrecs_the_best_on_validation_is_what_others_are_held_against() -> None:
+    valid = run("sasrec", 0.05).record.valid
+    chosen = run("sasrec", 0.04, config={"width": 8}, valid=valid | {"ndcg@10": 0.9})
+    better_on_test = run("sasrec", 0.06, config={"width": 9}, valid=valid | {"ndcg@10": 0.1})
+    board = Board([better_on_test, chosen, run("gru4rec", 0.05)])
+    found = findings.beside(board)
+    assert found is not None
+    assert found.record is chosen.record
+    names = [row[1] for row in table("cost", {INSTRUMENTS: board})[1:]]
+    assert sorted(names) == ["gru4rec", *sorted(f"sasrec ({one.record.key})" for one in (chosen, better_on_test))]
+
+
+def test_seeds_that_find_nothing_have_no_spread() -> None:
+    board = Board(list(of_seeds("sasrec", (0.0, 0.0, 0.0))))
+    assert findings.NONE in filled(PAGE.format("seeds"), {INSTRUMENTS: board})
 
 
 def test_seeds_beside_one_another_and_beside_users() -> None:

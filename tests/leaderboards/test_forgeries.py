@@ -34,7 +34,8 @@ TUNED_NOTE = f"tuned with 3 trials (study {STUDY})"
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made = project(tmp_path_factory.mktemp("honest"))
     pruned = trial(2, {"width": 256}) | {"state": "pruned"}
-    study = {"study": STUDY, "trials": [trial(0, {"width": 64}), trial(1, {"width": 128}), pruned]}
+    trials = [trial(0, {"width": 64}), trial(1, {"width": 128}), pruned]
+    study = {"study": STUDY, "corpus": CORPUS, "model": "sasrec", "trials": trials}
     sweeps = made.board / f"{CORPUS}.sweeps"
     sweeps.mkdir()
     (sweeps / f"{STUDY}.json").write_text(json.dumps(study))
@@ -183,6 +184,86 @@ def easier_targets(forger: Project) -> None:
     forger.add(forger.run(0, ranks=facts.set_column(place, facts.schema.field(place), longer), **OTHER))
 
 
+def a_floors_ranks_for_a_training(forger: Project) -> None:
+    """In a row that is read before the floor's."""
+    nothing = forger.run(0).record.cost.model_dump(mode="json") | {"stages": [], "train_seconds": 0.0}
+    ranks = with_facts(253, 77)
+    forger.add(forger.run(0, ranks=ranks, **OTHER), forger.run(0, ranks=ranks, model="tiger", cost=nothing))
+
+
+def no_places_among_unseen_items(forger: Project) -> None:
+    ranks = with_facts(253, 60)
+    for name in ("rank_unseen", "valid_rank_unseen"):
+        place = ranks.schema.get_field_index(name)
+        ranks = ranks.set_column(place, ranks.schema.field(place), pa.array(np.zeros(253, np.uint8)))
+    forger.add(forger.run(0, ranks=ranks, **OTHER))
+
+
+def with_stage(forger: Project, **changes: Any) -> None:
+    run = forger.run(0, draw=60, **OTHER)
+    cost = run.record.cost.model_dump(mode="json")
+    forger.add(forger.run(0, draw=60, **OTHER, cost=cost | {"stages": [cost["stages"][0] | changes]}))
+
+
+def an_epoch_that_was_not_the_best(forger: Project) -> None:
+    with_stage(forger, quality=[0.9, 0.001])
+
+
+def an_epoch_that_was_never_looked_at(forger: Project) -> None:
+    with_stage(forger, quality=[0.001], checked=[1])
+
+
+def a_quality_that_validation_has_not(forger: Project) -> None:
+    with_stage(forger, quality=[0.1, 0.9])
+
+
+def hours_that_no_stage_took(forger: Project) -> None:
+    with_stage(forger, seconds=3)
+
+
+def more_validation_than_users(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, **OTHER, valid_users=10**9))
+
+
+def with_fact(forger: Project, name: str, value: int, users: np.ndarray) -> None:
+    """Some users are told otherwise."""
+    ranks = with_facts(253, 60)
+    place = ranks.schema.get_field_index(name)
+    values = pa.array(np.where(users, value, ranks[name].to_numpy()).astype(np.int32))
+    forger.add(forger.run(0, ranks=ranks.set_column(place, ranks.schema.field(place), values), **OTHER))
+
+
+def missed() -> np.ndarray:
+    """Users with no target near the top, so that nothing but its sum is said of their histories."""
+    ranks = with_facts(253, 60)
+    return (ranks["rank"].to_numpy() == 0) & (ranks["valid_rank"].to_numpy() == 0)
+
+
+def fewer_items_before_the_targets(forger: Project) -> None:
+    with_fact(forger, "history_length", 2, missed())
+
+
+def a_user_with_nothing_to_train_on(forger: Project) -> None:
+    with_fact(forger, "history_length", 1, missed())
+
+
+def a_transition_to_what_nobody_had(forger: Project) -> None:
+    with_fact(forger, "target_count", 0, with_facts(253, 60)["transition_seen"].to_numpy())
+
+
+def tuned_by_a_sweep_of_another_corpus(forger: Project) -> None:
+    study = json.loads((forger.board / f"{CORPUS}.sweeps/{STUDY}.json").read_text())
+    other = forger.board / "toys_2014.sweeps/sasrec-toys_2014-0123456789ab.json"
+    other.parent.mkdir()
+    other.write_text(json.dumps(study | {"study": other.stem, "corpus": "toys_2014"}))
+    note = f"tuned with 3 trials (study {other.stem})"
+    forger.add(forger.run(0, draw=60, config={"width": 128, "depth": 1}, notes=[note]))
+
+
+def a_sweep_that_is_not_told(forger: Project) -> None:
+    forger.add(forger.run(0, draw=60, config={"width": 128, "depth": 1}))
+
+
 def a_table_edited_by_hand(forger: Project) -> None:
     table = forger.board / f"{CORPUS}.md"
     table.write_text(table.read_text().replace("sasrec", "wonder", 1))
@@ -248,6 +329,18 @@ KIT: dict[Callable[[Project], None], str] = {
     a_trial_of_a_sweep_taken_away: "no longer has trial 0 as it was in",
     lists_that_are_not_exact: "certified_share is 0.98",
     easier_targets: "tell other facts of users and targets",
+    a_floors_ranks_for_a_training: "a training has its own",
+    no_places_among_unseen_items: "and in rank_unseen nowhere, where another run has a place for them",
+    an_epoch_that_was_not_the_best: "stage fit kept epoch 2, which has 0.001, another one 0.9",
+    an_epoch_that_was_never_looked_at: "stage fit kept epoch 2, which was never looked at",
+    a_quality_that_validation_has_not: "; the kept epoch had 0.9",
+    hours_that_no_stage_took: "train_seconds is 30.0; its stages took 3.0",
+    more_validation_than_users: "valid_users is 1000000000, of 253 users",
+    fewer_items_before_the_targets: "interactions by their histories; its corpus has 2535",
+    a_user_with_nothing_to_train_on: "a user has a history of 1; leave-one-out needs 2",
+    a_transition_to_what_nobody_had: "a target that is in no training part followed an item in one",
+    tuned_by_a_sweep_of_another_corpus: "and no such study lies on the board",
+    a_sweep_that_is_not_told: f"it has the settings of the best trial of study {STUDY}, and no note says so",
     a_table_edited_by_hand: "is not what the records give",
     a_link_to_ranks_elsewhere: "is a link, or no regular file",
     curves_of_another_training: "does not hold the curves of",

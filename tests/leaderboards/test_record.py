@@ -45,7 +45,10 @@ def ranks_of(users: int, seed: int, hit_share: float = 0.3) -> pa.Table:
 def run_of(seed: int = 0, ranks: pa.Table | None = None, **changes: Any) -> Run:
     """A run of SASRec on 200 users; `changes` are fields of the record, `corpus` those of its corpus."""
     table = ranks_of(200, seed) if ranks is None else ranks
-    corpus = {"name": "toys", "fingerprint": FINGERPRINT, "users": len(table), "items": 90, "interactions": 1500}
+    interactions = int(table["history_length"].to_numpy().sum()) + len(table)
+    corpus = {"name": "toys", "fingerprint": FINGERPRINT, "users": len(table), "items": 90}
+    corpus |= {"interactions": interactions}
+    valid = metrics(table["valid_rank"].to_numpy(), table["valid_rank_unseen"].to_numpy())
     content: dict[str, Any] = {
         "protocol": "v2",
         "model": "sasrec",
@@ -55,7 +58,7 @@ def run_of(seed: int = 0, ranks: pa.Table | None = None, **changes: Any) -> Run:
         "config": {"width": 64, "rate": 1e-3, "loss": "ce"},
         "vectors": None,
         "notes": [],
-        "valid": metrics(table["valid_rank"].to_numpy(), table["valid_rank_unseen"].to_numpy()),
+        "valid": valid,
         "test": metrics(table["rank"].to_numpy(), table["rank_unseen"].to_numpy()),
         "valid_users": len(table),
         "diagnostics": {"beam20/free": {"recall@10": 0.1, "invalid_share": 0.02}},
@@ -69,7 +72,7 @@ def run_of(seed: int = 0, ranks: pa.Table | None = None, **changes: Any) -> Run:
                     "epochs": 2,
                     "best_epoch": 2,
                     "seconds": 30,
-                    "quality": [0.1, 0.2],
+                    "quality": [valid["ndcg@10"] / 2, valid["ndcg@10"]],
                     "reused": False,
                     "losses": [5.5, 4.25],
                     "checked": [1, 2],
@@ -308,6 +311,15 @@ def test_rounding_is_no_other_result(tmp_path: Path) -> None:
     assert stored(tmp_path, searched(76.123456790)) == target
     with pytest.raises(ValueError, match=r"search.mean_expansions is 76.123456789 stored, 76.2 given"):
         stored(tmp_path, searched(76.2))
+
+
+def test_rounding_within_a_list_is_no_other_result(tmp_path: Path) -> None:
+    target = stored(tmp_path, run_of(code_card={"entropy": [2.5, 0.1]}))
+    assert stored(tmp_path, run_of(code_card={"entropy": [2.5, 0.1 + 1e-16]})) == target
+    with pytest.raises(ValueError, match=r"code_card.entropy\[1\] is 0.1 stored, 0.2 given"):
+        stored(tmp_path, run_of(code_card={"entropy": [2.5, 0.2]}))
+    with pytest.raises(ValueError, match=r"code_card.entropy is \[2.5, 0.1\] stored, \[2.5\] given"):
+        stored(tmp_path, run_of(code_card={"entropy": [2.5]}))
 
 
 def test_another_result_is_refused_and_named(tmp_path: Path) -> None:

@@ -126,6 +126,42 @@ def test_of_users_who_are_all_alike_the_seeds_alone_are_uncertain(users: int) ->
     assert -found.interval == compare(zeros, values).interval
 
 
+def a_few(users: int, few: int, seeds: int) -> np.ndarray:
+    """`[S, U]` .5 of the first users, 0 of the others, the same under every seed."""
+    return np.tile(np.where(np.arange(users) < few, 0.5, 0.0), (seeds, 1))
+
+
+@pytest.mark.parametrize("users", [200, 202, 203, 253])
+def test_seeds_that_are_all_alike_are_one(users: int) -> None:
+    """The variance of equal means is not 0 to the last digit."""
+    one, three = (compare(a_few(users, 5, seeds), np.zeros((1, users))) for seeds in (1, 3))
+    assert [three.p, *three.interval] == pytest.approx([one.p, *one.interval])
+    assert one.p == pytest.approx(2 / 2**5)
+
+
+@pytest.mark.parametrize("few", [4, 5, 6, 7])
+def test_a_little_noise_of_seeds_makes_no_p_smaller(few: int) -> None:
+    values = a_few(1_000, few, 3)
+    values[0, 0] = 0.43
+    assert compare(values, np.zeros((1, 1_000))).p >= 2 / 2**few
+
+
+def test_where_so_few_users_differ_that_no_signs_would_tell_it_an_interval_holds_zero() -> None:
+    for users, shown in ((1, False), (2, False), (5, False), (6, True), (50, True)):
+        ones, zeros = np.ones((1, users)), np.zeros((1, users))
+        (coarse,) = differences([sample(ones), sample(zeros)])
+        for found in (compare(ones, zeros), coarse):
+            assert (found.difference, found.interval.low > 0) == (1.0, shown)
+
+
+@pytest.mark.parametrize(("users", "seeds"), [(1, 1), (4, 3), (253, 1)])
+def test_no_hit_says_no_more_than_how_many_were_asked(users: int, seeds: int) -> None:
+    for hits in (0, 1):
+        low, high = interval(np.full((seeds, users), float(hits)))
+        exact = stats.binomtest(hits * users, users).proportion_ci()
+        assert (low, high) == pytest.approx((exact.low, exact.high))
+
+
 def test_variance_of_users_is_not_counted_as_that_of_seeds() -> None:
     """Each seed draws every user anew: the error is that of `[S * U]` independent values, by hand."""
     errors = [standard_error(np.random.default_rng(seed).normal(0, 1, (5, 400))).value for seed in range(200)]
@@ -205,7 +241,8 @@ def test_the_interval_of_a_difference_is_that_of_many_draws(seeds: int) -> None:
     first, second = skewed(seeds, 300), skewed(seeds, 300, 8, 0.3)
     found = compare(first, second)
     variance = statistics._seed_variance(first) + statistics._seed_variance(second)
-    drawn = statistics._interval(first.mean(0) - second.mean(0), variance, 100_000, 0.95, np.random.default_rng(0))
+    apart = statistics.Sample(first.mean(0) - second.mean(0), variance, seeds)
+    drawn = statistics.interval_of(apart, draws=100_000)
     assert list(found.interval) == pytest.approx(list(drawn), abs=0.05 * found.standard_error)
 
 

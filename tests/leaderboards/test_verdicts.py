@@ -170,6 +170,18 @@ def test_a_row_without_noise_has_no_infinite_z() -> None:
     assert (found.z, found.verdict) == (-999, "below")
 
 
+def test_of_so_few_users_no_hit_is_no_miss() -> None:
+    # .995 to the 253th: with so many users there is no hit in 28 of a hundred cases.
+    assert judged(np.zeros((1, 253)), 0.005)[1] == judged(np.zeros((3, 253)), 0.005)[1] == "within noise"
+    assert judged(np.zeros((1, 253)), 0.05)[1] == "below"
+
+
+def test_a_row_of_another_content_of_the_corpus_is_not_the_papers() -> None:
+    same = row_with_recall(STATED)
+    (found,) = [said for said in verdicts([Row(same.runs, ranked=False)]) if said.paper.name.startswith("ETEGRec")][:1]
+    assert found.verdict == "not comparable: another content of the corpus than the board's, or another protocol"
+
+
 def test_the_table_has_a_line_per_number() -> None:
     found = verdicts([row_with_recall(0.05)])
     lines = table(found, "github").splitlines()[2:]

@@ -269,9 +269,9 @@ def test_records_of_one_corpus_say_the_same_of_it(board: Path, told: dict[str, A
     forged = run_of(8, ranks=with_facts(200, 8), corpus=told)
     write(board, *forged)
     render(board, "toys")
-    (problem,) = verify(board)[0]
+    problems = verify(board)[0]
     name = f"toys/sasrec/{forged.record.key}"
-    assert problem.startswith(f"{board}: {name}/seed-8 tells other {said} than sasrec/")
+    assert any(problem.startswith(f"{board}: {name}/seed-8 tells other {said} than sasrec/") for problem in problems)
 
 
 def test_evidence_is_never_edited(board: Path) -> None:

@@ -265,6 +265,11 @@ def test_closeness_by_hand() -> None:
     assert list(found.values()) == pytest.approx([np.mean(own), np.mean(others), 0.5], abs=1e-6)
 
 
+def test_items_of_one_representation_are_near_by_chance() -> None:
+    found = alignment.closeness(torch.ones(3, 4), torch.ones(100, 4), torch.tensor([1, 50, 100]))
+    assert found["Target among the nearest 10"] == pytest.approx(0.1)
+
+
 @pytest.mark.slow
 def test_alignment_is_that_of_the_training(lab: Callable[..., Lab]) -> None:
     """The two sides are those that Eq. 16 was given, user by user."""
