@@ -73,7 +73,8 @@ def fusion(lab: Lab) -> Finding:
         f"Test metrics of each experiment alone, and of its lists of {MAX_RANK} items fused with those of {name}: a "
         "list's scores are put on a scale from 1, its first item, to 0, its last item and all that are not on it, and "
         "added. The share of the other list is the best on validation, by NDCG@10, of those that the picture shows. "
-        f"Low and high: 95% interval of the difference in NDCG@10 from {name} alone, paired by user, of these weights."
+        f"Low and high: 95% interval of the difference in NDCG@10 from {name} alone, paired by user, of these weights; "
+        "each line for itself."
     )
     return Finding(pd.DataFrame(rows), _figure(curves), says, names[0])
 

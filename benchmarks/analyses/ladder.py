@@ -170,7 +170,7 @@ def _finding(
     says = (
         f"What conventions of published code are worth: {', '.join(named)}, {METRIC.upper()} "
         f"{base.gains().mean():.4f} under the protocol of the boards, test part of {lab.corpus.name}. Effect: of one "
-        "change, paired on the same users, with its 95% interval. "
+        "change, paired on the same users, with its 95% interval, each for itself. "
         f"{SAMPLE:,} users at most where a rung is dear, and in the right picture, where each "
         f"bar is what a change adds to those above it. {says} Rungs called wrong are here to be measured, and come to "
         "no board."

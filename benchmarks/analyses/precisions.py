@@ -38,8 +38,8 @@ def precision(lab: Lab) -> Finding:
     says = (
         f"bf16 against float32 on the gate's board, {BANK} runs of each; NDCG@10 on the test part. Difference: bf16 "
         "less float32, with the p of none, paired by user, seeds counted; margin of equivalence and its test as in the "
-        "gate of changes: where its p is below .05, the two are shown to be equal within the margin. The runs in "
-        "float32 are the gate's references."
+        "gate of changes: where its p is below .05, the two are shown to be equal within the margin, which is as wide "
+        "as the noise of so many runs asks for. The runs in float32 are the gate's references."
     )
     return Finding(table, _figure(table, intervals), says)
 
