@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_prep.corpus import Corpus, ItemCodes
+from data_prep.corpus import Corpus, ItemCodes, source_name
 from data_prep.data_folder import beside_sequences, data_folder
 from data_prep.fields import check_id
 from data_prep.files import BYTE_ORDER_MARK, content_sha256, decoded, lines, stream
@@ -61,7 +61,7 @@ def find_codes(corpus: Corpus, name_or_path: str) -> Path:
             f"option codes is {name_or_path!r}, a file in GRBENCH_DATA, but that is not set; expected a path, or "
             "GRBENCH_DATA to name a folder that has such a file"
         )
-    return beside_sequences(data, f"{corpus.name}.codes.{name_or_path}{ENDING}")
+    return beside_sequences(data, f"{source_name(corpus.name)}.codes.{name_or_path}{ENDING}")
 
 
 def read_codes(corpus: Corpus, file: Path) -> ItemCodes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from data_prep.fields import Field, fault, fit
 from data_prep.files import (
     BLOCK_BYTES,
     BYTE_ORDER_MARK,
+    LONGEST_LINE_BYTES,
     Malformed,
     blocks,
     decoded,
@@ -27,6 +28,8 @@ from data_prep.files import (
 
 # Characters of a parser's own words, which quote what they could not read.
 QUOTED = 300
+# A description of 140,000 letters is one value, too.
+csv.field_size_limit(LONGEST_LINE_BYTES)
 
 
 def json_columns(path: Path, fields: dict[str, Field], malformed: Malformed) -> Iterator[pa.Table]:
@@ -60,8 +63,8 @@ def csv_columns(path: Path, fields: dict[str, Field], delimiter: str = ",") -> p
     """Named columns of a CSV file with a header; each row must have a value that fits each of them.
 
     Raises:
-        ValueError: a missing column, or one named twice; a row with a value that does not fit, or of another length
-            (the sentence names its line); not UTF-8; an empty file; a damaged gzip.
+        ValueError: a missing column, or one named twice; a row with a value that does not fit, or of another length, or
+            a quoted value that holds rows (the sentence names its line); not UTF-8; an empty file; a damaged gzip.
     """
     _check_header(path, fields, delimiter)
     read = pa_csv.ReadOptions(block_size=BLOCK_BYTES)
@@ -76,11 +79,10 @@ def csv_columns(path: Path, fields: dict[str, Field], delimiter: str = ",") -> p
             return pa_csv.read_csv(opened, read, parse, convert)
 
     try:
-        try:
-            table = parsed(newlines_in_values=False)
-        except pa.ArrowInvalid:
+        table = _fitting(lambda: parsed(newlines_in_values=False), fields)
+        if table is None:
             if said := _row_fault(path, fields, delimiter):
-                raise ValueError(said) from None
+                raise ValueError(said)
             # The end of a block was within a quoted value; the slower way knows of them.
             table = parsed(newlines_in_values=True)
     except pa.ArrowInvalid as error:
@@ -90,13 +92,51 @@ def csv_columns(path: Path, fields: dict[str, Field], delimiter: str = ",") -> p
         raise ValueError(f"{path} has a header but no rows; expected at least one")
     if _lines(path) > 1 + table.num_rows:
         # Values have line breaks, or a quote that nothing ends has taken rows for its value: Arrow does not tell.
-        for _ in csv_rows(path, delimiter):
-            pass
+        _check_quotes(path, fields, delimiter)
     if not fit(table, fields):
-        raise ValueError(
-            _row_fault(path, fields, delimiter) or f"{path} has a row without {', '.join(fields)} as expected"
-        )
+        raise ValueError(f"{path} has a row without {', '.join(fields)} as expected")
     return table
+
+
+def _fitting(parse: Callable[[], pa.Table], fields: dict[str, Field]) -> pa.Table | None:
+    """A table whose values are what is expected; None where Arrow refuses it, or some are not."""
+    try:
+        table = parse()
+    except pa.ArrowInvalid:
+        return None
+    return table if fit(table, fields) else None
+
+
+def _check_quotes(path: Path, fields: dict[str, Field], delimiter: str) -> None:
+    """
+    Raises:
+        ValueError: a quoted value does not end, or all that it holds behind its first line are rows: its first quote is
+            a sign of inches or a title's, and was never meant to begin it.
+    """
+    rows = csv_rows(path, delimiter)
+    before, header = next(rows)
+    for number, row in rows:
+        for place, value in enumerate(row) if number > before + 1 else ():
+            _, *within = value.split("\n")
+            if within and _are_rows(within, place, header, fields, delimiter):
+                begun = number - sum(text.count("\n") for text in row[place:])
+                raise ValueError(
+                    f"{path}, line {begun}: a quoted value runs on to line {begun + len(within)}, over lines that are "
+                    "rows; expected a value with a quote in it to be quoted, and that quote doubled"
+                )
+        before = number
+
+
+def _are_rows(lines: list[str], place: int, header: list[str], fields: dict[str, Field], delimiter: str) -> bool:
+    """Whether lines have the values of rows, the last one up to a place, where a quote ended it."""
+    needed = [(header.index(name), field) for name, field in fields.items()]
+    *whole, last = ([text.strip("\r") for text in line.split(delimiter)] for line in lines)
+    asked = [(row, len(header), needed) for row in whole]
+    asked.append((last, place + 1, [(at, field) for at, field in needed if at < place]))
+    return any(fitting for _, _, fitting in asked) and all(
+        len(row) == length and all(field.fits(_typed(row[at], field)) for at, field in fitting)
+        for row, length, fitting in asked
+    )
 
 
 def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
@@ -222,11 +262,15 @@ def _row_fault(path: Path, fields: dict[str, Field], delimiter: str) -> str | No
             if len(row) != len(header):
                 return f"{path}, line {number}: {len(row)} fields; expected {len(header)}, as the header names them"
             for place, name, expected in places:
-                text = row[place].strip()
-                whole = pa.types.is_integer(expected.type) and re.fullmatch("-?[0-9]{1,20}", text)
-                value = int(text) if whole else row[place]
+                value = _typed(row[place], expected)
                 if not expected.fits(value):
                     return f"{path}, line {number}: {fault(name, value, expected)}"
     except ValueError as error:
         return str(error)
     return None
+
+
+def _typed(text: str, expected: Field) -> int | str:
+    """What a cell holds: a number where one is expected and it is one."""
+    whole = pa.types.is_integer(expected.type) and re.fullmatch("-?[0-9]{1,20}", text.strip())
+    return int(text) if whole else text

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from filelock import FileLock
 
 from data_prep.atomic import atomic_folder, write_json
 from data_prep.corpus import Corpus
@@ -61,9 +62,13 @@ def _hashes(folder: Path) -> dict[str, str]:
 def made_once(folder: Path, name: str, make: Callable[[], None]) -> Corpus:
     """The corpus of a folder, which `make` fills with `save` where it is not there, or not as it was saved."""
     if folder.is_dir() and not whole(folder):
-        logger.warning("%s is damaged, or of an earlier version; it is prepared again", folder)
-        shutil.rmtree(folder)
-    if not folder.is_dir():
+        # Of several processes one removes it, and the others find what that one has made.
+        with FileLock(f"{folder}.lock"):
+            if not whole(folder):
+                logger.warning("%s is damaged, or of an earlier version; it is prepared again", folder)
+                shutil.rmtree(folder)
+                make()
+    elif not folder.is_dir():
         make()
     return open_corpus(folder, name)
 

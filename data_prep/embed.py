@@ -20,7 +20,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float32
 
-from data_prep.corpus import Corpus, ItemVectors, VectorKind
+from data_prep.corpus import Corpus, ItemVectors, VectorKind, source_name
 from data_prep.data_folder import beside_sequences, data_folder
 from data_prep.sealed import read_sealed, write_sealed
 from data_prep.vector_file import read_arrays
@@ -289,7 +289,7 @@ def _default_npz(corpus: Corpus) -> tuple[Path, str]:
             "item vectors 'npz' need a path (--vectors-path); expected one, or GRBENCH_DATA to name a folder that has "
             "such a file"
         )
-    file = beside_sequences(data, f"{corpus.name}{NPZ_ENDING}")
+    file = beside_sequences(data, f"{source_name(corpus.name)}{NPZ_ENDING}")
     return file, f"{file.name} of GRBENCH_DATA"
 
 

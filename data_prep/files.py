@@ -156,10 +156,12 @@ def records(path: Path, malformed: Malformed) -> Iterator[tuple[int, dict[str, A
 
 
 def sha256_of(path: Path, memory: Path) -> str:
-    """SHA-256 of a file; big files are read once: `memory` is a folder that remembers hashes by size and time."""
+    """SHA-256 of a file; big files are read once: `memory` is a folder that remembers hashes by size, times and inode,
+    of which no copy or archive keeps all."""
     stat = path.stat()
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()
-    known, state = memory / f"{name}.json", {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    times = {"mtime_ns": stat.st_mtime_ns, "ctime_ns": stat.st_ctime_ns}
+    known, state = memory / f"{name}.json", {"bytes": stat.st_size, "inode": stat.st_ino, **times}
     if known.is_file():
         # What is damaged is no memory.
         with suppress(ValueError):

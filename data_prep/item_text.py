@@ -41,8 +41,8 @@ Reader = Callable[[Path, Malformed], Iterator[tuple[int, dict[str, Any]]]]
 
 
 class ItemText(NamedTuple):
-    """`[N]` sentences and categories ("" and none where the metadata do not name the item), and what to tell about them
-    on the card."""
+    """`[N]` sentences and categories ("" and none where the metadata do not name the item, or say nothing of it), and
+    what to tell about them on the card."""
 
     sentences: list[str]
     categories: list[list[str]]
@@ -71,8 +71,8 @@ def read_item_text(path: Path, item_ids: Sequence[str], read: Reader = records) 
     found = _sentences(read(path, malformed), path, wanted, malformed)
     if not found.by_item:
         raise ValueError(f"{path} names none of the corpus's {len(wanted):,} items; expected their metadata")
-    missing = len(wanted) - len(found.by_item)
-    _warn(path, malformed, found, missing, len(wanted))
+    _warn(path, malformed, found, len(wanted) - len(found.by_item), len(wanted))
+    said = [found.by_item.get(item, _Said("", [])) for item in item_ids]
     card = {
         "template": TEMPLATE_VERSION,
         "template_sha256": TEMPLATE_SHA256,
@@ -80,9 +80,8 @@ def read_item_text(path: Path, item_ids: Sequence[str], read: Reader = records) 
         "conflicting_lines": found.conflicting,
         "malformed_lines": malformed.bad,
         "items_with_half_characters": len(found.halved),
-        "items_without_text": missing,
+        "items_without_text": sum(not each.sentence for each in said),
     }
-    said = [found.by_item.get(item, _Said("", [])) for item in item_ids]
     return ItemText([each.sentence for each in said], [each.categories for each in said], card)
 
 

@@ -32,7 +32,7 @@ SHOWN = 16
 # The page over all corpora of a board has this name, so no corpus has it.
 INDEX = "index"
 # Goes up when files of items are read in another way.
-ITEMS_VERSION = 2
+ITEMS_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def reopen(name: str, source: str, cache: Path) -> Corpus:
     folders = filter(corpus_files.whole, sorted((cache / OWN / name).glob("*")))
     corpora = [_opened(corpus_files.open_corpus(folder, name)) for folder in folders]
     found = [corpus for corpus in corpora if source_of(corpus).startswith(source)]
-    if not found or found[0].fingerprint != found[-1].fingerprint:
+    if len({corpus.fingerprint for corpus in found}) != 1:
         raise FileNotFoundError(
             f"{cache / OWN / name} has {len(found)} corpora of the fingerprint {source.removeprefix(SOURCE)[:12]}...; "
             "expected one, after `make data CORPUS=FILE` with the same file and options"

@@ -7,8 +7,10 @@ and records of items in the names that `item_text` knows.
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int64, Real
 
@@ -25,6 +28,7 @@ from data_prep.columns import codes_of, csv_columns, csv_rows, json_columns
 from data_prep.fields import ID, Field, fault, fit
 from data_prep.files import BLOCK_BYTES, BYTE_ORDER_MARK, Malformed, decoded, is_gzip, parse_object, records, stream
 from data_prep.filtering import Interactions
+from data_prep.item_text import SEPARATOR
 from data_prep.sequences import sequence_rows
 
 logger = logging.getLogger(__name__)
@@ -45,6 +49,10 @@ ITEM_FIELDS: Mapping[str, tuple[str, ...]] = {
     "categories": ("categories", "category", "genres", "genre"),
     "description": ("description",),
 }
+# Of what a file of sequences has no header for.
+SEQUENCE_NAMES = ("sequence", "sequences", "items", "history", "itemids", "itemsequence", "itemidlist")
+# Lines of JSON that tell which names a file has.
+FIRST_LINES = 100
 ITEM_IDS = (*ROLES["item"], "id")
 KNOWN = {*sum(ROLES.values(), ()), *sum(ITEM_FIELDS.values(), ()), "id"}
 MAPPING = 'COLUMNS="user=NAME item=NAME time=NAME" (--columns)'
@@ -54,7 +62,12 @@ DELIMITERS = "\t,;"
 # What parts the categories of one text.
 BETWEEN = re.compile(r"\s*\|\s*| > ")
 # What text of a date may be.
-MOMENTS = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
+MOMENTS = tuple(pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in (None, "UTC"))
+# Above it not every whole number is one of 64 bits with a decimal point.
+EXACT = 2.0**53
+# As spreadsheets write moments since 1970: fewer digits behind the point than the exponent asks for.
+LONG = 9
+EXPONENT = re.compile(r"[+-]?\d*\.?(\d*)[eE]\+?(\d+)")
 TIME = Field(
     pa.string(),
     "a number, or a date like 2024-05-01 12:30:00, in all rows alike",
@@ -105,6 +118,11 @@ def look(path: Path, mapped: Iterable[str] = ()) -> Seen:
         except ValueError as error:
             raise ValueError(f"{path}, line 1: {error}; expected a JSON object") from error
         return Seen("jsonl", tuple(first), first=first)
+    user, _, rest = line.partition("\t")
+    if line.count("\t") == 1 and plain(user) in ROLES["user"] and plain(rest) in SEQUENCE_NAMES:
+        raise ValueError(
+            f"{path}, line 1: {line!r} is a header; expected sequences to have none, user<TAB>item item ..."
+        )
     if line.count("\t") == 1 and not all(plain(name) in KNOWN or name in mapped for name in line.split("\t")):
         return Seen("sequences")
     delimiter = max(DELIMITERS, key=line.count)
@@ -171,7 +189,8 @@ def item_records(path: Path, malformed: Malformed, item: str | None = None) -> I
     """Records of a file of items, numbered, as `item_text.read_item_text` reads them.
 
     The description stands where there is no title; of a list its texts are one. Categories that are one text are parted
-    at `|` and ` > `, those that are lists of lists, from the widest on, follow each other.
+    at `|` and ` > `, those that are lists of lists, from the widest on, follow each other, each parted at ` > `: the
+    sentence then tells them. Of several columns for one thing the first that says something counts.
 
     Args:
         item: the interactions' name of the item column, which wins over the usual ones here.
@@ -180,27 +199,44 @@ def item_records(path: Path, malformed: Malformed, item: str | None = None) -> I
         ValueError: the file has no column for the item, or none that says anything of it; it is damaged.
     """
     seen = look(path, [item] if item else [])
-    named, fields = _item_columns(seen.columns, item)
+    shown = _shown(path, seen)
+    named, fields = _item_columns(shown, item)
     if not named or not fields:
         raise ValueError(
-            f"{path} has no column {'of text' if named else 'for the item'}; found {_listed(seen.columns)}; "
+            f"{path} has no column {'of text' if named else 'for the item'}; found {_listed(shown)}; "
             f"expected an id ({', '.join(ITEM_IDS[:6])}, ...) and any of title, description, brand, categories, price"
         )
-    for number, record in _rows(path, seen, malformed):
+    read = [named, *(name for names in fields.values() for name in names)]
+    for number, record in _rows(path, seen, malformed, read):
         named, fields = _item_columns(tuple(record), item)
-        given = {field: record[name] for field, name in fields.items()}
+        given = {field: _first_said(record[name] for name in names) for field, names in fields.items()}
         item_id, categories = record.get(named), given.get("categories")
         given["parent_asin"] = str(item_id) if type(item_id) is int else item_id
-        given["title"] = given.get("title") or " ".join(_texts(given.get("description")))
-        given["categories"] = BETWEEN.split(categories) if isinstance(categories, str) else _texts(categories)
+        given["title"] = " ".join(_texts(given.get("title")) or _texts(given.get("description")))
+        given["store"] = " ".join(_texts(given.get("store")))
+        between = BETWEEN if isinstance(categories, str) else re.escape(SEPARATOR)
+        given["categories"] = [part for text in _texts(categories) for part in re.split(between, text)]
         yield number, given
 
 
+def _shown(path: Path, seen: Seen) -> tuple[str, ...]:
+    """Columns of a table; of JSON lines the names on the first lines, for a line has those alone that it says."""
+    if seen.form != "jsonl":
+        return seen.columns
+    first = itertools.islice(records(path, Malformed(path)), FIRST_LINES)
+    return tuple(dict.fromkeys(name for _, record in first for name in record))
+
+
+def _first_said(values: Iterable[Any]) -> Any:
+    """The first value that holds some text, or a number."""
+    return next((value for value in values if _texts(value)), None)
+
+
 def _texts(value: Any) -> list[str]:
-    """The texts of a value, of a list, or of lists in it; none for None."""
+    """The texts of a value, of a list, or of lists in it; none for None and for blanks."""
     if isinstance(value, list):
         return [text for part in value for text in _texts(part)]
-    return [] if value is None else [str(value)]
+    return [] if value is None or not str(value).strip() else [str(value)]
 
 
 def _listed(found: tuple[str, ...]) -> str:
@@ -209,10 +245,11 @@ def _listed(found: tuple[str, ...]) -> str:
 
 
 @cache
-def _item_columns(found: tuple[str, ...], item: str | None) -> tuple[str, dict[str, str]]:
-    """The column of the item, "" where there is none, and which column holds which of `ITEM_FIELDS`."""
+def _item_columns(found: tuple[str, ...], item: str | None) -> tuple[str, dict[str, list[str]]]:
+    """The column of the item, "" where there is none, and which columns may hold which of `ITEM_FIELDS`."""
     named = item if item is not None and item in found else next(iter(_usual(found, ITEM_IDS)), "")
-    return named, {field: of_it[0] for field, usual in ITEM_FIELDS.items() if (of_it := _usual(found, usual))}
+    holding = {field: [name for one in usual for name in _usual(found, [one])] for field, usual in ITEM_FIELDS.items()}
+    return named, {field: names for field, names in holding.items() if names}
 
 
 def _usual(found: Iterable[str], usual: Iterable[str]) -> list[str]:
@@ -255,13 +292,17 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
         raise ValueError(f"{path}: the Parquet file is damaged ({said:.200}); get a complete copy") from error
 
 
-def _rows(path: Path, seen: Seen, malformed: Malformed) -> Iterator[tuple[int, dict[str, Any]]]:
-    """All rows of a table as records, numbered by line, or from 1 where there are no lines."""
+def _rows(path: Path, seen: Seen, malformed: Malformed, read: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """All rows of a table as records, numbered by line, or from 1 where there are no lines.
+
+    Args:
+        read: columns that are needed; others may be large.
+    """
     if seen.form == "jsonl":
         yield from records(path, malformed)
     elif seen.form == "parquet":
         with _parquet(path) as file:
-            rows = (row for batch in file.iter_batches() for row in batch.to_pylist())
+            rows = (row for batch in file.iter_batches(columns=read) for row in batch.to_pylist())
             yield from _counted(enumerate(rows, 1), malformed)
     else:
         lines = csv_rows(path, seen.delimiter)
@@ -272,6 +313,7 @@ def _rows(path: Path, seen: Seen, malformed: Malformed) -> Iterator[tuple[int, d
 def _record(path: Path, number: int, columns: tuple[str, ...], row: list[str]) -> dict[str, Any]:
     if len(row) != len(columns):
         raise ValueError(f"{path}, line {number}: {len(row)} fields; expected {len(columns)}, as the header names them")
+    decoded("\t".join(row).encode(errors="surrogateescape"), path, number)
     return dict(zip(columns, row, strict=True))
 
 
@@ -294,6 +336,9 @@ def _ids(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     if not column.type.equals(ID.type):
         column = text.dictionary_encode()
     if not fit(pa.table({name: column}), {name: ID}):
+        # A dictionary may have values that no row has.
+        column = text.dictionary_encode()
+    if not fit(pa.table({name: column}), {name: ID}):
         row, value = _first_odd(column, ID.fits)
         raise ValueError(f"{path}, row {row}: {fault(name, value, ID)}")
     return column.unify_dictionaries()
@@ -309,9 +354,7 @@ def _times(path: Path, name: str, column: pa.ChunkedArray) -> Int64[np.ndarray, 
         raise ValueError(f"{path}: column {name} holds {column.type}; expected {TIME.expected}")
     found = None if column.null_count else _ordered(column)
     if found is None:
-        row, value = _first_odd(
-            column, lambda value: TIME.fits(value) and _ordered(pa.chunked_array([[value]], column.type))
-        )
+        row, value = _first_unordered(column)
         raise ValueError(f"{path}, row {row}: {fault(name, value, TIME)}")
     times = found.to_numpy()
     if not pa.types.is_temporal(found.type) and not pa.types.is_temporal(column.type):
@@ -324,11 +367,23 @@ def _ordered(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """The column as whole numbers, finite numbers or moments, the first of these that all its values are."""
     whole, numbers = _cast(column, pa.int64()), _cast(column, pa.float64())
     if whole is None and numbers is not None:
+        largest = np.abs(numbers.to_numpy()).max(initial=0)
+        as_text = not pa.types.is_floating(column.type)
+        if not np.isfinite(largest) or (as_text and (largest > EXACT or _rounded(column))):
+            return None
         whole = _cast(numbers, pa.int64())
         if whole is None:
-            return numbers if np.isfinite(numbers.to_numpy()).all() else None
+            return numbers
     moments = (_cast(column, kind) for kind in MOMENTS)
     return whole if whole is not None else next((found for found in moments if found is not None), None)
+
+
+def _rounded(column: pa.ChunkedArray) -> bool:
+    """Whether a number that is text has lost digits, as 1.71457E+12 has, so that moments have become one."""
+    text = _cast(column, pa.string())
+    assert text is not None
+    found = (EXPONENT.fullmatch(each) for each in text.filter(pc.match_substring_regex(text, "[eE]")).to_pylist())
+    return any(match and len(match[1]) < int(match[2]) >= LONG for match in found)
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
@@ -349,7 +404,17 @@ def _check_unit(path: Path, name: str, times: Real[np.ndarray, "M"]) -> None:
 
 
 def _first_odd(column: pa.ChunkedArray, fits: Callable[[Any], Any]) -> tuple[int, Any]:
-    """Number, from 1, and value of the first row that does not fit; of the first row where they do not fit together.
-    Slow, to say where it is."""
-    values = ((number, value.as_py()) for number, value in enumerate(column, 1))
-    return next(((number, value) for number, value in values if not fits(value)), (1, column[0].as_py()))
+    """Number, from 1, and value of the first row that does not fit. Slow, to say where it is."""
+    return next((number, value) for number, value in enumerate(column.to_pylist(), 1) if not fits(value))
+
+
+def _first_unordered(column: pa.ChunkedArray) -> tuple[int, Any]:
+    """Number, from 1, and value of the row up to which the rows before it can be ordered, by halves; of the first row
+    where it can be by itself, so that they do not fit together."""
+
+    def ordered(rows: pa.ChunkedArray) -> bool:
+        return not rows.null_count and _ordered(rows) is not None
+
+    row = bisect_left(range(1, len(column)), True, key=lambda count: not ordered(column.slice(0, count)))
+    alone = column.slice(row, 1)
+    return (1, column[0].as_py()) if ordered(alone) else (row + 1, alone[0].as_py())

@@ -13,7 +13,7 @@ from leaderboards.rows import Board
 
 def write_page(folder: Path, corpus: str, board: Board) -> Path:
     """Writes the page of a corpus; returns the file."""
-    target = folder / _page(corpus)
+    target = folder / f"{corpus}.html"
     corpora = _files(folder) | {corpus: target.name}
     links = page.Links(folder, index_page.NAME, dict(sorted(corpora.items())), _studies(folder, corpus))
     write_text(target, page.html(board, links))
@@ -32,13 +32,9 @@ def _files(folder: Path) -> dict[str, str]:
     found = {}
     for corpus in rows.corpora(folder):
         if (folder / f"{corpus}.csv").is_file():
-            found[corpus] = _page(corpus) if (folder / _page(corpus)).is_file() else f"{corpus}.md"
+            page_there = (folder / f"{corpus}.html").is_file()
+            found[corpus] = f"{corpus}.html" if page_there else f"{corpus}.md"
     return found
-
-
-def _page(corpus: str) -> str:
-    """File name of the page of a corpus; one that is called index leaves that name to the page over all."""
-    return f"{corpus}_.html" if f"{corpus}.html" == index_page.NAME else f"{corpus}.html"
 
 
 def _studies(folder: Path, corpus: str) -> dict[str, str]:

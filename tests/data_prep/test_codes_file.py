@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,8 @@ class TestFinding:
             (folder / name).touch()
         assert find_codes(CORPUS, "letter") == folder / "Toys.codes.letter.tsv.gz"
         assert find_codes(CORPUS, "LETTER") == folder / "Toys.codes.letter.tsv.gz"
+        cold = replace(CORPUS, name=f"{CORPUS.name}_cold_items")
+        assert find_codes(cold, "letter") == folder / "Toys.codes.letter.tsv.gz", "it has the same items"
         with pytest.raises(FileNotFoundError, match=r"has no toys.codes.tiger.tsv.gz in any case of letters"):
             find_codes(CORPUS, "tiger")
 

@@ -112,7 +112,7 @@ def test_duplicates_keep_the_first_and_missing_items_are_counted(
     )
     with caplog.at_level(logging.WARNING):
         text = read_item_text(path, ["B01", "B02", "B03"])
-    assert text.sentences == ["One.", "Two.", ""]
+    assert text.sentences == ["One.", "Two.", ""], "one that is not there counts as one without text"
     assert text.card == {
         "template": 2,
         "template_sha256": TEMPLATE_SHA256,
@@ -124,6 +124,11 @@ def test_duplicates_keep_the_first_and_missing_items_are_counted(
     }
     assert "2 duplicate lines for items (first B01), 1 with another sentence" in caplog.text
     assert "1 of 3 items are not in the metadata" in caplog.text
+
+
+def test_items_of_which_nothing_is_said_have_no_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "meta.jsonl", {"parent_asin": "B01", "title": ""}, {"parent_asin": "B02", "title": "Two"})
+    assert read_item_text(path, ["B01", "B02", "B03"]).card["items_without_text"] == 2
 
 
 @pytest.mark.parametrize("name", [None, "", 3, 1.5, float("nan"), True, ["B01"], {"B": 1}, "nan", "B\n01", "\ud83c"])

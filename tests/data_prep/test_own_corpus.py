@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,24 @@ def test_a_prepared_corpus_is_found_again_by_its_content(tmp_path: Path) -> None
         reopen("shop", own_corpus.SOURCE, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"has 0 corpora of the fingerprint 0123\.\.\."):
         reopen("shop", f"{own_corpus.SOURCE}0123", tmp_path)
+
+
+def test_of_two_contents_of_a_name_none_is_taken_where_one_is_there_twice(tmp_path: Path) -> None:
+    for name, taken in (("shop.csv", TAKEN), ("shop.csv", TAKEN | {"u6": TAKEN["u0"]}), ("Shop.csv", TAKEN)):
+        prepare(OwnFile(interactions(tmp_path / name, taken)), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"has 3 corpora of the fingerprint"):
+        reopen("shop", own_corpus.SOURCE, tmp_path)
+
+
+def test_of_several_that_find_it_damaged_one_prepares_it(tmp_path: Path) -> None:
+    own = OwnFile(interactions(tmp_path / "shop.csv"))
+    corpus = prepare(own, tmp_path)
+    (flat,) = tmp_path.rglob("flat.arrow")
+    for _ in range(3):
+        flat.unlink()
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: prepare(own, tmp_path).fingerprint, range(4)))
+        assert found == [corpus.fingerprint] * 4
 
 
 def test_a_damaged_one_is_prepared_again_and_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ def test_sequences_are_known_by_their_form(tmp_path: Path) -> None:
         (b'{"user": "u", "item": "i", "time": [3]}\n', r"line 1: time is \[3\]; expected a number, or a date"),
         (
             b"u a b c " * 50_000,
-            "line 1: field larger than field limit .*; expected a header with columns, or user<TAB>it",
+            "has no column for the user; found u a b c u",
         ),
         (b"PAR1 and no more", "the Parquet file is damaged"),
         (b"u\ta b\nu\tc d\n", "line 2: user u has a line already"),
@@ -299,3 +299,94 @@ def test_lines_of_items_that_say_nothing_are_counted(tmp_path: Path) -> None:
     malformed = Malformed(path)
     assert len(list(item_records(path, malformed))) == malformed.read == 2_001
     assert items(path).card["malformed_lines"] == 1
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        # One with a decimal point would make all of them floats, which have no such digits.
+        ["1700000000000000003", "1700000000000000001", "1700000000000000002.5"],
+        ["1.71457E+12", "1.71458E+12", "1.71459E+12"],
+    ],
+)
+def test_times_whose_digits_are_lost_are_refused(tmp_path: Path, times: list[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user,item,time\n" + "".join(f"u,i{n},{time}\n" for n, time in enumerate(times)))
+    with pytest.raises(ValueError, match=r"row \d: time is '1.*'; expected a number, or a date"):
+        read(path)
+
+
+def test_times_of_nanoseconds(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    times = [f"2024-05-01 12:30:00.00000000{digit}" for digit in (2, 1, 3)]
+    path.write_text("user,item,time\n" + "".join(f"u,i{n},{time}\n" for n, time in enumerate(times)))
+    assert read(path).timestamp.argsort().tolist() == [1, 0, 2]
+
+
+def test_the_first_bad_time_of_many_is_found_by_halves(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows = "".join(f"u,i{n},{'soon' if n in (7_000, 9_000) else n}\n" for n in range(10_000))
+    path.write_text("user,item,time\n" + rows)
+    with pytest.raises(ValueError, match="row 7001: time is 'soon'"):
+        read(path)
+
+
+def test_a_dictionary_may_have_values_that_no_row_has(tmp_path: Path) -> None:
+    users = pa.DictionaryArray.from_arrays(pa.array([0, 0], pa.int32()), pa.array(["u", "not used"]))
+    pq.write_table(pa.table({"user": users, "item": ["a", "b"], "time": [1, 2]}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet").user_ids.to_pylist() == ["u"]
+
+
+@pytest.mark.parametrize("header", ["user\tsequence", "user_id\titem_ids", "uid:token\titems"])
+def test_sequences_have_no_header(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(f"{header}\nu1\ta b c\n")
+    with pytest.raises(ValueError, match=r"line 1: .* is a header; expected sequences to have none"):
+        look(path)
+
+
+def of_items(path: Path, content: str | bytes, ids: Sequence[str] = ("1", "2")) -> tuple[list[str], list[list[str]]]:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = read_item_text(path, ids, item_records)
+    return found.sentences, found.categories
+
+
+@pytest.mark.parametrize(
+    ("content", "sentences"),
+    [
+        ('{"id": "1"}\n{"id": "2", "title": "B"}\n', ["", "B."]),
+        ('{"id": "1", "title": null, "name": "A"}\n{"id": "2", "title": " ", "description": "D"}\n', ["A.", "D."]),
+        ('{"id": "1", "title": ["A", "B"], "brand": ["X"]}\n{"id": "2", "title": 7}\n', ["A B, by X.", "7."]),
+        (f"id,title,description\n1,A,{'x' * 140_000}\n2,B,c\n", ["A.", "B."]),
+    ],
+    ids=["first line without text", "columns without a value", "lists", "a long field"],
+)
+def test_what_items_say(tmp_path: Path, content: str, sentences: list[str]) -> None:
+    assert of_items(tmp_path / "items", content)[0] == sentences
+
+
+def test_a_sentence_tells_its_categories(tmp_path: Path) -> None:
+    """Item text is in a corpus's fingerprint; what two fingerprints share, no model may read otherwise."""
+    path = tmp_path / "items"
+    one = of_items(path, '{"id": "1", "title": "A", "categories": ["X > Y"]}\n{"id": "2", "title": "B"}\n')
+    other = of_items(path, '{"id": "1", "title": "A", "categories": ["X", "Y"]}\n{"id": "2", "title": "B"}\n')
+    assert one == other == (["A, in X > Y.", "B."], [["X", "Y"], []])
+
+
+def test_items_that_are_not_utf8_are_told_with_their_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="line 2: byte 0xe9 is not UTF-8"):
+        of_items(tmp_path / "items.csv", "id,title\n1,Mis\xe9rables\n2,B\n".encode("latin-1"))
+
+
+def test_of_parquet_items_only_what_is_needed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[list[str]]()
+    batches = pq.ParquetFile.iter_batches
+
+    def noted(file: pq.ParquetFile, columns: list[str]) -> Any:
+        asked.append(columns)
+        return batches(file, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", noted)
+    pq.write_table(pa.table({"id": ["1", "2"], "title": ["A", "B"], "embedding": [[0.5], [1.5]]}), tmp_path / "items")
+    assert read_item_text(tmp_path / "items", ["1", "2"], item_records).sentences == ["A.", "B."]
+    assert asked == [["id", "title"]]

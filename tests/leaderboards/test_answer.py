@@ -159,15 +159,6 @@ def test_of_equal_rows_the_index_has_all_in_bold(tmp_path: Path) -> None:
     assert index_page.html(tmp_path, {"toys": "toys.html"}).count('class="number best"') == 2
 
 
-def test_a_corpus_called_index_leaves_the_index_its_name(tmp_path: Path) -> None:
-    write(tmp_path, *(first := run_of(0, corpus={"name": "index"})))
-    render(tmp_path, "index")
-    page = site.write_page(tmp_path, "index", Board([first]))
-    index = site.write_index(tmp_path)
-    assert page != index
-    assert f'href="{page.name}#sasrec-' in index.read_text()
-
-
 @pytest.mark.parametrize("form", [r"\d+", r"\d+e\d+"])
 def test_a_key_of_digits_is_no_number(form: str, tmp_path: Path) -> None:
     runs = (run_of(config={"n": n}) for n in itertools.count())

@@ -109,7 +109,8 @@ def test_losses_beside_the_softmax_of_a_model_that_is_otherwise_the_same() -> No
 
 
 def test_losses_are_held_beside_rows_of_the_same_precision_and_inputs() -> None:
-    bf16 = {"precision": "bf16", "provenance": run_of().record.provenance.model_dump() | {"precision": "bf16-mixed"}}
+    origin = run_of().record.provenance.model_dump() | {"precision": "bf16-mixed"}
+    bf16: dict[str, Any] = {"precision": "bf16", "provenance": origin}
     given = {"kind": "tfidf", "name": "TF-IDF", "sha256": "e" * 64, "stand_in": True, "recipe": {"kind": "tfidf"}}
     runs = [
         run("sasrec", 0.06, config={"loss": "ce"}),
