@@ -134,5 +134,6 @@ def _trained_config(kind: str, corpus: Corpus) -> Any:
     """Config of the SASRec whose item vectors `kind` names."""
     width, steps = kind.removeprefix(f"{TRAINED}-"), SMALL_STEPS if small(corpus) else STEPS
     config = experiments.complete(TRAINED, corpus, [f"width={width}"], tuned=False).config
-    # One of its examples is a user.
-    return dataclasses.replace(config, epochs=math.ceil(steps / math.ceil(corpus.users / config.batch_size)))
+    # One of its examples is a user, of those who have a pair to train on.
+    users = len(corpus.examples("train").longest_per_user())
+    return dataclasses.replace(config, epochs=math.ceil(steps / math.ceil(users / config.batch_size)))

@@ -336,7 +336,9 @@ class Corpus:
         goes_on = known & (before < np.diff(self.offsets))
         if not goes_on.any():
             raise ValueError(f"corpus {self.name}: no user has two items before {cut} and one from then on")
-        whole = hashlib.sha256(f"{self.fingerprint} before {cut}".encode()).hexdigest()
+        # Which items were before it, no sequence tells.
+        said = f"{self.fingerprint} before {cut}".encode() + before.astype("<i8").tobytes()
+        whole = hashlib.sha256(said).hexdigest()
         training = replace(self, name=self.name + GLOBAL_TIME, whole=whole)._beginnings(known, before)
         graded = replace(self, name=self.name + GLOBAL_TIME)._beginnings(goes_on, before + 1)
         steps = [_step("before the cut", training), _step("up to the first after it", graded)]

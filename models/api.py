@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar,
 
 import pytorch_lightning as pl
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from data_prep.corpus import Batch, Corpus, Examples
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 SEARCH_RANGE = "search"
 LATER = "later"
 
-# What an option can be; the harness holds every value against it before anything is trained.
+# What an option can be; the harness holds every value against it before anything is trained. -0.0 is 0.
 Count = Annotated[int, Field(ge=1)]
 """Sizes, epochs, batches: 1 at least."""
 Several = Annotated[int, Field(ge=2)]
@@ -47,9 +47,9 @@ Whole = Annotated[int, Field(ge=0)]
 """As `Count`, where 0 means none."""
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """Learning rates, temperatures: above 0."""
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(abs)]
 """Of a term of a loss, or of decay; 0 switches it off."""
-Share = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, lt=1), AfterValidator(abs)]
 """Dropout, momentum, parts of a whole: less than 1."""
 
 

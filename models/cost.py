@@ -32,6 +32,7 @@ from data_prep.corpus import TrainedKind, VectorKind
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Weight, tuned
 from models.parts.index import ItemIndex
 from models.parts.losses import info_nce
+from models.parts.quantize import ResidualQuantizer
 from models.parts.recommender_config import SMALL_RECOMMENDER, RecommenderConfig
 from models.parts.rqvae import RqVae, RqVaeConfig, unique_code_share
 from models.parts.tokenizer import suffixed
@@ -93,6 +94,10 @@ class CostTokenizer(pl.LightningModule):
         super().__init__()
         self.config = config
         self.rqvae = RqVae(config, vectors)
+
+    @property
+    def quantizer(self) -> ResidualQuantizer:
+        return self.rqvae.quantizer
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         quantized, reconstruction = self.rqvae(batch.target)

@@ -7,8 +7,8 @@ items are not looked at: with them, as in the first P5, the number of a target w
 
 The recommender is TIGER's, which reads and generates the codes. Left out: P5's prompts, its user tokens and the weights
 of a language model. Reconstructed: a number is cut into its digits to a `base` (the paper: into pieces by T5's
-SentencePiece); users are taken in the corpus's order (the paper also by time, by length and at random; a corpus has no
-times); items without a training interaction have the last numbers, in order of their ids.
+SentencePiece); users are taken in the corpus's order (the paper also by time, by length and at random); items without a
+training interaction have the last numbers, in order of their ids.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0319, R@10 .0438, N@5 .0237, N@10 .0275.
 

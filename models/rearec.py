@@ -11,7 +11,7 @@ product of its embedding with the answer. There are two ways to learn the steps:
   divergence of their distributions over items, KL(p_i || p_j) over all i != j, is taken off the loss.
 
 Losses and sizes are those of the authors' code, whose rates they search for each corpus. As there, every prefix is a
-sample with one target. Left out is the variant whose items are text.
+sample with one target; gradients are clipped to length 1, theirs are not. Left out is the variant whose items are text.
 
 Published on Beauty_2014 (PIT, table 2; which of the two it does not say): R@5 .0439, R@10 .0741, N@5 .0247, N@10 .0344.
 

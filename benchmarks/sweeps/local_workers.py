@@ -20,6 +20,7 @@ from tqdm import tqdm
 from benchmarks.execution import worker_lines, worker_process
 from benchmarks.sweeps.storage import heartbeats
 from benchmarks.sweeps.trial_queue import TrialQueue
+from benchmarks.sweeps.trial_state import RETRIES
 from benchmarks.user_errors import hidden, user_message
 
 if TYPE_CHECKING:
@@ -111,8 +112,10 @@ def run_all(worker: Callable[[], None], jobs: int, queue: TrialQueue) -> None:
         queue: whose trials the bar counts.
 
     Raises:
-        ChildProcessError: a worker could not go on, and has said why.
+        ChildProcessError: a worker could not go on, and has said why; or so many were killed and no trial ended that
+            they die before they begin one.
     """
+    most, idle, ended = jobs * (RETRIES + 1), 0, queue.ended()
     context = multiprocessing.get_context("spawn")
     with worker_lines.shown() as lines, tqdm(total=queue.spec.trials, desc="sweep", unit="trial", disable=None) as bar:
 
@@ -131,6 +134,13 @@ def run_all(worker: Callable[[], None], jobs: int, queue: TrialQueue) -> None:
                 for process in [process for process in running if process.exitcode is not None]:
                     number, code = running.pop(process), process.exitcode
                     if code is not None and code < 0:
+                        before, ended = ended, queue.ended()
+                        idle = idle + 1 if ended == before else 0
+                        if idle > most:
+                            raise ChildProcessError(
+                                f"{idle} workers were killed one after the other ({signal.Signals(-code).name}) and no "
+                                "trial ended; expected them to live for one"
+                            )
                         killed = f"{process.name} was killed ({signal.Signals(-code).name}); another begins"
                         tqdm.write(killed, file=sys.stderr)
                         running[begin(number)] = number

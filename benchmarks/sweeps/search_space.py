@@ -42,14 +42,24 @@ def tuned_fields(config: Any, prefix: str = "") -> Iterator[Tuned]:
             yield Tuned(prefix + field.name, value, field.default, field.metadata[SEARCH_RANGE])
 
 
-def space_of(experiment: Experiment, settings: tuple[str, ...] = ()) -> dict[str, BaseDistribution]:
+def space_of(
+    experiment: Experiment, settings: tuple[str, ...] = (), at_small_size: bool = False
+) -> dict[str, BaseDistribution]:
     """What a sweep of the experiment searches: all tuned fields but those that the experiment or `settings` fix.
 
+    Args:
+        at_small_size: on a corpus whose experiments have their small sizes, where a name fixes fewer fields.
+
     Raises:
-        ValueError: nothing is left to search, or a field's search is none.
+        ValueError: nothing is left to search, a field's search is none, or a setting is of a field that the name fixes.
     """
-    fixed = {*variant(experiment.whole).changes(), *(setting(text)[0] for text in settings)}
-    fields = [field for field in tuned_fields(experiment.config) if field.name not in fixed]
+    of_name, told = variant(experiment.whole).changes(at_small_size), {setting(text)[0] for text in settings}
+    for option in sorted(of_name.keys() & told):
+        raise ValueError(
+            f"{experiment.name} is {experiment.model} with a {option} of its own, which its rows would have; expected "
+            f"no setting of {option}, or a sweep of another name"
+        )
+    fields = [field for field in tuned_fields(experiment.config) if field.name not in {*of_name, *told}]
     if not fields:
         raise ValueError(f"{experiment.name} has no tuned field to search; a sweep needs at least one")
     for field in fields:

@@ -151,7 +151,10 @@ class JournalLock:
 def _cut_half_line(journal: Path) -> None:
     with journal.open("rb+") as file:
         size = file.seek(0, 2)
-        if size and file.seek(size - 1) and file.read(1) != b"\n":
+        if not size:
+            return
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from benchmarks import best_config, provenance
 from benchmarks.execution.cell import silence_lightning
-from benchmarks.experiments import Experiment, complete
+from benchmarks.experiments import Experiment, complete, small
 from benchmarks.hardware import Hardware
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench, prepared
@@ -80,7 +80,7 @@ def sweep(
     experiment = untuned(spec, corpus)
     if experiment.unseen_users:
         raise ValueError(f"{experiment.name} uses what a sweep of {experiment.whole} has found; expected that one")
-    space, bench = space_of(experiment, spec.settings), settings.bench(spec, corpus)
+    space, bench = space_of(experiment, spec.settings, small(corpus)), settings.bench(spec, corpus)
     name = study_name(spec, resolve(bench, corpus, experiment).key, space)
     origin = provenance.of(bench.hardware)
     quiet()
@@ -115,7 +115,7 @@ def join(settings: WorkerSettings, name: str) -> None:
             f"{spec.fingerprint[:12]}"
         )
     experiment, storage = untuned(spec, corpus), settings.open_storage(name, spec.heartbeat)
-    space, code = space_of(experiment, spec.settings), source.of_folder(provenance.ROOT)
+    space, code = space_of(experiment, spec.settings, small(corpus)), source.of_folder(provenance.ROOT)
     # Before a trial is claimed, for what is not as it is elsewhere would fail them all, or mix values.
     here = study_name(spec, resolve(settings.bench(spec, corpus), corpus, experiment).key, space)
     if here != name:

@@ -98,7 +98,10 @@ class ResidualQuantizer(nn.Module):
             ValueError: fewer vectors than codes.
         """
         if len(z) < self.codebooks.shape[1]:
-            raise ValueError(f"{len(z)} item vectors cannot start a codebook of {self.codebooks.shape[1]} codes")
+            raise ValueError(
+                f"{len(z)} item vectors cannot start a codebook of {self.codebooks.shape[1]} codes; expected fewer "
+                "codes, or more items (options tokenizer.codes, tokenizer.kmeans_items)"
+            )
         residual = z
         for codebook in self.codebooks:
             codebook.copy_(cluster(residual, len(codebook)))

@@ -449,3 +449,9 @@ def leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in values.items():
         pairs += leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
     return pairs
+
+
+def test_no_weight_is_less_than_none() -> None:
+    plain, signed = (complete("sasrec", "beauty_2014", settings) for settings in ([], ["weight_decay=-0.0"]))
+    assert str(signed.config.weight_decay) == "0.0"
+    assert signed.overrides == plain.overrides == ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +14,16 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+import models
 from benchmarks.tracking import training_metrics
 from benchmarks.tracking.metric_names import METRICS, NUMBERED
 from benchmarks.tracking.training_metrics import TrainingMetrics
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Batch
 from models.api import Budget
+from models.cost import CostTokenizer
+from models.letter import LetterTokenizer
+from models.parts.rqvae import RqVae
 
 # 240 training pairs: four steps an epoch.
 BATCH = 60
@@ -179,6 +184,23 @@ def test_what_is_logged_is_what_is_named(in_memory: Fit, logger: Logger) -> None
     logged = {name.removeprefix("slope/") for values in logger.logged for name in values} - {"step", "epoch"}
     plain = {name.rpartition("/")[0] if name.rpartition("/")[0] in NUMBERED else name for name in logged}
     assert plain == set(METRICS)
+
+
+@pytest.mark.parametrize("name", ["tiger", "cost", "letter", "etegrec"])
+def test_a_tokenizer_is_followed_by_its_codes(name: str, in_memory: Fit, logger: Logger) -> None:
+    config = models.load(name).SMALL
+    vectors = torch.randn(41, 8)
+    small = dataclasses.replace(config.tokenizer, codes=4, hidden=(8,))
+    build: dict[str, Callable[[], pl.LightningModule]] = {
+        "tiger": lambda: RqVae(small, vectors),
+        "etegrec": lambda: RqVae(small, vectors),
+        "cost": lambda: CostTokenizer(small, vectors),
+        "letter": lambda: LetterTokenizer(small, vectors, None),
+    }
+    in_memory.watch = lambda stage: [TrainingMetrics(stage, logger)]
+    in_memory("tokenizer", build[name], Budget(1, BATCH), in_memory.corpus.examples("items"), lambda module: 0.0)
+    assert (logger.is_on, logger.reasons) == (True, [])
+    assert len(logger.curve("tokenizer/codes/utilisation/1")) == 1
 
 
 def test_a_module_without_codes_has_no_facts_about_them(in_memory: Fit, logger: Logger) -> None:

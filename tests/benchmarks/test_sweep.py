@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import make_dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import optuna
 import pytest
@@ -32,7 +33,7 @@ from benchmarks.experiments import Experiment, complete
 from benchmarks.resolved_row import resolve
 from benchmarks.run import run
 from benchmarks.settings import Bench
-from benchmarks.sweeps import local_workers
+from benchmarks.sweeps import local_workers, storage
 from benchmarks.sweeps import study as study_module
 from benchmarks.sweeps.local_workers import attempt
 from benchmarks.sweeps.objective import STAGE, Objective, Reporter
@@ -53,7 +54,7 @@ from leaderboards.verify import verify
 from models import sasrec
 from models.api import Recommender, tuned
 from models.popularity import Config, Popularity
-from tests.scripts.toy_sweep import open_toy
+from tests.scripts.toy_sweep import dies, open_toy
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ROOT / "tests/scripts/toy_sweep.py"
@@ -113,6 +114,24 @@ def test_fields_of_the_tokenizer_are_dotted() -> None:
 )
 def test_what_is_fixed_is_not_searched(name: str, settings: tuple[str, ...], left: set[str]) -> None:
     assert space_of(complete(name, "musical_instruments", settings), settings).keys() == left
+
+
+@pytest.mark.parametrize(
+    ("name", "searched"),
+    [
+        ("tiger-grid", {"lr", "t5.dropout", "tokenizer.commitment", "weight_decay"}),
+        ("tiger-paper", {"lr", "t5.dropout", "tokenizer.commitment", "weight_decay"}),
+    ],
+)
+def test_what_a_name_fixes_at_full_size_is_searched_where_it_has_small_sizes(name: str, searched: set[str]) -> None:
+    assert space_of(complete(name, "all_beauty", tuned=False), at_small_size=True).keys() == searched
+    assert "lr" not in space_of(complete(name, "beauty_2014", tuned=False))
+
+
+def test_a_sweep_of_a_name_leaves_it_what_makes_it_another() -> None:
+    settings = ("temperature=0.9",)
+    with pytest.raises(ValueError, match=r"letter-tau-0.5 is letter with a temperature of its own, .*; expected no"):
+        space_of(complete("letter-tau-0.5", "beauty_2014", settings), settings)
 
 
 def test_the_space_holds_the_defaults() -> None:
@@ -491,6 +510,17 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_workers_that_die_before_they_begin_are_not_replaced_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_workers, "RETRIES", 1)
+    queue = SimpleNamespace(spec=SimpleNamespace(trials=3), ended=lambda: 0)
+    said = r"3 workers were killed one after the other \(SIGSEGV\) and no trial ended"
+    with pytest.raises(ChildProcessError, match=said):
+        local_workers.run_all(dies, 1, cast(TrialQueue, queue))
+
+
+@pytest.mark.slow
 def test_a_worker_that_is_killed_while_it_writes_keeps_nobody_from_writing(tmp_path: Path) -> None:
     with toy("tell", tmp_path / "study", 1, 0, tmp_path / "log") as pool:
         _, said = pool.communicate(timeout=60)
@@ -546,6 +576,13 @@ def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
     backend.append_logs([{"op_code": 0}])
     with pytest.raises(ValueError):
         list(backend.read_logs(0))
+
+
+def test_a_line_cut_after_its_first_letter_is_dropped(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.log"
+    journal.write_bytes(b"{")
+    storage._cut_half_line(journal)
+    assert journal.read_bytes() == b""
 
 
 @pytest.mark.parametrize("line", [b"12", b'{"a": 1}', b"garbage", b"", b"\xe9", b"[" * 99_999])

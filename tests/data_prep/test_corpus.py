@@ -239,6 +239,13 @@ def test_a_cut_in_time_by_hand() -> None:
     ]
 
 
+def test_what_lies_before_a_cut_is_in_the_fingerprint() -> None:
+    """User 2, who does not go on and is not graded, is learned from; of the same items in another number."""
+    moved = np.array([*TIMES[:-1], 60])
+    assert TIMED.fingerprint == (other := corpus_of(SEQUENCES, times=moved, card=TIMED.card)).fingerprint
+    assert TIMED.global_time(50).fingerprint != other.global_time(50).fingerprint
+
+
 def test_nothing_learned_is_later_than_what_is_asked_for(planted_corpus: Corpus) -> None:
     assert planted_corpus.times is not None
     cut = int(np.quantile(planted_corpus.times, 0.8))
