@@ -17,8 +17,11 @@ told = $(if $(filter command,$(firstword $(origin $(2)))),$(call where,$(1),$(2)
 PYTHON ?= python3
 # A mistyped variable would be ignored, and everything trained in place of what was meant. What a target knows stands in
 # its help. Of the environment, which is full of other programs' names, one is told that has an s too many or too few.
-KNOWN := $(sort $(foreach goal,$(MAKECMDGOALS),$(shell sed -n 's/^$(goal):.*## //p' Makefile | grep -oE '[A-Z]{2,}=' | tr -d =)))
+KNOWN := $(sort $(foreach goal,$(MAKECMDGOALS),$(shell sed -n 's/^$(goal):.*## //p' Makefile | grep -oE '\b[A-Z]{2,}=' | tr -d =)))
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+# make hands what it is given to its commands' environment, and would run a $(shell ...) in it for that.
+unexport $(filter-out -% MAKE% GRBENCH_%,$(GIVEN))
+$(foreach name,$(filter GRBENCH_%,$(GIVEN)),$(eval override $(name) := $$(value $(name))))
 MEANT := $(foreach name,$(KNOWN:%=%S) $(patsubst %S,%,$(KNOWN)),$(if $(filter environment,$(origin $(name))),$(name)))
 UNKNOWN := $(firstword $(filter-out PYTHON GRBENCH_% $(KNOWN),$(filter-out -% MAKE%,$(GIVEN)) $(MEANT)))
 # The known name that is spelt most like it.

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from data_prep.atomic import atomic_folder, write_json, write_text
 from data_prep.files import content_sha256
 from grbench.module_file import described, rebuilt
-from leaderboards import store
+from leaderboards import escape, store
 from leaderboards.record import Record
 from leaderboards.rows import Row
 from leaderboards.statistics import Interval, interval
@@ -155,7 +155,7 @@ def card(run: Run, folder: str) -> str:
     rows = "".join(
         f"| {name} | {value:.4f} | {low:.4f} to {high:.4f} |\n" for name, value, (low, high) in _metrics(run)
     )
-    notes = "".join(f"- {note}\n" for note in record.notes)
+    notes = "".join(f"- {escape.markdown(note)}\n" for note in record.notes)
     beside = f"Beside it on its board stands:\n\n{notes}\n" if notes else ""
     return f"""---
 library_name: grbench
@@ -165,7 +165,7 @@ tags:
 - {record.model}
 ---
 
-# {record.experiment} on {record.corpus.name}
+# {escape.markdown(record.experiment)} on {record.corpus.name}
 
 One seed of a row of grbench: model `{record.model}`, key `{record.key}`, seed {record.seed}, protocol
 {record.protocol}. It ranks {record.corpus.items:,} items for histories of item ids.
@@ -173,7 +173,7 @@ One seed of a row of grbench: model `{record.model}`, key `{record.key}`, seed {
 ```python
 from grbench import load
 
-model = load("{folder}")
+model = load({json.dumps(folder)})
 model.recommend(["{{an item id of {ITEMS}}}"], k=10)
 ```
 

@@ -36,20 +36,32 @@ def push(folder: Path, repository: str, public: bool = False) -> str:
     # The hub's client passes on what its libraries for HTTP and for large files raise, each of its own kind.
     except Exception as error:
         said = _said(error, repository).replace(token or "\0", "***")
-        by_hand = shlex.join(["hf", "upload", repository, str(folder), *([] if public else ["--private"])])
+        # To a repository that is there the command would add.
+        name = "OWNER/NEW_NAME" if _status(error) == CONFLICT else repository
+        by_hand = shlex.join(["hf", "upload", name, str(folder), *([] if public else ["--private"])])
         raise ValueError(
             f"{folder} is written, but not sent to {api.endpoint}: {said}; once that is mended, `{by_hand}` sends it"
         ) from error
     return str(url)
 
 
+def _cause(error: Exception) -> BaseException:
+    """What happened; who uploads a large file wraps it."""
+    return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+
+
+def _status(error: Exception) -> int | None:
+    """What the hub answers, if it does."""
+    cause = _cause(error)
+    return cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
+
+
 def _said(error: Exception, repository: str) -> str:
     """What went wrong, on one line."""
-    # Who uploads a large file wraps what happened.
-    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    cause = _cause(error)
     text = str(cause)
     if isinstance(cause, HfHubHTTPError):
-        if cause.response.status_code == CONFLICT:
+        if _status(error) == CONFLICT:
             return f"{repository} is there already; expected the name of a new repository"
         text = f"it answers {cause.response.status_code}, {cause.server_message or cause.response.reason_phrase}"
     return " ".join(text.split()).rstrip(".")[:300] or type(cause).__name__

@@ -80,8 +80,7 @@ def predict(served: Served, source: Path, target: Path, k: int = 10, unseen: boo
         FileExistsError: the target is there.
         ValueError: a line is no user, with its number; parts of another job lie there, and what differs is named.
     """
-    if target.exists():
-        raise FileExistsError(f"{target} is there already; expected the name of a new file")
+    _check_new(target)
     if k < 1:
         raise ValueError(f"k is {k}; expected at least 1")
     users = sum(1 for _ in read_users(source))
@@ -89,10 +88,20 @@ def predict(served: Served, source: Path, target: Path, k: int = 10, unseen: boo
         raise ValueError(f"{source} holds blank lines alone; expected at least one user")
     parts = target.with_name(f"{target.name}.parts")
     with _owned(parts):
+        _check_new(target)
         _begin(parts, served, source, k, unseen)
         done = _ranked_parts(served, source, parts, users, k, unseen)
         _join(parts, target, users)
     return done
+
+
+def _check_new(target: Path) -> None:
+    """
+    Raises:
+        FileExistsError: it is there; another process may have written it since it was last asked for.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} is there already; expected the name of a new file")
 
 
 def read_users(source: Path) -> Iterator[User]:

@@ -64,8 +64,6 @@ class Served:
         Raises:
             ValueError: as `recommend_all`.
         """
-        if isinstance(history, str):
-            raise ValueError(f"the history is the text {history!r:.100}; expected a list of item ids, oldest first")
         return self.recommend_all([history], k, unseen)[0]
 
     def recommend_all(
@@ -78,8 +76,7 @@ class Served:
         """
         if k < 1:
             raise ValueError(f"k is {k}; expected at least 1")
-        # Lists, whatever the columns of a table are.
-        known = [self._known(list(history), number) for number, history in enumerate(histories, 1)]
+        known = [self._known(history, number) for number, history in enumerate(histories, 1)]
         found: list[Recommendation | None] = [None] * len(known)
         size = users_at_once(self.recommender.device)
         order = np.argsort([len(history) for history in known], kind="stable")
@@ -92,6 +89,12 @@ class Served:
         return [recommendation for recommendation in found if recommendation]
 
     def _known(self, history: Sequence[str], number: int) -> list[int]:
+        if isinstance(history, str):
+            raise ValueError(
+                f"history {number} is the text {history!r:.100}; expected item ids in a list, oldest first"
+            )
+        # A list, whatever the column of a table is.
+        history = list(history)
         strange = [item for item in history if item not in self.numbers]
         if strange or not history:
             what = f"names item {strange[0]!r:.100}, which is not" if strange else "is empty; expected at least one"

@@ -75,19 +75,25 @@ def fill(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Prints what is wrong with boards, or that nothing is."""
-    gone = list(history.gone(BOARD.parent, options.base)) if options.base and not options.board else []
+    boards = options.board.absolute().parent if options.board else BOARD.parent
+    gone = list(history.gone(boards, options.base)) if options.base else []
     for problem in gone:
-        print(escape.terminal(f"wrong: {problem}"))
+        _wrong(problem)
     wrong = len(gone)
     for folder in [options.board] if options.board else _boards(options.row):
         problems, records = verify(folder, options.row, options.base)
         if history.released(folder) and (reason := claims.unchecked(folder)):
             print(f"commits that {folder} quotes are not looked up: {reason}", file=sys.stderr)
         for problem in problems:
-            print(escape.terminal(f"wrong: {problem}"))
+            _wrong(problem)
         print(f"{records} records checked in {folder}: " + (f"{len(problems)} problems" if problems else "all true"))
         wrong += len(problems)
     return 1 if wrong else 0
+
+
+def _wrong(problem: str) -> None:
+    """On one line, whatever a file says or is called: a workflow takes some lines for commands."""
+    print(escape.line(escape.terminal(f"wrong: {problem}")))
 
 
 def _boards(row: str | None) -> list[Path]:

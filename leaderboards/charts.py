@@ -6,6 +6,7 @@ Their colours and letters are the page's: the classes `ink`, `bar`, `curve`, `do
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -34,7 +35,8 @@ class Scale(NamedTuple):
     end: float
 
     def __call__(self, value: float) -> str:
-        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        whole = self.high / 2 - self.low / 2
+        share = (value / 2 - self.low / 2) / whole if whole > 0 else 0.5
         return f"{self.start + share * (self.end - self.start):.1f}".removesuffix(".0")
 
     @property
@@ -42,7 +44,9 @@ class Scale(NamedTuple):
         """At most five round values within."""
         if self.high <= self.low:
             return [self.low]
-        rough = (self.high - self.low) / 4
+        rough = self.high / 4 - self.low / 4
+        if rough < sys.float_info.min:
+            return [self.low]
         unit = 10.0 ** math.floor(math.log10(rough))
         step = next(unit * of for of in (1, 2, 5, 10) if unit * of >= rough * (1 - 1e-9))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)

@@ -144,6 +144,9 @@ def _of_sweep(board: Path, record: Record) -> Iterator[str]:
             yield f"its note says {note!r}, and no such study lies on the board"
         elif not any(_within(_kept(trial, record), record.config) for trial in _winners(studies[0], note)):
             yield f"its note says {note!r}, and no trial that was the study's best by then has its settings"
+    for study in of_model:
+        if study.default is not None and study.default not in study.trials:
+            yield f"the default of study {study.study}, trial {study.default.number}, is none of its trials"
     for study in of_model if not tuned else ():
         best = _best(study.trials)
         if best is None or (study.default and best.params == study.default.params):

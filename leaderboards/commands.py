@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from leaderboards.record import BOARD, UNKNOWN
+from leaderboards.record import BOARD, UNKNOWN, Record
 from leaderboards.rows import OVERRIDDEN, Row
 
 # As data_prep has them: how the name of a corpus ends that is some users of another, and how the source of a user's own
 # file begins.
+# The kinds of item vectors that are read from a path, and how the name of one ends that lies where it is looked for.
+WITH_PATH, FROM_DATA = ("npz", "folder"), "of GRBENCH_DATA"
 UNSEEN_USERS, OWN = "_unseen_users", "own: "
 
 
@@ -23,10 +25,10 @@ def reproduce(row: Row, board: Path) -> str | None:
 
 
 def bench(row: Row, board: Path) -> str | None:
-    """Trains the row's experiment with the code and the defaults of now; None of a user's own file, for its record does
-    not say where it lies."""
+    """Trains the row's experiment with the code and the defaults of now; None of a user's own files, be they of
+    interactions, codes or item vectors, for a record does not say where they lie."""
     record = row.record
-    if record.corpus.source.startswith(OWN):
+    if record.corpus.source.startswith(OWN) or _is_of_a_path(record):
         return None
     # Whose users are kept from the model, the experiment's name says.
     corpus = record.corpus.name.removesuffix(UNSEEN_USERS)
@@ -35,6 +37,13 @@ def bench(row: Row, board: Path) -> str | None:
         if note.startswith(OVERRIDDEN):
             options["SET"] = note.removeprefix(OVERRIDDEN).strip()
     return _make("bench", options)
+
+
+def _is_of_a_path(record: Record) -> bool:
+    """Whether its item vectors or codes were read from a path: none that a name or a data folder stands for."""
+    vectors = record.vectors
+    of_vectors = vectors is not None and vectors.kind in WITH_PATH and not vectors.name.endswith(FROM_DATA)
+    return of_vectors or "." in str(record.config.get("codes"))
 
 
 def _of(board: Path) -> dict[str, str]:

@@ -13,6 +13,8 @@ _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "_%&#${}"}
     | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 )
+# Where an address begins that becomes a link as it is: of a page, of mail. A metric, as recall@10, is none.
+_ADDRESS = re.compile(r"(?i)(?<=:)//|(?<=www)\.|@(?=[\w.-]+\.[a-z])")
 # All but tab, line feed and carriage return.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -25,12 +27,13 @@ def line(text: str) -> str:
 def markdown(text: str) -> str:
     """The text in Markdown: no HTML, no link, of which bare addresses become one, no end of a cell."""
     plain = html.escape(line(text), quote=False).translate(_MARKDOWN)
-    return re.sub(r"(?i)(:)(//)|(www)(\.)", r"\1\3\\\2\4", plain)
+    return _ADDRESS.sub(r"\\\g<0>", plain)
 
 
 def latex(text: str) -> str:
     """The text in LaTeX: no command."""
-    return line(text).translate(_LATEX)
+    # At the beginning of a row the first two would be options of the line break above it.
+    return "{}" * line(text).startswith(("[", "*")) + line(text).translate(_LATEX)
 
 
 def has_control(text: str) -> bool:

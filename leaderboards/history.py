@@ -13,6 +13,8 @@ from leaderboards.git import git, root_of
 
 PROTOCOL = "protocol.toml"
 PAGE = ".html"
+# What more trials change in the ledger of a study.
+MOVES = {"trials", "states", "best", "asked", "hours_asked", "hours", "wall_hours", "ended_at", "provenance", "optuna"}
 EVIDENCE = (".json", ".parquet", ".curves.csv", PAGE, PROTOCOL)
 
 
@@ -70,7 +72,7 @@ def problems(board: Path, base: str) -> Iterator[str]:
         status, name = line.split("\t")
         if status == "M" and f"{ledger.SWEEPS}/" in name and name.endswith(".json"):
             try:
-                then, now = _trials(git(folder, "show", f"{common}:{name}")), _trials((root / name).read_bytes())
+                then, now = _study(git(folder, "show", f"{common}:{name}")), _study((root / name).read_bytes())
             except ValueError as error:
                 yield f"{name} is no ledger of a sweep: {error}"
                 continue
@@ -82,19 +84,23 @@ def problems(board: Path, base: str) -> Iterator[str]:
             yield f"{name} was {what} since {common[:12]}; evidence of a released board stays as it is"
 
 
-def _trials(study: bytes) -> list[Any]:
+def _study(content: bytes) -> dict[str, Any]:
     """
     Raises:
         ValueError: a sweep's ledger is cut short, or has no trials.
     """
-    read = json.loads(study)
+    read = json.loads(content)
     if not isinstance(read, dict) or not isinstance(read.get("trials"), list):
         raise ValueError("it has no list of trials")
-    return read["trials"]
+    return read
 
 
-def _of_study(name: str, then: list[Any], now: list[Any], common: str) -> Iterator[str]:
-    """What a sweep says no longer: more trials may have come, none that had ended may have gone or changed."""
-    for trial in then:
-        if trial["state"] not in ("running", "waiting") and trial not in now:
+def _of_study(name: str, then: dict[str, Any], now: dict[str, Any], common: str) -> Iterator[str]:
+    """What a sweep says no longer: more trials may have come, none that had ended may have gone or changed, nor what
+    all of them share."""
+    for trial in then["trials"]:
+        if trial["state"] not in ("running", "waiting") and trial not in now["trials"]:
             yield f"{name} no longer has trial {trial['number']} as it was in {common[:12]}; a study only goes on"
+    for fact in sorted(then.keys() - MOVES):
+        if then[fact] is not None and now.get(fact) != then[fact]:
+            yield f"{name} has another {fact} than in {common[:12]}; a study only goes on"

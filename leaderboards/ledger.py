@@ -102,14 +102,16 @@ def listed(board: Path, corpus: str) -> dict[str, str]:
     """What the ledger says, empty where there is none.
 
     Raises:
-        ValueError: a line of it is no hash and path.
+        ValueError: a line of it is no hash and path, or lists a file again.
     """
     file, found = path(board, corpus), {}
     content = file.read_bytes().decode(errors="replace") if file.exists() else ""
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(content.removesuffix("\n").split("\n") if content else (), 1):
         digest, gap, name = line.partition("  ")
         if len(digest) != 64 or not gap or not name:
             raise ValueError(f"{file} line {number} is {line[:100]!r}; expected a SHA-256, two spaces and a path")
+        if name in found:
+            raise ValueError(f"{file} line {number} lists {name[:100]!r} again; expected each file once")
         found[name] = digest
     return found
 

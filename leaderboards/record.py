@@ -122,6 +122,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 # Of an experiment: any text, for who reads it escapes it.
 Title = Annotated[str, Field(min_length=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# A whole hash: a branch's name would move on, and an option's would be one to git.
+Commit = Annotated[str, Field(pattern=rf"^([0-9a-f]{{40}}|[0-9a-f]{{64}}|{UNKNOWN})$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Metrics = dict[str, Share]
 # Bounds that no run reaches, and that all arithmetic here can bear.
@@ -285,7 +287,7 @@ class Provenance(Section):
         command: as typed, absolute paths cut to their last part.
     """
 
-    git_commit: str
+    git_commit: Commit
     git_commit_told: bool = False
     git_dirty_sha256: Sha256 | None
     lock_sha256: str

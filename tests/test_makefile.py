@@ -155,3 +155,25 @@ def test_the_help_of_a_target_names_what_its_recipe_reads() -> None:
         read = set(re.findall(r"(?:value |,)([A-Z]{2,})\)", recipe)) - own
         read = read.union(*(names for used, names in behind.items() if used in recipe))
         assert read == set(re.findall(r"\b([A-Z]{2,})=", said)), target
+
+
+@pytest.mark.parametrize("name", ["BOARD", "ROW", "GRBENCH_DATA"])
+def test_no_value_is_run_by_make_itself(name: str, tmp_path: Path) -> None:
+    """Which it would to fill its commands' environment; here it runs one, of a Python that prints what it is given."""
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$GRBENCH_DATA"\n')
+    python.chmod(0o755)
+    for file in ("Makefile", "requirements.lock", "pyproject.toml", ".venv/.ready"):
+        shutil.copy(ROOT / "Makefile", tmp_path / file)
+    own = {key: value for key, value in os.environ.items() if key not in FROM_A_MAKE_ABOVE}
+    for value in ("$(shell touch run)", "v3$(", "$(info x)/v2"):
+        command = ["make", "verify", f"{name}={value}"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=own)
+        assert (done.returncode, value in done.stdout) == (0, True), done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_name_within_another_is_unknown() -> None:
+    """The help of the tests names GRBENCH_DATA, and no DATA."""
+    assert "make test knows no DATA" in make("test", "DATA=x").stderr

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 import models
-from benchmarks import provenance
+from benchmarks import model_inputs, provenance
 from benchmarks.config import read
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import UNSEEN, Experiment
@@ -120,6 +121,7 @@ def recall(bench: Bench, record: Record, source: str = "auto", weights: Path | N
         corpus = prepared(bench.work, record.corpus.name.removesuffix(UNSEEN_USERS), source_of(record, source))
         row = resolve(dataclasses.replace(bench, hardware=hardware), corpus, experiment)
         _check_corpus(record, row.eval_corpus)
+        _check_inputs(record, model_inputs.identity(row.bench, row.train_corpus, experiment))
         fit = row.fit(record.seed, weights=weights, trains=False)
         given = row.inputs(fit)
     except (OSError, ValueError) as error:
@@ -139,6 +141,19 @@ def _check_corpus(record: Record, corpus: Corpus) -> None:
         here, told = getattr(corpus, name), getattr(record.corpus, name)
         if here != told:
             raise ValueError(f"the data of {record.corpus.name} has {name} {here}; the record's has {told}")
+
+
+def _check_inputs(record: Record, here: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: what the model would be given is made in another way than what the record's was. Of a SASRec's item
+            vectors its weights tell that; under an earlier protocol no record does.
+    """
+    for name, told in record.inputs.items():
+        if told is not None and "model" not in told and here[name] != told:
+            given = here[name] or {}
+            others = sorted(part for part in {*told, *given} if told.get(part) != given.get(part))
+            raise ValueError(f"the {name} here are others than the record's: they differ in {', '.join(others)}")
 
 
 def recall_by_hash(bench: Bench, record: Record, source: str = "auto") -> Recalled:

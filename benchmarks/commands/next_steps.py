@@ -37,19 +37,22 @@ def _commands(setting: Bench, made: Sequence[Path]) -> list[str]:
     best = max(made, key=lambda path: store.read(path).test[RANKED_BY])
     commands = [["make", "board", f"CORPUS={corpus}", *board] for corpus in corpora]
     commands.append(["make", "verify", *board])
-    lines = [*map(_line, commands), _export(best, setting.work)]
+    lines = [*map(_line, commands), _export(best, setting)]
     if setting.track == "offline":
         # The shell is to find the names.
         lines.append(f"wandb sync {shlex.quote(str(setting.work / 'wandb'))}/offline-run-*")
     return lines
 
 
-def _export(record: Path, work: Path) -> str:
+def _export(record: Path, setting: Bench) -> str:
     """What writes a record's model into a folder; `make` parts its ARGS at each space."""
-    folder, elsewhere = store.read(record).experiment, str(work)
+    folder, elsewhere, vectors = store.read(record).experiment, str(setting.work), setting.vectors_path
     if any(map(str.isspace, elsewhere)):
-        return shlex.join([".venv/bin/python", "-m", "grbench", "export", str(record), folder, "--work", elsewhere])
-    told = [] if work == WORK else [f"ARGS=--work {work}"]
+        given = ["--vectors-path", str(vectors)] if vectors else []
+        words = ["export", str(record), folder, "--work", elsewhere, *given]
+        return shlex.join([".venv/bin/python", "-m", "grbench", *words])
+    told = [f"VECTORS={vectors}"] if vectors else []
+    told += [] if setting.work == WORK else [f"ARGS=--work {elsewhere}"]
     return _line(["make", "export", f"ROW={record}", f"DIR={folder}", *told])
 
 

@@ -50,6 +50,8 @@ def track_cpu(setting: Setting | None = None, repeats: int = REPEATS) -> list[Pa
         # wandb starts with the first message; what is measured is not beside its start.
         tracked()
         tracked()
+        passes.ours.clear()
+        passes.baseline.clear()
         turns = in_turn(lambda: timed(tracked, spent.ours), lambda: timed(plain, spent.baseline), repeats)
         looks = statistics.median(seconds(look) for _ in range(3))
         tracker.summary({"done": 1.0})

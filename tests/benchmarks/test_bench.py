@@ -293,6 +293,8 @@ def test_what_is_made_is_named_and_what_goes_on_from_it(
     apart = next_steps(Bench(board, tmp_path / "my work"), [best]).splitlines()[-1]
     export = [".venv/bin/python", "-m", "grbench", "export", str(best), "popularity", "--work", f"{tmp_path}/my work"]
     assert shlex.split(apart) == export
+    vectors = next_steps(Bench(board, work, tmp_path / "vectors.npz"), [best]).splitlines()[-1]
+    assert vectors == f"  make export ROW={best} DIR=popularity VECTORS={tmp_path}/vectors.npz ARGS='--work {work}'"
 
 
 @pytest.mark.parametrize("command", ["analyse ladder --seed", "sweep --model sasrec --seed", "regress --first-seed"])

@@ -32,6 +32,7 @@ from models.sasrec import SasRec
 from models.tiger import Config, Tiger
 from tests.damage import DAMAGE
 from tests.factories import index_of
+from tests.leaderboards.test_record import run_of
 
 pytestmark = pytest.mark.slow
 
@@ -136,12 +137,14 @@ def test_a_history_may_be_an_array(exported: Served) -> None:
         ([], 10, r"history 1 is empty; expected at least one among the 40 items"),
         (["B01", "toaster"], 10, r"history 1 names item 'toaster', which is not among the 40 items"),
         (["B01"], 0, r"k is 0; expected at least 1"),
-        ("B01", 10, r"the history is the text 'B01'; expected a list of item ids"),
+        ("B01", 10, r"history 1 is the text 'B01'; expected item ids in a list"),
     ],
 )
 def test_what_cannot_be_answered_is_told(exported: Served, history: list[str], k: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         exported.recommend(history, k)
+    with pytest.raises(ValueError, match=said):
+        exported.recommend_all([history], k)
 
 
 def test_an_export_is_the_row(of_record: Served, exported: Served, tiny_corpus: Corpus) -> None:
@@ -174,6 +177,14 @@ def test_a_record_that_names_no_weights_is_told(made: Made, tmp_path: Path, monk
     old.write_text(text)
     with pytest.raises(FileNotFoundError, match="of sasrec, seed 0, is from before records named their weights"):
         load(old, made.work)
+
+
+def test_no_text_of_a_record_is_markup_on_the_card() -> None:
+    run = run_of(0, experiment='<img src="https://evil/x.png">', notes=["one\n![](https://evil.example/p.png)"])
+    said = export.card(run, 'my"model')
+    assert "<img" not in said
+    assert "![]" not in said
+    assert 'load("my\\"model")' in said
 
 
 def test_the_card_tells_what_the_row_is(made: Made, exported: Served) -> None:

@@ -71,8 +71,9 @@ def test_it_is_public_where_that_is_asked_for(hub: StandInHub, folder: Path) -> 
 
 def test_a_repository_that_is_there_is_kept(hub: StandInHub, folder: Path) -> None:
     push(folder, "lab/mine", public=True)
-    with pytest.raises(ValueError, match="lab/mine is there already; expected the name of a new repository"):
+    with pytest.raises(ValueError, match="lab/mine is there already; expected the name of a new repository") as told:
         push(folder, "lab/mine")
+    assert f"`hf upload OWNER/NEW_NAME {folder} --private`" in str(told.value), "to lab/mine it would add"
     assert len(hub.commits["lab/mine"]) == 1
 
 

@@ -126,6 +126,24 @@ def test_where_a_file_of_ones_own_lies_no_command_can_tell() -> None:
     assert line.cells["Command"].text == ""
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "codes", "told"),
+    [
+        ("folder", "all-MiniLM-L6-v2 (sha256 0123456789ab), 384-d", None, False),
+        ("npz", "mine.npz", None, False),
+        ("npz", "Toys.item_vectors.npz of GRBENCH_DATA", None, True),
+        ("tfidf", "TF-IDF + SVD, 256-d", "letter", True),
+        ("tfidf", "TF-IDF + SVD, 256-d", "mine.index.json", False),
+    ],
+)
+def test_where_vectors_or_codes_of_a_path_lie_no_command_can_tell(
+    kind: str, name: str, codes: str | None, told: bool
+) -> None:
+    vectors = {"kind": kind, "name": name, "sha256": "e" * 64, "stand_in": True, "recipe": {"kind": kind}}
+    (row,) = rows_of([run_of(0, vectors=vectors, config={"codes": codes})])
+    assert (commands.bench(row, BOARD) is not None) == told
+
+
 @pytest.mark.parametrize("name", ["null", "nan", "None"])
 def test_a_name_that_tables_take_for_nothing(tmp_path: Path, name: str) -> None:
     write(tmp_path, *run_of(0, model=name, experiment=name))

@@ -129,3 +129,11 @@ def test_a_terminal_without_a_sign_ends_no_command(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r"0\.\d{4} \+- 0\.\d{4}", done.stdout)
     assert "\u00b1" in (tmp_path / "toys.md").read_text()
+
+
+def test_latex_takes_no_cell_for_an_option_of_the_line_above() -> None:
+    assert [escape.latex(text) for text in ("[12pt] a", "* a", "a [b] *")] == ["{}[12pt] a", "{}* a", "a [b] *"]
+
+
+def test_no_address_of_mail_becomes_a_link() -> None:
+    assert escape.markdown("mailto:a@b.example") == "mailto:a\\@b.example"

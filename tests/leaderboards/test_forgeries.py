@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 
 from leaderboards import store
+from leaderboards.__main__ import main
 from leaderboards.history import gone
 from leaderboards.metrics import metrics
 from leaderboards.record import Record
@@ -167,6 +168,21 @@ def a_trial_of_a_sweep_taken_away(forger: Project) -> None:
     file = forger.board / f"{CORPUS}.sweeps/{STUDY}.json"
     study = json.loads(file.read_text())
     file.write_text(json.dumps(study | {"trials": study["trials"][1:]}))
+    forger.seal()
+
+
+def a_default_that_hides_a_sweep(forger: Project) -> None:
+    """So that the best of its trials would need no note."""
+    file = forger.board / f"{CORPUS}.sweeps/{STUDY}.json"
+    study = json.loads(file.read_text())
+    file.write_text(json.dumps(study | {"default": trial(0, {"width": 128})}))
+    forger.add(forger.run(0, draw=60, config={"width": 128, "depth": 1}))
+
+
+def a_sweep_of_another_model(forger: Project) -> None:
+    file = forger.board / f"{CORPUS}.sweeps/{STUDY}.json"
+    study = json.loads(file.read_text())
+    file.write_text(json.dumps(study | {"model": "tiger"}))
     forger.seal()
 
 
@@ -327,6 +343,8 @@ KIT: dict[Callable[[Project], None], str] = {
     tuned_with_settings_that_no_trial_had: "and no trial that was the study's best by then has its settings",
     tuned_with_a_trial_that_lost: "and no trial that was the study's best by then has its settings",
     a_trial_of_a_sweep_taken_away: "no longer has trial 0 as it was in",
+    a_default_that_hides_a_sweep: f"the default of study {STUDY}, trial 0, is none of its trials",
+    a_sweep_of_another_model: "has another model than in",
     lists_that_are_not_exact: "certified_share is 0.98",
     easier_targets: "tell other facts of users and targets",
     a_floors_ranks_for_a_training: "a training has its own",
@@ -361,6 +379,35 @@ def test_what_a_tuned_row_overrides_is_no_trials(forger: Project) -> None:
     notes = [TUNED_NOTE, "overridden: width=64"]
     forger.add(forger.run(0, draw=60, config={"width": 64}, notes=notes))
     assert verify(forger.board, base="main")[0] == []
+
+
+def test_of_two_boards_one_that_is_gone_is_missed_at_the_other(
+    forger: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git(forger.root, "checkout", "--quiet", "main")
+    shutil.copytree(forger.board, other := forger.board.parent / "v9")
+    forger.commit_all()
+    git(forger.root, "checkout", "--quiet", "-B", "change")
+    shutil.rmtree(other)
+    forger.commit_all()
+    assert main(["verify", "--board", str(forger.board), "--base", "main"]) == 1
+    assert "leaderboards/v9 was a released board" in capsys.readouterr().out
+
+
+def test_a_problem_is_one_line_whatever_a_file_is_called(forger: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    (forger.board / CORPUS / "x\n::error::no\n.txt").touch()
+    assert main(["verify", "--board", str(forger.board)]) == 1
+    assert all(line.startswith(("wrong: ", "6 records")) for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_file_is_listed_once(forger: Project) -> None:
+    file = forger.board / f"{CORPUS}.sha256"
+    first, *_ = file.read_text().splitlines()
+    file.write_text(f"{'0' * 64}{first[64:]}\n{file.read_text()}")
+    problems = verify(forger.board)[0]
+    assert any(" lists 'all_beauty" in problem and "again; expected each" in problem for problem in problems), problems
+    file.write_bytes(b"".join(line + b"\r\n" for line in file.read_bytes().splitlines()[1:]))
+    assert any("is missing" in problem or "no evidence" in problem for problem in verify(forger.board)[0])
 
 
 def test_a_released_board_that_is_gone(forger: Project) -> None:

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from leaderboards import charts, formats, plots
 from leaderboards.__main__ import main
 from leaderboards.page import Links, html
-from leaderboards.record import BOARD
+from leaderboards.record import BOARD, Stage
 from leaderboards.rows import Board, rows_of, titles
 from leaderboards.statistics import Interval, interval
 from leaderboards.store import Run, write
@@ -328,3 +328,9 @@ def test_command_line(tmp_path: Path, runs: list[Run], capsys: pytest.CaptureFix
     assert "No paper states numbers of these rows." in said
     links = Links(tmp_path, "index.html", {"toys": "toys.html"}, {})
     assert (tmp_path / "toys.html").read_text() == html(Board(runs), links)
+
+
+@pytest.mark.parametrize("losses", [[1e308, -1e308], [0.0, 5e-324], [1e-320, 3e-320]])
+def test_a_scale_of_extremes(losses: list[float]) -> None:
+    stage = Stage(name="s", epochs=2, best_epoch=2, seconds=1, quality=[], reused=False, losses=losses, checked=[])
+    assert "nan" not in charts.curve("title", stage)

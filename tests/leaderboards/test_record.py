@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from leaderboards import record as records
 from leaderboards.metrics import UNSEEN_NAMES, metrics
@@ -501,3 +502,10 @@ def test_hash_of_ranks_sees_every_column() -> None:
 def test_path() -> None:
     assert path(Path("b"), "toys", "tiger", "0123456789ab", 4) == Path("b/toys/tiger/0123456789ab/seed-4.json")
     assert len(run_of().record.key) == records.KEY_LENGTH
+
+
+@pytest.mark.parametrize("name", ["main", "HEAD", "HEAD~1", "d" * 39, "--output=x", "D" * 40])
+def test_a_commit_is_a_whole_hash(name: str) -> None:
+    origin = run_of().record.provenance.model_dump(mode="json")
+    with pytest.raises(ValidationError, match="git_commit"):
+        run_of(provenance=origin | {"git_commit": name})
