@@ -21,9 +21,11 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
+from benchmarks.provenance import ROOT
 from data_prep.atomic import atomic_file, own, write_text
 from data_prep.files import content_sha256, lines, parse_object
 from grbench.served import Recommendation, Served
+from leaderboards.source import of_folder
 
 # Users of a part, the most that a kill can lose.
 PART = 4096
@@ -153,6 +155,7 @@ def _begin(parts: Path, served: Served, source: Path, k: int, unseen: bool) -> N
         "input": content_sha256(source),
         "model": [record.corpus.name, record.model, record.key, record.seed],
         "weights": weights_sha256(served),
+        "code": of_folder(ROOT),
         "k": k,
         "unseen": unseen,
         "users of a part": PART,

@@ -97,6 +97,11 @@ def test_a_killed_run_goes_on(served: Served, source: Path, tmp_path: Path, monk
         predict(served, source, target, k=4)
     with pytest.raises(ValueError, match=r"holds lists of another k and unseen; remove it"):
         predict(served, source, target, k=4, unseen=True)
+    with monkeypatch.context() as patch:
+        # As after an update between the two: what ranks may have changed.
+        patch.setattr(predicting, "of_folder", lambda root: "0" * 64)
+        with pytest.raises(ValueError, match="holds lists of another code; remove it"):
+            predict(served, source, target, k=3)
     done = predict(served, source, target, k=3)
     assert (done.users, done.ranked) == (5, 3)
     assert rows(target) == rows(tmp_path / "whole.parquet")
