@@ -9,10 +9,10 @@ from leaderboards.record import BOARD, UNKNOWN, Record
 from leaderboards.rows import OVERRIDDEN, Row
 
 # As data_prep has them: how the name of a corpus ends that is some users of another, and how the source of a user's own
-# file begins.
-# The kinds of item vectors that are read from a path, and how the name of one ends that lies where it is looked for.
-WITH_PATH, FROM_DATA = ("npz", "folder"), "of GRBENCH_DATA"
+# file begins; the kinds of item vectors that are read from a path, and how the name of a file of them ends that lies
+# where it is looked for.
 UNSEEN_USERS, OWN = "_unseen_users", "own: "
+WITH_PATH, FROM_DATA = ("npz", "folder"), "of GRBENCH_DATA"
 
 
 def reproduce(row: Row, board: Path) -> str | None:

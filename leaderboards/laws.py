@@ -67,11 +67,13 @@ def _kept(stage: Stage) -> float | None:
 def _of_validation(record: Record) -> Iterator[str]:
     """The kept epoch has what the record says of validation, where the same users were asked by the same search: one
     that generates codes is searched less far between epochs."""
+    # Of a row that is graded on others than those of its training, who may be fewer, a note says who validated.
+    if any(VALIDATION in note for note in record.notes):
+        return
     if record.valid_users > record.corpus.users:
         yield f"valid_users is {record.valid_users}, of {record.corpus.users} users"
-    others = record.valid_users < record.corpus.users or any(VALIDATION in note for note in record.notes)
     chosen = _kept(record.cost.stages[-1]) if record.cost.stages else None
-    if others or record.code_card is not None or chosen is None:
+    if record.valid_users != record.corpus.users or record.code_card is not None or chosen is None:
         return
     if not math.isclose(chosen, record.valid[RANKED_BY], rel_tol=SAME, abs_tol=SAME):
         yield f"valid {RANKED_BY} is {record.valid[RANKED_BY]}; the kept epoch had {chosen}"

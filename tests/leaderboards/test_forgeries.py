@@ -375,6 +375,13 @@ def test_verify_finds_it(forge: Callable[[Project], None], said: str, forger: Pr
     assert any(said in problem for problem in problems), problems
 
 
+def test_more_may_have_validated_than_are_graded(forger: Project) -> None:
+    """As of a corpus that is cut in time; its note says so, and the kept epoch has what those gave."""
+    note = "graded on the users who go on after the cut; validation during training on all 900 users"
+    forger.add(forger.run(0, draw=60, **OTHER, valid_users=900, notes=[note]))
+    assert verify(forger.board, base="main")[0] == []
+
+
 def test_what_a_tuned_row_overrides_is_no_trials(forger: Project) -> None:
     notes = [TUNED_NOTE, "overridden: width=64"]
     forger.add(forger.run(0, draw=60, config={"width": 64}, notes=notes))
