@@ -136,7 +136,8 @@ def _of_vectors(record: Record) -> Iterator[str]:
 def _of_sweep(board: Path, record: Record) -> Iterator[str]:
     """What is called tuned has the settings of the best trial of that sweep, but for what the row overrides; and what
     has those settings is called tuned."""
-    of_model = [study for study in _studies(board, record.corpus.name) if study.model == record.model]
+    corpus = record.corpus.name
+    of_model = [study for study in _studies(board) if study.model == record.model and serves(study.corpus, corpus)]
     tuned = [note for note in record.notes if note.startswith(TUNED)]
     for note in tuned:
         studies = [study for study in of_model if f"(study {study.study})" in note]
@@ -153,6 +154,12 @@ def _of_sweep(board: Path, record: Record) -> Iterator[str]:
             continue
         if _within(best.params, record.config):
             yield f"it has the settings of the best trial of study {study.study}, and no note says so"
+
+
+def serves(swept: str, corpus: str) -> bool:
+    """Whether what a sweep of one corpus has found is for rows of another: itself, or what was cut from it, whose name
+    ends in `_cold_items`, `_unseen_users` and the like."""
+    return f"{corpus}_".startswith(f"{swept}_")
 
 
 def _winners(study: Study, note: str) -> Iterator[Trial]:
@@ -191,14 +198,13 @@ def _of_winners(root: Path) -> Iterator[str]:
             yield f"{file} is of trial {said[0]} of study {name}; no board has such a trial"
 
 
-def _studies(board: Path, corpus: str = "*") -> list[Study]:
-    """Of a corpus, or of all.
-
+def _studies(board: Path) -> list[Study]:
+    """
     Raises:
         ValueError: what lies there is no ledger of a sweep.
     """
     found = []
-    for file in ledger.matching(board, f"{corpus}{ledger.SWEEPS}/*.json"):
+    for file in ledger.matching(board, f"*{ledger.SWEEPS}/*.json"):
         try:
             found.append(Study.model_validate_json(file.read_bytes()))
         except ValidationError as error:

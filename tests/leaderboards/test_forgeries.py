@@ -18,6 +18,7 @@ import pytest
 
 from leaderboards import store
 from leaderboards.__main__ import main
+from leaderboards.claims import serves
 from leaderboards.history import gone
 from leaderboards.metrics import metrics
 from leaderboards.record import Record
@@ -373,6 +374,21 @@ def test_verify_finds_it(forge: Callable[[Project], None], said: str, forger: Pr
     forge(forger)
     problems, _ = verify(forger.board, base="main")
     assert any(said in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("swept", "corpus", "is_for_it"),
+    [
+        ("toys", "toys", True),
+        ("toys", "toys_cold_items", True),
+        ("toys", "toys_unseen_users", True),
+        ("toys_cold_items", "toys", False),
+        ("toys", "toyshop", False),
+        ("toys", "books", False),
+    ],
+)
+def test_a_sweep_is_for_its_corpus_and_what_was_cut_from_it(swept: str, corpus: str, is_for_it: bool) -> None:
+    assert serves(swept, corpus) == is_for_it
 
 
 def test_more_may_have_validated_than_are_graded(forger: Project) -> None:
