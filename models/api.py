@@ -106,7 +106,7 @@ class Budget:
     check_every: int = 1
     """Epochs between two checks of the quality; a resumed run starts from the last check."""
     clip: float = 1.0
-    """Largest gradient norm."""
+    """Largest gradient norm; 0: no clipping."""
     valid_users: int | None = None
     """Users that grade an epoch: None for all, else a seeded sample of that size. The record names it."""
     accumulate: int = 1

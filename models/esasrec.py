@@ -7,7 +7,7 @@ counted from the newest item, SwiGLU in the feed-forward halves, no scale or nor
 Adam with betas .9 and .98, and dropout on the table of items, one mask a step for what is read and what is scored.
 Sizes are its code's for Beauty, but for the width, which is its table's: on Beauty_2014 256 is behind 64 on validation.
 `esasrec-no-ligr` has SASRec's blocks instead, its table's SASRec+SS. There a batch's losses are averaged over its own
-positions, here all positions of an epoch weigh alike, and gradients are clipped as for all models. Its evaluation
+positions, here all positions of an epoch weigh alike, and gradients are clipped to length 1. Its evaluation
 leaves out the items that a user has had, and Recall@10 of the others chooses the epoch; here NDCG@10 of all does.
 
 Published (its repository; R@10 / N@10): Beauty_2014 .0928 / .0523, Sports_2014 .0560 / .0323, Toys_2014 .0939 / .0538;

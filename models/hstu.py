@@ -12,7 +12,8 @@ The state at a position scores every item by the cosine with the item's embeddin
 equations leave open, the first norm, 1/n, residual and cosine, is the authors' code's; sizes are those of its "HSTU"
 on Amazon Books. Left out: the bias by time, for sequences have an order alone; the drawing of 512 negatives, in place
 of which the softmax goes over all items; and all that is for ranking among actions and for speed at its scale.
-Gradients are clipped to length 1, as for all models here; most steps have longer ones.
+Its AdamW averages squares of gradients by .98, here .999, torch's own. Gradients are clipped to length 1; most steps
+have longer ones.
 
 Published on Beauty_2014: R@5 .0423, R@10 .0623, N@5 .0282, N@10 .0347 (PIT, table 2); .0469, .0704, .0314, .0389 (RPG,
 arXiv 2506.05781).
@@ -128,6 +129,7 @@ class Hstu(Recommender):
         self.dropout = Dropout(config.dropout)
         self.layers = nn.Sequential(*(Layer(config) for _ in range(config.layers)))
         nn.init.trunc_normal_(self.item.weight, std=0.02, a=-0.04, b=0.04)
+        # torch's bounds are of -2 and 2, so that nothing is cut here.
         nn.init.trunc_normal_(self.position.weight, std=config.width**-0.5)
 
     def states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:

@@ -41,9 +41,7 @@ SMALL = Config()
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     owned = ownership(corpus)
     neighbours, similarity = most_similar(owned.T @ owned, config.k, config.shrink)
-    # The longest history there is to rank for, so that none is cut.
-    longest = int(np.diff(corpus.offsets).max())
-    return ItemKnn(config, torch.from_numpy(neighbours), torch.from_numpy(similarity), longest)
+    return ItemKnn(config, torch.from_numpy(neighbours), torch.from_numpy(similarity))
 
 
 def most_similar(shared: Any, k: int, shrink: float) -> tuple[Int64[np.ndarray, "I K"], Float32[np.ndarray, "I K"]]:
@@ -67,12 +65,12 @@ def most_similar(shared: Any, k: int, shrink: float) -> tuple[Int64[np.ndarray, 
 
 @final
 class ItemKnn(Recommender):
+    # None is cut: all that is in a history scores 0.
+    history_length = 2**31 - 1
     neighbours: Tensor
     similarity: Tensor
 
-    def __init__(
-        self, config: Config, neighbours: Int[Tensor, "I K"], similarity: Float[Tensor, "I K"], longest: int
-    ) -> None:
+    def __init__(self, config: Config, neighbours: Int[Tensor, "I K"], similarity: Float[Tensor, "I K"]) -> None:
         """
         Args:
             neighbours: ids, each once in a row but for 0, which means none.
@@ -80,7 +78,6 @@ class ItemKnn(Recommender):
         """
         super().__init__()
         self.config = config
-        self.history_length = longest
         self.register_buffer("neighbours", neighbours)
         self.register_buffer("similarity", similarity)
 

@@ -15,9 +15,10 @@ Then it is fine-tuned as SASRec is trained, looking at earlier items alone (sect
 Sizes, weights of the tasks and losses are RecBole's, but for the width: in fine-tuning a softmax over all items, where
 the authors' code has binary cross-entropy (`loss=bce`). Attributes are the items' categories; brands are left out. A
 user's whole training part is one sequence of pre-training, of which the authors' code and RecBole make one for each
-prefix, and which stands at the first positions, where RecBole's stands at the last; the last epoch counts, or one
-before with a smaller loss, where they choose among some by validation. A random item is any; theirs is none of the
-sequence.
+prefix, and which stands at the first positions, where RecBole's stands at the last. The authors' code masks the last
+item of every sequence besides, here one in five (`masked`) like any other. The last epoch counts, or one before with a
+smaller loss, where they choose among some by validation. A random item is any; theirs is none of the sequence.
+Gradients of pre-training are not clipped.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0340, R@10 .0538, N@5 .0218, N@10 .0282.
 

@@ -5,7 +5,7 @@ embedding. All positions of a user train in one pass. Losses: full-softmax cross
 paper's binary cross-entropy with one uniform negative per position, as in the tables of TIGER and LETTER; BPR with
 one; and softmax over the next item and a sample. Sizes are RecBole's defaults, but for the width. RecBole trains every
 prefix as a sample of its own; here all prefixes weigh alike, too, but of a history beyond `history` only the last so
-many positions train.
+many positions train. Its layer norms have torch's 1e-5, RecBole's 1e-12.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0341, R@10 .0530, N@5 .0217, N@10 .0277.
 

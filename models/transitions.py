@@ -85,7 +85,7 @@ class Transitions(Recommender):
         self.config = config
         rows, most = len(popularity), int(counts.max()) if len(counts) else 0
         # Two hops count less than this: from an item so many steps lead on at most, and from there each `most` times.
-        above = most * int(torch.bincount(links[0], counts, rows).max()) + 1
+        above = most * int(torch.bincount(links[0], counts, rows).max()) + 1 if config.two_hops else 1
         if (most + 1) * above * rows > EXACT:
             raise ValueError(f"an item follows another {most:,} times; float64 cannot rank so many counts exactly")
         self.weights = (above * rows, rows)

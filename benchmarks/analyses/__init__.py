@@ -15,11 +15,11 @@ import pandas as pd
 
 import models
 from benchmarks import experiments, provenance
-from benchmarks.checks.rerank import recall_by_hash
+from benchmarks.checks.rerank import check_ranks, recall_by_hash
 from benchmarks.config import near
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
-from benchmarks.experiments import Experiment
+from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
@@ -96,14 +96,17 @@ class Lab:
     def __post_init__(self) -> None:
         """
         Raises:
-            ValueError: a setting is for an experiment that there is not.
+            ValueError: a setting is for an experiment that there is not, or that is not among those given.
         """
+        asked = [_whole(name) for name in self.names]
         for setting in self.settings:
             name, colon, _ = setting.partition("=")[0].partition(":")
-            if colon and name not in experiments.names():
+            if colon and _whole(name) not in experiments.names():
                 possible = experiments.names()
                 meant = f"{near(name, possible)}possible: {', '.join(possible)}"
                 raise ValueError(f"{setting!r} is for {name!r}, which is no experiment; {meant}")
+            if colon and asked and _whole(name) not in asked:
+                raise ValueError(f"{setting!r} is for {name!r}; expected one of {', '.join(self.names)}")
 
     def experiment(self, name: str, *settings: str, usual: Sequence[str] = ()) -> Experiment:
         """
@@ -114,7 +117,7 @@ class Lab:
         Raises:
             ValueError: what `experiments.complete` raises.
         """
-        own = [text.removeprefix(f"{name}:") for text in self.settings if self._is_for(text, name)]
+        own = [text for setting in self.settings if (text := self._for(setting, name))]
         return experiments.complete(name, self.corpus, [*usual, *own, *settings], self.tuned)
 
     def one(self, usual: str) -> str:
@@ -133,12 +136,27 @@ class Lab:
         return self.names[0] if self.names else usual
 
     @staticmethod
-    def _is_for(setting: str, name: str) -> bool:
-        key = setting.partition("=")[0]
-        return ":" not in key or key.startswith(f"{name}:")
+    def _for(setting: str, name: str) -> str:
+        """What a setting sets of an experiment, under either of its names; nothing where it is for another."""
+        key, equals, value = setting.partition("=")
+        of, colon, field = key.rpartition(":")
+        return field + equals + value if not colon or _whole(of) == _whole(name) else ""
+
+    def check_model(self, names: Sequence[str], model: str, lacks: str) -> None:
+        """
+        Raises:
+            ValueError: an experiment is not of the model that an analysis is about; before any is trained.
+        """
+        for name in names:
+            if self.experiment(name).model != model:
+                raise ValueError(f"{name} has no {lacks}; expected an experiment of {model}")
 
     def recommender(self, name: str) -> Recommender:
-        """The whole model, trained."""
+        """The whole model, trained.
+
+        Raises:
+            ValueError: it is for users whom it does not learn from.
+        """
         experiment = self.experiment(name)
         trained = models.load(experiment.model).train(experiment.config, *self._given(experiment))
         return trained.to(self.bench.hardware.device)
@@ -148,7 +166,8 @@ class Lab:
 
         Raises:
             FileNotFoundError: the weights are not there.
-            ValueError: it is of another corpus, or models, settings or `tuned=False` are given beside it.
+            ValueError: it is of another corpus, models, settings or `tuned=False` are given beside it, or the weights
+                do not rank by now as the record says.
         """
         asked = [*self.names, *self.settings, *([] if self.tuned else ["untuned"])]
         if asked:
@@ -158,13 +177,14 @@ class Lab:
         found = recall_by_hash(self.bench, run.record, self.source)
         if found.eval_corpus.fingerprint != self.corpus.fingerprint:
             raise ValueError(f"{file} is of {found.eval_corpus.name}; expected a row of {self.corpus.name}")
+        check_ranks(found.recommender, found.eval_corpus, run)
         return run, found.recommender.eval()
 
     def index(self, name: str) -> ItemIndex:
         """The codes that the model's tokenizer gives.
 
         Raises:
-            ValueError: it has none that is finished before the recommender is trained.
+            ValueError: it has none that is finished before the recommender is trained, or as `recommender`.
         """
         experiment = self.experiment(name)
         model = models.load(experiment.model)
@@ -185,10 +205,17 @@ class Lab:
         return [store.read_run(self.bench.board, path) for path in paths]
 
     def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
+        if experiment.unseen_users:
+            raise ValueError(f"{experiment.name} is graded on users whom it never saw; expected one on all users")
         self.bench.hardware.set_num_threads()
         row = resolve(self.bench, self.corpus, experiment)
         fit = row.fit(self.seed)
         return row.inputs(fit), fit
+
+
+def _whole(name: str) -> str:
+    """Name of the experiment that learns from all users."""
+    return name.removesuffix(UNSEEN)
 
 
 def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:

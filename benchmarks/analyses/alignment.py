@@ -48,6 +48,7 @@ def alignment(lab: Lab) -> Finding:
         ValueError: an experiment is not of ETEGRec.
     """
     names = lab.names or EXPERIMENTS
+    lab.check_model(names, "etegrec", "preference-semantic alignment")
     users = np.sort(np.random.default_rng(0).permutation(lab.corpus.users)[:USERS])
     valid, test = (lab.corpus.examples(part).take(users) for part in ("valid", "test"))
     drawn = _often(lab.corpus.examples("test"))
@@ -142,6 +143,5 @@ def _draw(
 
 def _etegrec(lab: Lab, name: str) -> Etegrec:
     model = lab.recommender(name)
-    if not isinstance(model, Etegrec):
-        raise ValueError(f"{name} has no preference-semantic alignment; expected an experiment of etegrec")
+    assert isinstance(model, Etegrec)
     return model.eval()

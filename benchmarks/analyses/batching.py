@@ -35,12 +35,12 @@ def batching(lab: Lab) -> Finding:
     """A row of each model; on the embedded corpus at the gate's sizes. Trains what has no record, one after the other.
 
     Raises:
-        ValueError: a training failed.
+        ValueError: an experiment is not of `NAMES`' models or its histories begin anywhere, or a training failed.
     """
     rows: list[dict[str, Any]] = []
     comparisons = []
-    for name in lab.names or NAMES:
-        experiment = sized(lab, name)
+    for experiment in [sized(lab, name) for name in lab.names or NAMES]:
+        name = experiment.name
         ours, pooled = (trained(lab, experiment, pool) for pool in (data_prep.batches.POOL, POOL))
         found, margin, p = held(ours, pooled)
         row = {"Experiment": name, "NDCG@10": float(ours.gains.mean()), "in pools": float(pooled.gains.mean())}
@@ -67,6 +67,10 @@ def batching(lab: Lab) -> Finding:
 def sized(lab: Lab, name: str) -> Experiment:
     """The experiment, on the embedded corpus at the size of seconds that the gate has for its model."""
     experiment = lab.experiment(name)
+    if experiment.model not in NAMES or getattr(experiment.config, "starts", "first") != "first":
+        raise ValueError(
+            f"batches of {name} are not known here; expected one of {', '.join(NAMES)}, from first items on"
+        )
     return lab.experiment(name, usual=QUICK.get(experiment.model, [])) if lab.corpus.name == CORPUS else experiment
 
 

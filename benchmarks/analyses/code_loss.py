@@ -38,14 +38,13 @@ def code_loss(lab: Lab) -> Finding:
         ValueError: a model does not generate one code sequence for each item; of a row, as `Lab.recalled`.
     """
     if lab.row is None:
-        recommenders = {name: lab.recommender(name) for name in lab.names or ("tiger",)}
+        generators = {name: _coded(name, lab.recommender(name)) for name in lab.names or ("tiger",)}
     else:
         run, recommender = lab.recalled(lab.row)
-        recommenders = {run.record.experiment: recommender}
+        generators = {run.record.experiment: _coded(run.record.experiment, recommender)}
     counts = torch.from_numpy(lab.corpus.training_counts()[1:])
     rows: list[dict[str, Any]] = []
-    for name, recommender in recommenders.items():
-        generator = _generator(name, recommender)
+    for name, (recommender, generator) in generators.items():
         popular = popularity_loss(generator.index.codes[1:, 0].cpu(), counts)
         for part in PARTS:
             examples = _sample(lab.corpus.examples(part))
@@ -69,14 +68,14 @@ def code_loss(lab: Lab) -> Finding:
         "how often items occur in training, with one added, and the codes of all of them: below it at a level is who "
         "knows more than that."
     )
-    return Finding(table, figure, says, next(iter(recommenders)) if len(recommenders) == 1 else "")
+    return Finding(table, figure, says, next(iter(generators)) if len(generators) == 1 else "")
 
 
-def _generator(name: str, recommender: Recommender) -> CodeGenerator:
+def _coded(name: str, recommender: Recommender) -> tuple[Recommender, CodeGenerator]:
     generator = generator_of(recommender)
     if not isinstance(generator, CodeGenerator) or generator.index.codes.shape[1] > 1:
         raise ValueError(f"{name} does not generate one code sequence for each item, as expected")
-    return generator
+    return recommender, generator
 
 
 def _sample(examples: Examples) -> Examples:

@@ -11,49 +11,52 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.analyses import Finding, Lab
+from benchmarks.analyses.ladder_gradings import tokenizer_codes
 from benchmarks.hardware import BATCH
 from benchmarks.record_fields import BEAMS
 from data_prep.batches import Batches
 from leaderboards.plots import grouped, panels
+from models.parts.index import ItemIndex
 from models.pit import Pit
 
-TOKENIZERS = {
-    "tiger": "RQ-VAE (tiger)",
-    "pit": "RQ-VAE, PIT's static start (pit)",
-    "pit-rq-kmeans": "RQ-k-means of item-to-item vectors (pit-rq-kmeans)",
-}
+# What the analyses of PIT are about.
+BEAM_INDEX = ("pit", "beam index")
+
+# An RQ-VAE, that from which PIT starts, and residual k-means of item-to-item vectors.
+TOKENIZERS = ("tiger", "pit", "pit-rq-kmeans")
 
 
 def entropy(lab: Lab) -> Finding:
     """Codeword distribution of each level and its entropy, of tokenizers as they are before any recommender."""
-    names = lab.names or tuple(TOKENIZERS)
-    usage = {TOKENIZERS.get(name, name): lab.index(name).usage() for name in names}
-    # A level that only some have, TIGER's suffix for one, quantises nothing.
-    levels = min(map(len, usage.values()))
+    usage = {name: _quantised(lab.index(name)) for name in lab.names or TOKENIZERS}
+    levels = max(map(len, usage.values()))
     rows = []
     for title, counts in usage.items():
-        nats = [_entropy(count) for count in counts[:levels]]
+        nats = [_entropy(count) for count in counts]
         row: dict[str, Any] = {"Tokenizer": title}
-        row |= {f"Entropy {level}": value for level, value in enumerate(nats, 1)}
-        in_use = [f"{int((count > 0).sum())}" for count in counts[:levels]]
+        lacking = [np.nan] * (levels - len(counts))
+        row |= {f"Entropy {level}": value for level, value in enumerate(nats + lacking, 1)}
+        in_use = [f"{int((count > 0).sum())}" for count in counts]
         rows.append(row | {"Average": float(np.mean(nats)), "Codes in use": ", ".join(in_use)})
     table = pd.DataFrame(rows)
     figure, (*curves, bars) = panels(*(f"Level {level + 1}" for level in range(levels)), "Average entropy", width=3.4)
     for level, axis in enumerate(curves):
         for title, counts in usage.items():
+            if level == len(counts):
+                continue
             share = counts[level].sort(descending=True).values / counts[level].sum()
             axis.plot(np.arange(1, len(share) + 1), share, label=title)
         axis.set(xlabel="code, most frequent first", yscale="log")
     curves[0].set_ylabel("share of items")
     bars.bar(np.arange(len(table)), table["Average"], color=[f"C{place}" for place in range(len(table))])
-    most = np.log(len(next(iter(usage.values()))[0]))
+    most = np.log(max(len(count) for counts in usage.values() for count in counts))
     bars.axhline(most, color="grey", linewidth=0.8, linestyle=":")
     bars.set(ylabel="nats", xticks=[])
     figure.legend(*curves[0].get_legend_handles_labels(), loc="outside lower left", fontsize=8, frameon=False, ncols=3)
     says = (
         f"Use of codes by tokenizers, seed {lab.seed}, before any recommender is trained. Entropy: of the codes of a "
-        f"level over items, in nats, at most the log of the codebook's size ({most:.3f}); average: over the levels. "
-        "Codes in use: per level."
+        f"level over items, in nats, at most the log of the largest codebook's size ({most:.3f}); average: over a "
+        "tokenizer's levels. Codes in use: per level. A suffix that tells items of equal codes apart is no level."
     )
     return Finding(table, figure, says)
 
@@ -64,9 +67,11 @@ def density(lab: Lab) -> Finding:
     Raises:
         ValueError: an experiment is not of PIT.
     """
+    names = lab.names or ("pit",)
+    lab.check_model(names, *BEAM_INDEX)
     rows: list[dict[str, Any]] = []
     in_use, bits = dict[str, list[float]](), dict[str, list[float]]()
-    for name in lab.names or ("pit",):
+    for name in names:
         model = _pit(lab, name)
         final = model.generator.index
         static = [codes.bincount(minlength=size) for codes, size in zip(_static(model).T, final.sizes, strict=True)]
@@ -94,8 +99,13 @@ def density(lab: Lab) -> Finding:
 
 
 def index(lab: Lab) -> Finding:
-    """Edges of the trained index, its churn while it evolved, and the different items on a beam's list."""
+    """Edges of the trained index, its churn while it evolved, and the different items on a beam's list.
+
+    Raises:
+        ValueError: an experiment is not of PIT.
+    """
     names = lab.names or ("pit", "pit-coevolving")
+    lab.check_model(names, *BEAM_INDEX)
     figure, (per_item, per_sequence, churned) = panels("Sequences per item", "Items per sequence", "Churn")
     rows, of_items, of_sequences = [], dict[str, Tensor](), dict[str, Tensor]()
     for name in names:
@@ -123,6 +133,11 @@ def index(lab: Lab) -> Finding:
         "Different items: on the list of a beam with the trie, mean over test users."
     )
     return Finding(pd.DataFrame(rows), figure, says)
+
+
+def _quantised(index: ItemIndex) -> list[Float[Tensor, "_"]]:
+    """How many items have each code, of each level that quantises something."""
+    return index.usage()[: tokenizer_codes(index).shape[1]]
 
 
 def _entropy(count: Tensor) -> float:
@@ -153,6 +168,5 @@ def _churn(model: Pit) -> Float[Tensor, "_"]:
 
 def _pit(lab: Lab, name: str) -> Pit:
     model = lab.recommender(name)
-    if not isinstance(model, Pit):
-        raise ValueError(f"{name} has no beam index; expected an experiment of pit")
+    assert isinstance(model, Pit)
     return model.eval()

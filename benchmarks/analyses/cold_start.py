@@ -32,7 +32,11 @@ WHOLE, CHANCE = "no quota", "by chance"
 
 
 def cold_start(lab: Lab) -> Finding:
-    """Recall of cold targets where a share of the list is for cold items."""
+    """Recall of cold targets where a share of the list is for cold items.
+
+    Raises:
+        ValueError: a model that generates codes has several sequences of an item, or sequences of one code.
+    """
     lab = replace(lab, corpus=lab.corpus.cold_items())
     cold = np.unique(lab.corpus.examples("test").target)
     rows = []
@@ -98,6 +102,12 @@ def places(recommender: Recommender, corpus: Corpus) -> Int[np.ndarray, "U"]:
 
 def _by_codes(generator: CodeGenerator, batch: Batch, cold: Int[Tensor, "C"]) -> Int[Tensor, "B"]:
     """By the probability of the codes but the last, which only tells apart what has the others in common."""
+    _, sequences, levels = generator.index.codes.shape
+    if sequences > 1 or levels == 1:
+        raise ValueError(
+            "cold items are found by all codes but the last; expected one code sequence per item, of two codes at "
+            f"least, not up to {sequences} of {levels}"
+        )
     codes = generator.index.codes[cold, 0, :-1]
     index = ItemIndex(F.pad(codes, (0, 0, 1, 0), value=-1), generator.index.sizes[:-1]).to(codes.device)
     target = 1 + torch.searchsorted(cold, batch.target)

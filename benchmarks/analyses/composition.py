@@ -44,7 +44,8 @@ def utilisation(lab: Lab) -> Finding:
         }
         rows.append({"Level": level + 1, **{title: float(used.float().mean()) for title, used in by_level.items()}})
         shares.append(weights.mean(0).sort(descending=True).values / uniform)
-    table = pd.DataFrame(rows).assign(**stated(lab.corpus.name))
+    published = {title: pd.Series(shares) for title, shares in stated(lab.corpus.name).items()}
+    table = pd.DataFrame(rows).assign(**published)
     figure, (bars, curves) = panels("Codes in use", "Mean composition weight, codes in order")
     titles = list(table.columns[1:])
     grouped(bars, table["Level"], {title: table[title] for title in titles})

@@ -97,8 +97,9 @@ STEPS = (
         dear=True,
     ),
 )
-# What raises numbers, in the order in which one is put on the other; codes only where a model has them.
-TOGETHER = ("hits on code sequences", "seen items masked", "ties in the target's favour", "100 sampled negatives")
+# What raises numbers, in the order in which one is put on the other; codes only where a model has them, and behind the
+# mask: a place of codes stands for the first item that has them, with which the mask would take the place away.
+TOGETHER = ("seen items masked", "hits on code sequences", "ties in the target's favour", "100 sampled negatives")
 PROTOCOL, LEARNED, ON_TEST = "protocol", "validation items trained on", "best epoch on test"
 BATCHES = "metric averaged over batches"
 BATCH_SIZE = 256
@@ -172,7 +173,8 @@ def _finding(
         f"{base.gains().mean():.4f} under the protocol of the boards, test part of {lab.corpus.name}. Effect: of one "
         "change, paired on the same users, with its 95% interval, each for itself. "
         f"{SAMPLE:,} users at most where a rung is dear, and in the right picture, where each "
-        f"bar is what a change adds to those above it. {says} Rungs called wrong are here to be measured, and come to "
+        f"bar is what a change adds to those above it; {CODED_SAMPLE:,} at most of a model that generates codes, "
+        f"beside the same users under the protocol. {says} Rungs called wrong are here to be measured, and come to "
         "no board."
     )
     return Finding(table, figure, says, subject=named[0])

@@ -166,6 +166,8 @@ def among_sampled(weights: Weights, lists: Lists) -> Lists:
 def tokenizer_codes(index: ItemIndex) -> Int[Tensor, "N L"]:
     """Codes of the items' first sequences, without a last one that only counts the items of equal codes."""
     codes = index.codes[1:, 0]
+    if index.levels == 1:
+        return codes
     try:
         suffixed = with_suffix(codes[:, :-1], index.sizes[-1])
     except ValueError:  # more items share them than the last codebook could count
@@ -228,9 +230,11 @@ def _sequences(weights: Weights) -> Int[Tensor, "I"]:
 
 
 def _negatives(lists: Lists, items: int) -> Int[Tensor, "B C"]:
-    """Items outside history and target; which, hangs on these alone."""
+    """Items outside history and target; which, hangs on these alone, and in a catalogue that has not so many for every
+    user of the batch, how many on the longest history."""
     drawn = []
-    for history, target in zip(lists.seen.tolist(), lists.target.tolist(), strict=True):
+    for padded, target in zip(lists.seen.tolist(), lists.target.tolist(), strict=True):
+        history = [item for item in padded if item]
         others = np.setdiff1d(np.arange(1, items + 1), [*history, target], assume_unique=False)
         seed = [target, len(history), *history]
         drawn.append(np.random.default_rng(seed).choice(others, min(NEGATIVES, len(others)), replace=False))

@@ -78,7 +78,7 @@ class Kept(Watcher):
 
 @dataclass
 class BestOnTest(Kept):
-    """Keeps the epoch that is best on the test part."""
+    """Keeps the epoch that is best on the test part, by as many users as an epoch is graded by."""
 
     corpus: Corpus
     valid_users: int | None
@@ -112,7 +112,7 @@ def with_validation_items(lab: Lab, experiment: Experiment, epochs: int) -> Trai
     """Validation items are trained on. Chosen: the epoch that is best on the test part, which is all that is left to
     choose by; watched: the one after as many `epochs` as the protocol chose."""
     watcher = AtEpoch(_file(lab, experiment, "validation-learned"), epochs)
-    return _trained(lab, experiment, validation_learned(lab.corpus), watcher, patience=epochs)
+    return _trained(lab, experiment, validation_learned(lab.corpus), watcher, least=epochs)
 
 
 def _file(lab: Lab, experiment: Experiment, name: str) -> Path:
@@ -127,21 +127,22 @@ def _file(lab: Lab, experiment: Experiment, name: str) -> Path:
 
 @dataclass
 class Patient:
-    """A `Fit` under which the test part ends no training before its epoch `patience`."""
+    """A `Fit` under which no training ends before its epoch `least`: neither by the test part, nor because an epoch of
+    more pairs has more of a given number of steps."""
 
     fit: Callable[..., Any]
-    patience: int
+    least: int
 
     def __call__(self, stage: str, build: Callable[[], M], budget: Budget, *others: Any, **named: Any) -> M:
-        longer = replace(budget, patience=max(budget.patience, self.patience))
+        longer = replace(budget, epochs=max(budget.epochs, self.least), patience=max(budget.patience, self.least))
         module: M = self.fit(stage, build, longer if stage == STAGE else budget, *others, **named)
         return module
 
 
-def _trained(lab: Lab, experiment: Experiment, corpus: Corpus, watcher: Kept, patience: int = 0) -> Trained:
+def _trained(lab: Lab, experiment: Experiment, corpus: Corpus, watcher: Kept, least: int = 0) -> Trained:
     """
     Args:
-        patience: epochs that are waited for at least.
+        least: epochs that are trained at least.
 
     Raises:
         ValueError: epochs of the model are not chosen in one stage.
@@ -155,7 +156,7 @@ def _trained(lab: Lab, experiment: Experiment, corpus: Corpus, watcher: Kept, pa
         # Trainings of its own: one that has been finished elsewhere was not watched.
         fit = replace(row.fit(lab.seed, watch=watch), root=watcher.file.parent / "fits")
         model = models.load(experiment.model)
-        return model.train(experiment.config, row.inputs(fit), Patient(fit, patience)), fit
+        return model.train(experiment.config, row.inputs(fit), Patient(fit, least)), fit
 
     chosen, fit = train(lambda stage: [watcher] if stage == STAGE else [])
     if not watcher.facts["epoch"]:

@@ -248,8 +248,10 @@ def add(commands: Any) -> None:
     looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
     looks.set_defaults(call=analyse, interrupted=GOES_ON)
     decor, etegrec = "utilisation, prefixes, sensitivity (DECOR)", "unseen, alignment, weights (ETEGRec)"
-    ours = "batching, precision, ladder, code_loss (ours)"
-    looks.add_argument("name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); cold_start (TIGER); {ours}")
+    ding, ours = "support, fusion (Ding et al.)", "batching, precision, ladder, code_loss (ours)"
+    looks.add_argument(
+        "name", help=f"{decor}; {etegrec}; entropy, density, index (PIT); cold_start (TIGER); {ding}; {ours}"
+    )
     add_training(looks)
     add_untuned(looks)
     looks.add_argument("--models", nargs="+", action="extend", help="experiments (default: the analysis's own)")

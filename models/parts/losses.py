@@ -17,8 +17,9 @@ from models.parts.processes import all_gather_rows, first_local_row
 LOGITS = 1 << 21
 
 Loss = Literal["ce", "bce", "bpr", "sampled"]
-"""How a state is to find the item that follows it. `ce`: softmax over all items. Against one other item, drawn evenly
-for each state anew: `bce`, binary cross-entropy of both, as in SASRec's paper, or `bpr`, of their difference, as in
+"""How a state is to find the item that follows it. `ce`: softmax over all items. Against one item that is drawn evenly
+for each state anew, the one that follows and the history's own among them, where the code of S3-Rec, for one, draws
+what a user has not had: `bce`, binary cross-entropy of both, as in SASRec's paper, or `bpr`, of their difference, as in
 HGN's. `sampled`: softmax over it and 256 that are drawn so, as eSASRec has it."""
 SAMPLED = 256
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from grbench.served import Served
 from models.api import Ranking
 from models.item_knn import Config, train
 from tests.factories import corpus_of, held_out, no_fit, random_parts
@@ -75,6 +76,8 @@ def test_scores_are_those_of_counting_pair_by_pair(config: Config, seed: int) ->
     torch.testing.assert_close(scores, torch.from_numpy(expected))
 
 
-def test_the_whole_history_is_asked_for() -> None:
-    corpus = corpus_of([[1, 2, 3, 4, 5, 1], [1, 2, 3]], ITEMS)
-    assert train(Config(), corpus.without_test(), no_fit).history_length == 5
+def test_a_history_longer_than_any_of_the_corpus_is_read_whole() -> None:
+    corpus = corpus_of([[1, 2, 3, 4], [2, 3, 1, 4], [3, 4, 1, 2], [5, 1, 2, 3]], 6)
+    served = Served(train(Config(), corpus.without_test(), no_fit).eval(), corpus.item_ids, None)
+    found = served.recommend(["i0", "i2", "i4", "i5", "i3"], 6)
+    assert (found.items[0], found.scores[1:]) == ("i1", [0.0] * 5)

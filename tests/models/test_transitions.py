@@ -81,6 +81,9 @@ def test_counts_that_float64_would_round_are_refused() -> None:
     Transitions(Config(), links, torch.tensor([largest]), popularity)
     with pytest.raises(ValueError, match=r"^an item follows another 262,144 times; float64 cannot rank so many counts"):
         Transitions(Config(), links, torch.tensor([2 * largest]), popularity)
+    # One hop has no counts of two to stay above.
+    one = Transitions(Config(two_hops=False), links, torch.tensor([2 * largest]), popularity)
+    assert one.rank(torch.tensor([[1]]), 2).items.tolist() == [[2, 1]]
 
 
 def test_bigrams_reach_what_others_count(real_data: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from benchmarks.analyses import (
     code_use,
     cold_start,
     composition,
+    fusion,
     sensitivity,
     support,
     unseen,
@@ -90,6 +91,14 @@ def test_utilisation_is_that_of_the_weights(lab: Callable[..., Lab]) -> None:
         assert row["composed for some user"] == np.mean(np.any(above, axis=0))
         assert row["composed on average"] == np.mean(np.mean(weights.double().numpy(), axis=0) >= 1 / 8)
     assert 0 < table["composed on average"].min() <= table["composed for some user"].min()
+
+
+def test_levels_that_a_paper_has_not_are_empty(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composition, "stated", lambda corpus: {"paper": [0.5, 0.25]})
+    table = composition.utilisation(lab("decor")).table
+    assert len(table) == 3
+    assert table["paper"].tolist()[:2] == [0.5, 0.25]
+    assert np.isnan(table["paper"][2])
 
 
 def test_the_papers_shares_stand_beside_a_corpus_of_theirs() -> None:
@@ -254,6 +263,12 @@ def test_cold_items_have_their_share_of_a_list(lab: Callable[..., Lab]) -> None:
     assert f"Recall of the {len(targets)} test targets that are among {len(np.unique(targets))} items" in found.says
 
 
+def test_cold_items_are_found_by_one_sequence_of_several_codes(lab: Callable[..., Lab]) -> None:
+    corpus = lab("tiger").corpus.cold_items()
+    with pytest.raises(ValueError, match=r"expected one code sequence per item, of .* not up to 2 of 2"):
+        cold_start.places(grown(), corpus)
+
+
 def test_closeness_by_hand() -> None:
     semantic = torch.eye(12)
     preference = torch.zeros(2, 12)
@@ -335,12 +350,21 @@ def test_density_by_hand(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatc
 
 def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
     table = code_use.entropy(lab("pit", "pit", "pit-rq-kmeans")).table
-    assert table["Tokenizer"].tolist() == [code_use.TOKENIZERS["pit"], code_use.TOKENIZERS["pit-rq-kmeans"]]
+    assert table["Tokenizer"].tolist() == ["pit", "pit-rq-kmeans"]
     index = lab("pit").index("pit")
     for level in range(4):
         share = np.unique(index.codes[1:, 0, level], return_counts=True)[1] / 40
         assert table[f"Entropy {level + 1}"][0] == pytest.approx(-(share * np.log(share)).sum(), abs=1e-5)
     assert table["Average"][0] == pytest.approx(np.mean([table[f"Entropy {level}"][0] for level in (1, 2, 3, 4)]))
+
+
+def test_a_suffix_is_no_level_of_a_tokenizer(lab: Callable[..., Lab]) -> None:
+    """TIGER's fourth code tells items of equal codes apart; PIT's quantises like the others."""
+    here = dataclasses.replace(lab("pit", "tiger", "pit"), settings=("tokenizer.codes=8", "tokenizer_epochs=2"))
+    tiger, pit = code_use.entropy(here).table.to_dict("records")
+    assert tiger["Average"] == pytest.approx(np.mean(here.index("tiger").card()["entropy"][:3]), abs=1e-4)
+    assert np.isnan(tiger["Entropy 4"])
+    assert pit["Average"] == pytest.approx(np.mean(here.index("pit").card()["entropy"]), abs=1e-4)
 
 
 def test_what_popularity_loses_by_hand() -> None:
@@ -436,6 +460,30 @@ def test_a_setting_may_be_of_one_experiment(lab: Callable[..., Lab]) -> None:
         dataclasses.replace(here, settings=("pit:widht=3",)).experiment("pit")
     with pytest.raises(ValueError, match="'tigr:lr=3' is for 'tigr', which is no experiment; did you mean 'tiger'"):
         dataclasses.replace(here, settings=("tigr:lr=3",))
+
+
+def test_a_setting_is_for_either_name_of_an_experiment_and_for_one_that_is_looked_at(lab: Callable[..., Lab]) -> None:
+    here = dataclasses.replace(lab("pit"), settings=("tiger:steps=6",))
+    assert here.experiment("tiger-unseen-users").config.steps == 6
+    other = dataclasses.replace(here, settings=("tiger-unseen-users:steps=7",))
+    assert other.experiment("tiger").config.steps == 7
+    with pytest.raises(ValueError, match="'tiger:steps=6' is for 'tiger'; expected one of pit, sasrec"):
+        dataclasses.replace(here, names=("pit", "sasrec"))
+
+
+@pytest.mark.parametrize("look", [fusion.fusion, code_loss.code_loss])
+def test_what_is_for_unseen_users_is_refused(lab: Callable[..., Lab], look: Callable[[Lab], Any]) -> None:
+    """Its row grades those that it never saw; here it would have learned from all."""
+    here = dataclasses.replace(lab("tiger", "popularity-unseen-users", "transitions"), settings=())
+    with pytest.raises(ValueError, match="popularity-unseen-users is graded on users whom it never saw; expected one"):
+        look(here)
+
+
+def test_another_model_is_refused_before_a_training(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lab, "recommender", lambda *a: pytest.fail("trained"))
+    for look, own in ((alignment.alignment, "etegrec"), (code_use.density, "pit"), (code_use.index, "pit")):
+        with pytest.raises(ValueError, match=f"popularity has no .*; expected an experiment of {own}"):
+            look(dataclasses.replace(lab(own, own, "popularity"), settings=()))
 
 
 def test_support_by_hand(lab: Callable[..., Lab], ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

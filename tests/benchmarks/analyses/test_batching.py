@@ -84,6 +84,13 @@ def test_padding_by_hand(lab: Lab) -> None:
     assert batching.computed(corpus, lab.experiment("tiger", "batch_size=24")) == 0
 
 
+def test_batches_of_others_are_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "trained", lambda *a: pytest.fail("trained"))
+    for name, settings in (("gru4rec", ()), ("popularity", ()), ("tiger-grid", ())):
+        with pytest.raises(ValueError, match=f"batches of {name} are not known here; expected one of sasrec, tiger,"):
+            batching.batching(dataclasses.replace(lab, names=("sasrec", name), settings=settings))
+
+
 def test_the_embedded_corpus_has_the_gates_sizes(lab: Lab) -> None:
     here = dataclasses.replace(lab, corpus=dataclasses.replace(lab.corpus, name="planted"), settings=())
     assert batching.sized(here, "sasrec").config.width == 32

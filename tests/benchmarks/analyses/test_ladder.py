@@ -46,6 +46,7 @@ from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.ranking import rank_scores
 from models.parts.seq2seq import T5Sizes
+from models.popularity import Popularity
 from tests.factories import corpus_of
 
 # Items 1 and 2, and items 3 and 4, share their codes; the last code only tells them apart.
@@ -324,15 +325,34 @@ def test_the_best_on_test_is_no_worse_than_the_chosen_one(lab: Lab) -> None:
 
 
 def test_only_the_recommenders_stage_is_waited_for_and_no_config_is_asked() -> None:
-    asked = list[tuple[str, int]]()
+    asked = list[tuple[str, int, int]]()
 
     def fit(stage: str, build: Any, budget: Budget, quality: Any = None) -> Any:
-        asked.append((stage, budget.patience))
+        asked.append((stage, budget.patience, budget.epochs))
         return build()
 
-    for stage, patience in (("tokenizer", 2), ("recommender", 2), ("recommender", 9)):
-        Patient(fit, 5)(stage, pl.LightningModule, Budget(9, 1, patience=patience), quality=None)
-    assert asked == [("tokenizer", 2), ("recommender", 5), ("recommender", 9)]
+    # An epoch of more pairs has more of a given number of steps: fewer epochs than were asked for.
+    for stage, patience, epochs in (("tokenizer", 2, 4), ("recommender", 2, 4), ("recommender", 9, 9)):
+        Patient(fit, 5)(stage, pl.LightningModule, Budget(epochs, 1, patience=patience), quality=None)
+    assert asked == [("tokenizer", 2, 4), ("recommender", 5, 5), ("recommender", 9, 9)]
+
+
+def test_a_masked_item_takes_no_hit_of_the_targets_codes_along() -> None:
+    """Items 1 and 2 share their codes; 1 has been seen, 2 is the target."""
+    steps, found = {step.name: step for step in ladder.STEPS}, lists([1, 2, 3, 4, 5], target=2, seen=[1])
+    for name in ladder.TOGETHER[:2]:
+        for rung in steps[name].rungs:
+            found = rung(coded(), found)
+    assert place(found) == 1
+
+
+def test_padding_changes_no_sample() -> None:
+    one, more = (gradings._negatives(lists([1], 7, seen), 1000).tolist() for seen in ([5, 6], [5, 6, 0]))
+    assert one == more
+
+
+def test_codes_of_one_level_have_no_suffix() -> None:
+    assert gradings.tokenizer_codes(ItemIndex(torch.tensor([[-1], [0], [1]]), (2,))).tolist() == [[0], [1]]
 
 
 @pytest.mark.slow
@@ -397,7 +417,7 @@ def test_the_ladder_of_a_model_and_what_of_it_comes_to_a_board(lab: Lab, monkeyp
 
 
 def test_the_ladder_of_a_row_grades_what_was_trained(
-    planted_corpus: Corpus, tmp_path: Path, with_corpora: Callable[[Path], Path]
+    planted_corpus: Corpus, tmp_path: Path, with_corpora: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = Bench(tmp_path / "board", with_corpora(tmp_path / "work"))
     file = run(setting, planted_corpus, complete("popularity", "planted"), 0)
@@ -421,6 +441,12 @@ def test_the_ladder_of_a_row_grades_what_was_trained(
         ValueError, match=r"utilisation is not made of one row \(.*json\); expected ladder or code_loss"
     ):
         benchmarks.analyses.analyse("utilisation", lab, tmp_path / "out")
+    # The record's own lines would stand beside those of another model.
+    monkeypatch.setattr(
+        Popularity, "rank", lambda self, history, k: rank_scores(-self.counts.expand(len(history), -1), k)
+    )
+    with pytest.raises(ValueError, match="come out at another rank than the record of popularity, seed 0, says"):
+        ladder.ladder(lab)
 
 
 def test_no_ladder_where_epochs_are_chosen_in_no_stage_or_several(lab: Lab) -> None:
