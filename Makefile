@@ -43,6 +43,8 @@ RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
 # Memory in large pages, where glibc and the kernel have them; `make perf ONLY=huge_pages` tells what a training gains.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# Pictures are files; the backend that a notebook gives its commands is not installed here.
+export MPLBACKEND := agg
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -52,9 +52,9 @@ def _papers_on(corpus: str) -> str:
 def _said(experiment: str, corpus: str) -> list[list[Any]]:
     """What papers state of an experiment on a corpus: a line per set of numbers, None where one is missing."""
     lines = stated(experiment, corpus).astype(object)
-    return [[_short(papers), *numbers] for papers, *numbers in lines.where(lines.notna(), None).to_numpy()]
+    return [[_short(papers, loss), *numbers] for papers, loss, *numbers in lines.where(lines.notna(), None).to_numpy()]
 
 
-def _short(papers: Iterable[str]) -> str:
-    """`ETEGRec (SIGIR 2025, arXiv 2409.05546v3)` -> `ETEGRec (SIGIR)`."""
-    return ", ".join(re.sub(r"\((\w+).*", r"(\1)", paper) for paper in papers)
+def _short(papers: Iterable[str], loss: str) -> str:
+    """`ETEGRec (SIGIR 2025, arXiv 2409.05546v3)` -> `ETEGRec (SIGIR)`; with a baseline's loss, where it is known."""
+    return ", ".join([*(re.sub(r"\((\w+).*", r"(\1)", paper) for paper in papers), *[f"loss {loss}"] * bool(loss)])

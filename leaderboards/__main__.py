@@ -37,10 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def render(options: argparse.Namespace) -> int:
     """Writes tables and pages; prints each corpus's rows, and what papers state of them."""
-    for corpus in _corpora(options):
+    corpora = _corpora(options)
+    for corpus in corpora:
         rows = tables.board_of(options.board, corpus)
         # The page reads what sweeps wrote: nothing that is damaged comes into the ledger.
-        page = [site.write_page(options.board, corpus, rows)] if rows is not None else []
+        page = [site.write_page(options.board, corpus, rows, corpora)] if rows is not None else []
         targets = [*tables.render(options.board, corpus, rows), *page]
         for file in ledger.foreign(options.board, corpus):
             print(escape.terminal(f"not listed: {file} {ledger.FOREIGN}"), file=sys.stderr)
@@ -56,9 +57,11 @@ def render(options: argparse.Namespace) -> int:
 
 def latex(options: argparse.Namespace) -> int:
     """Prints the LaTeX tables."""
-    for corpus in _corpora(options):
-        if corpus in board.corpora(options.board):
-            print(paper.latex(Board(read_board(options.board, corpus))))
+    with_rows = [corpus for corpus in _corpora(options) if corpus in board.corpora(options.board)]
+    if not with_rows:
+        raise FileNotFoundError(f"{options.board} has code cards alone of {options.corpus or 'any corpus'}; no row")
+    for corpus in with_rows:
+        print(paper.latex(Board(read_board(options.board, corpus))))
     return 0
 
 

@@ -133,8 +133,9 @@ def table(cards: list[CodeCard], style: str) -> str:
 
 def markdown(cards: list[CodeCard]) -> str:
     """The `table` for the repository."""
-    notes = list(dict.fromkeys(escape.markdown(f"{_title(card)}: {note}") for card in cards for note in card.notes))
-    parts = [HEADER, f"# Codes of {cards[0].corpus.name}", table(cards, "github"), *notes, LEGEND]
+    notes = dict.fromkeys(escape.markdown(f"{_title(card)}: {note}") for card in cards for note in card.notes)
+    listed = ["\n".join(f"- {note}" for note in notes)] if notes else []
+    parts = [HEADER, f"# Codes of {cards[0].corpus.name}", table(cards, "github"), *listed, LEGEND]
     return "\n\n".join(parts) + "\n"
 
 

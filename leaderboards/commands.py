@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from leaderboards.record import BOARD, UNKNOWN, Record
+from leaderboards.record import BOARD, TUNED, UNKNOWN, Record
 from leaderboards.rows import OVERRIDDEN, Row
 
 # As data_prep has them: how the name of a corpus ends that is some users of another, and how the source of a user's own
@@ -36,6 +36,10 @@ def bench(row: Row, board: Path) -> str | None:
     for note in record.notes:
         if note.startswith(OVERRIDDEN):
             options["SET"] = note.removeprefix(OVERRIDDEN).strip()
+    if record.precision:
+        options["PRECISION"] = record.precision
+    if not any(note.startswith(TUNED) for note in record.notes):
+        options["ARGS"] = "--untuned"
     return _make("bench", options)
 
 

@@ -21,13 +21,11 @@ from leaderboards import escape, formats, verdicts
 from leaderboards.cold_items import cold_items
 from leaderboards.published import leads
 from leaderboards.record import canonical_json
-from leaderboards.rows import RANKED_BY, Board, Row, titles
+from leaderboards.rows import RANKED_BY, SOFTMAX, Board, Row, loss, titles
 from leaderboards.statistics import Interval, Sample, Values, interval, interval_of, sample, standard_error
 from leaderboards.store import read_board
 from leaderboards.verdicts import NOT_COMPARABLE, UNSEEN, Verdict
 
-# The loss of a model's rows where a config says none.
-SOFTMAX = "ce"
 # What the rows of a board are held against where a paper holds generative models against it.
 BESIDE = "sasrec"
 # Fewer say next to nothing of how far apart they are.
@@ -125,14 +123,14 @@ def losses(boards: Mapping[str, Board]) -> Iterator[Line]:
             others = {name: value for name, value in record.config.items() if name != "loss"}
             alike[canonical_json([record.model, others, record.inputs])].append(row)
         for rows in alike.values():
-            of_softmax = [row for row in rows if _loss(row) == SOFTMAX]
+            of_softmax = [row for row in rows if loss(row.record) == SOFTMAX]
             for row in rows if 0 < len(of_softmax) < len(rows) else []:
                 alike_in_all = (one for one in of_softmax if one.record.precision == row.record.precision)
                 other = next(alike_in_all, of_softmax[0])
                 yield {
                     "Corpus": corpus,
                     "Model": row.record.model,
-                    "Loss": _loss(row),
+                    "Loss": escape.markdown(loss(row.record)),
                     "Precision": str(row.record.precision),
                     "Seeds": str(len(row.runs)),
                     "Recall@10": formats.plain(float(row.values("recall@10").mean())),
@@ -147,7 +145,7 @@ def beams(boards: Mapping[str, Board]) -> Iterator[Line]:
         exact = _mean(row, lambda record: record.test["ndcg@10"])
         gaps = {name: gap for name in row.record.diagnostics if not np.isnan(gap := _by_beam(row, name) - exact)}
         if gaps:
-            texts = {name: formats.signed(gap) for name, gap in gaps.items()}
+            texts = {escape.markdown(name): formats.signed(gap) for name, gap in gaps.items()}
             yield {**_named(found, row), "NDCG@10, exact": formats.plain(exact), **texts}
 
 
@@ -322,10 +320,6 @@ def _spread(row: Row, title: str) -> Line:
     }
 
 
-def _loss(row: Row) -> str:
-    return str(row.record.config.get("loss", SOFTMAX))
-
-
 def _valid(row: Row) -> float:
     return _mean(row, lambda record: record.valid[RANKED_BY])
 
@@ -335,7 +329,7 @@ def _over_floor(board: Board | None, row: Row, rank: str) -> Line:
     if board is None or board.best_floor is None:
         return {}
     number, *difference = _over(board, row, board.best_floor, rank).items()
-    return dict([number, (f"Best floor{rank}", board.best_floor.title), *difference])
+    return dict([number, (f"Best floor{rank}", escape.markdown(board.best_floor.title)), *difference])
 
 
 def _by_beam(row: Row, name: str) -> float:

@@ -156,8 +156,7 @@ def _beams(row: Row) -> list[dict[str, str]]:
         mean = {key: float(np.mean([values[key] for values in by_seed])) for key in shared}
         line = {"Ranked by": name}
         for key in ("recall@10", "ndcg@10"):
-            if key in mean:
-                line[key] = formats.plain(mean[key])
+            line[key] = formats.plain(mean[key]) if key in mean else ""
         invalid = mean.get("invalid", mean.get("invalid_share"))
         line["Names no item"] = "" if invalid is None else f"{invalid:.2%}"
         lines.append(line)

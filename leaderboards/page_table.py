@@ -86,7 +86,9 @@ def table(
         lines.append(Line(row_id(row), row.title, row.record.key, badges, cells))
     count = len(ceiling) + len(board.ranked)
     ranked, apart = _with_best(lines[:count]), lines[count:]
-    titles = dict.fromkeys(title for line in lines for title, cell in line.cells.items() if cell.text or cell.links)
+    # The ceiling has metrics alone: the order of the columns is that of the rows.
+    told = [*lines[len(ceiling) :], *lines[: len(ceiling)]]
+    titles = dict.fromkeys(title for line in told for title, cell in line.cells.items() if cell.text or cell.links)
     return Table([(title, title not in LEFT) for title in titles], ranked, apart)
 
 

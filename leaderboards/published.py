@@ -59,7 +59,7 @@ class Paper(NamedTuple):
 
 @cache
 def papers() -> dict[str, Paper]:
-    """The papers of `published` by name."""
+    """The papers of `published` by name; of those that state the same numbers of a model the first is their source."""
     frame = pd.read_csv(Path(__file__).with_name("papers.csv"), keep_default_na=False, dtype="str")
     rows = [Paper(*row) for row in frame.itertuples(index=False)]
     return {
@@ -74,10 +74,11 @@ def published() -> pd.DataFrame:
     Returns:
         Columns `paper`, `table`, `kind` (main, ablation, reproduction), `corpus` (our name of the dataset),
         `experiment` (ours that the row is of: one, several with spaces between, or none), `model` (the paper's name),
-        `metric`, `value`, `note` (what a reader of the number must know).
+        `loss` (that of a baseline as `models.parts.losses.Loss`, where it is known), `metric`, `value`, `note` (what a
+        reader of the number must know).
     """
     file = Path(__file__).with_name("published.csv")
-    texts = dict.fromkeys(("table", "experiment", "note"), "str")
+    texts = dict.fromkeys(("table", "experiment", "loss", "note"), "str")
     frame = pd.read_csv(file, keep_default_na=False, dtype=texts)
     frame["dataset"] = frame["dataset"].str.lower()
     return frame.rename(columns={"dataset": "corpus"})
@@ -95,15 +96,16 @@ def stated(experiment: str, corpus: str) -> pd.DataFrame:
     """What papers state of an experiment on a corpus, in the order of `published`.
 
     Returns:
-        One row per set of numbers: `papers` that state it (an array), and `METRICS`, NaN where one is missing.
+        One row per set of numbers: `papers` that state it (an array), the `loss` behind it, empty where it is not
+        known, and `METRICS`, NaN where one is missing.
     """
     found = rows(experiment, corpus)
-    wide = found.pivot_table("value", ["paper", "table", "model"], "metric", sort=False)
+    wide = found.pivot_table("value", ["paper", "table", "model", "loss"], "metric", sort=False)
     lines = wide.reindex(columns=list(METRICS)).reset_index()
     records = lines.to_dict("records")
     again = [any(_is_part(line, other) for other in records) for line in records]
-    alike = lines[~np.array(again, dtype=bool)].groupby(list(METRICS), sort=False, dropna=False)["paper"]
-    return alike.unique().rename("papers").reset_index()[["papers", *METRICS]]
+    alike = lines[~np.array(again, dtype=bool)].groupby(["loss", *METRICS], sort=False, dropna=False)["paper"]
+    return alike.unique().rename("papers").reset_index()[["papers", "loss", *METRICS]]
 
 
 def leads() -> pd.DataFrame:

@@ -33,6 +33,8 @@ from leaderboards.statistics import (
 from leaderboards.store import Run
 
 RANKED_BY = "ndcg@10"
+# The loss of a model's rows where a config says none.
+SOFTMAX = "ce"
 # How the note of a row begins that tells which settings it has otherwise than its experiment.
 OVERRIDDEN = "overridden:"
 
@@ -99,6 +101,11 @@ class Row:
         """
         column = f"rank{UNSEEN}" if metric.endswith(UNSEEN) else "rank"
         return np.stack([per_user(metric, run.ranks[column].to_numpy()) for run in self.runs])
+
+
+def loss(record: Record) -> str:
+    """By which the model of a row was trained."""
+    return str(record.config.get("loss", SOFTMAX))
 
 
 def titled(experiment: str, notes: Sequence[str]) -> str:

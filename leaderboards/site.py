@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.atomic import write_text
@@ -11,10 +12,15 @@ from leaderboards import index_page, ledger, page
 from leaderboards.rows import Board
 
 
-def write_page(folder: Path, corpus: str, board: Board) -> Path:
-    """Writes the page of a corpus; returns the file."""
+def write_page(folder: Path, corpus: str, board: Board, others: Sequence[str] = ()) -> Path:
+    """Writes the page of a corpus; returns the file.
+
+    Args:
+        others: corpora whose pages are written by the same command, before it or after it.
+    """
     target = folder / f"{corpus}.html"
-    corpora = _files(folder) | {corpus: target.name}
+    shown = {corpus, *others}.intersection([corpus, *rows.corpora(folder)])
+    corpora = _files(folder) | {each: f"{each}.html" for each in shown}
     links = page.Links(folder, index_page.NAME, dict(sorted(corpora.items())), _studies(folder, corpus))
     write_text(target, page.html(board, links))
     return target

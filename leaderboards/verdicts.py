@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ from tabulate import tabulate
 
 from leaderboards import escape, formats
 from leaderboards.published import Paper, papers, stated
-from leaderboards.record import Record, VectorsInfo
-from leaderboards.rows import Row
+from leaderboards.record import STAND_IN, Record, VectorsInfo
+from leaderboards.rows import Row, loss
 from leaderboards.statistics import SIGNIFICANT, interval, standard_error
 
 # A row reproduces a number when its true value is shown to lie within this share of it.
@@ -24,6 +24,8 @@ SHOWN = ("recall@10", "ndcg@10")
 UNSEEN = "_unseen"
 # Text encoder of most papers, and what `papers.csv` says where a paper does not name its own.
 T5, NOT_STATED = "sentence-t5", "not stated"
+# How the notes begin of rows that are no paper's.
+UNLIKE_ANY = ("small sizes", "reconstruction")
 SEEN_ITEMS = {"yes": "masked", "no": "kept", "": "not said"}
 TRANSCRIBED = "\u2020"
 
@@ -36,7 +38,7 @@ class Verdict(NamedTuple):
     """One published number beside one row.
 
     Attributes:
-        paper: that states the number.
+        paper: that states the number; one that quotes it has the facts of its source.
         ours: the row's mean, ranked among unseen items where the paper masks the others and the row has both ranks.
         z: our mean less the number, over our standard error: of users, and of seeds where there are enough.
         verdict: `reproduced` where our 90% interval lies within 5% of the number (TOST), else `within noise` where the
@@ -95,18 +97,25 @@ def table(found: Sequence[Verdict], style: str) -> str:
 
 
 def _of_row(row: Row) -> list[Verdict]:
-    known, said = papers(), stated(row.name, row.record.corpus.name).explode("papers").to_dict("records")
     return [
-        _verdict(row, known[line["papers"]], metric, line[metric])
-        for line in said
+        _verdict(row, paper, line["loss"], metric, line[metric])
+        for line in stated(row.name, row.record.corpus.name).to_dict("records")
+        for paper in _with_the_facts_of_the_source(line["papers"])
         for metric in SHOWN
         if not math.isnan(line[metric])
     ]
 
 
-def _verdict(row: Row, paper: Paper, metric: str, published: float) -> Verdict:
+def _with_the_facts_of_the_source(names: Sequence[str]) -> Iterator[Paper]:
+    """Papers that state the same numbers: what the first did is behind all of them."""
+    known = papers()
+    source = next(paper for name, paper in known.items() if name in names)
+    return (source._replace(name=name, transcribed_by=known[name].transcribed_by) for name in names)
+
+
+def _verdict(row: Row, paper: Paper, their_loss: str, metric: str, published: float) -> Verdict:
     masked = paper.seen_masked == "yes" and metric + UNSEEN in row.record.test
-    values, reasons = row.values(metric + UNSEEN * masked), reasons_against(row.record, paper)
+    values, reasons = row.values(metric + UNSEEN * masked), reasons_against(row.record, paper, their_loss)
     reasons = [*reasons, *[SET_APART] * (not row.ranked)]
     z, verdict = judged(values, published)
     if reasons:
@@ -132,14 +141,28 @@ def _may_be(values: NDArray[np.floating[Any]], published: float) -> bool:
     return low <= published <= high
 
 
-def reasons_against(record: Record, paper: Paper) -> list[str]:
-    """Why a paper's number and a row are not of the same experiment; a beam is no reason, but the paper's own error."""
-    return [*_of_the_row(record, paper), *_of_the_protocol(record, paper)]
+def reasons_against(record: Record, paper: Paper, their_loss: str = "") -> list[str]:
+    """Why a paper's number and a row are not of the same experiment; a beam is no reason, but the paper's own error.
+
+    Args:
+        their_loss: by which the paper trained, empty where it is not known.
+    """
+    return [*_of_the_row(record, paper, their_loss), *_of_the_protocol(record, paper)]
 
 
-def _of_the_row(record: Record, paper: Paper) -> list[str]:
-    found = [note for note in record.notes if note.startswith(("small sizes", "reconstruction"))]
-    found = [note.partition(":")[0] for note in found]
+def reasons_against_any(record: Record) -> list[str]:
+    """Why a row is of no paper's experiment, whichever paper it is."""
+    return _noted(record, (*UNLIKE_ANY, STAND_IN))
+
+
+def _noted(record: Record, beginnings: tuple[str, ...]) -> list[str]:
+    return [note.partition(":")[0] for note in record.notes if note.startswith(beginnings)]
+
+
+def _of_the_row(record: Record, paper: Paper, their_loss: str) -> list[str]:
+    found = _noted(record, UNLIKE_ANY)
+    if their_loss and (own := loss(record)) != their_loss:
+        found.append(f"loss {own}, the paper's {their_loss}")
     if record.vectors and _are_others(record.vectors, paper):
         found.append(f"item vectors are {record.vectors.kind}, the paper's {paper.vectors or 'are not said'}")
     history = record.config.get("history")

@@ -62,9 +62,13 @@ def regress(options: argparse.Namespace) -> int:
     silence_lightning()
     references, jobs = options.references or gate.REFERENCES, options.jobs or default_jobs()
     names = options.models or gate.gated(references)
+    if options.accept and options.first_seed:
+        raise ValueError("--first-seed is given with --accept; references have their own seeds, from 0 on")
+    if options.why and not options.accept:
+        raise ValueError("--why is given without --accept; only new references are noted with a reason")
     if options.accept:
         gate.check_changelog(CHANGELOG)
-        lines = gate.accept(options.work, names, options.why, jobs, references)
+        lines = gate.accept(options.work, names, options.why or "reason to be filled in", jobs, references)
         gate.note(lines, CHANGELOG)
         print("\n".join(lines))
         return 0
@@ -106,7 +110,7 @@ def add(commands: Any) -> None:
     gate.add_argument("--work", type=Path, default=WORK, help="folder of trainings and corpora")
     gate.add_argument("--references", type=Path, help="folder of the reference runs (default: the committed ones)")
     gate.add_argument("--accept", action="store_true", help="make new references and note them in CHANGELOG.md")
-    gate.add_argument("--why", default="reason to be filled in", help="the reason, for CHANGELOG.md")
+    gate.add_argument("--why", help="the reason, for CHANGELOG.md")
     timing = commands.add_parser("perf", help="time our paths beside what one would use without them")
     timing.set_defaults(call=perf)
     what = timing.add_mutually_exclusive_group()

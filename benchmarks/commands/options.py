@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Folder of all that is made and can be made again: trainings, prepared corpora, item vectors, studies.
 WORK = Path("runs")
+# What is worked on where no corpus is named.
+CORPUS = "planted"
 
 
 def add_common(command: argparse.ArgumentParser) -> None:
@@ -36,7 +38,7 @@ def add_untuned(command: argparse.ArgumentParser) -> None:
 
 def add_training(command: argparse.ArgumentParser) -> None:
     """What every command that trains is told."""
-    command.add_argument("--corpus", default="planted", help="name of a corpus, or a file of interactions")
+    command.add_argument("--corpus", default=CORPUS, help="name of a corpus, or a file of interactions")
     add_own_options(command)
     command.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fields of the models' configs"
@@ -181,8 +183,9 @@ def jobs_of(options: argparse.Namespace) -> int:
 
     Raises:
         ValueError: distributed training was asked for together with what starts processes itself, or on several
-            machines without what starts it there.
+            machines without what starts it there; or as `check_cluster`.
     """
+    check_cluster(options)
     if options.devices * options.nodes == 1:
         return options.jobs or default_jobs()
     for name, asked in (("--jobs", (options.jobs or 1) > 1), ("--cluster", options.cluster)):
@@ -191,6 +194,15 @@ def jobs_of(options: argparse.Namespace) -> int:
     if options.nodes > 1 and not {"RANK", "SLURM_PROCID"} & os.environ.keys():
         raise ValueError(f"--nodes is {options.nodes}; torchrun or srun starts each process, as docs/cluster.md shows")
     return 1
+
+
+def check_cluster(options: argparse.Namespace) -> None:
+    """
+    Raises:
+        ValueError: a number of runs at a time is given beside a cluster, which decides that itself.
+    """
+    if options.jobs and options.cluster:
+        raise ValueError("--jobs is given with --cluster; Ray runs as many cells at a time as the cluster has room for")
 
 
 def default_jobs() -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands.options import (
+    CORPUS,
     Asked,
     add_common,
     add_machine,
@@ -18,6 +19,7 @@ from benchmarks.commands.options import (
     add_training,
     add_untuned,
     asked,
+    check_cluster,
     default_jobs,
     hardware_of,
     hours,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from benchmarks.training_precision import Choice
     from data_prep.corpus import Corpus
 
+# Seed of an analysis, where none is given.
+SEED = 0
 GOES_ON = "; the same command goes on from the last epochs"
 
 
@@ -124,6 +128,7 @@ def plan(options: argparse.Namespace) -> int:
     from benchmarks.settings import Bench
     from leaderboards import board, tables
 
+    check_cluster(options)
     end = time.time() + options.hours * 3600 if options.hours else None
 
     def bench(corpus: str, precision: Choice | None) -> Bench:
@@ -197,7 +202,7 @@ def _of_row(options: argparse.Namespace) -> Asked:
     """The corpus of `--row`, and its source.
 
     Raises:
-        ValueError: the row is of unseen users.
+        ValueError: the row is of unseen users, or of another corpus or seed than are given beside it.
         FileNotFoundError: its corpus is no longer in the folder of prepared ones.
     """
     from benchmarks.settings import prepared, source_of
@@ -207,6 +212,12 @@ def _of_row(options: argparse.Namespace) -> Asked:
     record = store.read(options.row)
     if record.corpus.name.endswith(UNSEEN_USERS):
         raise ValueError(f"{options.row} is of unseen users; expected a row on all users")
+    for name, given, usual, own in (
+        ("corpus", options.corpus, CORPUS, record.corpus.name),
+        ("seed", options.seed, SEED, record.seed),
+    ):
+        if given not in (usual, own):
+            raise ValueError(f"{options.row} is of {name} {own}; expected no --{name} {given} beside it")
     source = source_of(record, options.source)
     return Asked(prepared(options.work, record.corpus.name, source), source)
 
@@ -255,7 +266,7 @@ def add(commands: Any) -> None:
     add_training(looks)
     add_untuned(looks)
     looks.add_argument("--models", nargs="+", action="extend", help="experiments (default: the analysis's own)")
-    looks.add_argument("--seed", type=seed_number, default=0, help="the one seed that is looked at")
+    looks.add_argument("--seed", type=seed_number, default=SEED, help="the one seed that is looked at")
     looks.add_argument(
         "--row", type=Path, help="record whose weights, found in --work, a ladder or code_loss is of; none is trained"
     )

@@ -41,7 +41,7 @@ from leaderboards.metrics import NAMES, UNSEEN_NAMES
 from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, titled
 from leaderboards.statistics import interval
 from leaderboards.store import Run, read, read_run
-from leaderboards.verdicts import judged
+from leaderboards.verdicts import NOT_COMPARABLE, judged, reasons_against_any
 
 State = Literal["done", "running", "begun", "to do"]
 STRICT = ConfigDict(extra="forbid")
@@ -226,7 +226,7 @@ def standing(planned: Planned, seed: int) -> Standing:
         spent = [read(path).cost.train_seconds for path in planned.finished()]
         other = f"about {_hours(sum(spent) / len(spent))}, as other seeds" if spent else ""
         return Standing("running" if running else "to do", other)
-    says = f"{told.stage}, {told.epochs} of {told.of} epochs, at most {_hours(told.left)} more"
+    says = f"{told.stage}, {told.epochs} of {told.of} epochs, at most {_hours(told.left)} more of this stage"
     return Standing("running" if running else "begun", says)
 
 
@@ -260,12 +260,15 @@ def _lines(planned: Planned) -> list[list[str]]:
 
 
 def _ours(runs: list[Run], metric: str, aim: object) -> list[str]:
-    """Our value, its interval, and the verdict on the aim by the rule of the board's pages."""
+    """Our value, its interval, and the verdict on the aim by the rule of the board's pages; what the row has otherwise
+    than the paper that is aimed at is not known here."""
     if not runs:
         return ["", "", ""]
     values = Row(runs, ranked=True).values(metric)
     low, high = interval(values)
     says = judged(values, aim)[1] if isinstance(aim, float) else ""
+    if says and (reasons := reasons_against_any(runs[0].record)):
+        says = f"{NOT_COMPARABLE}: {'; '.join(reasons)}"
     return [f"{values.mean():.4f}", f"{low:.4f} to {high:.4f}", says]
 
 

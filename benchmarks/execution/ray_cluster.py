@@ -32,7 +32,7 @@ MISSING = "a cluster needs the package ray, which is not installed: pip install 
 # Times that a task is begun again after the death of its worker or machine.
 RETRIES = 10
 # Settings of this process that tasks need too.
-PASSED_ON = ("GRBENCH_DATA", "WANDB_MODE")
+PASSED_ON = ("GRBENCH_DATA", "WANDB_MODE", "WANDB_PROJECT")
 
 
 class Outcome(NamedTuple):

@@ -47,7 +47,7 @@ from models.tiger import Config, Tiger
 
 K, WIDTH = 10, 50
 USERS_CPU, USERS_CUDA = 256, 4096
-BATCH_CPU, BATCH_CUDA, GENERATE_BATCH = 32, 256, 32
+BATCH_CPU, BATCH_CUDA = 32, 256
 REPEATS = 3
 # The training: so many pairs; a corpus that has fewer is gone through more than once.
 SAMPLES = 51_200
@@ -237,7 +237,7 @@ class Sides(Exact):
         self.library, self.trie = library_model(self.model), Trie(self.model)
         self.norms.append(self.library.decoder.final_layer_norm)
         # In order of length as well; a plain loop has all threads for one batch.
-        self.looped = list(self.batches.length.argsort(stable=True).split(GENERATE_BATCH))
+        self.looped = list(self.batches.length.argsort(stable=True).split(batch))
 
     def beam(self) -> float:
         beam = self.model.generator.beam

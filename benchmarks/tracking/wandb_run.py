@@ -159,7 +159,7 @@ def _fitting(names: Sequence[str]) -> list[str]:
 def summary(record: Record) -> dict[str, Any]:
     """The record's metrics, diagnostics, search, code card and cost: `test/ndcg@10`, `cost/stages/1/seconds`."""
     parts = {"valid", "test", "valid_users", "diagnostics", "search", "code_card", "cost"}
-    left_out: Any = {"cost": {"stages": {"__all__": {"quality"}}}}
+    left_out: Any = {"cost": {"stages": {"__all__": {"quality", "losses", "checked"}}}}
     return dict(_flat(record.model_dump(mode="json", include=parts, exclude=left_out)))
 
 

@@ -139,6 +139,10 @@ def test_a_call_whose_worker_is_killed_is_made_again(machines: Any, tmp_path: Pa
     assert {number: outcome.value for number, outcome in found.items()} == {0: 0, 1: 1, 2: 4}
 
 
+def test_a_task_sends_its_runs_where_this_process_would() -> None:
+    assert {"WANDB_MODE", "WANDB_PROJECT"} <= {*cluster_module.PASSED_ON}
+
+
 def test_without_ray_or_a_cluster(
     tmp_path: Path,
     with_corpora: Callable[[Path], Path],

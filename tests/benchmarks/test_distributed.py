@@ -101,6 +101,12 @@ def test_processes_within_processes(options: list[str], named: str, capsys: pyte
     assert capsys.readouterr().err == f"error: {named} {said}\n"
 
 
+@pytest.mark.parametrize("command", [["bench", "--models", "popularity"], ["plan", "benchmarks/plans/smoke.toml"]])
+def test_a_cluster_has_its_own_number_of_jobs(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--jobs", "3", "--cluster", "auto"]) == 2
+    assert capsys.readouterr().err.startswith("error: --jobs is given with --cluster; Ray runs as many cells")
+
+
 def test_nodes_need_a_starter(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)

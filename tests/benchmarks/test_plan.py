@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
 from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
+from leaderboards.record import STAND_IN
 from leaderboards.store import read_board
 from leaderboards.verify import verify
 from tests import scripts
@@ -92,6 +94,16 @@ def test_results_stand_beside_what_they_aim_at(loaded: Corpus, tmp_path: Path) -
     assert "0 of 2" in sasrec
 
 
+@pytest.mark.parametrize("note", ["small sizes", f"{STAND_IN} TF-IDF + SVD", "reconstruction: by us"])
+def test_what_no_paper_is_compared_with_reproduces_none(loaded: Corpus, tmp_path: Path, note: str) -> None:
+    rows = planned(tmp_path)
+    carry_out(rows[:1], "auto", jobs=1)
+    (file,) = rows[0].finished()
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps(record | {"notes": [note]}))
+    assert f"not comparable: {note.partition(':')[0]}" in results(rows).splitlines()[2]
+
+
 def test_a_row_may_have_a_precision_of_its_own(loaded: Corpus, tmp_path: Path) -> None:
     text = f"""
 corpus = "all_beauty"
@@ -155,7 +167,7 @@ def test_a_cell_at_work_is_told_from_one_left_behind(loaded: Corpus, tmp_path: P
     place.file.parent.mkdir(parents=True)
     place.file.write_text('{"stage": "s", "epochs": 5, "of": 20, "seconds": 10.0}')
     assert place.read() == Progress("s", 5, 20, 10.0)
-    assert standing(row, 0) == ("begun", "s, 5 of 20 epochs, at most 0.01 h more")
+    assert standing(row, 0) == ("begun", "s, 5 of 20 epochs, at most 0.01 h more of this stage")
     lock = f"{place.lock}-0"
     with subprocess.Popen(scripts.command("held_lock", lock), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -251,6 +251,10 @@ def test_command_line(
         return main(["regress", "--models", "popularity", "--jobs", "1", *path, *options])
 
     monkeypatch.chdir(tmp_path)
+    assert call("--accept", "--first-seed", "7") == call("--why", "a reason") == 2
+    told = capsys.readouterr().err
+    assert "--first-seed is given with --accept" in told
+    assert "--why is given without --accept" in told
     assert call() == 2
     assert "make regress ACCEPT=1 MODELS=popularity" in capsys.readouterr().err
     assert call("--accept", "--why", "a reason") == 2

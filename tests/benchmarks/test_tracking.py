@@ -201,6 +201,7 @@ def test_the_record_is_the_summary(followed: Followed, name: str) -> None:
     assert summary["cost/parameters"] == record.cost.parameters
     assert summary["cost/stages/1/seconds"] == pytest.approx(record.cost.stages[0].seconds)
     assert ("code_card/entropy/1" in summary) == (record.code_card is not None)
+    assert not [name for name in summary if re.search("/(losses|checked|quality)/", name)], "they are curves"
     assert read.state["exit_code"] == 0
 
 

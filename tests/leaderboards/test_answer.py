@@ -18,7 +18,7 @@ from leaderboards.answer import answer
 from leaderboards.board import table as frame_of
 from leaderboards.page_table import table
 from leaderboards.published import papers
-from leaderboards.record import BOARD
+from leaderboards.record import BOARD, TUNED
 from leaderboards.rows import Board, rows_of
 from leaderboards.store import Run, write
 from leaderboards.tables import render
@@ -32,7 +32,8 @@ def floor(run: Run) -> Run:
 
 
 def made(name: str, hits: float, **changes: Any) -> Run:
-    return run_of(0, ranks_of(2_000, 0, hits), experiment=name, config={"of": name}, **changes)
+    config = {"of": name, "loss": changes.pop("loss", "ce")}
+    return run_of(0, ranks_of(2_000, 0, hits), experiment=name, config=config, **changes)
 
 
 def said(board: Board) -> dict[str, str]:
@@ -71,7 +72,7 @@ def test_a_row_alone() -> None:
 def test_papers_are_counted_and_linked() -> None:
     """Three sources state two numbers each of SASRec with BCE; a row that finds next to nothing is below all."""
     corpus = {"name": "toys_2014"}
-    board = Board([made("sasrec-bce", 0.01, corpus=corpus), floor(made("floor", 0.3, corpus=corpus))])
+    board = Board([made("sasrec-bce", 0.01, corpus=corpus, loss="bce"), floor(made("floor", 0.3, corpus=corpus))])
     assert said(board)["papers"] == "None states a number of floor. All rows: beside 6 numbers ours is 6 x below."
     first, second = table(board, frame_of(board), verdicts(board.rows), BOARD, {}).ranked
     assert first.cells["Paper"].text == "-"
@@ -102,7 +103,7 @@ def test_a_row_is_reproduced_where_a_commit_holds_its_code(changes: dict[str, An
     (row,) = rows_of([run._replace(record=run.record.model_copy(update={"provenance": origin}))])
     board = Path("runs/mine")
     assert commands.reproduce(row, board) == (expected and expected.format(key=row.record.key))
-    again = "make bench CORPUS=toys MODELS=sasrec SEEDS=1 {}SET='epochs=3 t5.heads=2'"
+    again = "make bench CORPUS=toys MODELS=sasrec SEEDS=1 {}SET='epochs=3 t5.heads=2' PRECISION=32 ARGS=--untuned"
     assert commands.bench(row, board) == again.format("BOARD=runs/mine ")
     assert commands.bench(row, BOARD) == again.format("")
 
@@ -110,7 +111,13 @@ def test_a_row_is_reproduced_where_a_commit_holds_its_code(changes: dict[str, An
 def test_a_row_of_unseen_users_is_made_of_the_whole_corpus() -> None:
     name = f"toys{UNSEEN_USERS}"
     (row,) = rows_of([run_of(0, experiment="sasrec-unseen-users", corpus={"name": name})])
-    assert commands.bench(row, BOARD) == "make bench CORPUS=toys MODELS=sasrec-unseen-users SEEDS=1"
+    once = "make bench CORPUS=toys MODELS=sasrec-unseen-users SEEDS=1 PRECISION=32 ARGS=--untuned"
+    assert commands.bench(row, BOARD) == once
+
+
+def test_a_row_of_a_sweep_is_made_as_one() -> None:
+    (row,) = rows_of([run_of(0, notes=[f"{TUNED} toys-sasrec-0123456789ab"])])
+    assert commands.bench(row, BOARD) == "make bench CORPUS=toys MODELS=sasrec SEEDS=1 PRECISION=32"
 
 
 def test_where_a_file_of_ones_own_lies_no_command_can_tell() -> None:

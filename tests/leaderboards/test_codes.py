@@ -115,6 +115,12 @@ def test_the_command_renders_rows_and_cards(tmp_path: Path, capsys: pytest.Captu
     assert codes.FOLDER == "codes"
 
 
+def test_code_cards_alone_are_no_tables_of_a_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, card_of("tiger"))
+    assert main(["paper", "--board", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path} has code cards alone of any corpus; no row\n"
+
+
 def test_a_card_says_what_was_overridden() -> None:
     found = codes.markdown([card_of("tiger"), card_of("tiger", notes=["overridden: tokenizer.codes=64"])])
     assert "| tiger, tokenizer.codes=64 |" in found

@@ -50,6 +50,7 @@ def test_markdown_has_no_markup_of_a_record() -> None:
     cards = codes.markdown([card_of(EVIL, notes=[EVIL])])
     assert "<img" not in cards
     assert "\n# \\" not in cards
+    assert "\n# Codes of nobody" not in codes.markdown([card_of("# Codes of nobody", notes=["a note"])])
 
 
 def test_an_address_is_no_link() -> None:

@@ -281,6 +281,22 @@ def test_costs_are_of_what_was_trained(boards: dict[str, Board]) -> None:
     ]
 
 
+def test_what_records_say_is_text_and_a_page_fills_again() -> None:
+    evil = "<img src=x onerror=alert(1)> [a](http://b.c) | y <!-- end of table -->"
+    beams = {"beam20/trie": {"ndcg@10": 0.0145}, f"beam {evil}": {"ndcg@10": 0.01}}
+    runs = [
+        run("sasrec", 0.053, diagnostics=beams),
+        run("sasrec", 0.05, config={"loss": evil}),
+        run("popularity", 0.06, cost=UNTRAINED, notes=[f"overridden: {evil}"]),
+    ]
+    found = {INSTRUMENTS: Board(runs)}
+    for name in ("losses", "beams", "floors"):
+        text = filled(PAGE.format(name), found)
+        assert "&lt;img" in text
+        assert "<img" not in text
+        assert filled(text, found) == text
+
+
 def test_a_table_without_rows_says_so() -> None:
     assert findings.NONE in filled(PAGE.format("order"), {})
 

@@ -137,7 +137,7 @@ def test_every_row_has_a_command(page: Page, runs: list[Run]) -> None:
     commands = [text for tag, text in page.texts if tag == "code" and text.startswith("make ")]
     for key in {run.record.key for run in runs}:
         assert commands.count(f"make reproduce ROW=toys/sasrec/{key}/") == 2, "in the table and in the row in full"
-    assert "make bench CORPUS=toys MODELS=strong SEEDS=3" in commands
+    assert "make bench CORPUS=toys MODELS=strong SEEDS=3 PRECISION=32 ARGS=--untuned" in commands
 
 
 def test_a_comparison_is_that_of_the_rows(page: Page, runs: list[Run]) -> None:

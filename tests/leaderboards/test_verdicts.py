@@ -30,7 +30,8 @@ def row_with_recall(recall: float, users: int = 40_000, unseen_recall: float = 0
     columns = [np.arange(users, dtype=np.int32), rank, rank, unseen, unseen, one, one, one.astype(bool)]
     ranks = pa.table(dict(zip(RANKS_SCHEMA.names, columns, strict=True)), schema=RANKS_SCHEMA)
     config = {"history": 50} | changes.pop("config", {})
-    return Row([run_of(0, ranks, corpus={"name": INSTRUMENTS}, config=config, **changes)], ranked=True)
+    corpus = {"name": changes.pop("on", INSTRUMENTS)}
+    return Row([run_of(0, ranks, corpus=corpus, config=config, **changes)], ranked=True)
 
 
 def of_recall(row: Row, paper: str = "ETEGRec") -> Verdict:
@@ -86,9 +87,31 @@ def test_what_a_record_says_is_no_markup() -> None:
 
 
 def test_each_paper_is_judged_by_what_it_did() -> None:
+    """FDSA apart, ETEGRec's own table; DECOR's TIGER under its own numbers of SIGIR 2026 is its own."""
     row = row_with_recall(0.0530)
     assert of_recall(row, "ETEGRec").verdict == "reproduced"
-    assert of_recall(row, "DECOR").verdict == "not comparable: history of 50 items, the paper's 20"
+    of_decor = row_with_recall(0.0598, model="decor", experiment="decor")
+    assert of_recall(of_decor, "DECOR (SIGIR").verdict == "not comparable: history of 50 items, the paper's 20"
+
+
+@pytest.mark.parametrize(
+    ("history", "verdict"), [(50, "reproduced"), (20, "not comparable: history of 20 items, the paper's 50")]
+)
+def test_a_number_that_is_quoted_is_judged_as_its_source(history: int, verdict: str) -> None:
+    """DECOR's table has ETEGRec's numbers of SASRec, of 50 items, beside its own models of 20."""
+    row = row_with_recall(STATED, config={"history": history})
+    quoting, source = of_recall(row, "DECOR (arXiv"), of_recall(row, "ETEGRec")
+    assert quoting.verdict == source.verdict == verdict
+    assert (quoting.paper.name, quoting.seen_items) == ("DECOR (arXiv 2509.10468v1)", "kept")
+
+
+def test_a_row_by_another_loss_is_not_the_papers() -> None:
+    """TRACT's GRU4Rec, of Beauty_2014, has cross-entropy; of S3-Rec's that is not known."""
+    of_beauty = {"on": "beauty_2014", "model": "gru4rec", "experiment": "gru4rec"}
+    for config, verdict in (({"loss": "bce"}, "not comparable: loss bce, the paper's ce"), ({}, "below")):
+        row = row_with_recall(0.01, config=config, **of_beauty)
+        assert of_recall(row, "RecBole's models by TRACT").verdict == verdict
+        assert of_recall(row, "S3-Rec's baselines").verdict == "below"
 
 
 def test_reasons() -> None:
@@ -145,7 +168,7 @@ def test_a_paper_that_masks_is_compared_with_the_rank_among_unseen_items(monkeyp
     """Who keeps seen items, or does not say, is compared with the rank among all."""
     row, ways = row_with_recall(0.04, unseen_recall=0.5), ("yes", "no", "")
     several = {f"paper {way}": PAPER._replace(name=f"paper {way}", seen_masked=way) for way in ways}
-    lines = pd.DataFrame([{"papers": list(several), "recall@10": 0.5, "ndcg@10": np.nan}])
+    lines = pd.DataFrame([{"papers": [name], "loss": "", "recall@10": 0.5, "ndcg@10": np.nan} for name in several])
     monkeypatch.setattr("leaderboards.verdicts.papers", lambda: several)
     monkeypatch.setattr("leaderboards.verdicts.stated", lambda *_: lines)
     both = [(said.seen_items, said.ours, said.verdict) for said in verdicts([row])]
@@ -190,7 +213,7 @@ def test_the_table_has_a_line_per_number() -> None:
     theirs = {line[2]: line[3] for line in cells}
     assert theirs["ETEGRec (SIGIR 2025, arXiv 2409.05546v3)"] == "kept"
     assert theirs["HSTU-BLaIR (arXiv 2504.10545v3)"] == "masked"
-    assert theirs["DECOR (arXiv 2509.10468v1)"] == "not said"
+    assert theirs["DECOR (arXiv 2509.10468v1)"] == "kept", "it quotes ETEGRec"
     assert theirs["LARES (arXiv 2505.16865) †"] == "not said", "and marked as transcribed by others"
     assert cells[0][4:8] == ["Recall@10", "0.0530", "0.0500", "-0.0030"]
 

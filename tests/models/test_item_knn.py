@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from grbench.served import Served
 from models.api import Ranking
 from models.item_knn import Config, train
 from tests.factories import corpus_of, held_out, no_fit, random_parts
@@ -78,6 +77,7 @@ def test_scores_are_those_of_counting_pair_by_pair(config: Config, seed: int) ->
 
 def test_a_history_longer_than_any_of_the_corpus_is_read_whole() -> None:
     corpus = corpus_of([[1, 2, 3, 4], [2, 3, 1, 4], [3, 4, 1, 2], [5, 1, 2, 3]], 6)
-    served = Served(train(Config(), corpus.without_test(), no_fit).eval(), corpus.item_ids, None)
-    found = served.recommend(["i0", "i2", "i4", "i5", "i3"], 6)
-    assert (found.items[0], found.scores[1:]) == ("i1", [0.0] * 5)
+    model = train(Config(), corpus.without_test(), no_fit)
+    found = model.rank(torch.tensor([[1, 3, 5, 6, 4][-model.history_length :]]), 6)
+    assert found.items[0, 0] == 2
+    assert found.scores[0, 1:].tolist() == [0.0] * 5, "all others are in the history"

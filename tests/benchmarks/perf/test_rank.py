@@ -54,6 +54,10 @@ def test_a_wide_beam_of_the_library_finds_the_exact_lists(sides: Sides) -> None:
     assert sides.lists.shape == expected.shape
 
 
+def test_both_sides_have_batches_of_one_size(sides: Sides) -> None:
+    assert max(map(len, sides.looped)) == max(map(len, sides.by_length)) == 5
+
+
 def test_sharpening_changes_both_models_alike(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "WIDTH", 1)  # so that the first beam does not expand all there is
     sides.exact()
