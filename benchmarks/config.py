@@ -20,6 +20,7 @@ OUT_OF_RANGE = {
     "greater_than": "more than {gt:g}",
     "less_than": "less than {lt:g}",
     "finite_number": "a finite number",
+    "boolean": "a number",
 }
 
 
@@ -44,8 +45,6 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
         place = values
         for step in path:
             place = place[step]
-        if isinstance(value, bool) and isinstance(place[last], int | float) and not isinstance(place[last], bool):
-            raise ValueError(f"{owner} option {key} is {value}; expected a number")
         place[last] = value
     return _checked(type(base), values, owner)
 
@@ -106,6 +105,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+def unread(config: Any, option: str) -> bool:
+    """Whether nothing reads an option, beside the values of the others: by what a config, and a part of it, say."""
+    first, _, rest = option.partition(".")
+    if first in getattr(config, "unread", ()):
+        return True
+    return bool(rest) and unread(getattr(config, first), rest)
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import models
 from benchmarks import best_config
 from benchmarks.best_config import TunedConfig
-from benchmarks.config import changed, described, flat, near, setting
+from benchmarks.config import changed, described, flat, near, setting, unread
 from data_prep.corpus import Corpus, source_name
 from data_prep.own_corpus import OWN
 
@@ -306,7 +306,7 @@ def complete(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tune
 
     Raises:
         ValueError: unknown experiment or key (with a suggestion), a value of the wrong type, more codes than items,
-            a reserved field (`INPUTS`) with another meaning.
+            a reserved field (`INPUTS`) with another meaning, a setting that nothing reads.
     """
     whole = name.removesuffix(UNSEEN)
     if whole not in names():
@@ -319,6 +319,9 @@ def complete(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tune
     config = changed(made_of.base, {**made_of.named(), **made_of.settings}, model)
     overrides = _overrides(named, config, made_of.settings)
     _check_inputs(name, config)
+    for option in (override.partition("=")[0] for override in overrides):
+        if unread(config, option):
+            raise ValueError(f"{name} option {option} is set, but nothing reads it beside the other options")
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
@@ -344,7 +347,7 @@ def _overrides(before: Any, after: Any, keys: Iterable[str]) -> tuple[str, ...]:
 
 def _last_part(value: Any) -> Any:
     """No machine's folders are published."""
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    return Path(value).name if isinstance(value, str) and "/" in value else value
 
 
 class Layers(NamedTuple):
@@ -386,8 +389,9 @@ def _with_fewer_codes(made_of: Layers, corpus: Corpus) -> Layers:
     """No more codes in a book than items."""
     base = dict(flat(dataclasses.asdict(made_of.base)))
     codes = {**base, **made_of.named(), **made_of.settings}.get(CODES)
+    of_file = {**base, **made_of.named(), **made_of.settings}.get("codes")
     # A value of another type is told of with those of all options.
-    if not isinstance(codes, int) or codes <= corpus.items:
+    if of_file or not isinstance(codes, int) or codes <= corpus.items:
         return made_of
     if CODES in made_of.settings:
         raise ValueError(f"option {CODES} is {codes}; expected at most {corpus.items}, the items of {corpus.name}")

@@ -21,7 +21,7 @@ class Hardware:
     """Where and how a run computes; part of its provenance, not of its config.
 
     Raises:
-        ValueError: this machine has no such accelerator.
+        ValueError: this machine has no such accelerator, or a strategy starts processes whose results stay in them.
     """
 
     accelerator: str = "auto"
@@ -37,6 +37,11 @@ class Hardware:
 
     def __post_init__(self) -> None:
         check_accelerator(self.accelerator)
+        if any(word in self.strategy for word in ("notebook", "spawn", "fork")):
+            raise ValueError(
+                f"strategy is {self.strategy}, whose processes end with a training and keep what it has found; "
+                "expected one that starts the command again, as ddp"
+            )
 
     @property
     def processes(self) -> int:

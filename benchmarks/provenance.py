@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TOLD = "GRBENCH_COMMIT"
 ROOT = Path(__file__).resolve().parent.parent
 # Options that name a user's own files.
-FILES = ("--corpus", "--items")
+FILES = ("--corpus", "--items", "--vectors-path", "codes")
 # A library's version is read from a file; no library changes beneath a process.
 version = functools.cache(metadata.version)
 # Packages whose version can move a number.
@@ -204,6 +204,7 @@ def torch_version() -> str:
 
 
 def _published(previous: str, argument: str) -> str:
-    parts = argument.split("=")
+    # A string of a setting may have quotes.
+    parts = argument.replace('"', "").split("=")
     own = previous in FILES or parts[0] in FILES
     return "=".join(Path(part).name if own or Path(part).is_absolute() else part for part in parts)

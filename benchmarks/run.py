@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import models
 from benchmarks import provenance, record_fields
+from benchmarks.config import flat, unread
 from benchmarks.device import peak_memory_bytes, reset_peak_memory
 from benchmarks.evaluate import Grader
 from benchmarks.execution.cell_progress import Reporter, in_time
 from benchmarks.experiments import Experiment
+from benchmarks.hardware import Hardware
 from benchmarks.resolved_row import ResolvedRow, published_config, resolve
 from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import Watcher
-from benchmarks.training.fit import Fit, exclusive_lock, process_rank
+from benchmarks.training.fit import Fit, check_shares, exclusive_lock, process_rank
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.metrics import metrics
@@ -48,7 +51,8 @@ def run_seed(row: ResolvedRow, seed: int, watch: Watch = lambda stage: ()) -> Pa
     def watched(stage: str) -> list[Watcher]:
         return [*watch(stage), Reporter(place, row.bench.until)]
 
-    with exclusive_lock(place.lock, row.label(seed)):
+    rank = process_rank(row.bench.hardware)
+    with exclusive_lock(place.lock, row.label(seed), rank):
         if not path.exists():
             in_time(row.bench.until)
             check_writable(path, "records (BOARD=, --board)")
@@ -82,6 +86,7 @@ def _make(row: ResolvedRow, fit: Fit) -> None:
     hardware.set_num_threads()
     reset_peak_memory(str(hardware.device))
     origin = provenance.of(hardware)
+    check_processes(experiment, hardware)
     given = row.inputs(fit)
     recommender = models.load(experiment.model).train(experiment.config, given, fit)
     check_trained(recommender, experiment.model, fit)
@@ -117,8 +122,24 @@ def _make(row: ResolvedRow, fit: Fit) -> None:
         provenance=origin,
         ranks_sha256=store.content_sha256(ranks),
     )
-    if process_rank() == 0:
+    if process_rank(hardware) == 0:
         store.write(row.bench.board, record, ranks)
+
+
+def check_processes(experiment: Experiment, hardware: Hardware) -> None:
+    """Before the first stage of several, and before item vectors are trained.
+
+    Raises:
+        ValueError: processes cannot share the batches of a stage.
+    """
+    file = models.load(experiment.model)
+    # Not those of other files, of which a config may choose one or none.
+    own = [kind for kind in vars(file).values() if getattr(kind, "__module__", "") == f"models.{experiment.model}"]
+    wide = any(getattr(kind, "batch_wide_loss", False) for kind in own)
+    for option, value in flat(dataclasses.asdict(experiment.config)):
+        of_batches = option.endswith(("batch_size", "_batch")) and isinstance(value, int)
+        if of_batches and not unread(experiment.config, option):
+            check_shares(f"{experiment.name}, option {option},", hardware.processes, wide, value)
 
 
 def check_trained(recommender: object, model: str, fit: Fit) -> None:

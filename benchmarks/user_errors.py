@@ -12,6 +12,8 @@ _LESS = (
     "a smaller batch_size needs less (etegrec's accumulate keeps the size of a step), and so do fewer --jobs; "
     "the same command goes on from the last epochs"
 )
+# By name, for to import it takes seconds: what Lightning raises where it cannot have so many devices, or a strategy.
+MISCONFIGURED = "MisconfigurationException"
 # How PyTorch says it on a GPU and on a CPU, where the exception is any RuntimeError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 # A URL's password goes up to its last @, for it may hold one; a parameter's value up to the next.
@@ -35,7 +37,8 @@ def user_message(error: BaseException) -> str | None:
         # A sentence of ours stands in the place of the system's words.
         ours = error.strerror if error.strerror and error.strerror.startswith(FULL) else None
         return ours or f"{FULL}{where}; free some space and run the command again"
-    return hidden(str(error)) if isinstance(error, (ValueError, OSError)) else None
+    known = isinstance(error, ValueError | OSError) or type(error).__name__ == MISCONFIGURED
+    return hidden(str(error)) if known else None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, TypeVar,
 
 import pytorch_lightning as pl
 from jaxtyping import Bool, Float, Int
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from data_prep.corpus import Batch, Corpus, Examples
@@ -38,18 +39,26 @@ if TYPE_CHECKING:
 SEARCH_RANGE = "search"
 LATER = "later"
 
+
+def _number(value: object) -> object:
+    """What pydantic would take for 0 or 1 is none."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("boolean", "expected a number")
+    return value
+
+
 # What an option can be; the harness holds every value against it before anything is trained. -0.0 is 0.
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_number)]
 """Sizes, epochs, batches: 1 at least."""
-Several = Annotated[int, Field(ge=2)]
+Several = Annotated[int, Field(ge=2), BeforeValidator(_number)]
 """As `Count`, where one would leave nothing to choose from."""
-Whole = Annotated[int, Field(ge=0)]
+Whole = Annotated[int, Field(ge=0), BeforeValidator(_number)]
 """As `Count`, where 0 means none."""
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
 """Learning rates, temperatures: above 0."""
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(abs)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number), AfterValidator(abs)]
 """Of a term of a loss, or of decay; 0 switches it off."""
-Share = Annotated[float, Field(ge=0, lt=1), AfterValidator(abs)]
+Share = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_number), AfterValidator(abs)]
 """Dropout, momentum, parts of a whole: less than 1."""
 
 
@@ -104,7 +113,7 @@ class Budget:
     patience: int = 10
     """Checks without a better quality before training stops."""
     check_every: int = 1
-    """Epochs between two checks of the quality; a resumed run starts from the last check."""
+    """Epochs between two checks of the quality."""
     clip: float = 1.0
     """Largest gradient norm; 0: no clipping."""
     valid_users: int | None = None
@@ -198,8 +207,8 @@ class Generator(Protocol):
 
 def generator_of(recommender: Recommender) -> Generator | None:
     """What generates the recommender's code sequences; None for one that scores items otherwise."""
-    found: Generator | None = getattr(recommender, "generator", None)
-    return found
+    found = getattr(recommender, "generator", None)
+    return found if isinstance(found, Generator) else None
 
 
 @runtime_checkable

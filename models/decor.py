@@ -121,7 +121,7 @@ def _tokenized(config: Config, corpus: Corpus, fit: Fit) -> Tokenized:
         ValueError: code vectors and recommender have different widths.
     """
     width, epochs = config.tokenizer.code_width(corpus.item_vectors().shape[1]), config.tokenizer_epochs
-    if width != config.t5.width:
+    if config.fusion and width != config.t5.width:
         raise ValueError(
             f"decor has code vectors of width {width} (option tokenizer.width; of rq-kmeans tokenizer.components) and "
             f"t5.width {config.t5.width}; expected equal ones, for code vectors are token vectors"

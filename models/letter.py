@@ -52,7 +52,7 @@ from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from models.parts.losses import info_nce
 from models.parts.optim import adamw
-from models.parts.quantize import ResidualGradient, ResidualQuantizer, sinkhorn
+from models.parts.quantize import SMALLEST_EPSILON, ResidualGradient, ResidualQuantizer, sinkhorn
 from models.parts.rqvae import mlp, unique_code_share
 from models.parts.seq2seq import T5Sizes
 
@@ -89,6 +89,10 @@ class TokenizerConfig:
     lr: Rate = 1e-3
     weight_decay: Weight = 1e-4
 
+    def __post_init__(self) -> None:
+        if 0 < self.epsilon < SMALLEST_EPSILON:
+            raise ValueError(f"epsilon is {self.epsilon}; expected 0 or at least {SMALLEST_EPSILON}")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -121,6 +125,23 @@ class Config:
     valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
+    def __post_init__(self) -> None:
+        if self.codes and (self.vectors is not None or self.collaborative is not None):
+            raise ValueError(
+                f"codes={self.codes} leave nothing that reads vectors; set vectors=null collaborative=null"
+            )
+        latent = f"sasrec-{self.tokenizer.width}"
+        if self.collaborative not in (None, latent):
+            raise ValueError(
+                f"collaborative is {self.collaborative} and tokenizer.width {self.tokenizer.width}; expected equal "
+                f"widths, as {latent}"
+            )
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        return ("tokenizer", "tokenizer_epochs", "tokenizer_batch", "tokenizer_check") if self.codes else ()
+
 
 SMALL = Config(
     tokenizer=TokenizerConfig(hidden=(128, 64), codes=32, alignment=0.1, restarts=1, lr=3e-3),
@@ -140,11 +161,6 @@ SMALL = Config(
 
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
     if config.codes:
-        if config.vectors is not None or config.collaborative is not None:
-            raise ValueError(
-                f"letter has codes of its own (codes={config.codes}) and reads no vectors; "
-                "set vectors=null collaborative=null"
-            )
         given = corpus.item_codes()
         return ItemIndex(F.pad(torch.from_numpy(given.values), (0, 0, 1, 0), value=-1), given.sizes)
     vectors = torch.from_numpy(corpus.item_vectors())

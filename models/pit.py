@@ -75,6 +75,7 @@ OPEN = (
     "a target is learned by sequences that the index holds for it"
 )
 HIGHEST = 100.0  # W of a sequence that I2T is certain of (eq. 12)
+SEQUENCES = 1 << 63  # what an index can number
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ class Config:
     """Epochs, of either stage."""
     valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
+
+    def __post_init__(self) -> None:
+        levels, codes = self.tokenizer.levels, self.tokenizer.codes
+        if codes**levels >= SEQUENCES:
+            raise ValueError(f"{levels} levels of {codes} codes have more sequences than an index can number, 2^63")
 
 
 SMALL = Config(

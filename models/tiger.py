@@ -47,6 +47,15 @@ class Config(RecommenderConfig):
     tokenizer_check: Count = 50
     """Epochs between two looks at what the codes reconstruct; the best look is kept."""
 
+    def __post_init__(self) -> None:
+        if self.codes is not None and self.vectors is not None:
+            raise ValueError(f"codes={self.codes} leave nothing that reads vectors; set vectors=null")
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        return ("tokenizer", "tokenizer_epochs", "tokenizer_batch", "tokenizer_check") if self.codes else ()
+
 
 SMALL = Config(
     tokenizer=TokenizerConfig(hidden=(128,), codes=32),
@@ -58,16 +67,10 @@ SMALL = Config(
 
 
 def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
-    """
-    Raises:
-        ValueError: both item vectors and codes were chosen.
-    """
     if config.codes is None:
         epochs = config.tokenizer_epochs
         budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
         return tokenized(config.tokenizer, budget, corpus, fit).indexed()
-    if config.vectors is not None:
-        raise ValueError(f"tiger has codes of its own (codes={config.codes}) and reads no vectors; set vectors=null")
     given = corpus.item_codes()
     return suffixed(torch.from_numpy(given.values), max(given.sizes))
 

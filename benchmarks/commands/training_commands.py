@@ -58,13 +58,13 @@ def bench(options: argparse.Namespace) -> int:
     corpus, source = asked(options, names, tuned=not options.untuned)
     chosen = [experiments.complete(name, corpus, options.set, tuned) for name in names]
     model_inputs.check_text(corpus, chosen)
-    # Of the processes of distributed training one prints.
-    speaks = process_rank() == 0
-    if speaks:
-        print(corpus)
     hardware = dataclasses.replace(
         hardware_of(options, corpus), devices=options.devices, nodes=options.nodes, strategy=options.strategy
     )
+    # Of the processes of distributed training one prints.
+    speaks = process_rank(hardware) == 0
+    if speaks:
+        print(corpus)
     jobs = jobs_of(options)
     follow = wandb_run.mode(options.track, corpus)
     setting = Bench(options.board, options.work, options.vectors_path, hardware, follow)

@@ -46,7 +46,7 @@ class Place:
 
     @property
     def lock(self) -> Path:
-        """As `benchmarks.training.fit.alone` takes it, which puts the process's rank behind it."""
+        """As `benchmarks.training.fit.exclusive_lock` takes it, which puts the process's rank behind it."""
         return self.stem
 
     @property

@@ -30,7 +30,7 @@ def run_all(
     Args:
         cluster: address of a Ray cluster to run them on instead, as `benchmarks.execution.ray_cluster.tasks` has it.
     """
-    failed, left, quiet = [], 0, not cells or process_rank() > 0
+    failed, left, quiet = [], 0, not cells or process_rank(setting.hardware) > 0
     jobs = min(jobs, len(cells))
     if cluster and cells:
         from benchmarks.execution.ray_cluster import cells_in_cluster

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.config import setting
+from benchmarks.config import setting, unread
 from benchmarks.experiments import Experiment, variant
 from models.api import SEARCH_RANGE
 
@@ -45,7 +45,8 @@ def tuned_fields(config: Any, prefix: str = "") -> Iterator[Tuned]:
 def space_of(
     experiment: Experiment, settings: tuple[str, ...] = (), at_small_size: bool = False
 ) -> dict[str, BaseDistribution]:
-    """What a sweep of the experiment searches: all tuned fields but those that the experiment or `settings` fix.
+    """What a sweep of the experiment searches: all tuned fields but those that the experiment or `settings` fix, and
+    those that nothing reads.
 
     Args:
         at_small_size: on a corpus whose experiments have their small sizes, where a name fixes fewer fields.
@@ -59,7 +60,9 @@ def space_of(
             f"{experiment.name} is {experiment.model} with a {option} of its own, which its rows would have; expected "
             f"no setting of {option}, or a sweep of another name"
         )
-    fields = [field for field in tuned_fields(experiment.config) if field.name not in {*of_name, *told}]
+    config = experiment.config
+    fields = [field for field in tuned_fields(config) if field.name not in {*of_name, *told}]
+    fields = [field for field in fields if not unread(config, field.name)]
     if not fields:
         raise ValueError(f"{experiment.name} has no tuned field to search; a sweep needs at least one")
     for field in fields:

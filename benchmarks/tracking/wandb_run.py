@@ -73,7 +73,7 @@ def follow(row: ResolvedRow, seed: int, study: str | None = None, trial: int | N
     The run is named once there is something to log. A run that fails is left marked as crashed.
     """
     tracker = Tracker()
-    if row.bench.track != OFF and process_rank() == 0:
+    if row.bench.track != OFF and process_rank(row.bench.hardware) == 0:
         tracker = tracker_of(_start(row, seed, study, trial))
     try:
         yield tracker

@@ -25,15 +25,26 @@ from models.api import Budget
 
 # The files of a stage's folder: best weights and log when it is done, before that the trainer's last state.
 BEST, DONE, LAST = "best.safetensors", "done.json", "last.ckpt"
-# A state is as large as three sets of weights: to save one after every look costs more than a short epoch does.
+# A state is as large as three sets of weights: to save one after every epoch costs more than a short epoch does.
 SAVE_SECONDS = 60.0
 # Between two lines on a stage where no bar is drawn.
 LINE_SECONDS = 60.0
 
 
 def save_seconds() -> float:
-    """Seconds of training that a kill may cost: between two states that are saved."""
-    return float(os.environ.get("GRBENCH_SAVE_SECONDS", SAVE_SECONDS))
+    """Seconds of training that a kill may cost: between two states that are saved.
+
+    Raises:
+        ValueError: the variable that sets them is no number of seconds.
+    """
+    given = os.environ.get("GRBENCH_SAVE_SECONDS", str(SAVE_SECONDS))
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise ValueError(f"GRBENCH_SAVE_SECONDS is {given!r}; expected a number of seconds, 0 for every epoch")
+    return seconds
 
 
 def derive(seed: int, *labels: object) -> int:
@@ -65,7 +76,7 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
 
     Lightning runs `Checkpoint` callbacks last, when the trainer's state is complete; so a run that resumes from
     `last.ckpt` goes on exactly where an uninterrupted one would be. The best weights are part of that state. It is that
-    of the first look after `save_seconds`; a kill costs what came after it.
+    of the first epoch that ends `save_seconds` after the state before; a kill costs what came after it.
 
     Attributes:
         done: what the stage has cost so far.
@@ -129,6 +140,7 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
         self._finite("loss", loss, epoch)
         self.done.losses.append(loss)
         if epoch % self.budget.check_every and epoch < self.budget.epochs:
+            self._save(trainer)
             return
         # What the epoch's last step did no loss has seen yet.
         largest = torch.stack([weight.detach().abs().max().double() for weight in module.parameters()]).max()
@@ -148,13 +160,16 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
         watchers = [each for each in trainer.callbacks if isinstance(each, Watcher)]  # type: ignore[attr-defined]
         for watcher in watchers:
             watcher.known(done, module)
-        # All processes save together, when the first one says so: their clocks differ.
+        self._save(trainer)
+        for watcher in watchers:
+            watcher.checked(done, module)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        """Saves the state when its turn has come. All processes do, when the first one says so: their clocks differ."""
         if trainer.strategy.broadcast(time.perf_counter() - self.saved >= save_seconds()):
             trainer.save_checkpoint(self.folder / LAST, weights_only=False)
             give_back_memory()
             self.saved = time.perf_counter()
-        for watcher in watchers:
-            watcher.checked(done, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._stop_clock()

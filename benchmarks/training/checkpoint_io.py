@@ -67,7 +67,7 @@ def newest(folder: Path, say: Say) -> Path | None:
         except FileNotFoundError:
             continue
         except ValueError as error:
-            path.unlink()
+            path.unlink(missing_ok=True)
             say(f"{error}; the training goes on from the state before it, or from the beginning")
         else:
             return path

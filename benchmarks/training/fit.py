@@ -32,7 +32,7 @@ from benchmarks.evaluate import Grader, NanScoreError
 from benchmarks.hardware import Hardware
 from benchmarks.training import checkpoint_io
 from benchmarks.training.bf16_plugin import Bf16
-from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Watcher, derive, seed_all
+from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Watcher, derive, save_seconds, seed_all
 from benchmarks.training.stage_key import sources_sha256
 from benchmarks.training_precision import Precision
 from data_prep.batches import Batches
@@ -59,17 +59,21 @@ def weights_of(folder: Path, number: int, stage: str) -> Path:
     return folder / f"{number}-{stage}.safetensors"
 
 
-def process_rank() -> int:
-    """Rank of this process in distributed training; 0 outside it. Lightning keeps it up to date."""
-    return int(getattr(rank_zero_only, "rank", 0))
+def process_rank(hardware: Hardware) -> int:
+    """Rank of this process in distributed training, which Lightning keeps up to date; 0 outside it, where a scheduler's
+    variables may still name one."""
+    return int(getattr(rank_zero_only, "rank", 0)) if hardware.processes > 1 else 0
 
 
 @contextmanager
-def exclusive_lock(lock: Path, label: str) -> Iterator[None]:
-    """Of the processes that come to a lock one goes on, the others wait for it; a lock ends with its process."""
+def exclusive_lock(lock: Path, label: str, rank: int = 0) -> Iterator[None]:
+    """Of the processes that come to a lock one goes on, the others wait for it; a lock ends with its process.
+
+    Args:
+        rank: of this one in distributed training, whose processes go on together.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    # The processes of one distributed training go on together.
-    mine = FileLock(f"{lock}-{process_rank()}")
+    mine = FileLock(f"{lock}-{rank}")
     try:
         mine.acquire(blocking=False)
     except Timeout:
@@ -114,6 +118,11 @@ class Fit:
     chosen: tuple[Recommender, float] | None = None
 
     def __post_init__(self) -> None:
+        """
+        Raises:
+            ValueError: as `save_seconds`.
+        """
+        save_seconds()
         self.corpus = self.corpus.without_test()
         seed_all(self.seed)
 
@@ -148,7 +157,7 @@ class Fit:
         if not self.trains and checkpoint_io.finished(folder, self._say) is None:
             raise NotTrainedError(f"stage {stage} of {self.label} has not been trained by this code in {self.root}")
         self.folders.append(folder)
-        with exclusive_lock(folder / "lock", f"{self.label} {stage}"):
+        with exclusive_lock(folder / "lock", f"{self.label} {stage}", process_rank(self.hardware)):
             log = checkpoint_io.finished(folder, self._say)
             if log:
                 self.stages.append(log.model_copy(update={"name": stage, "reused": True}))
@@ -208,7 +217,8 @@ class Fit:
         quality: Callable[[M], float] | None,
         folder: Path,
     ) -> None:
-        self._check_shares(module, stage, budget)
+        wide, processes = getattr(module, "batch_wide_loss", False), self.hardware.processes
+        check_shares(f"stage {stage} of {self.label}", processes, wide, budget.batch_size)
         callback = CheckpointCallback(Stage.begun(stage), seed, budget, quality, folder, f"{self.label} {stage}")
         trainer = pl.Trainer(
             # Not `auto`: Lightning's own choice may be another than `Hardware.device`.
@@ -248,25 +258,9 @@ class Fit:
         trainer.strategy.barrier()
         self.stages.append(callback.done)
 
-    def _check_shares(self, module: pl.LightningModule, stage: str, budget: Budget) -> None:
-        """
-        Raises:
-            ValueError: the processes cannot share the batches of a stage.
-        """
-        if self.hardware.processes > 1 and getattr(module, "batch_wide_loss", False):
-            raise ValueError(
-                f"stage {stage} of {self.label} has a loss that looks across the whole batch, of which each of "
-                f"{self.hardware.processes} processes would see its share alone; run it with --devices 1 --nodes 1"
-            )
-        if budget.batch_size % self.hardware.processes:
-            raise ValueError(
-                f"stage {stage} has batches of {budget.batch_size}, which {self.hardware.processes} processes cannot "
-                "share evenly"
-            )
-
     def _report(self) -> None:
         """What the last stage took, above the progress bars."""
-        if process_rank():
+        if process_rank(self.hardware):
             return
         done, peak = self.stages[-1], peak_memory_bytes(str(self.hardware.device)) / 2**30
         pace = done.seconds / max(1, done.epochs)
@@ -294,10 +288,14 @@ class Fit:
     def _address(
         self, module: pl.LightningModule, budget: Budget, examples: Examples, quality: object, seed: int
     ) -> str:
+        config = dataclasses.asdict(module.config)  # type: ignore[call-overload]
+        # A file is known by its content, which the codes among the buffers tell.
+        file = config.get("codes")
+        named = {"codes": Path(file).name} if isinstance(file, str) else {}
         facts = {
             "module": type(module).__qualname__,
             "code": sources_sha256(type(module)),
-            "config": dataclasses.asdict(module.config),  # type: ignore[call-overload]
+            "config": config | named,
             "state": _state_sha256(module),
             "budget": dataclasses.asdict(budget),
             "examples": examples.sha256(),
@@ -312,6 +310,23 @@ class Fit:
             "threads": self.hardware.threads,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def check_shares(what: str, processes: int, wide: bool, batch_size: int) -> None:
+    """
+    Args:
+        wide: its loss looks across the whole batch.
+
+    Raises:
+        ValueError: processes cannot share the batches of a training.
+    """
+    if processes > 1 and wide:
+        raise ValueError(
+            f"{what} has a loss that looks across the whole batch, of which each of {processes} processes would see "
+            "its share alone; run it with --devices 1 --nodes 1"
+        )
+    if batch_size % processes:
+        raise ValueError(f"{what} has batches of {batch_size}, which {processes} processes cannot share evenly")
 
 
 def check_history_length(module: Recommender) -> None:

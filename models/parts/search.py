@@ -144,7 +144,7 @@ class _Search:
         lowest: `[B]` the floor is no lower: below it nothing comes before the target.
         enough: `[B]` what a K-th best item must surpass to show that the target is none of K.
         spent: `[B]` prefixes expanded.
-        lost: `[B]` best score of a prefix that the cap left unexpanded.
+        lost: `[B]` best score of a prefix that the cap left unexpanded; infinite where a score is nan.
         leaves: complete sequences found at or above the floor.
     """
 
@@ -210,6 +210,9 @@ class _Search:
     def _expand(self, level: int, prefixes: Prefixes, cache: Any) -> tuple[Prefixes, Any]:
         self.spent += _counts(prefixes.user, self.users)
         log_probs, cache = self.step(level, prefixes.user, prefixes.code, prefixes.parent, cache)
+        # What is below a prefix without probabilities has no place: no list of its user is proven.
+        untold = torch.where(log_probs.isnan().any(1), torch.inf, -torch.inf)
+        self.lost.scatter_reduce_(0, prefixes.user, untold.to(self.lost), "amax")
         return self._hopeful(_legal(self.index, level, prefixes, log_probs)), cache
 
     def _hopeful(self, prefixes: Prefixes) -> Prefixes:
@@ -221,8 +224,8 @@ class _Search:
         prefixes = self._affordable(level, prefixes)
         for start in range(0, len(prefixes.user), self.rows):
             some = prefixes.pick(slice(start, start + self.rows))
-            if start:  # the rows before may have raised the floor
-                some = self._hopeful(some)
+            if start:  # the rows before may have raised the floor, and spent more below than their share
+                some = self._affordable(level, self._hopeful(some))
             grown, longer = self._expand(level, some, cache)
             if level + 1 < self.index.levels:
                 self._descend(level + 1, grown, longer)

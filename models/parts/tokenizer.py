@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
 import torch
@@ -33,6 +33,12 @@ class TokenizerConfig(RqVaeConfig):
     """Principal components of `whitened`."""
     fitted_on: Literal["items", "training-items"] = "items"
     """What the tokenizer learns from: all items (the paper), or those that occur in training (genrec)."""
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        of_rqvae = {field.name for field in fields(RqVaeConfig)} - {"levels", "codes"}
+        return tuple(sorted(of_rqvae)) if self.method == "rq-kmeans" else ("normalised_residuals",)
 
     def code_width(self, vector_width: int) -> int:
         """Of the code vectors, where item vectors have such a width."""

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytorch_lightning.utilities import rank_zero_only
 
 from benchmarks import provenance
 from benchmarks.__main__ import main
+from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
+from benchmarks.run import run
+from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from models.api import Budget
@@ -89,7 +93,7 @@ def test_a_loss_that_looks_across_the_batch_is_not_shared_out(tiny_corpus: Corpu
 def test_a_batch_that_cannot_be_shared(tiny_corpus: Corpus, tmp_path: Path) -> None:
     fit = Fit(tiny_corpus, 0, tmp_path, "test", Hardware("cpu", devices=2))
     with pytest.raises(
-        ValueError, match=r"^stage recommender has batches of 21, which 2 processes cannot share evenly$"
+        ValueError, match=r"^stage recommender of test has batches of 21, which 2 processes cannot share evenly$"
     ):
         fit("recommender", lambda: SasRec(Config(width=16, heads=1), tiny_corpus.items, 1.0), Budget(1, 21))
 
@@ -105,6 +109,36 @@ def test_processes_within_processes(options: list[str], named: str, capsys: pyte
 def test_a_cluster_has_its_own_number_of_jobs(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--jobs", "3", "--cluster", "auto"]) == 2
     assert capsys.readouterr().err.startswith("error: --jobs is given with --cluster; Ray runs as many cells")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("etegrec", [], "^etegrec, option tokenizer_batch, has a loss that looks across the whole batch"),
+        ("tiger", ["batch_size=255"], "^tiger, option batch_size, has batches of 255, which 2 processes cannot share"),
+    ],
+)
+def test_what_cannot_be_shared_is_told_before_anything_is_trained(
+    name: str, settings: list[str], said: str, tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fit, "_train", lambda *given: pytest.fail("trained"))
+    bench = Bench(tmp_path / "board", tmp_path / "work", None, Hardware("cpu", devices=2))
+    with pytest.raises(ValueError, match=said):
+        run(bench, tiny_corpus, complete(name, tiny_corpus, settings, tuned=False), 0)
+
+
+@pytest.mark.parametrize("strategy", ["ddp_notebook", "ddp_spawn", "ddp_fork"])
+def test_processes_that_keep_what_they_find_are_refused(strategy: str) -> None:
+    with pytest.raises(ValueError, match=f"^strategy is {strategy}, whose processes end with a training"):
+        Hardware("cpu", devices=2, strategy=strategy)
+
+
+def test_a_schedulers_rank_is_none_of_one_process(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1, raising=False)
+    bench = Bench(tmp_path / "board", tmp_path / "work")
+    assert run(bench, tiny_corpus, complete("popularity", tiny_corpus, tuned=False), 0).exists()
 
 
 def test_nodes_need_a_starter(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import models
 from benchmarks import best_config, config, experiments
 from benchmarks.experiments import complete
 from benchmarks.resolved_row import published_config
+from data_prep.corpus import Corpus
 from models import decor, etegrec, letter, pit, sasrec, tiger
 from models.api import later
 from models.parts.seq2seq import T5Sizes
@@ -266,7 +267,56 @@ def test_what_is_overridden(name: str, settings: list[str], overrides: tuple[str
 def test_yes_and_no_are_no_numbers() -> None:
     with pytest.raises(ValueError, match=r"sasrec option epochs is True; expected a number"):
         complete("sasrec", "planted", ["epochs=true"])
+    with pytest.raises(ValueError, match=r"letter option steps is True; expected a number"):
+        complete("letter", "beauty_2014", ["steps=true"])
+    with pytest.raises(ValueError, match=r"letter option tokenizer.hidden.0 is True; expected a number"):
+        complete("letter", "beauty_2014", ["tokenizer.hidden=[true,64]"])
     assert complete("tiger", "planted", ["tied_head=false"]).config.tied_head is False
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("tiger", ["codes=mine.tsv", "vectors=sasrec-128"], "codes=mine.tsv leave nothing that reads vectors"),
+        ("letter", ["codes=mine.tsv"], "codes=mine.tsv leave nothing that reads vectors"),
+        ("letter", ["collaborative=sasrec-64"], "collaborative is sasrec-64 and tokenizer.width 32; expected equal"),
+        ("letter", ["tokenizer.epsilon=0.001"], "epsilon is 0.001; expected 0 or at least 0.003"),
+        ("pit", ["tokenizer.levels=8"], r"8 levels of 256 codes have more sequences than an index can number, 2\^63"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told_before_item_vectors_are_trained(
+    name: str, settings: list[str], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        complete(name, "beauty_2014", settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("letter-authors-codes", "tokenizer.alignment=0.1"),
+        ("letter-authors-codes", "tokenizer_epochs=5"),
+        ("tiger-grid", "tokenizer.commitment=0.5"),
+        ("tiger", "tokenizer.normalised_residuals=true"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused(name: str, setting: str) -> None:
+    option = setting.partition("=")[0]
+    with pytest.raises(ValueError, match=f"^{name} option {option} is set, but nothing reads it beside the other"):
+        complete(name, "beauty_2014", [setting])
+    assert complete(name, "beauty_2014", ["t5.dropout=0.15", "lr=0.01"]).overrides
+
+
+def test_a_file_of_codes_has_books_of_its_own(tiny_corpus: Corpus) -> None:
+    """On a corpus of fewer items than a codebook's codes."""
+    found = complete("letter-authors-codes", tiny_corpus, tuned=False)
+    assert found.overrides == ()
+
+
+def test_no_folder_of_a_setting_is_published() -> None:
+    for codes in ("../anna/mine.tsv", "/home/anna/mine.tsv"):
+        found = complete("letter", "beauty_2014", [f"codes={codes}", "vectors=null", "collaborative=null"])
+        assert "codes=mine.tsv" in found.overrides
 
 
 def test_with_none_of_what_a_sweep_has_found_nothing_is_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +345,8 @@ def test_what_a_paper_sets_on_a_corpus_is_no_override() -> None:
 
 def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
     assert experiments._last_part(str(tmp_path / "codes.tsv")) == "codes.tsv"
-    assert experiments._last_part("data/codes.tsv") == "data/codes.tsv"
+    assert experiments._last_part("../anna/codes.tsv") == "codes.tsv"
+    assert experiments._last_part("letter") == "letter"
     assert experiments._last_part(3) == 3
 
 
@@ -436,9 +487,11 @@ def number(value: object) -> bool:
 
 
 @pytest.mark.parametrize("name", experiments.names())
-def test_a_config_survives_json(name: str) -> None:
+def test_a_config_survives_json(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A record holds the config; whoever repeats the row must get the same one from it."""
     config = complete(name, "planted").config
+    # What nothing reads is refused, and would stay as the other corpus has it.
+    monkeypatch.setattr(experiments, "unread", lambda config, option: False)
     flat: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     settings = [f"{key}={json.dumps(value)}" for key, value in leaves(flat)]
     assert complete(name, "musical_instruments", settings).config == config

@@ -749,3 +749,65 @@ def test_states_are_saved_once_a_minute_and_a_kill_costs_what_came_after(
     assert resumed.stages[0].model_copy(update={"seconds": 0.0}) == straight.stages[0].model_copy(
         update={"seconds": 0.0}
     )
+
+
+def test_between_two_looks_a_state_is_saved_too(new_fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer of hours may be looked at ten times in all."""
+    budget, straight = replace(BUDGET, epochs=6, check_every=6), new_fit()
+    expected = weights(sasrec(straight, budget=budget))
+    with monkeypatch.context() as patched:
+        interrupt(patched, SasRec, "training_step", 13)  # in the fifth epoch of three steps
+        with pytest.raises(StopError):
+            sasrec(new_fit(folder="killed"), budget=budget)
+    epochs, step = list[int](), SasRec.training_step
+
+    def counted(module: SasRec, batch: Batch, number: int) -> Tensor:
+        epochs.append(module.current_epoch)
+        return step(module, batch, number)
+
+    monkeypatch.setattr(SasRec, "training_step", counted)
+    resumed = new_fit(folder="killed")
+    assert equal(weights(sasrec(resumed, budget=budget)), expected)
+    assert sorted(set(epochs)) == [4, 5]
+    assert resumed.stages[0].losses == straight.stages[0].losses
+
+
+@pytest.mark.parametrize("given", ["1m", "nan", "-1", ""])
+def test_how_often_states_are_saved_is_asked_before_a_training(
+    given: str, new_fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRBENCH_SAVE_SECONDS", given)
+    with pytest.raises(ValueError, match=f"^GRBENCH_SAVE_SECONDS is '{given}'; expected a number of seconds"):
+        new_fit()
+
+
+def test_a_file_of_codes_is_known_by_its_content(in_memory: Fit) -> None:
+    """Its buffer tells that; a copy in another folder is the same training."""
+
+    @dataclass
+    class Named:
+        codes: str | None
+
+    def address(codes: str | None) -> str:
+        module = Counter()
+        module.config = Named(codes)  # type: ignore[assignment]
+        module.noise.zero_()
+        return in_memory._address(module, BUDGET, in_memory.corpus.examples("train"), None, 0)
+
+    assert address("/a/mine.tsv") == address("/b/mine.tsv") == address("mine.tsv")
+    assert len({address(codes) for codes in ("mine.tsv", "others.tsv", None)}) == 3
+
+
+def test_two_processes_may_find_the_same_state_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / LAST).write_bytes(b"x")
+    load = checkpoint_io.Checkpoints.load_checkpoint
+
+    def other_first(self: Any, path: Path, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return load(self, path, *args, **kwargs)
+        except ValueError:
+            path.unlink()
+            raise
+
+    monkeypatch.setattr(checkpoint_io.Checkpoints, "load_checkpoint", other_first)
+    assert checkpoint_io.newest(tmp_path, lambda text: None) is None

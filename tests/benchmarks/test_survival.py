@@ -14,7 +14,9 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from benchmarks import run as run_module
 from benchmarks.__main__ import main
@@ -140,6 +142,12 @@ def test_memory_that_the_system_refuses() -> None:
     assert user_message(KeyError("x")) is None
 
 
+def test_devices_that_lightning_cannot_have_are_told() -> None:
+    with pytest.raises(MisconfigurationException) as refused:
+        pl.Trainer(accelerator="cpu", devices=2, strategy="deepspeed", logger=False)
+    assert user_message(refused.value)
+
+
 def test_durations_know_no_clock(bench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     began, day, calls = time.perf_counter(), 86_400.0, iter(range(1_000_000))
     monkeypatch.setattr(time, "time", lambda: 1e9 - day * next(calls))
@@ -216,9 +224,9 @@ def test_the_lock_of_a_cell_is_that_of_its_key_and_seed(
     held: list[str] = []
     whole = fit_module.exclusive_lock
 
-    def noted(lock: Path, label: str) -> AbstractContextManager[None]:
+    def noted(lock: Path, label: str, rank: int) -> AbstractContextManager[None]:
         held.append(lock.name)
-        return whole(lock, label)
+        return whole(lock, label, rank)
 
     monkeypatch.setattr(run_module, "exclusive_lock", noted)
     assert bench("--seeds", "2") == 0

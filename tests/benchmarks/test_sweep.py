@@ -116,16 +116,10 @@ def test_what_is_fixed_is_not_searched(name: str, settings: tuple[str, ...], lef
     assert space_of(complete(name, "musical_instruments", settings), settings).keys() == left
 
 
-@pytest.mark.parametrize(
-    ("name", "searched"),
-    [
-        ("tiger-grid", {"lr", "t5.dropout", "tokenizer.commitment", "weight_decay"}),
-        ("tiger-paper", {"lr", "t5.dropout", "tokenizer.commitment", "weight_decay"}),
-    ],
-)
-def test_what_a_name_fixes_at_full_size_is_searched_where_it_has_small_sizes(name: str, searched: set[str]) -> None:
-    assert space_of(complete(name, "all_beauty", tuned=False), at_small_size=True).keys() == searched
-    assert "lr" not in space_of(complete(name, "beauty_2014", tuned=False))
+def test_what_a_name_fixes_at_full_size_is_searched_where_it_has_small_sizes() -> None:
+    at_small_size = space_of(complete("tiger-paper", "all_beauty", tuned=False), at_small_size=True)
+    assert at_small_size.keys() == {"lr", "t5.dropout", "tokenizer.commitment", "weight_decay"}
+    assert "lr" not in space_of(complete("tiger-paper", "beauty_2014", tuned=False))
 
 
 def test_a_sweep_of_a_name_leaves_it_what_makes_it_another() -> None:
@@ -204,6 +198,17 @@ def test_every_model_can_be_searched(name: str, corpus: str) -> None:
     experiment = complete(name, corpus, tuned=False)
     fields = [field.name for field in tuned_fields(experiment.config)]
     assert not fields or list(space_of(experiment)) == fields
+
+
+def test_what_nothing_reads_is_not_searched() -> None:
+    """The clusters of GRID read no commitment, and a file of codes leaves LETTER no tokenizer."""
+    with pytest.raises(ValueError, match=r"^tiger-grid has no tuned field to search"):
+        space_of(complete("tiger-grid", "beauty_2014", tuned=False))
+    small = space_of(complete("tiger-grid", "all_beauty", tuned=False), at_small_size=True)
+    assert small.keys() == {"lr", "t5.dropout", "weight_decay"}
+    of_file = space_of(complete("letter-authors-codes", "beauty_2014", tuned=False))
+    assert not [option for option in of_file if option.startswith("tokenizer.")]
+    assert "temperature" in of_file
 
 
 def test_nothing_to_search(tmp_path: Path, corpus: Corpus) -> None:

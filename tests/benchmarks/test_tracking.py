@@ -583,7 +583,7 @@ def test_off_starts_nothing(
         tracker.record(tmp_path / "record.json")
         tracker.summary({})
     # Of several processes that train together the first is followed.
-    monkeypatch.setattr(wandb_run, "process_rank", lambda: 1)
+    monkeypatch.setattr(wandb_run, "process_rank", lambda hardware: 1)
     with wandb_run.follow(resolve(bench, corpus, sasrec), 0) as tracker:
         assert list(tracker.watch("recommender")) == []
 

@@ -107,7 +107,7 @@ def test_a_number_that_is_quoted_is_judged_as_its_source(history: int, verdict: 
 
 def test_a_row_by_another_loss_is_not_the_papers() -> None:
     """TRACT's GRU4Rec, of Beauty_2014, has cross-entropy; of S3-Rec's that is not known."""
-    of_beauty = {"on": "beauty_2014", "model": "gru4rec", "experiment": "gru4rec"}
+    of_beauty: dict[str, Any] = {"on": "beauty_2014", "model": "gru4rec", "experiment": "gru4rec"}
     for config, verdict in (({"loss": "bce"}, "not comparable: loss bce, the paper's ce"), ({}, "below")):
         row = row_with_recall(0.01, config=config, **of_beauty)
         assert of_recall(row, "RecBole's models by TRACT").verdict == verdict

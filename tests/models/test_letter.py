@@ -28,7 +28,7 @@ from tests.factories import corpus_of, index_of, shaken
 
 # Two clusters of four codes have two members each: who draws whom is then no matter of chance.
 TOKENIZER = TokenizerConfig(
-    hidden=(12,), width=4, levels=2, codes=4, clusters=2, restarts=1, alignment=0.3, diversity=0.2
+    hidden=(12,), width=32, levels=2, codes=4, clusters=2, restarts=1, alignment=0.3, diversity=0.2
 )
 CONFIG = Config(
     tokenizer=TOKENIZER,
@@ -226,7 +226,7 @@ class TestTokenizer:
 
         noted("on_train_epoch_start")
         noted("training_step")
-        vectors, collaborative = padded(41, 6, seed=1), padded(41, 4, seed=2)
+        vectors, collaborative = padded(41, 6, seed=1), padded(41, 32, seed=2)
         items = in_memory.corpus.examples("items")
         in_memory("tokenizer", lambda: LetterTokenizer(TOKENIZER, vectors, collaborative), Budget(3, 20), items)
         assert events == ["on_train_epoch_start", "training_step", "training_step"] * 3
@@ -236,8 +236,8 @@ class TestTokenizer:
         for close in ([0, 1, 2, 3], [0, 3, 5, 7]):
             apart = [code for code in range(8) if code not in close]
             with torch.no_grad():
-                tokenizer.quantizer.codebooks[:, close] = 5 + 0.01 * torch.randn(2, 4, 4)
-                tokenizer.quantizer.codebooks[:, apart] = -5 + 0.01 * torch.randn(2, 4, 4)
+                tokenizer.quantizer.codebooks[:, close] = 5 + 0.01 * torch.randn(2, 4, 32)
+                tokenizer.quantizer.codebooks[:, apart] = -5 + 0.01 * torch.randn(2, 4, 32)
             tokenizer.on_train_epoch_start()
             for cluster in tokenizer.cluster:
                 assert len(set(cluster[close].tolist())) == len(set(cluster[apart].tolist())) == 1
@@ -248,7 +248,7 @@ class TestTokenizer:
         tokenizer = fresh(dataclasses.replace(TOKENIZER, codes=codes, clusters=clusters), items=70)
         # All but one at one place: free clusters would be of one code.
         with torch.no_grad():
-            tokenizer.quantizer.codebooks[:] = 0.001 * torch.randn(2, codes, 4)
+            tokenizer.quantizer.codebooks[:] = 0.001 * torch.randn(2, codes, 32)
             tokenizer.quantizer.codebooks[:, 0] = 9.0
         tokenizer.on_train_epoch_start()
         for cluster in tokenizer.cluster:
@@ -257,7 +257,7 @@ class TestTokenizer:
             assert members.min() >= 2
 
     def test_widths_that_differ_are_named(self) -> None:
-        with pytest.raises(ValueError, match="latent has width 4, collaborative vectors have 3; expected equal"):
+        with pytest.raises(ValueError, match="latent has width 32, collaborative vectors have 3; expected equal"):
             LetterTokenizer(TOKENIZER, padded(41, 6, seed=1), padded(41, 3, seed=2))
 
 
@@ -284,7 +284,7 @@ class TestStart:
         return found
 
     def trained(self, corpus: Corpus, folder: Path) -> LetterTokenizer:
-        vectors, collaborative = padded(41, 6, seed=1), padded(41, 4, seed=2)
+        vectors, collaborative = padded(41, 6, seed=1), padded(41, 32, seed=2)
         fit, items = HarnessFit(corpus, 0, folder, "test"), corpus.examples("items")
         build = partial(LetterTokenizer, TOKENIZER, vectors, collaborative)
         return fit("tokenizer", build, self.BUDGET, items, quality=unique_code_share)
@@ -484,7 +484,7 @@ def with_vectors(values: np.ndarray, collaborative: np.ndarray) -> Corpus:
 
 
 def test_the_card_counts_duplicates_before_and_after_the_repair() -> None:
-    values, collaborative = padded(41, 6, seed=1).numpy(), padded(41, 4, seed=2).numpy()
+    values, collaborative = padded(41, 6, seed=1).numpy(), padded(41, 32, seed=2).numpy()
     values[[9, 21]] = values[2]
     stages: dict[str, tuple[Any, Budget, Examples | None, Any]] = {}
 
@@ -546,7 +546,7 @@ class TestCodesFromAFile:
     def test_codes_of_a_file_are_given_without_vectors(
         self, in_memory: HarnessFit, tiny_corpus: Corpus, read: dict[str, Any]
     ) -> None:
-        with pytest.raises(ValueError, match="reads no vectors; set vectors=null collaborative=null"):
+        with pytest.raises(ValueError, match="leave nothing that reads vectors; set vectors=null collaborative=null"):
             tokenize(dataclasses.replace(self.CONFIG, **read), tiny_corpus, in_memory)
 
     def test_a_corpus_without_codes_is_named(self, in_memory: HarnessFit, tiny_corpus: Corpus) -> None:

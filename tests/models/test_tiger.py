@@ -148,7 +148,7 @@ def test_codes_from_a_file_take_no_tokenizer_and_get_a_suffix() -> None:
     assert index.codes[1:, 0, 2].tolist() == [0, 1, 2, *[0] * 8, 1]
     card = index.card()
     assert (card["distinct_before"], card["duplicates_after"], card["reconstruction_error"]) == (9, 0.0, None)
-    with pytest.raises(ValueError, match=r"codes of its own \(codes=file.tsv\) and reads no vectors; set vectors=null"):
+    with pytest.raises(ValueError, match=r"codes=file\.tsv leave nothing that reads vectors; set vectors=null"):
         train(replace(config, vectors="tfidf"), of_file(), fit)
     with pytest.raises(ValueError, match="hand was given no codes"):
         train(config, replace(of_file(), codes=None), fit)

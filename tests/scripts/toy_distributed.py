@@ -33,7 +33,7 @@ TOKENIZER = ("tokenizer_epochs=2", "tokenizer_check=1", "tokenizer_batch=20", "t
 SETTINGS = {
     "tiger": (*TOKENIZER, "steps=24"),
     # The partner that diversity draws a code to is each process's own.
-    "letter": (*TOKENIZER, "collaborative=sasrec-32", "tokenizer.width=4", "tokenizer.diversity=0", "steps=24"),
+    "letter": (*TOKENIZER, "collaborative=sasrec-32", "tokenizer.diversity=0", "steps=24"),
     "pit-coevolving": (*TOKENIZER, "i2t.layers=1", "i2t.dropout=0", "sure=0", "warm_steps=6", "steps=18"),
 }
 
@@ -55,7 +55,7 @@ def trained(folder: Path, name: str, hardware: Hardware) -> list[list[Any]]:
     """Stage, quality and hash after every check."""
     corpus = replace(tiny(), name="all_beauty")
     config = complete(name, corpus.name, (*COMMON, "t5.dropout=0", *SETTINGS[name]), tuned=False).config
-    collaborative = np.random.default_rng(0).normal(size=(corpus.items + 1, 4)).astype(np.float32)
+    collaborative = np.random.default_rng(0).normal(size=(corpus.items + 1, 32)).astype(np.float32)
     known = replace(
         corpus,
         vectors=item_vectors(corpus, "tfidf", None, folder / "vectors"),
@@ -72,7 +72,7 @@ def main() -> None:
     silence_lightning()
     torch.set_num_threads(1)
     found = {name: trained(folder, name, Hardware("cpu", processes)) for name in names}
-    (folder / f"{process_rank()}.json").write_text(json.dumps(found))
+    (folder / f"{process_rank(Hardware('cpu', processes))}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

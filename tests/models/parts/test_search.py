@@ -267,6 +267,24 @@ def test_the_cap_tells_users_apart() -> None:
     assert not (ranking.certified & ~right).any()
 
 
+def test_no_list_is_proven_where_a_score_is_none() -> None:
+    """Below the code 0 of the first level; the other user has all scores."""
+    tables = Tables(2, (2, 2), 0, ties=True)
+    nan, told = [torch.nan] * 2, [-0.5, -1.0]
+    tables.levels = [torch.tensor([[[-0.1, -2.0]]] * 2), torch.tensor([[nan, told], [told, told]])]
+    ranking = exact(tables, [[(0, 0)], [(0, 1)], [(1, 0)], [(1, 1)]], 2)
+    assert ranking.certified.tolist() == [False, True]
+
+
+def test_the_cap_holds_however_many_prefixes_are_expanded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS", 8)
+    tables = Tables(1, (12,) * 4, 0, ties=True)
+    tables.levels = [torch.full_like(level, -2.4) for level in tables.levels]
+    items: list[Item] = [[row] for row in product(range(12), repeat=4)]
+    for cap in (300, 600):
+        assert int(spent(exact(tables, items, 50, width=1, cap=cap)).max()) <= cap
+
+
 def test_only_prefixes_that_can_matter_are_expanded_and_each_once() -> None:
     sizes = (5, 5, 5)
     items: list[Item] = [[row] for row in product(*map(range, sizes))]
