@@ -131,7 +131,7 @@ dashboards: $(READY) ## Define the workspace and the report of the W&B project: 
 notebook: $(READY) ## Execute docs/example.ipynb again, in minutes, with nbclient and ipykernel in runs/notebook
 	[ -d runs/notebook/ipykernel ] || $(RUN) pip install --quiet --disable-pip-version-check --target runs/notebook nbclient ipykernel
 	rm -rf runs/example
-	PYTHONPATH="$(CURDIR)/runs/notebook" $(VENV)/bin/python docs/execute.py
+	env -u MPLBACKEND PYTHONPATH="$(CURDIR)/runs/notebook" $(VENV)/bin/python docs/execute.py
 
 clean: ## Remove .venv and caches; records, tables and runs/ (downloads, trainings) stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis grbench.egg-info

@@ -45,6 +45,8 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
         place = values
         for step in path:
             place = place[step]
+        if isinstance(value, bool) and isinstance(place[last], int | float) and not isinstance(place[last], bool):
+            raise ValueError(f"{owner} option {key} is {value}; expected a number")
         place[last] = value
     return _checked(type(base), values, owner)
 
@@ -110,7 +112,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def unread(config: Any, option: str) -> bool:
     """Whether nothing reads an option, beside the values of the others: by what a config, and a part of it, say."""
     first, _, rest = option.partition(".")
-    if first in getattr(config, "unread", ()):
+    if {option, first}.intersection(getattr(config, "unread", ())):
         return True
     return bool(rest) and unread(getattr(config, first), rest)
 

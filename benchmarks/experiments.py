@@ -319,9 +319,11 @@ def complete(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tune
     config = changed(made_of.base, {**made_of.named(), **made_of.settings}, model)
     overrides = _overrides(named, config, made_of.settings)
     _check_inputs(name, config)
-    for option in (override.partition("=")[0] for override in overrides):
-        if unread(config, option):
-            raise ValueError(f"{name} option {option} is set, but nothing reads it beside the other options")
+    # Who repeats a row sets all of its options.
+    if not made_of.settings.keys() >= dict(flat(dataclasses.asdict(config))).keys():
+        for option in (override.partition("=")[0] for override in overrides):
+            if unread(config, option):
+                raise ValueError(f"{name} option {option} is set, but nothing reads it beside the other options")
     sample = getattr(config, "valid_users", None)
     if sample is not None and sample < FEWEST_VALID_USERS:
         raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
@@ -387,11 +389,10 @@ def layers(whole: str, corpus: str | Corpus, settings: Iterable[str] = (), tuned
 
 def _with_fewer_codes(made_of: Layers, corpus: Corpus) -> Layers:
     """No more codes in a book than items."""
-    base = dict(flat(dataclasses.asdict(made_of.base)))
-    codes = {**base, **made_of.named(), **made_of.settings}.get(CODES)
-    of_file = {**base, **made_of.named(), **made_of.settings}.get("codes")
+    options = {**dict(flat(dataclasses.asdict(made_of.base))), **made_of.named(), **made_of.settings}
+    codes = options.get(CODES)
     # A value of another type is told of with those of all options.
-    if of_file or not isinstance(codes, int) or codes <= corpus.items:
+    if options.get("codes") or not isinstance(codes, int) or codes <= corpus.items:
         return made_of
     if CODES in made_of.settings:
         raise ValueError(f"option {CODES} is {codes}; expected at most {corpus.items}, the items of {corpus.name}")

@@ -29,6 +29,8 @@ TOLD = "GRBENCH_COMMIT"
 ROOT = Path(__file__).resolve().parent.parent
 # Options that name a user's own files.
 FILES = ("--corpus", "--items", "--vectors-path", "codes")
+# How a path begins that leads out of the folder of a command.
+OUT = ".."
 # A library's version is read from a file; no library changes beneath a process.
 version = functools.cache(metadata.version)
 # Packages whose version can move a number.
@@ -206,5 +208,7 @@ def torch_version() -> str:
 def _published(previous: str, argument: str) -> str:
     # A string of a setting may have quotes.
     parts = argument.replace('"', "").split("=")
-    own = previous in FILES or parts[0] in FILES
-    return "=".join(Path(part).name if own or Path(part).is_absolute() else part for part in parts)
+    own = previous in FILES or parts[0].rpartition(":")[2] in FILES
+    return "=".join(
+        Path(part).name if own or Path(part).is_absolute() or part.startswith(OUT) else part for part in parts
+    )

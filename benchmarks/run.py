@@ -136,10 +136,11 @@ def check_processes(experiment: Experiment, hardware: Hardware) -> None:
     # Not those of other files, of which a config may choose one or none.
     own = [kind for kind in vars(file).values() if getattr(kind, "__module__", "") == f"models.{experiment.model}"]
     wide = any(getattr(kind, "batch_wide_loss", False) for kind in own)
+    check_shares(experiment.name, hardware.processes, wide=wide)
     for option, value in flat(dataclasses.asdict(experiment.config)):
         of_batches = option.endswith(("batch_size", "_batch")) and isinstance(value, int)
         if of_batches and not unread(experiment.config, option):
-            check_shares(f"{experiment.name}, option {option},", hardware.processes, wide, value)
+            check_shares(f"{experiment.name}, option {option},", hardware.processes, value)
 
 
 def check_trained(recommender: object, model: str, fit: Fit) -> None:

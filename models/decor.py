@@ -96,6 +96,13 @@ class Config:
     valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        clustered = self.tokenizer.method == "rq-kmeans"
+        of_training = ("tokenizer_epochs", "tokenizer_batch", "tokenizer_check") if clustered else ()
+        return (*of_training, *(("epochs",) if self.steps else ()))
+
 
 SMALL = Config(
     tokenizer=TokenizerConfig(hidden=(128,), width=64, codes=32),

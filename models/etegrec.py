@@ -119,6 +119,11 @@ class Config:
     valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        return ("epochs",) if self.steps else ()
+
 
 # Text, not a SASRec's vectors: from so few interactions those know less of an item than its text does.
 SMALL = Config(

@@ -140,7 +140,9 @@ class Config:
     @property
     def unread(self) -> tuple[str, ...]:
         """Fields that nothing reads beside the others."""
-        return ("tokenizer", "tokenizer_epochs", "tokenizer_batch", "tokenizer_check") if self.codes else ()
+        of_file = ("tokenizer", "tokenizer_epochs", "tokenizer_batch", "tokenizer_check") if self.codes else ()
+        alone = () if self.collaborative else ("tokenizer.alignment",)
+        return (*of_file, *alone, *(("epochs",) if self.steps else ()))
 
 
 SMALL = Config(

@@ -66,7 +66,7 @@ from models.parts.item_to_item import ItemToItem, ItemToItemConfig, nearness, rq
 from models.parts.item_to_token import ItemToToken, ItemToTokenConfig
 from models.parts.optim import Schedule, adamw
 from models.parts.processes import all_gather_rows
-from models.parts.rqvae import RqVae, RqVaeConfig
+from models.parts.rqvae import OF_RQVAE, RqVae, RqVaeConfig
 from models.parts.seq2seq import T5Sizes
 from models.parts.tokenizer import faithfulness
 
@@ -150,8 +150,17 @@ class Config:
 
     def __post_init__(self) -> None:
         levels, codes = self.tokenizer.levels, self.tokenizer.codes
-        if codes**levels >= SEQUENCES:
+        if codes**levels > SEQUENCES:
             raise ValueError(f"{levels} levels of {codes} codes have more sequences than an index can number, 2^63")
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        of_rqvae = ("tokenizer_epochs", "tokenizer_batch", "tokenizer_check", *(f"tokenizer.{n}" for n in OF_RQVAE))
+        of_clusters = ("i2i", "pretraining_epochs", "pretraining_batch", "balanced")
+        of_other_start = of_clusters if self.start == "rq-vae" else of_rqvae
+        epochs = [name for name, steps in (("epochs", self.steps), ("warm_epochs", self.warm_steps)) if steps]
+        return (*of_other_start, *epochs)
 
 
 SMALL = Config(

@@ -54,7 +54,10 @@ class Config(RecommenderConfig):
     @property
     def unread(self) -> tuple[str, ...]:
         """Fields that nothing reads beside the others."""
-        return ("tokenizer", "tokenizer_epochs", "tokenizer_batch", "tokenizer_check") if self.codes else ()
+        of_training = ("tokenizer_epochs", "tokenizer_batch", "tokenizer_check")
+        if self.codes:
+            return ("tokenizer", *of_training)
+        return of_training if self.tokenizer.method == "rq-kmeans" else ()
 
 
 SMALL = Config(

@@ -96,17 +96,14 @@ class Lab:
     def __post_init__(self) -> None:
         """
         Raises:
-            ValueError: a setting is for an experiment that there is not, or that is not among those given.
+            ValueError: a setting is for an experiment that there is not.
         """
-        asked = [_whole(name) for name in self.names]
         for setting in self.settings:
             name, colon, _ = setting.partition("=")[0].partition(":")
             if colon and _whole(name) not in experiments.names():
                 possible = experiments.names()
                 meant = f"{near(name, possible)}possible: {', '.join(possible)}"
                 raise ValueError(f"{setting!r} is for {name!r}, which is no experiment; {meant}")
-            if colon and asked and _whole(name) not in asked:
-                raise ValueError(f"{setting!r} is for {name!r}; expected one of {', '.join(self.names)}")
 
     def experiment(self, name: str, *settings: str, usual: Sequence[str] = ()) -> Experiment:
         """
@@ -120,6 +117,22 @@ class Lab:
         own = [text for setting in self.settings if (text := self._for(setting, name))]
         return experiments.complete(name, self.corpus, [*usual, *own, *settings], self.tuned)
 
+    def chosen(self, *usual: str) -> tuple[str, ...]:
+        """Names of the experiments that an analysis is of.
+
+        Args:
+            usual: where none are given.
+
+        Raises:
+            ValueError: a setting is for another one.
+        """
+        names = self.names or usual
+        for setting in self.settings:
+            of, colon, _ = setting.partition("=")[0].partition(":")
+            if colon and _whole(of) not in map(_whole, names):
+                raise ValueError(f"{setting!r} is for {of!r}; expected one of {', '.join(names)}")
+        return names
+
     def one(self, usual: str) -> str:
         """Name of the experiment of an analysis that is of one.
 
@@ -127,13 +140,13 @@ class Lab:
             usual: where none is given.
 
         Raises:
-            ValueError: several are given.
+            ValueError: several are given, or as `chosen`.
         """
         if len(self.names) > 1:
             raise ValueError(
                 f"this analysis is of one experiment; {len(self.names)} were given: {', '.join(self.names)}"
             )
-        return self.names[0] if self.names else usual
+        return self.chosen(usual)[0]
 
     @staticmethod
     def _for(setting: str, name: str) -> str:
@@ -152,11 +165,7 @@ class Lab:
                 raise ValueError(f"{name} has no {lacks}; expected an experiment of {model}")
 
     def recommender(self, name: str) -> Recommender:
-        """The whole model, trained.
-
-        Raises:
-            ValueError: it is for users whom it does not learn from.
-        """
+        """The whole model, trained."""
         experiment = self.experiment(name)
         trained = models.load(experiment.model).train(experiment.config, *self._given(experiment))
         return trained.to(self.bench.hardware.device)
@@ -184,7 +193,7 @@ class Lab:
         """The codes that the model's tokenizer gives.
 
         Raises:
-            ValueError: it has none that is finished before the recommender is trained, or as `recommender`.
+            ValueError: it has none that is finished before the recommender is trained.
         """
         experiment = self.experiment(name)
         model = models.load(experiment.model)
@@ -205,8 +214,6 @@ class Lab:
         return [store.read_run(self.bench.board, path) for path in paths]
 
     def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
-        if experiment.unseen_users:
-            raise ValueError(f"{experiment.name} is graded on users whom it never saw; expected one on all users")
         self.bench.hardware.set_num_threads()
         row = resolve(self.bench, self.corpus, experiment)
         fit = row.fit(self.seed)
@@ -226,8 +233,8 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
         The finding, and the `.md`.
 
     Raises:
-        ValueError: there is no such analysis, or none of a row, an experiment is not of the model that it is about, or
-            the corpus is cut at a moment or has cold items alone for targets.
+        ValueError: there is no such analysis, or none of a row, an experiment is on unseen users or not of the model that
+            it is about, or the corpus is cut at a moment or has cold items alone for targets.
     """
     if name not in ANALYSES:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
@@ -237,6 +244,8 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
         raise ValueError(
             f"{lab.corpus.name} is graded on other users or items than are learned; expected a whole corpus"
         )
+    if name != "unseen" and (unseen := [each for each in lab.names if each.endswith(UNSEEN)]):
+        raise ValueError(f"{unseen[0]} is graded on users whom it never saw; {name} is of experiments on all users")
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
     subject = [found.subject] if found.subject else []
     if lab.row is not None:

@@ -47,7 +47,7 @@ def alignment(lab: Lab) -> Finding:
     Raises:
         ValueError: an experiment is not of ETEGRec.
     """
-    names = lab.names or EXPERIMENTS
+    names = lab.chosen(*EXPERIMENTS)
     lab.check_model(names, "etegrec", "preference-semantic alignment")
     users = np.sort(np.random.default_rng(0).permutation(lab.corpus.users)[:USERS])
     valid, test = (lab.corpus.examples(part).take(users) for part in ("valid", "test"))

@@ -39,7 +39,7 @@ def batching(lab: Lab) -> Finding:
     """
     rows: list[dict[str, Any]] = []
     comparisons = []
-    for experiment in [sized(lab, name) for name in lab.names or NAMES]:
+    for experiment in [sized(lab, name) for name in lab.chosen(*NAMES)]:
         name = experiment.name
         ours, pooled = (trained(lab, experiment, pool) for pool in (data_prep.batches.POOL, POOL))
         found, margin, p = held(ours, pooled)

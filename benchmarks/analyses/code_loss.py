@@ -38,7 +38,7 @@ def code_loss(lab: Lab) -> Finding:
         ValueError: a model does not generate one code sequence for each item; of a row, as `Lab.recalled`.
     """
     if lab.row is None:
-        generators = {name: _coded(name, lab.recommender(name)) for name in lab.names or ("tiger",)}
+        generators = {name: _coded(name, lab.recommender(name)) for name in lab.chosen("tiger")}
     else:
         run, recommender = lab.recalled(lab.row)
         generators = {run.record.experiment: _coded(run.record.experiment, recommender)}

@@ -28,7 +28,7 @@ TOKENIZERS = ("tiger", "pit", "pit-rq-kmeans")
 
 def entropy(lab: Lab) -> Finding:
     """Codeword distribution of each level and its entropy, of tokenizers as they are before any recommender."""
-    usage = {name: _quantised(lab.index(name)) for name in lab.names or TOKENIZERS}
+    usage = {name: _quantised(lab.index(name)) for name in lab.chosen(*TOKENIZERS)}
     levels = max(map(len, usage.values()))
     rows = []
     for title, counts in usage.items():
@@ -42,7 +42,7 @@ def entropy(lab: Lab) -> Finding:
     figure, (*curves, bars) = panels(*(f"Level {level + 1}" for level in range(levels)), "Average entropy", width=3.4)
     for level, axis in enumerate(curves):
         for title, counts in usage.items():
-            if level == len(counts):
+            if level >= len(counts):
                 continue
             share = counts[level].sort(descending=True).values / counts[level].sum()
             axis.plot(np.arange(1, len(share) + 1), share, label=title)
@@ -67,7 +67,7 @@ def density(lab: Lab) -> Finding:
     Raises:
         ValueError: an experiment is not of PIT.
     """
-    names = lab.names or ("pit",)
+    names = lab.chosen("pit")
     lab.check_model(names, *BEAM_INDEX)
     rows: list[dict[str, Any]] = []
     in_use, bits = dict[str, list[float]](), dict[str, list[float]]()
@@ -104,7 +104,7 @@ def index(lab: Lab) -> Finding:
     Raises:
         ValueError: an experiment is not of PIT.
     """
-    names = lab.names or ("pit", "pit-coevolving")
+    names = lab.chosen("pit", "pit-coevolving")
     lab.check_model(names, *BEAM_INDEX)
     figure, (per_item, per_sequence, churned) = panels("Sequences per item", "Items per sequence", "Churn")
     rows, of_items, of_sequences = [], dict[str, Tensor](), dict[str, Tensor]()

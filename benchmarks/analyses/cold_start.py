@@ -37,10 +37,13 @@ def cold_start(lab: Lab) -> Finding:
     Raises:
         ValueError: a model that generates codes has several sequences of an item, or sequences of one code.
     """
+    names = lab.chosen(*MODELS)
+    if several := [name for name in names if lab.experiment(name).model == "pit"]:
+        raise ValueError(f"{several[0]} names an item by several code sequences; expected a model of one")
     lab = replace(lab, corpus=lab.corpus.cold_items())
     cold = np.unique(lab.corpus.examples("test").target)
     rows = []
-    for name in lab.names or MODELS:
+    for name in names:
         recommender = lab.recommender(name).eval()
         ranks = Grader(lab.corpus, "test")(recommender).ranks
         place = places(recommender, lab.corpus)

@@ -47,7 +47,7 @@ def fusion(lab: Lab) -> Finding:
     Raises:
         ValueError: fewer than two experiments are given; what `Lab.recommender` raises.
     """
-    names = lab.names or MODELS
+    names = lab.chosen(*MODELS)
     if len(names) < 2:
         raise ValueError(f"a fusion is of two experiments at least; one was given: {names[0]}")
     examples = {part: lab.corpus.examples(part) for part in PARTS}

@@ -27,7 +27,7 @@ def precision(lab: Lab) -> Finding:
         raise ValueError(f"the gate's board is of {CORPUS}, not of {lab.corpus.name}; expected CORPUS={CORPUS}")
     rows: list[dict[str, Any]] = []
     intervals = []
-    for name in lab.names or NAMES:
+    for name in lab.chosen(*NAMES):
         exact, near = Row(bank(name), ranked=True), trained(lab, name)
         found, margin, p = held(near, exact)
         row = {"Model": name, "NDCG@10 in float32": float(exact.gains.mean()), "in bf16": float(near.gains.mean())}

@@ -26,7 +26,7 @@ def unseen(lab: Lab) -> Finding:
     Raises:
         ValueError: a training failed.
     """
-    whole = [lab.experiment(name) for name in lab.names or MODELS]
+    whole = [lab.experiment(name) for name in lab.chosen(*MODELS)]
     runs = lab.runs([Cell(replace(each, name=each.whole + UNSEEN, unseen_users=True), lab.seed) for each in whole])
     rows = []
     for experiment, (record, ranks) in zip(whole, runs, strict=True):

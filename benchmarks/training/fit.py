@@ -218,7 +218,7 @@ class Fit:
         folder: Path,
     ) -> None:
         wide, processes = getattr(module, "batch_wide_loss", False), self.hardware.processes
-        check_shares(f"stage {stage} of {self.label}", processes, wide, budget.batch_size)
+        check_shares(f"stage {stage} of {self.label}", processes, budget.batch_size, wide)
         callback = CheckpointCallback(Stage.begun(stage), seed, budget, quality, folder, f"{self.label} {stage}")
         trainer = pl.Trainer(
             # Not `auto`: Lightning's own choice may be another than `Hardware.device`.
@@ -289,7 +289,7 @@ class Fit:
         self, module: pl.LightningModule, budget: Budget, examples: Examples, quality: object, seed: int
     ) -> str:
         config = dataclasses.asdict(module.config)  # type: ignore[call-overload]
-        # A file is known by its content, which the codes among the buffers tell.
+        # Of a file its content counts, which the codes among the buffers tell, and no folder.
         file = config.get("codes")
         named = {"codes": Path(file).name} if isinstance(file, str) else {}
         facts = {
@@ -312,7 +312,7 @@ class Fit:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def check_shares(what: str, processes: int, wide: bool, batch_size: int) -> None:
+def check_shares(what: str, processes: int, batch_size: int = 0, wide: bool = False) -> None:
     """
     Args:
         wide: its loss looks across the whole batch.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
@@ -47,6 +47,10 @@ class RqVaeConfig:
     """Steps. Schedule and warm-up are AdamW's."""
     kmeans_items: Count = 1024
     """k-means starts from the latents of so many random items: the paper's first training batch."""
+
+
+# What k-means, where it takes the place of an RQ-VAE, does not read of its fields.
+OF_RQVAE = tuple(field.name for field in fields(RqVaeConfig) if field.name not in ("levels", "codes"))
 
 
 @remembers_construction

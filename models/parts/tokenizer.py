@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from models.api import Budget, Corpus, Count, Fit
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.quantize import kmeans, squared_distance
-from models.parts.rqvae import RqVae, RqVaeConfig
+from models.parts.rqvae import OF_RQVAE, RqVae, RqVaeConfig
 
 # An axis along which vectors spread less than this part of the widest carries rounding, no signal.
 NARROWEST = 1e-6
@@ -37,8 +37,8 @@ class TokenizerConfig(RqVaeConfig):
     @property
     def unread(self) -> tuple[str, ...]:
         """Fields that nothing reads beside the others."""
-        of_rqvae = {field.name for field in fields(RqVaeConfig)} - {"levels", "codes"}
-        return tuple(sorted(of_rqvae)) if self.method == "rq-kmeans" else ("normalised_residuals",)
+        of_method = OF_RQVAE if self.method == "rq-kmeans" else ("normalised_residuals",)
+        return of_method if self.inputs == "whitened" else (*of_method, "components")
 
     def code_width(self, vector_width: int) -> int:
         """Of the code vectors, where item vectors have such a width."""

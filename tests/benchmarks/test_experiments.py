@@ -297,14 +297,29 @@ def test_settings_that_do_not_go_together_are_told_before_item_vectors_are_train
         ("letter-authors-codes", "tokenizer.alignment=0.1"),
         ("letter-authors-codes", "tokenizer_epochs=5"),
         ("tiger-grid", "tokenizer.commitment=0.5"),
+        ("tiger-grid", "tokenizer_epochs=5"),
+        ("tiger-grid", "tokenizer.components=64"),
         ("tiger", "tokenizer.normalised_residuals=true"),
+        ("letter-no-cf", "tokenizer.alignment=0.1"),
+        ("pit", "pretraining_epochs=5"),
+        ("pit-rq-kmeans", "tokenizer.commitment=0.5"),
+        ("decor-genrec", "tokenizer_batch=64"),
     ],
 )
 def test_a_setting_that_nothing_reads_is_refused(name: str, setting: str) -> None:
     option = setting.partition("=")[0]
     with pytest.raises(ValueError, match=f"^{name} option {option} is set, but nothing reads it beside the other"):
         complete(name, "beauty_2014", [setting])
-    assert complete(name, "beauty_2014", ["t5.dropout=0.15", "lr=0.01"]).overrides
+    assert complete(name, "beauty_2014", ["t5.dropout=0.2", "lr=0.02"]).overrides
+
+
+@pytest.mark.parametrize(("name", "option"), [("letter", "epochs"), ("decor", "epochs"), ("pit", "warm_epochs")])
+def test_epochs_beside_steps_are_refused(name: str, option: str) -> None:
+    """A small corpus's configs count steps."""
+    with pytest.raises(ValueError, match=f"^{name} option {option} is set, but nothing reads it"):
+        complete(name, "planted", [f"{option}=3"])
+    steps = option.replace("epochs", "steps")
+    assert complete(name, "planted", [f"{option}=3", f"{steps}=null"]).overrides
 
 
 def test_a_file_of_codes_has_books_of_its_own(tiny_corpus: Corpus) -> None:
@@ -487,11 +502,9 @@ def number(value: object) -> bool:
 
 
 @pytest.mark.parametrize("name", experiments.names())
-def test_a_config_survives_json(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_config_survives_json(name: str) -> None:
     """A record holds the config; whoever repeats the row must get the same one from it."""
     config = complete(name, "planted").config
-    # What nothing reads is refused, and would stay as the other corpus has it.
-    monkeypatch.setattr(experiments, "unread", lambda config, option: False)
     flat: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     settings = [f"{key}={json.dumps(value)}" for key, value in leaves(flat)]
     assert complete(name, "musical_instruments", settings).config == config

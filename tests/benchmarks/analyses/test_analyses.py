@@ -24,7 +24,6 @@ from benchmarks.analyses import (
     code_use,
     cold_start,
     composition,
-    fusion,
     sensitivity,
     support,
     unseen,
@@ -52,7 +51,8 @@ pytestmark = pytest.mark.usefixtures("saved_as_usual")
 
 SHORT = {
     "decor": ("tokenizer.codes=8", "tokenizer_epochs=2", "steps=6", "bos_queries=4"),
-    "pit": ("tokenizer.codes=8", "tokenizer_epochs=2", "pretraining_epochs=2", "warm_steps=4", "steps=8"),
+    "pit": ("tokenizer.codes=8", "tokenizer_epochs=2", "warm_steps=4", "steps=8"),
+    "both starts": ("tokenizer.codes=8", "pit:tokenizer_epochs=2", "pit-rq-kmeans:pretraining_epochs=2"),
     "tiger": ("tokenizer.codes=8", "tokenizer_epochs=2", "steps=6"),
     "etegrec": ("tokenizer.codes=8", "tokenizer_epochs=20", "steps=12", "warm_epochs=1", "finish_epochs=1"),
 }
@@ -349,7 +349,7 @@ def test_density_by_hand(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatc
 
 
 def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
-    table = code_use.entropy(lab("pit", "pit", "pit-rq-kmeans")).table
+    table = code_use.entropy(lab("both starts", "pit", "pit-rq-kmeans")).table
     assert table["Tokenizer"].tolist() == ["pit", "pit-rq-kmeans"]
     index = lab("pit").index("pit")
     for level in range(4):
@@ -360,10 +360,11 @@ def test_entropy_by_hand(lab: Callable[..., Lab]) -> None:
 
 def test_a_suffix_is_no_level_of_a_tokenizer(lab: Callable[..., Lab]) -> None:
     """TIGER's fourth code tells items of equal codes apart; PIT's quantises like the others."""
-    here = dataclasses.replace(lab("pit", "tiger", "pit"), settings=("tokenizer.codes=8", "tokenizer_epochs=2"))
+    settings = ("tokenizer.codes=8", "tokenizer_epochs=2", "pit:tokenizer.levels=5")
+    here = dataclasses.replace(lab("pit", "tiger", "pit"), settings=settings)
     tiger, pit = code_use.entropy(here).table.to_dict("records")
     assert tiger["Average"] == pytest.approx(np.mean(here.index("tiger").card()["entropy"][:3]), abs=1e-4)
-    assert np.isnan(tiger["Entropy 4"])
+    assert np.isnan([tiger["Entropy 4"], tiger["Entropy 5"]]).all()
     assert pit["Average"] == pytest.approx(np.mean(here.index("pit").card()["entropy"]), abs=1e-4)
 
 
@@ -436,9 +437,11 @@ def test_the_index_by_hand(lab: Callable[..., Lab]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "model"), [("prefixes", "decor"), ("entropy", "pit"), ("alignment", "etegrec")])
+@pytest.mark.parametrize(
+    ("name", "model"), [("prefixes", "decor"), ("entropy", "both starts"), ("alignment", "etegrec")]
+)
 def test_an_analysis_is_two_files(lab: Callable[..., Lab], tmp_path: Path, name: str, model: str) -> None:
-    names = ("pit", "pit-rq-kmeans") if model == "pit" else ()
+    names = ("pit", "pit-rq-kmeans") if model == "both starts" else ()
     found = [analyse(name, lab(model, *names), tmp_path / folder)[0] for folder in ("one", "other")]
     pictures = [(tmp_path / folder / f"planted-{name}.svg").read_bytes() for folder in ("one", "other")]
     assert pictures[0] == pictures[1], "the same picture is the same file"
@@ -462,21 +465,29 @@ def test_a_setting_may_be_of_one_experiment(lab: Callable[..., Lab]) -> None:
         dataclasses.replace(here, settings=("tigr:lr=3",))
 
 
-def test_a_setting_is_for_either_name_of_an_experiment_and_for_one_that_is_looked_at(lab: Callable[..., Lab]) -> None:
+def test_a_setting_is_for_either_name_of_an_experiment_and_for_one_that_is_looked_at(
+    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = dataclasses.replace(lab("pit"), settings=("tiger:steps=6",))
     assert here.experiment("tiger-unseen-users").config.steps == 6
     other = dataclasses.replace(here, settings=("tiger-unseen-users:steps=7",))
     assert other.experiment("tiger").config.steps == 7
     with pytest.raises(ValueError, match="'tiger:steps=6' is for 'tiger'; expected one of pit, sasrec"):
-        dataclasses.replace(here, names=("pit", "sasrec"))
+        dataclasses.replace(here, names=("pit", "sasrec")).chosen()
+    monkeypatch.setattr(Lab, "index", lambda *a: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="'gru4rec:lr=3' is for 'gru4rec'; expected one of tiger, pit, pit-rq-kmeans"):
+        code_use.entropy(dataclasses.replace(here, settings=("gru4rec:lr=3",)))
 
 
-@pytest.mark.parametrize("look", [fusion.fusion, code_loss.code_loss])
-def test_what_is_for_unseen_users_is_refused(lab: Callable[..., Lab], look: Callable[[Lab], Any]) -> None:
+@pytest.mark.parametrize("name", ["fusion", "code_loss", "ladder"])
+def test_what_is_for_unseen_users_is_refused(
+    lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """Its row grades those that it never saw; here it would have learned from all."""
-    here = dataclasses.replace(lab("tiger", "popularity-unseen-users", "transitions"), settings=())
-    with pytest.raises(ValueError, match="popularity-unseen-users is graded on users whom it never saw; expected one"):
-        look(here)
+    monkeypatch.setattr(Lab, "recommender", lambda *a: pytest.fail("trained"))
+    here = dataclasses.replace(lab("tiger", "transitions", "popularity-unseen-users"), settings=())
+    with pytest.raises(ValueError, match=f"popularity-unseen-users is graded on users whom it never saw; {name} is"):
+        analyse(name, here, tmp_path)
 
 
 def test_another_model_is_refused_before_a_training(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,6 +495,8 @@ def test_another_model_is_refused_before_a_training(lab: Callable[..., Lab], mon
     for look, own in ((alignment.alignment, "etegrec"), (code_use.density, "pit"), (code_use.index, "pit")):
         with pytest.raises(ValueError, match=f"popularity has no .*; expected an experiment of {own}"):
             look(dataclasses.replace(lab(own, own, "popularity"), settings=()))
+    with pytest.raises(ValueError, match="pit-no-csa names an item by several code sequences; expected a model of one"):
+        cold_start.cold_start(dataclasses.replace(lab("tiger", "tiger", "pit-no-csa"), settings=()))
 
 
 def test_support_by_hand(lab: Callable[..., Lab], ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
