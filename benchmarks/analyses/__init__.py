@@ -233,7 +233,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
         The finding, and the `.md`.
 
     Raises:
-        ValueError: there is no such analysis, or none of a row, an experiment is on unseen users or not of the model that
+        ValueError: there is no such analysis, or none of a row, an experiment is on unseen users or of another model than
             it is about, or the corpus is cut at a moment or has cold items alone for targets.
     """
     if name not in ANALYSES:

@@ -313,6 +313,10 @@ def test_a_setting_that_nothing_reads_is_refused(name: str, setting: str) -> Non
     assert complete(name, "beauty_2014", ["t5.dropout=0.2", "lr=0.02"]).overrides
 
 
+def test_as_many_sequences_as_can_be_numbered() -> None:
+    assert complete("pit", "beauty_2014", ["tokenizer.levels=7", "tokenizer.codes=512"]).overrides
+
+
 @pytest.mark.parametrize(("name", "option"), [("letter", "epochs"), ("decor", "epochs"), ("pit", "warm_epochs")])
 def test_epochs_beside_steps_are_refused(name: str, option: str) -> None:
     """A small corpus's configs count steps."""

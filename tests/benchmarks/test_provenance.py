@@ -220,6 +220,12 @@ def test_command_keeps_no_absolute_path_and_no_password(arguments: list[str], ty
     assert command(arguments) == typed
 
 
+def test_command_keeps_no_folder_beside_its_own() -> None:
+    options = ["--board", "../anna/board", "--set", "letter:codes=../anna/mine.tsv", 'codes="/home/anna/c.tsv"']
+    told = command(["bench", *options, "--vectors-path", "anna/vectors.npz"])
+    assert told == "bench --board board --set letter:codes=mine.tsv codes=c.tsv --vectors-path vectors.npz"
+
+
 def test_peak_memory_is_what_was_held_since_the_last_reset() -> None:
     output = subprocess.run(scripts.command("peak_memory"), cwd=provenance.ROOT, capture_output=True, check=True).stdout
     before, during, after = map(int, output.split())
