@@ -233,8 +233,8 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
         The finding, and the `.md`.
 
     Raises:
-        ValueError: there is no such analysis, or none of a row, an experiment is on unseen users or of another model than
-            it is about, or the corpus is cut at a moment or has cold items alone for targets.
+        ValueError: there is no such analysis, or none of a row, an experiment is of unseen users or not of its model,
+            the corpus is cut at a moment or has cold items alone for targets.
     """
     if name not in ANALYSES:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")

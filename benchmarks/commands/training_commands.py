@@ -256,6 +256,10 @@ def add(commands: Any) -> None:
     cards.add_argument(
         "--models", nargs="+", action="extend", required=True, help="models or named experiments with a tokenizer"
     )
+    _add_analyse(commands)
+
+
+def _add_analyse(commands: Any) -> None:
     looks = commands.add_parser("analyse", help="make one of the papers' analyses: a table and a picture")
     looks.set_defaults(call=analyse, interrupted=GOES_ON)
     decor, etegrec = "utilisation, prefixes, sensitivity (DECOR)", "unseen, alignment, weights (ETEGRec)"

@@ -79,7 +79,8 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
     of the first epoch that ends `save_seconds` after the state before; a kill costs what came after it.
 
     Attributes:
-        done: what the stage has cost so far.
+        done: what the stage has cost up to its last look.
+        since: losses of the epochs after it.
         best: parameters and persistent buffers of the best epoch.
     """
 
@@ -96,14 +97,15 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
         self.title, self.clock = title, time.perf_counter()
         self.saved = self.told = self.clock
         self.best: dict[str, Tensor] = {}
+        self.since: list[float] = []
 
     def state_dict(self) -> dict[str, Any]:
         self._stop_clock()
-        return {"done": self.done.model_dump(), "best": self.best}
+        return {"done": self.done.model_dump(), "best": self.best, "since": self.since}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.done = Stage(**state_dict["done"])
-        self.best = state_dict["best"]
+        self.best, self.since = state_dict["best"], state_dict["since"]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.clock = self.saved = time.perf_counter()
@@ -138,7 +140,7 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
         # Of all processes, each of which has seen its share of the batches: they stop together.
         loss = self._mean(trainer, self.loss.double() / int(trainer.num_training_batches))
         self._finite("loss", loss, epoch)
-        self.done.losses.append(loss)
+        self.since.append(loss)
         if epoch % self.budget.check_every and epoch < self.budget.epochs:
             self._save(trainer)
             return
@@ -146,6 +148,8 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
         largest = torch.stack([weight.detach().abs().max().double() for weight in module.parameters()]).max()
         self._finite("largest weight", float(largest), epoch)
         done = self.done
+        done.losses += self.since
+        self.since = []
         value = self.quality(module) if self.quality else -loss
         value = self._mean(trainer, torch.tensor(value, dtype=torch.float64, device=module.device))
         self._finite("quality", value, epoch)

@@ -408,7 +408,7 @@ class TestTraining:
         with pytest.raises(ValueError, match=r"code vectors of width 4 .* and t5.width 8; expected equal ones"):
             train(config, self.corpus(), lambda *given: nn.Identity())  # type: ignore[arg-type]
         # Without the fusion nothing reads code vectors.
-        fit: Any = lambda stage, build, budget: build()  # noqa: E731
+        fit: Any = lambda stage, build, *others: build()  # noqa: E731
         assert isinstance(train(dataclasses.replace(config, fusion=False), self.corpus(), fit), Decor)
 
     def test_code_vectors_may_be_centres_of_clusters(self) -> None:

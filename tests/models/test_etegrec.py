@@ -426,8 +426,10 @@ def same(one: Etegrec, other: Etegrec) -> bool:
 @pytest.mark.parametrize(
     ("kill_at", "again"),
     [
-        # Within epoch 3, of the recommender. The last checkpoint is from before the renaming of epoch 2.
-        (3 * STEPS + 2, 4),
+        # Within epoch 2, whose new names no checkpoint has yet.
+        (2 * STEPS + 2, 4),
+        # Within epoch 3, of the recommender, as epoch 2, which no look has followed: its checkpoint has the new names.
+        (3 * STEPS + 2, 3),
         # Within epoch 4, of the tokenizer: epoch 3 and its checkpoint had the names of epoch 2.
         (4 * STEPS + 3, 2),
         # In the finish: the stage before it is not trained again.
