@@ -45,8 +45,6 @@ def changed(base: Any, changes: Mapping[str, Any], owner: str) -> Any:
         place = values
         for step in path:
             place = place[step]
-        if isinstance(value, bool) and isinstance(place[last], int | float) and not isinstance(place[last], bool):
-            raise ValueError(f"{owner} option {key} is {value}; expected a number")
         place[last] = value
     return _checked(type(base), values, owner)
 

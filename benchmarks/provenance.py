@@ -29,7 +29,7 @@ TOLD = "GRBENCH_COMMIT"
 ROOT = Path(__file__).resolve().parent.parent
 # Options that name a user's own files.
 FILES = ("--corpus", "--items", "--vectors-path", "codes")
-# How a path begins that leads out of the folder of a command.
+# What a path that leads out of a command's folder has among its parts.
 OUT = ".."
 # A library's version is read from a file; no library changes beneath a process.
 version = functools.cache(metadata.version)
@@ -210,5 +210,5 @@ def _published(previous: str, argument: str) -> str:
     parts = argument.replace('"', "").split("=")
     own = previous in FILES or parts[0].rpartition(":")[2] in FILES
     return "=".join(
-        Path(part).name if own or Path(part).is_absolute() or part.startswith(OUT) else part for part in parts
+        Path(part).name if own or Path(part).is_absolute() or OUT in Path(part).parts else part for part in parts
     )

@@ -127,7 +127,8 @@ def _make(row: ResolvedRow, fit: Fit) -> None:
 
 
 def check_processes(experiment: Experiment, hardware: Hardware) -> None:
-    """Before the first stage of several, and before item vectors are trained.
+    """Before the first stage of several, and before item vectors are trained; losses of parts of models, which a config
+    may choose, are told of at their stage.
 
     Raises:
         ValueError: processes cannot share the batches of a stage.

@@ -124,13 +124,15 @@ class Lab:
             usual: where none are given.
 
         Raises:
-            ValueError: a setting is for another one.
+            ValueError: a setting is for another one, or what `experiment` raises; before any is trained.
         """
         names = self.names or usual
         for setting in self.settings:
             of, colon, _ = setting.partition("=")[0].partition(":")
             if colon and _whole(of) not in map(_whole, names):
                 raise ValueError(f"{setting!r} is for {of!r}; expected one of {', '.join(names)}")
+        for name in names:
+            self.experiment(name)
         return names
 
     def one(self, usual: str) -> str:

@@ -23,6 +23,7 @@ from models.api import Batch, Recommender, generator_of
 from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from models.parts.search import exact_search
+from models.pit import Config as PitConfig
 
 MODELS = ("tiger", "last_item_vectors")
 # Lengths K of the list, and the share of it, TIGER's epsilon, that is kept for cold items.
@@ -38,8 +39,10 @@ def cold_start(lab: Lab) -> Finding:
         ValueError: a model that generates codes has several sequences of an item, or sequences of one code.
     """
     names = lab.chosen(*MODELS)
-    if several := [name for name in names if lab.experiment(name).model == "pit"]:
-        raise ValueError(f"{several[0]} names an item by several code sequences; expected a model of one")
+    for name in names:
+        config = lab.experiment(name).config
+        if isinstance(config, PitConfig) and config.beam_index and config.beam > 1 and config.served == "all":
+            raise ValueError(f"{name} names an item by several code sequences; expected a model of one")
     lab = replace(lab, corpus=lab.corpus.cold_items())
     cold = np.unique(lab.corpus.examples("test").target)
     rows = []

@@ -213,7 +213,7 @@ def _trainings(
     ):
         found[name] = Change(Graded(grader(recommender).ranks, users), verdict)
     options = _options(experiment)
-    runs = lab.runs([Cell(lab.experiment(experiment.whole, option), lab.seed) for option in options])
+    runs = lab.runs([Cell(lab.experiment(experiment.name, option), lab.seed) for option in options])
     for option, run in zip(options, runs, strict=True):
         found[option] = Change(Graded(run.ranks["rank"].to_numpy(), users), f"{CHOICE}: an ordinary row")
     return found

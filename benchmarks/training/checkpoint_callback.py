@@ -79,7 +79,7 @@ class CheckpointCallback(pl.callbacks.Checkpoint):
     of the first epoch that ends `save_seconds` after the state before; a kill costs what came after it.
 
     Attributes:
-        done: what the stage has cost up to its last look.
+        done: what the stage has cost up to its last look; its seconds go on.
         since: losses of the epochs after it.
         best: parameters and persistent buffers of the best epoch.
     """

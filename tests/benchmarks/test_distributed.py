@@ -132,7 +132,6 @@ def test_what_cannot_be_shared_is_told_before_anything_is_trained(
     [
         ("tiger-grid", ["batch_size=255"], 3),  # k-means trains no stage, which tokenizer_batch would be of
         ("pit", ["batch_size=255", "tokenizer_batch=1023"], 3),  # pretraining_batch is rq-kmeans' alone
-        ("pit", [], 2),
     ],
 )
 def test_batches_of_no_stage_may_be_of_any_size(name: str, settings: list[str], processes: int) -> None:

@@ -222,8 +222,8 @@ def test_command_keeps_no_absolute_path_and_no_password(arguments: list[str], ty
 
 def test_command_keeps_no_folder_beside_its_own() -> None:
     options = ["--board", "../anna/board", "--set", "letter:codes=../anna/mine.tsv", 'codes="/home/anna/c.tsv"']
-    told = command(["bench", *options, "--vectors-path", "anna/vectors.npz"])
-    assert told == "bench --board board --set letter:codes=mine.tsv codes=c.tsv --vectors-path vectors.npz"
+    told = command(["bench", *options, "--vectors-path", "anna/vectors.npz", "--work", "runs/../../anna/w"])
+    assert told == "bench --board board --set letter:codes=mine.tsv codes=c.tsv --vectors-path vectors.npz --work w"
 
 
 def test_peak_memory_is_what_was_held_since_the_last_reset() -> None:

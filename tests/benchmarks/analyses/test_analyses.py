@@ -490,6 +490,28 @@ def test_what_is_for_unseen_users_is_refused(
         analyse(name, here, tmp_path)
 
 
+def test_settings_are_told_of_all_before_any_is_trained(
+    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An RQ-VAE has epochs, k-means has none."""
+    monkeypatch.setattr(Lab, "index", lambda *a: pytest.fail("trained"))
+    here = dataclasses.replace(lab("pit"), settings=("tokenizer_epochs=2",))
+    with pytest.raises(ValueError, match="pit-rq-kmeans option tokenizer_epochs is set, but nothing reads it"):
+        code_use.entropy(here)
+
+
+@pytest.mark.parametrize("name", ["pit-no-beam-index", "pit-best-sequence"])
+def test_a_pit_of_one_sequence_may_have_a_cold_start(
+    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def trained(lab: Lab, name: str) -> Any:
+        raise LookupError(name)
+
+    monkeypatch.setattr(Lab, "recommender", trained)
+    with pytest.raises(LookupError, match=name):
+        cold_start.cold_start(lab("pit", name))
+
+
 def test_another_model_is_refused_before_a_training(lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lab, "recommender", lambda *a: pytest.fail("trained"))
     for look, own in ((alignment.alignment, "etegrec"), (code_use.density, "pit"), (code_use.index, "pit")):
