@@ -130,9 +130,9 @@ def _tokenized(config: Config, corpus: Corpus, fit: Fit) -> Tokenized:
     width, epochs = config.tokenizer.code_width(corpus.item_vectors().shape[1]), config.tokenizer_epochs
     if config.fusion and width != config.t5.width:
         raise ValueError(
-            f"decor has code vectors of width {width} (option tokenizer.width; of rq-kmeans the item vectors' width, of "
-            f"whitened ones tokenizer.components) and t5.width {config.t5.width}; expected equal ones, for code vectors "
-            "are token vectors"
+            f"decor has code vectors of width {width} (option tokenizer.width; of rq-kmeans the item vectors' width, "
+            f"of whitened ones tokenizer.components) and t5.width {config.t5.width}; expected equal ones, for code "
+            "vectors are token vectors"
         )
     budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
     return tokenized(config.tokenizer, budget, corpus, fit)
