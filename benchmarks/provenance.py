@@ -167,8 +167,9 @@ def of_another_model_file(record: Record, root: Path = ROOT) -> bool:
 
 
 def command(arguments: list[str]) -> str:
-    """A command line as typed, but absolute paths, and all of a user's own data, cut to their last part and URLs to
-    their scheme, so that no machine's folders, no host and no password are published."""
+    """A command line as typed, without quotes, but absolute paths, those that lead out of its folder, and all of a
+    user's own data, cut to their last part and URLs to their scheme, so that no machine's folders, no host and no
+    password are published."""
     program, *rest = arguments
     rest = [re.sub(r"(\w+://).*", r"\1...", argument, flags=re.DOTALL) for argument in rest]
     typed = f"python -m {Path(program).parent.name}" if Path(program).name == "__main__.py" else Path(program).name

@@ -10,7 +10,6 @@ import numpy as np
 
 from leaderboards import formats
 from leaderboards.board import seconds
-from leaderboards.record import Provenance
 from leaderboards.rows import Board, Row
 from leaderboards.statistics import SEEDS_FOR_VARIANCE
 from leaderboards.verdicts import NOT_COMPARABLE, Verdict
@@ -109,7 +108,8 @@ def _tally(said: Sequence[Verdict]) -> str:
 
 def _cost(board: Board, best: Row, trained: Row | None) -> list[str]:
     record = best.record
-    machines = [f"{origin.device}, {_count(origin.threads, 'thread')}" for origin in _origins(best)]
+    origins = [run.record.provenance for run in best.runs]
+    machines = [f"{origin.device}, {_count(origin.threads, 'thread')}" for origin in origins]
     where = f"on {' and '.join(dict.fromkeys(machines))}"
     of = "nothing is trained" if best.is_floor else f"{_count(record.cost.parameters, 'parameter')}"
     told = [f"{formats.duration(cost(best))} a seed {where}; {of}."]
@@ -119,10 +119,6 @@ def _cost(board: Board, best: Row, trained: Row | None) -> list[str]:
     if best.is_floor and trained is not None:
         told.append(f"The best trained row, {trained.title}: {formats.duration(cost(trained))} a seed.")
     return told
-
-
-def _origins(row: Row) -> list[Provenance]:
-    return [run.record.provenance for run in row.runs]
 
 
 def _not_worse(board: Board, best: Row) -> list[Row]:
