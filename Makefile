@@ -53,6 +53,7 @@ setup: $(READY) ## Create .venv with the locked packages (PYTHON=python3.12 pick
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 13) or print("note: requirements.lock is for Python 3.11 and 3.12, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(RUN) pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
@@ -89,7 +90,7 @@ show: $(READY) ## Print an experiment's complete config and where each value is 
 	$(RUN) benchmarks show $(call quoted,$(or $(value MODEL),tiger)) $(call quoted,$(value CORPUS)) $(OWN) $(call each,--set,SET) $(MORE)
 
 analyse: $(READY) ## Make one of the papers' analyses, a table and a picture: NAME=utilisation|prefixes|sensitivity|unseen|alignment|weights|entropy|density|index|batching|precision|ladder|cold_start|code_loss|support|fusion CORPUS=... MODELS=... ROW=record (its weights as they are: code_loss, ladder) JOBS=n SET="..." BOARD=dir (its rows: support) COLUMNS=... ITEMS=path CORE=n ARGS=...
-	$(RUN) benchmarks analyse $(call quoted,$(or $(value NAME),utilisation)) $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--row,ROW) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(MORE)
+	$(RUN) benchmarks analyse $(call quoted,$(or $(if $(filter command,$(firstword $(origin NAME))),$(value NAME)),utilisation)) $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--row,ROW) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(MORE)
 
 ladder: $(READY) ## Take a model's number apart, one convention of published code after the other: CORPUS=... MODEL=sasrec ROW=record (its weights as they are) JOBS=n SET="..." BOARD=dir SOURCE=... COLUMNS=... ITEMS=path CORE=n ARGS=...
 	$(RUN) benchmarks analyse ladder $(call one,--corpus,CORPUS) $(OWN) $(if $(value ROW),$(call one,--row,ROW) $(call one,--models,MODEL),--models $(call quoted,$(or $(value MODEL),sasrec))) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)

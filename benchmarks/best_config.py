@@ -39,18 +39,24 @@ class TunedConfig(BaseModel):
     params: dict[str, bool | int | float | str]
 
     def replaces(self, earlier: TunedConfig) -> bool:
-        """Whether it is of the same study as an earlier one, or better under the same settings from as many trials."""
+        """Whether it is better than an earlier one, under the same settings and from as many trials; of the same study,
+        which goes on, not worse. One that was begun again from nothing has fewer at first."""
+        if self.trials < earlier.trials:
+            return False
         if self.study == earlier.study:
-            return True
-        return self.settings == earlier.settings and self.value > earlier.value and self.trials >= earlier.trials
+            return self.value >= earlier.value
+        return self.settings == earlier.settings and self.value > earlier.value
 
     def __str__(self) -> str:
-        fixed = f" under {' '.join(self.settings)}" if self.settings else ""
-        return f"{self.value:.4f} of {self.trials} trials{fixed} (study {self.study})"
+        return f"{self.value:.4f} of {self._founded()}"
 
     def note(self) -> str:
         """What rows say that are made with it."""
-        return f"{TUNED} {self.trials} trials (study {self.study})"
+        return f"{TUNED} {self._founded()}"
+
+    def _founded(self) -> str:
+        fixed = f" under {' '.join(self.settings)}" if self.settings else ""
+        return f"{self.trials} trials{fixed} (study {self.study})"
 
 
 def folder_of(corpus: str, fingerprint: str) -> str:

@@ -8,6 +8,7 @@ import models
 from benchmarks import provenance, record_fields
 from benchmarks.experiments import Experiment
 from benchmarks.resolved_row import published_config, resolve
+from benchmarks.run import check_writable
 from benchmarks.settings import Bench
 from data_prep.corpus import Corpus
 from leaderboards import codes
@@ -37,8 +38,9 @@ def card(bench: Bench, corpus: Corpus, experiment: Experiment, seed: int) -> Pat
     target = codes.path(bench.board, corpus.name, experiment.name, row.key, seed)
     if target.exists():
         return target
+    check_writable(target, "code cards (BOARD=, --board)")
     bench.hardware.set_num_threads()
-    origin = provenance.of(bench.hardware)
+    origin = provenance.of(bench.hardware, bench.board)
     fit = row.fit(seed)
     given = row.inputs(fit)
     index = model.tokenize(experiment.config, given, fit)

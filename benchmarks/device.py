@@ -54,7 +54,8 @@ def peak_memory_bytes(device: str) -> int:
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "linux":
         # Not ru_maxrss, in which a child process starts with the size of its parent.
-        return int(_proc_field("/proc/self/status", "VmHWM").split()[0]) * 1024
+        held = _proc_field("/proc/self/status", "VmHWM").split()
+        return int(held[0]) * 1024 if held else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

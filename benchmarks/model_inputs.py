@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from benchmarks.training.fit import Fit
 from data_prep.atomic import atomic_file
 from data_prep.codes_file import find_codes, read_codes
 from data_prep.corpus import Corpus, ItemCodes, ItemVectors
-from data_prep.embed import ENCODED, item_vectors, no_text
+from data_prep.embed import ENCODED, WITH_PATH, item_vectors, no_text
 from data_prep.embed import recipe as vectors_recipe
 from leaderboards.record import CodesInfo
 from models.api import HasItemVectors
@@ -44,6 +44,23 @@ def check_text(corpus: Corpus, chosen: Iterable[Experiment]) -> None:
     wanting = {name: kind for name, kind in asked if kind is not None and kind in ENCODED}
     if wanting and corpus.item_text is None:
         raise ValueError(f"{', '.join(wanting)}: {no_text(corpus, next(iter(wanting.values())))}")
+
+
+def check_path(path: Path | None, chosen: Sequence[Experiment]) -> None:
+    """
+    Args:
+        path: that was given for item vectors.
+
+    Raises:
+        ValueError: none of the experiments reads any.
+    """
+    kinds = {_kind(experiment, field) for experiment in chosen for field in VECTORS}
+    if path is not None and kinds.isdisjoint(WITH_PATH):
+        names = ", ".join(experiment.name for experiment in chosen)
+        raise ValueError(
+            f"{path} is given for item vectors (--vectors-path), but {names} reads none of a path: "
+            f"expected a setting, vectors={' or vectors='.join(WITH_PATH)}"
+        )
 
 
 def identity(bench: Bench, corpus: Corpus, experiment: Experiment) -> dict[str, dict[str, Any] | None]:

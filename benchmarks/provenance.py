@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
 import os
 import platform
@@ -47,16 +48,24 @@ LIBRARIES = (
 )
 # A bench writes its rows, an analysis its pictures and a sweep its winner here, which must not make the next run's
 # checkout a changed one. What a winner changes in a run, the record's config tells.
+TABLES = ("md", "csv", "tex", "sha256", "html")
 OUTPUT = (
     ":(exclude,glob)benchmarks/best/**",
     ":(exclude,glob)docs/analyses/**",
     ":(exclude,glob)leaderboards/v*/*/**",
-    *(f":(exclude,glob)leaderboards/v*/*.{ending}" for ending in ("md", "csv", "tex", "sha256", "html")),
+    *(f":(exclude,glob)leaderboards/v*/*.{ending}" for ending in TABLES),
 )
 
 
 def collect(
-    *, threads: int, precision: Precision, evaluation_batch: int, device: str, processes: int = 1, root: Path = ROOT
+    *,
+    threads: int,
+    precision: Precision,
+    evaluation_batch: int,
+    device: str,
+    processes: int = 1,
+    root: Path = ROOT,
+    board: Path | None = None,
 ) -> Provenance:
     """What a record says of its run, gathered before training starts.
 
@@ -67,6 +76,7 @@ def collect(
         device: where the model runs, `cpu` or `cuda:<index>`.
         processes: that train together.
         root: folder of the project.
+        board: that the run writes to.
 
     Raises:
         ValueError: what `TOLD` names is no commit.
@@ -78,7 +88,7 @@ def collect(
     return Provenance(
         git_commit=told or commit,
         git_commit_told=told is not None,
-        git_dirty_sha256=None if commit == UNKNOWN else git_dirty_sha256(root),
+        git_dirty_sha256=None if commit == UNKNOWN else git_dirty_sha256(root, board),
         lock_sha256=_lock_sha256(root),
         source_sha256=source.of_folder(root),
         versions=_versions(),
@@ -93,8 +103,8 @@ def collect(
     )
 
 
-def of(hardware: Hardware) -> Provenance:
-    """What a run of this harness on such hardware says."""
+def of(hardware: Hardware, board: Path | None = None) -> Provenance:
+    """What a run of this harness on such hardware says, which writes to a board."""
     from benchmarks.hardware import users_at_once
 
     return collect(
@@ -103,6 +113,7 @@ def of(hardware: Hardware) -> Provenance:
         evaluation_batch=users_at_once(hardware.device),
         device=str(hardware.device),
         processes=hardware.processes,
+        board=board,
     )
 
 
@@ -139,22 +150,35 @@ def told_commit() -> str | None:
     return told or None
 
 
-def git_dirty_sha256(root: Path) -> str | None:
+def git_dirty_sha256(root: Path, board: Path | None = None) -> str | None:
     """Hash of what differs from the commit: changes, and untracked files that git does not ignore; None if nothing.
 
     Rows and rendered tables of a board, and analyses, do not count: they are what a run writes.
 
+    Args:
+        board: of the run, where it is none of the project's.
+
     Raises:
         ValueError: `root` is no checkout with a commit.
     """
-    changes = _git(root, "diff", "--binary", "--no-ext-diff", "HEAD", "--", ".", *OUTPUT)
-    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", *OUTPUT)
+    output = [*OUTPUT, *_written(root.resolve(), board)]
+    changes = _git(root, "diff", "--binary", "--no-ext-diff", "HEAD", "--", ".", *output)
+    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", *output)
     if changes is None or untracked is None:
         raise ValueError(f"{root} is no git checkout with a commit; changes against it cannot be listed")
     files = [root / name.decode(errors="surrogateescape") for name in untracked.split(b"\0") if name]
     if not changes and not files:
         return None
     return source.of_parts([changes, *source.parts(source.named(root, files))])
+
+
+def _written(root: Path, board: Path | None) -> list[str]:
+    """What a run writes on a board in the checkout; nothing else there, for a folder of code can be named as one."""
+    if board is None or root not in board.resolve().parents:
+        return []
+    folder = glob.escape(board.resolve().relative_to(root).as_posix())
+    files = ["*/*/*/seed-*.*", "*/codes/*.json", "*.sweeps/*", *(f"*.{ending}" for ending in TABLES)]
+    return [f":(exclude,glob){folder}/{file}" for file in files]
 
 
 def of_another_model_file(record: Record, root: Path = ROOT) -> bool:

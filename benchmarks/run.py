@@ -85,7 +85,7 @@ def _make(row: ResolvedRow, fit: Fit) -> None:
     hardware, experiment = row.bench.hardware, row.experiment
     hardware.set_num_threads()
     reset_peak_memory(str(hardware.device))
-    origin = provenance.of(hardware)
+    origin = provenance.of(hardware, row.bench.board)
     check_processes(experiment, hardware)
     given = row.inputs(fit)
     recommender = models.load(experiment.model).train(experiment.config, given, fit)

@@ -17,8 +17,8 @@ MISCONFIGURED = "MisconfigurationException"
 # How PyTorch says it on a GPU and on a CPU, where the exception is any RuntimeError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 # A URL's password goes up to its last @, for it may hold one; a parameter's value up to the next.
-_PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&\s'\"]+", re.IGNORECASE)
-_PASSWORD = re.compile(r"(://[^\s:@/]*):\S*@")
+_PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&\s]+", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^\s:@/]*):(?:\S*|[^@/\n]*)@")
 
 
 def hidden(text: str) -> str:
@@ -37,6 +37,8 @@ def user_message(error: BaseException) -> str | None:
         # A sentence of ours stands in the place of the system's words.
         ours = error.strerror if error.strerror and error.strerror.startswith(FULL) else None
         return ours or f"{FULL}{where}; free some space and run the command again"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return hidden(f"{error.filename}: {error.strerror}")
     known = isinstance(error, ValueError | OSError) or type(error).__name__ == MISCONFIGURED
     return hidden(str(error)) if known else None
 

@@ -20,7 +20,7 @@ import numpy as np
 from data_prep.corpus import Corpus, ItemCodes, source_name
 from data_prep.data_folder import beside_sequences, data_folder
 from data_prep.fields import check_id
-from data_prep.files import BYTE_ORDER_MARK, content_sha256, decoded, lines, stream
+from data_prep.files import BYTE_ORDER_MARK, check_file, content_sha256, decoded, lines, stream
 
 ENDING = ".tsv.gz"
 NAME = re.compile(r"[\w-]+")
@@ -47,13 +47,14 @@ def find_codes(corpus: Corpus, name_or_path: str) -> Path:
             `$GRBENCH_DATA/sequences`; anything else is a path.
 
     Raises:
-        ValueError: a bare name, but GRBENCH_DATA is not set.
-        FileNotFoundError: there is no such file or folder.
+        ValueError: a bare name, but GRBENCH_DATA is not set; a path whose last part, which a row has, would be one.
+        OSError: there is no such file or folder.
     """
     if not NAME.fullmatch(name_or_path):
         path = Path(name_or_path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; expected a file of item codes (option codes)")
+        check_file(path, "a file of item codes (option codes)")
+        if NAME.fullmatch(path.name):
+            raise ValueError(f"option codes is {name_or_path!r}; expected a file with an ending, as {path.name}.tsv")
         return path
     data = data_folder()
     if data is None:

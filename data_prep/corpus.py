@@ -327,8 +327,10 @@ class Corpus:
             cut: first moment after it, in the unit of `times`.
 
         Raises:
-            ValueError: the source has an order, but no times; no user is left.
+            ValueError: the source has an order, but no times; the corpus has been cut already; no user is left.
         """
+        if self.for_training is not None:
+            raise ValueError(f"corpus {self.name} is cut; expected a whole one, to cut it at a moment")
         if self.times is None:
             raise ValueError(f"corpus {self.name} has an order and no times; expected times, to cut it at a moment")
         before = np.add.reduceat(self.times < cut, self.offsets[:-1], dtype=np.int64)
@@ -483,7 +485,7 @@ class Corpus:
 
     def _not_given(self, field: str) -> ValueError:
         return ValueError(
-            f"corpus {self.name} was given no {field}; a model that wants them has a Config field `{field}`"
+            f"corpus {self.name} was given no {field}; a model that wants them has a Config field `{field}`, not null"
         )
 
 

@@ -66,7 +66,8 @@ def made_once(folder: Path, name: str, make: Callable[[], None]) -> Corpus:
         with FileLock(f"{folder}.lock"):
             if not whole(folder):
                 logger.warning("%s is damaged, or of an earlier version; it is prepared again", folder)
-                shutil.rmtree(folder)
+                # Another may have removed it, and had no room then.
+                shutil.rmtree(folder, ignore_errors=True)
                 make()
     elif not folder.is_dir():
         make()

@@ -23,7 +23,7 @@ from jaxtyping import Float32
 from data_prep.corpus import Corpus, ItemVectors, VectorKind, source_name
 from data_prep.data_folder import beside_sequences, data_folder
 from data_prep.sealed import read_sealed, write_sealed
-from data_prep.vector_file import read_arrays
+from data_prep.vector_file import check_arrays, read_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ def recipe(corpus: Corpus, kind: str, path: Path | None = None) -> dict[str, Any
     _check_kind(kind)
     if kind == "npz":
         file = path or _default_npz(corpus)[0]
+        check_arrays(file)
         return {"kind": kind, "file_sha256": _file_sha256(file)}
     sentences, encoder = _sentences(corpus, kind), _encoder(kind, path)
     template = (corpus.card.get("item_text") or {}).get("template")

@@ -34,16 +34,30 @@ def is_gzip(path: Path) -> bool:
         return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
+def check_file(path: Path, expected: str) -> None:
+    """
+    Args:
+        expected: what is to lie there.
+
+    Raises:
+        FileNotFoundError: nothing does.
+        IsADirectoryError: a folder does.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected {expected}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; expected {expected}")
+
+
 @contextmanager
 def stream(path: Path) -> Iterator[Any]:
     """The file's content as an Arrow input stream, unpacked where it is gzip.
 
     Raises:
-        FileNotFoundError: no such file.
         ValueError: a truncated or damaged gzip.
+        OSError: as `check_file`.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; expected a data file there")
+    check_file(path, "a data file there")
     compression = "gzip" if is_gzip(path) else None
     try:
         with pa.input_stream(path, compression=compression) as opened:

@@ -16,7 +16,7 @@ from typing import Any
 from data_prep import corpus_files
 from data_prep.amazon2023 import OFFICIAL_K, names
 from data_prep.corpus import SHORTEST, Corpus, source_name
-from data_prep.files import sha256_of
+from data_prep.files import check_file, sha256_of
 from data_prep.filtering import USERS_OF, k_core_sequences
 from data_prep.item_text import TEMPLATE_SHA256, read_item_text
 from data_prep.own_files import ROLES, Seen, columns_of, item_records, look, read_interactions
@@ -85,7 +85,7 @@ def given(
     """
     if core is not None and core < 1:
         raise ValueError(f"core is {core}; expected a whole number above 0")
-    is_path = corpus not in names() and (os.sep in corpus or "." in corpus or Path(corpus).is_file())
+    is_path = corpus not in names() and (os.sep in corpus or "." in corpus or Path(corpus).exists())
     if not is_path:
         if columns or items:
             raise ValueError(f"columns and items are told of files of your own; {corpus} is named, expected a path")
@@ -110,14 +110,11 @@ def prepare(own: OwnFile, cache: Path) -> Corpus:
     Raises:
         ValueError: the file is damaged, of an unknown form, without a column that is needed, or too small; what `given`
             and `OwnFile.name` raise.
-        FileNotFoundError: it is not there.
+        OSError: it is not there, or a folder is.
     """
-    if not own.path.is_file():
-        raise FileNotFoundError(
-            f"{own.path} is missing; expected a file of interactions, or a name of `python -m data_prep --list`"
-        )
-    if own.items and not own.items.is_file():
-        raise FileNotFoundError(f"{own.items} is missing; expected a file that tells of the items (--items)")
+    check_file(own.path, "a file of interactions, or a name of `python -m data_prep --list`")
+    if own.items:
+        check_file(own.items, "a file that tells of the items (--items)")
     name, seen = own.name, look(own.path, own.columns.values())
     if seen.form == "sequences" and own.columns:
         raise ValueError(f"{own.path} holds sequences, a user a line; expected no columns, for it has none")

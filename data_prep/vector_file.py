@@ -11,6 +11,8 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
+from data_prep.files import check_file
+
 IDS, VECTORS = "parent_asin", "vectors"
 # An array may unpack to so much: room for the vectors of a whole category where a corpus is the core of it.
 BYTES_PER_ITEM, BYTES = 1 << 18, 1 << 28
@@ -23,11 +25,10 @@ def read_arrays(path: Path, items: int) -> tuple[np.ndarray, np.ndarray]:
         items: of the corpus that the vectors are for; a file that unpacks to far more is refused.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file.
         ValueError: it is damaged, too large, or holds arrays of another kind.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; expected an .npz file with parent_asin and vectors")
+    check_arrays(path)
     with _told(path):
         _check_sizes(path, max(BYTES, BYTES_PER_ITEM * items))
         with np.load(path, allow_pickle=False) as file:
@@ -40,6 +41,14 @@ def read_arrays(path: Path, items: int) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: vectors is {found}; expected floats [{len(ids)}, F], one row per parent_asin, none of them empty"
         )
     return ids, vectors
+
+
+def check_arrays(path: Path) -> None:
+    """
+    Raises:
+        OSError: there is no such file.
+    """
+    check_file(path, "an .npz file with parent_asin and vectors")
 
 
 @contextmanager

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BENCHMARKS = ("bench", "plan", "sweep", "sweep-worker", "codes", "analyse", "show", "list", "perf", "regress", "rerank",
               "reproduce", "dashboards")  # fmt: skip
 LEADERBOARDS = ("board", "paper", "findings", "verify")
+COMMANDS, OTHERS = ("predict", "export"), ("data", *BENCHMARKS, *LEADERBOARDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case [name] if name in LEADERBOARDS:
             return leaderboards.__main__.main(words)
     escape.for_any_terminal()
-    options = _parser().parse_args(words)
+    parser = _parser()
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        parser.error(f"no command {words[0]!r}; possible: {', '.join([*COMMANDS, *OTHERS])}")
+    options = parser.parse_args(words)
     try:
         return int(options.call(options))
     except KeyboardInterrupt:
@@ -107,8 +111,7 @@ def _repository(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    others = ", ".join(["data", *BENCHMARKS, *LEADERBOARDS])
-    parser = Parser(prog="grbench", description=f"{__doc__} They are {others}: see `grbench bench -h`.")
+    parser = Parser(prog="grbench", description=f"{__doc__} They are {', '.join(OTHERS)}: see `grbench bench -h`.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     lists = commands.add_parser("predict", help="write the best items for the histories of a file")
     lists.set_defaults(call=predict, interrupted="; the same predict goes on with the users that are left")

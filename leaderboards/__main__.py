@@ -67,6 +67,10 @@ def latex(options: argparse.Namespace) -> int:
 
 def fill(options: argparse.Namespace) -> int:
     """Makes the tables of the page of findings again."""
+    if not options.page.is_file():
+        raise FileNotFoundError(
+            f"{options.page} is missing, or no file; expected a page with places for tables (--page)"
+        )
     try:
         page = options.page.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -16,23 +16,24 @@ WITH_PATH, FROM_DATA = ("npz", "folder"), "of GRBENCH_DATA"
 
 
 def reproduce(row: Row, board: Path) -> str | None:
-    """Trains the row again with the code of its commit, and compares; None where no commit holds its code."""
+    """Trains the row again with the code of its commit, and compares; None where no commit holds its code, or where
+    several processes have trained it together."""
     origins = [run.record.provenance for run in row.runs]
-    if any(origin.git_commit == UNKNOWN or origin.git_dirty_sha256 for origin in origins):
+    if any(origin.git_commit == UNKNOWN or origin.git_dirty_sha256 or origin.processes > 1 for origin in origins):
         return None
     place = f"{row.record.corpus.name}/{row.record.model}/{row.record.key}/"
-    return _make("reproduce", {"ROW": place, **_of(board)})
+    return _make("reproduce", {"ROW": place, **_of(board), **_vectors(row.record)})
 
 
 def bench(row: Row, board: Path) -> str | None:
-    """Trains the row's experiment with the code and the defaults of now; None of a user's own files, be they of
-    interactions, codes or item vectors, for a record does not say where they lie."""
+    """Trains the row's experiment with the code and the defaults of now; None of a user's own files of interactions or
+    codes, for a record does not say where they lie."""
     record = row.record
-    if record.corpus.source.startswith(OWN) or _is_of_a_path(record):
+    if record.corpus.source.startswith(OWN) or "." in str(record.config.get("codes")):
         return None
     # Whose users are kept from the model, the experiment's name says.
     corpus = record.corpus.name.removesuffix(UNSEEN_USERS)
-    options = {"CORPUS": corpus, "MODELS": row.name, "SEEDS": str(len(row.runs)), **_of(board)}
+    options = {"CORPUS": corpus, "MODELS": row.name, "SEEDS": str(len(row.runs)), **_of(board), **_vectors(record)}
     for note in record.notes:
         if note.startswith(OVERRIDDEN):
             options["SET"] = note.removeprefix(OVERRIDDEN).strip()
@@ -43,11 +44,12 @@ def bench(row: Row, board: Path) -> str | None:
     return _make("bench", options)
 
 
-def _is_of_a_path(record: Record) -> bool:
-    """Whether its item vectors or codes were read from a path: none that a name or a data folder stands for."""
+def _vectors(record: Record) -> dict[str, str]:
+    """The last part of the path that item vectors were read from, where no data folder stands for it."""
     vectors = record.vectors
-    of_vectors = vectors is not None and vectors.kind in WITH_PATH and not vectors.name.endswith(FROM_DATA)
-    return of_vectors or "." in str(record.config.get("codes"))
+    if vectors is None or vectors.kind not in WITH_PATH or vectors.name.endswith(FROM_DATA):
+        return {}
+    return {"VECTORS": vectors.name.split(" (sha256 ")[0]}
 
 
 def _of(board: Path) -> dict[str, str]:

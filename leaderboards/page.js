@@ -27,6 +27,8 @@ document.querySelectorAll(".copy button").forEach((button) => button.addEventLis
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = "copied";
   } catch { button.textContent = "selected"; }
+  // What is read aloud is what is seen from now on.
+  button.removeAttribute("aria-label");
 }));
 
 const unfold = () => {
@@ -34,13 +36,16 @@ const unfold = () => {
   if (row && row.tagName === "DETAILS") { row.open = true; row.scrollIntoView(); }
 };
 addEventListener("hashchange", unfold);
+// A link to where one is already changes no hash.
+document.querySelectorAll('a[href^="#"]').forEach((link) => link.addEventListener("click", () => setTimeout(unfold)));
 unfold();
 
 const [first, second, found] = ["first", "second", "found"].map((id) => document.getElementById(id));
 if (first) {
   const { unit, slices, means, pairs } = JSON.parse(document.getElementById("comparisons").textContent);
   // What rounds to zero has no sign of its own.
-  const signed = (value) => { const text = value.toFixed(4); return Number(text) < 0 ? text : "+" + text.replace("-", ""); };
+  const rounded = (value, digits) => { const text = value.toFixed(digits); return Number(text) ? text : text.replace("-", ""); };
+  const signed = (value) => { const text = rounded(value, 4); return Number(text) < 0 ? text : "+" + text; };
   const element = (tag, text, into) => { const made = document.createElement(tag); made.textContent = text; into.append(made); return made; };
   const grid = (into) => {
     const scroll = element("div", "", into);
@@ -60,7 +65,7 @@ if (first) {
     const [difference, low, high, p, differs, effect, detectable, methods, ends] = pairs[better * count - better * (better + 1) / 2 + worse - better - 1];
     const span = (from, to) => sign > 0 ? `${signed(from)} to ${signed(to)}` : `${signed(-to)} to ${signed(-from)}`;
     const about = methods ? "." : `, and this is about these trained weights alone, for a row has fewer than ${found.dataset.seeds} seeds.`;
-    element("p", `NDCG@10: ${signed(sign * difference)}, 95% interval ${span(low, high)}; ${p}, effect ${(sign * effect).toFixed(2)}, detectable ${detectable.toFixed(4)}: ${differs ? "they differ" : "not shown to differ"}${about}`, found);
+    element("p", `NDCG@10: ${signed(sign * difference)}, 95% interval ${span(low, high)}; ${p}, effect ${rounded(sign * effect, 2)}, detectable ${detectable.toFixed(4)}: ${differs ? "they differ" : "not shown to differ"}${about}`, found);
     const body = grid(found);
     slices.forEach(([name, users], place) => {
       const apart = sign * (means[better][place] - means[worse][place]) * unit;

@@ -90,7 +90,10 @@ def _details(board: Board, row: Row, parts: Sequence[Slice], folder: Path) -> di
         "name": row.title,
         "key": first.key,
         "records": page_table.records(row),
-        "commands": [command for command in (commands.reproduce(row, folder), commands.bench(row, folder)) if command],
+        "commands": {
+            "Again, by the code of its commit": commands.reproduce(row, folder),
+            "The experiment by the code and the defaults of now": commands.bench(row, folder),
+        },
         "notes": row_notes(board, row),
         "config": first.config,
         "vectors": [info for info in (first.vectors, first.collaborative) if info],

@@ -23,6 +23,8 @@ FIRST = "ndcg@10"
 METRICS = (FIRST, "recall@10", "ndcg@10_unseen", "recall@10_unseen", "ndcg@5", "recall@5")
 # Columns with less than a number in each cell.
 LEFT = ("Paper", "Vectors", "Evidence", "Command", "Graded on")
+# Columns that have no order.
+UNSORTED = ("Evidence", "Command")
 
 
 class Cell(NamedTuple):
@@ -53,9 +55,10 @@ class Line(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Attributes: columns, titles and whether they hold numbers; ranked, the ceiling first, and apart: lines."""
+    """Attributes: columns, titles, whether they hold numbers and whether they can be sorted by; ranked, the ceiling
+    first, and apart: lines."""
 
-    columns: list[tuple[str, bool]]
+    columns: list[tuple[str, bool, bool]]
     ranked: list[Line]
     apart: list[Line]
 
@@ -76,11 +79,12 @@ def table(
     lines = [Line("", tables.CEILING, "", [], _metrics(line)) for line in ceiling]
     for row, line in zip(board.rows, measured[len(ceiling) :], strict=True):
         own = [verdict for verdict in said if verdict.row is row]
+        command = commands.reproduce(row, folder) or commands.bench(row, folder)
         cells = _cells(board, row, line, own) | {
             "Evidence": Cell(
                 "record of seed", links=(*((str(seed), file) for seed, file in records(row)), *_sweep(row, studies))
             ),
-            "Command": Cell(commands.reproduce(row, folder) or commands.bench(row, folder) or "", mark="command"),
+            "Command": Cell(command, mark="command") if command else Cell(),
         }
         badges = [(badge(note), note) for note in row_notes(board, row)]
         lines.append(Line(row_id(row), row.title, row.record.key, badges, cells))
@@ -89,7 +93,7 @@ def table(
     # The ceiling has metrics alone: the order of the columns is that of the rows.
     told = [*lines[len(ceiling) :], *lines[: len(ceiling)]]
     titles = dict.fromkeys(title for line in told for title, cell in line.cells.items() if cell.text or cell.links)
-    return Table([(title, title not in LEFT) for title in titles], ranked, apart)
+    return Table([(title, title not in LEFT, title not in UNSORTED) for title in titles], ranked, apart)
 
 
 def row_id(row: Row) -> str:
@@ -152,7 +156,7 @@ def _paper(said: Sequence[Verdict]) -> Cell:
     """What the papers' numbers come to by the metric that rows are ranked by, by another where they state no such."""
     chosen = [verdict for verdict in said if verdict.metric == FIRST] or said
     if not chosen:
-        return Cell("-", value="")
+        return Cell()
     text = ", ".join(dict.fromkeys(short(verdict.verdict) for verdict in chosen))
     papers = {verdict.paper.short: verdict.paper.url for verdict in chosen}
     return Cell(text, value=text, links=tuple(papers.items()))

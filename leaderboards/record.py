@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -301,6 +302,12 @@ class Provenance(Section):
     evaluation_batch: Several
     started_at: AwareDatetime
     command: str
+
+    @property
+    def processes(self) -> int:
+        """That trained together: a device is stated as `2 x` its name then."""
+        several = re.match(r"(\d+) x ", self.device)
+        return int(several[1]) if several else 1
 
 
 class Record(Section):

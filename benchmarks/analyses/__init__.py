@@ -21,6 +21,7 @@ from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import UNSEEN, Experiment
 from benchmarks.resolved_row import resolve
+from benchmarks.run import check_writable
 from benchmarks.settings import Bench
 from benchmarks.training.fit import Fit
 from data_prep.atomic import write_text
@@ -228,8 +229,9 @@ def _whole(name: str) -> str:
 
 
 def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
-    """Makes an analysis and writes `<folder>/<corpus>-<name>.md` and `.svg`, or `<corpus>-<name>-<subject>`; one of a
-    row has the row's key and seed behind that, for an experiment may have several.
+    """Makes an analysis and writes `<folder>/<corpus>-<name>.md` and `.svg`, or `<corpus>-<name>-<subject>`, which for
+    an analysis of no one experiment are those that are named; one of a row has the row's key and seed behind that, for
+    an experiment may have several.
 
     Returns:
         The finding, and the `.md`.
@@ -237,6 +239,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
     Raises:
         ValueError: there is no such analysis, or none of a row, an experiment is of unseen users or not of its model,
             the corpus is cut at a moment or has cold items alone for targets.
+        OSError: the folder cannot be written.
     """
     if name not in ANALYSES:
         raise ValueError(f"no analysis {name!r}; possible: {', '.join(ANALYSES)}")
@@ -248,8 +251,9 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
         )
     if name != "unseen" and (unseen := [each for each in lab.names if each.endswith(UNSEEN)]):
         raise ValueError(f"{unseen[0]} is graded on users whom it never saw; {name} is of experiments on all users")
+    check_writable(folder / name, "analyses (--out)")
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
-    subject = [found.subject] if found.subject else []
+    subject = [found.subject] if found.subject else [*lab.names]
     if lab.row is not None:
         subject += [lab.row.absolute().parent.name, lab.row.stem]
     stem = "-".join([lab.corpus.name, name, *subject])

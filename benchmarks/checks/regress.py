@@ -12,6 +12,7 @@ its runs on a CPU, `BANK` seeds each, and the weights of the first. Two question
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from benchmarks.hardware import Hardware
 from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import weights_of
-from data_prep.atomic import write_text
+from data_prep.atomic import own, write_text
 from leaderboards import formats
 from leaderboards.metrics import UNSEEN
 from leaderboards.record import Provenance, Record
@@ -140,7 +141,7 @@ def gated(references: Path = REFERENCES) -> list[str]:
 def regress(
     work: Path,
     names: Sequence[str],
-    seeds: Iterable[int] = range(COMPARED),
+    seeds: Sequence[int] = range(COMPARED),
     jobs: int = 2,
     references: Path = REFERENCES,
 ) -> list[Answer]:
@@ -168,20 +169,38 @@ def bank(name: str, references: Path = REFERENCES) -> list[Run]:
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: one is damaged.
+        ValueError: one is damaged, or they are not `BANK` seeds of one config.
     """
     targets = sorted((references / CORPUS / name).glob("*/seed-*.json"))
     if not targets:
         raise FileNotFoundError(f"{references} has no run of {name}; `make regress ACCEPT=1 MODELS={name}` makes them")
-    return [read_run(references, target) for target in targets]
+    runs = [read_run(references, target) for target in targets]
+    keys, seeds = {run.record.key for run in runs}, sorted(run.record.seed for run in runs)
+    if len(keys) > 1 or seeds != list(range(BANK)):
+        raise ValueError(
+            f"{references} has seeds {', '.join(map(str, seeds))} of {name}, of {len(keys)} configs; expected 0 to "
+            f"{BANK - 1} of one; `make regress ACCEPT=1 MODELS={name}` makes them"
+        )
+    return runs
 
 
-def made(folder: Path, names: Sequence[str], seeds: Iterable[int], jobs: int) -> dict[str, list[Run]]:
+def made(folder: Path, names: Sequence[str], seeds: Sequence[int], jobs: int) -> dict[str, list[Run]]:
     """Fresh runs of the quick board, by model; of earlier ones in the folder corpora and item vectors stay.
 
     Raises:
         ValueError: one failed.
+        OSError: another process makes runs in the folder.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (lock := own(folder)) is None:
+        raise OSError(f"another process makes runs of the quick board in {folder}; expected one at a time (--work)")
+    try:
+        return _made(folder, names, seeds, jobs)
+    finally:
+        os.close(lock)
+
+
+def _made(folder: Path, names: Sequence[str], seeds: Sequence[int], jobs: int) -> dict[str, list[Run]]:
     for old in ("board", "fits"):
         shutil.rmtree(folder / old, ignore_errors=True)
     setting = Bench(folder / "board", folder, hardware=HARDWARE)
@@ -277,15 +296,27 @@ def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references
         ValueError: there is no such model, or a run failed.
     """
     _check_models(names)
+    before = {name: _before(name, references) for name in names}
     fresh, lines = made(work / "regress", names, range(BANK), jobs), []
     for name in names:
-        old = _mean(bank(name, references)) if (references / CORPUS / name).exists() else "none"
         shutil.rmtree(references / CORPUS / name, ignore_errors=True)
         for run in fresh[name]:
             write(references, run.record, run.ranks)
         _keep_weights(work / "regress", fresh[name][0], references / WEIGHTS / name)
-        lines.append(f"- References of `{name}` on the quick board: {RANKED_BY} {old} -> {_mean(fresh[name])}; {why}")
+        lines.append(
+            f"- References of `{name}` on the quick board: {RANKED_BY} {before[name]} -> {_mean(fresh[name])}; {why}"
+        )
     return lines
+
+
+def _before(name: str, references: Path) -> str:
+    """What new references of a model take the place of."""
+    try:
+        return _mean(bank(name, references))
+    except FileNotFoundError:
+        return "none"
+    except (ValueError, OSError):
+        return "unreadable ones"
 
 
 def check_changelog(changelog: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -74,7 +73,9 @@ def drawn(board: Path, row: str | None, count: int | None, minutes: float | None
 
 def _new(board: Path, base: str) -> set[Path]:
     """Files of a board that came since the merge-base with a revision."""
-    names = git(board, "diff", "--name-only", "--diff-filter=A", "-z", f"{base}...HEAD", "--", ".").decode()
+    names = git(
+        board, "diff", "--name-only", "--no-relative", "--diff-filter=A", "-z", f"{base}...HEAD", "--", "."
+    ).decode()
     root = root_of(board)
     return {root / name for name in names.split("\0") if name}
 
@@ -99,9 +100,8 @@ def _again(bench: Bench, target: Path, source: str) -> Verdict:
     if origin.git_commit == UNKNOWN or origin.git_dirty_sha256:
         reason = "its commit is unknown" if origin.git_commit == UNKNOWN else "it ran on code that no commit holds"
         return Verdict(target, False, f"cannot be made again: {reason}")
-    together = re.match(r"(\d+) x ", origin.device)
-    if together:
-        raise NotHereError(f"{together[1]} processes have trained it together; expected one, for one makes it again")
+    if origin.processes > 1:
+        raise NotHereError(f"{origin.processes} processes have trained it together; expected one, as makes it again")
     folder /= f"{stated.record.model}-{stated.record.key}-{stated.record.seed}"
     with _owned(folder):
         # Of an earlier time, which would be taken for this one's.

@@ -37,13 +37,13 @@ def reproduce(options: argparse.Namespace) -> int:
     from benchmarks.checks import reproduce as again
     from benchmarks.settings import Bench
 
-    if options.row is None and options.sample is None:
+    if not options.row and options.sample is None:
         raise ValueError("neither --row nor --sample is given; expected one, for a whole board is days of training")
     if options.base and options.sample is None:
         raise ValueError("--base is given without --sample; it says which rows are drawn first")
     bench, said = Bench(options.board, options.work, options.vectors_path), list[bool]()
     for target in again.drawn(options.board, options.row, options.sample, options.minutes, options.base):
-        print(f"{target}: trained again", flush=True)
+        print(f"{target}: to be made again", flush=True)
         verdict = again.reproduce(bench, target, options.source)
         if verdict.good is None:
             print(f"{target}: not made again: {verdict.says}", flush=True)

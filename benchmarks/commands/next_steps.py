@@ -46,7 +46,9 @@ def _commands(setting: Bench, made: Sequence[Path]) -> list[str]:
 
 def _export(record: Path, setting: Bench) -> str:
     """What writes a record's model into a folder; `make` parts its ARGS at each space."""
-    folder, elsewhere, vectors = store.read(record).experiment, str(setting.work), setting.vectors_path
+    elsewhere, vectors = str(setting.work), setting.vectors_path
+    # Beneath what git ignores: a folder in the checkout would make the next run's code a changed one.
+    folder = str(setting.work / "export" / store.read(record).experiment)
     if any(map(str.isspace, elsewhere)):
         given = ["--vectors-path", str(vectors)] if vectors else []
         words = ["export", str(record), folder, "--work", elsewhere, *given]

@@ -88,13 +88,17 @@ def asked(options: argparse.Namespace, names: Iterable[str] = (), tuned: bool = 
         tuned: with what sweeps have found for them.
 
     Raises:
-        ValueError: what `experiments.complete`, `own_corpus.given`, its `prepare` and `data_prep.load` raise.
+        ValueError: an option is set twice; what `experiments.complete`, `own_corpus.given`, its `prepare` and
+            `data_prep.load` raise.
         FileNotFoundError: as the last two do.
     """
     from benchmarks.experiments import complete
     from benchmarks.settings import prepared
     from data_prep.own_corpus import source_of
 
+    keys = [text.partition("=")[0] for text in options.set]
+    if twice := next((key for key in keys if keys.count(key) > 1), None):
+        raise ValueError(f"{twice} is set {keys.count(twice)} times (--set); expected one value")
     for name in names:
         complete(name, options.corpus, options.set, tuned)
     if own := own_corpus(options):

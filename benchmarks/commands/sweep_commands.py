@@ -62,7 +62,7 @@ def sweep(options: argparse.Namespace) -> int:
     check_writable(options.board / f"{corpus.name}{SWEEPS}" / "study.json", "ledgers of sweeps (--board)")
     made = study.sweep(settings, spec, corpus, options.jobs, options.cluster)
     written = study.conclude(made, options.board, options.best, options.replace)
-    print(f"\n{summary(made)}\n\nwritten: {' '.join(str(path) for path in written)}")
+    print(f"\n{summary(made)}\n\nwritten: {' '.join(map(str, written)) or 'nothing'}")
     return 0
 
 

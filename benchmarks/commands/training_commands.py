@@ -58,6 +58,7 @@ def bench(options: argparse.Namespace) -> int:
     corpus, source = asked(options, names, tuned=not options.untuned)
     chosen = [experiments.complete(name, corpus, options.set, tuned) for name in names]
     model_inputs.check_text(corpus, chosen)
+    model_inputs.check_path(options.vectors_path, chosen)
     hardware = dataclasses.replace(
         hardware_of(options, corpus), devices=options.devices, nodes=options.nodes, strategy=options.strategy
     )

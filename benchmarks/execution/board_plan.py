@@ -37,6 +37,7 @@ from benchmarks.settings import Bench, prepared
 from benchmarks.training_precision import Choice
 from data_prep import own_corpus
 from data_prep.corpus import Corpus
+from data_prep.files import check_file
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
 from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, titled
 from leaderboards.statistics import interval
@@ -150,6 +151,7 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
 
 
 def _parsed(file: Path) -> Plan:
+    check_file(file, "a plan in TOML")
     try:
         plan: Plan = TypeAdapter(Plan).validate_python(tomllib.loads(file.read_text()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def tasks(
     ray = _joined(address)
     needs = {"num_cpus": hardware.threads, "num_gpus": hardware.devices if hardware.device.type == "cuda" else 0}
     remote = ray.remote(max_retries=RETRIES, **needs)(_there)
-    waiting = {remote.remote(Path.cwd(), function, *arguments): label for label, arguments in calls.items()}
+    waiting = {remote.remote(Path.cwd(), sys.argv, function, *given): label for label, given in calls.items()}
     try:
         while waiting:
             for ended in ray.wait(list(waiting), timeout=worker_process.WAKE_SECONDS)[0]:
@@ -75,11 +76,12 @@ def cells_in_cluster(address: str, setting: Bench, corpus: str, source: str, cel
     Raises:
         ValueError, ConnectionError: as `tasks`.
     """
-    mark = setting.work.resolve() / f".seen-{uuid4().hex}"
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
     shared = dataclasses.replace(setting, board=setting.board.resolve(), work=setting.work.resolve())
-    calls = {cell: (shared, corpus, source, cell, mark) for cell in cells}
+    marks = [folder / f".seen-{uuid4().hex}" for folder in (shared.board, shared.work)]
+    for mark in marks:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    calls = {cell: (shared, corpus, source, cell, marks) for cell in cells}
     try:
         for cell, outcome in tasks(address, _cell, calls, setting.hardware):
             if outcome.value is not None:
@@ -87,7 +89,8 @@ def cells_in_cluster(address: str, setting: Bench, corpus: str, source: str, cel
                 write(setting.board, Record.model_validate_json(text), ranks)
             yield cell, outcome.error
     finally:
-        mark.unlink(missing_ok=True)
+        for mark in marks:
+            mark.unlink(missing_ok=True)
 
 
 def workers_in_cluster(address: str, hardware: Hardware, worker: Callable[[], None], jobs: int) -> None:
@@ -102,8 +105,13 @@ def workers_in_cluster(address: str, hardware: Hardware, worker: Callable[[], No
             raise ChildProcessError(f"worker {number} of the sweep could not go on: {outcome.error}")
 
 
-def _there(home: Path, function: Callable[..., Any], *arguments: object) -> Any:
-    """A call on some machine, in the folder that the command was run in: prepared corpora lie beneath it."""
+def _there(home: Path, typed: list[str], function: Callable[..., Any], *arguments: object) -> Any:
+    """A call on some machine, in the folder that the command was run in: prepared corpora lie beneath it.
+
+    Args:
+        typed: the command, which a record tells; Ray's own has addresses, and a password where there is one.
+    """
+    sys.argv = typed
     place = home if home.is_dir() else Path(tempfile.gettempdir()) / "grbench"
     place.mkdir(parents=True, exist_ok=True)
     os.chdir(place)
@@ -111,13 +119,15 @@ def _there(home: Path, function: Callable[..., Any], *arguments: object) -> Any:
     return function(*arguments)
 
 
-def _cell(setting: Bench, corpus: str, source: str, cell: Cell, mark: Path) -> tuple[str, pa.Table] | None:
-    """A cell on some machine; its record and ranks where that machine does not see the board."""
-    if mark.exists():
+def _cell(setting: Bench, corpus: str, source: str, cell: Cell, marks: Sequence[Path]) -> tuple[str, pa.Table] | None:
+    """A cell on some machine; its record and ranks where that machine does not see board and trainings."""
+    if all(mark.exists() for mark in marks):
         run_cell(setting, corpus, source, cell)
         return None
-    own = dataclasses.replace(setting, board=Path.cwd() / "board", work=Path.cwd() / "runs")
-    made = read_run(own.board, run_cell(own, corpus, source, cell))
+    # A board of an earlier bench would give its record for this one's.
+    with tempfile.TemporaryDirectory() as board:
+        own = dataclasses.replace(setting, board=Path(board), work=Path.cwd() / "runs")
+        made = read_run(own.board, run_cell(own, corpus, source, cell))
     return made.record.model_dump_json(), made.ranks
 
 

@@ -64,7 +64,12 @@ def space_of(
     fields = [field for field in tuned_fields(config) if field.name not in {*of_name, *told}]
     fields = [field for field in fields if not unread(config, field.name)]
     if not fields:
-        raise ValueError(f"{experiment.name} has no tuned field to search; a sweep needs at least one")
+        fixed = ", ".join(sorted(told & {field.name for field in tuned_fields(config)}))
+        raise ValueError(
+            f"{experiment.name} has no tuned field to search"
+            + (f" but what is set ({fixed})" if fixed else "")
+            + "; a sweep needs at least one"
+        )
     for field in fields:
         if expected := _expected(field):
             given = f"{field.default!r:.100}, searched by {field!s:.200}"

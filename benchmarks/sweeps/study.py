@@ -19,7 +19,7 @@ from benchmarks.experiments import Experiment, complete, small
 from benchmarks.hardware import Hardware
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench, prepared
-from benchmarks.sweeps import local_workers, report, study_ledger, trial_queue
+from benchmarks.sweeps import local_workers, report, study_ledger, trial_queue, trial_state
 from benchmarks.sweeps.objective import Objective
 from benchmarks.sweeps.search_space import defaults_of, space_of
 from benchmarks.sweeps.storage import StudyStorage, in_database, in_folder, worker_lock
@@ -27,6 +27,7 @@ from benchmarks.sweeps.study_ledger import Ledger
 from benchmarks.sweeps.study_spec import StudySpec, spec_of, study_name
 from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.tracking import wandb_run
+from data_prep.codes_file import NAME
 from data_prep.corpus import Corpus
 from leaderboards import source, tables
 
@@ -88,6 +89,7 @@ def sweep(
     with _exclusive(settings, name):
         storage = settings.open_storage(name, spec.heartbeat)
         made = trial_queue.make(storage, name, spec, space, defaults_of(experiment, space), origin.source_sha256)
+        _tell_other_code(made)
         if cluster:
             from benchmarks.execution.ray_cluster import workers_in_cluster
 
@@ -103,11 +105,16 @@ def join(settings: WorkerSettings, name: str) -> None:
     """Works on a study's trials until it is done.
 
     Raises:
-        ValueError: there is no such study, or this host's corpus, item vectors or models are others.
+        ValueError: there is no such study, or this host's corpus, item vectors or code are others.
         OSError: the storage cannot be reached.
     """
     quiet()
-    spec = spec_of(trial_queue.find(settings.open_storage(name, StudySpec.heartbeat), name))
+    study = trial_queue.find(settings.open_storage(name, StudySpec.heartbeat), name)
+    spec, code = spec_of(study), source.of_folder(provenance.ROOT)
+    if code != study.user_attrs.get(trial_state.SOURCE, code):
+        raise ValueError(
+            f"this host's code is another than that of the sweep of {name}; expected one commit everywhere"
+        )
     corpus = prepared(settings.work, spec.corpus, spec.source)
     if corpus.fingerprint != spec.fingerprint:
         raise ValueError(
@@ -115,7 +122,7 @@ def join(settings: WorkerSettings, name: str) -> None:
             f"{spec.fingerprint[:12]}"
         )
     experiment, storage = untuned(spec, corpus), settings.open_storage(name, spec.heartbeat)
-    space, code = space_of(experiment, spec.settings, small(corpus)), source.of_folder(provenance.ROOT)
+    space = space_of(experiment, spec.settings, small(corpus))
     # Before a trial is claimed, for what is not as it is elsewhere would fail them all, or mix values.
     here = study_name(spec, resolve(settings.bench(spec, corpus), corpus, experiment).key, space)
     if here != name:
@@ -128,26 +135,46 @@ def join(settings: WorkerSettings, name: str) -> None:
 
 
 def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool = False) -> list[Path]:
-    """Writes ledger and page and lists them; writes the winner unless a better-founded one is there, which is told.
-    Returns their paths.
+    """Writes ledger and page and lists them; writes the winner unless a better-founded one is there, or its settings
+    name a file of this machine, which is told. Returns their paths. A study that was begun again from nothing writes
+    nothing in place of what is there.
 
     Args:
         best: folder of winners, if not the usual one.
-        replace: an earlier winner, whatever it is.
+        replace: an earlier winner and an earlier ledger, whatever they are.
 
     Raises:
         ValueError: no trial completed; ledger and page are written none the less.
     """
+    if not replace and (lost := study_ledger.lost(board, made)):
+        there = study_ledger.path(board, made.corpus, made.study)
+        tqdm.write(
+            f"{there} has {lost} trials that ended and are not among these: it stays, and so does its winner; expected "
+            "the folder of trainings (--work) that has them, or REPLACE=1 (--replace), which takes the new one",
+            file=sys.stderr,
+        )
+        return []
     written = [study_ledger.write(board, made), report.write(board, made)]
     written.append(tables.list_evidence(board, made.corpus))
     of = best_config.folder_of(made.corpus, made.fingerprint)
     target, tuned = best_config.path(of, made.experiment, best), study_ledger.tuned_config(made)
+    own = [text for text in made.settings if text.startswith("codes=") and not NAME.fullmatch(text[len("codes=") :])]
+    if own:
+        tqdm.write(f"no winner is written: {own[0]} names a file of this machine alone", file=sys.stderr)
+        return written
     earlier = best_config.read(target) if target.exists() and not replace else None
     if earlier and not tuned.replaces(earlier):
         tqdm.write(f"{target} keeps {earlier}, not {tuned}; REPLACE=1 (--replace) takes the new one", file=sys.stderr)
         return written
     best_config.write(target, tuned)
     return [*written, target]
+
+
+def _tell_other_code(made: TrialQueue) -> None:
+    """Says that a study goes on whose trials have ended with other code."""
+    codes = [trial.user_attrs.get(trial_state.SOURCE, made.source) for trial in made.trials()]
+    if others := sum(code != made.source for code in codes):
+        tqdm.write(f"{others} of {len(codes)} trials of this study ran on other code than this", file=sys.stderr)
 
 
 def untuned(spec: StudySpec, corpus: Corpus) -> Experiment:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AwareDatetime, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import AwareDatetime, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from benchmarks.best_config import TunedConfig
 from benchmarks.experiments import Experiment
@@ -115,12 +115,13 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
         model=experiment.model,
         corpus=spec.corpus,
         fingerprint=spec.fingerprint,
-        settings=list(spec.settings),
+        settings=[last_part(text) for text in spec.settings],
         seed=spec.seed,
         asked=spec.trials,
         hours_asked=spec.hours,
         hours=sum(line.seconds or 0 for line in lines) / 3600,
-        wall_hours=wall / timedelta(hours=1),
+        # A clock may have been set back in between, as in autumn.
+        wall_hours=max(0.0, wall / timedelta(hours=1)),
         states=dict(sorted(Counter(line.state for line in lines).items())),
         space={name: json.loads(distribution_to_json(found)) for name, found in queue.space.items()},
         sampler=SAMPLER,
@@ -159,11 +160,27 @@ def tuned_config(ledger: Ledger) -> TunedConfig:
     )
 
 
+def lost(board: Path, ledger: Ledger) -> int:
+    """Trials that ended by an earlier ledger of the study, and are not in this one: it was begun again from nothing."""
+    try:
+        earlier = Ledger.model_validate_json(path(board, ledger.corpus, ledger.study).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        # Of a damaged one nothing can be lost any more.
+        return 0
+    return sum(line.state not in ("running", "waiting") and line not in ledger.trials for line in earlier.trials)
+
+
 def write(board: Path, ledger: Ledger) -> Path:
     """Writes the ledger, in place of an earlier one of the same study."""
     target = path(board, ledger.corpus, ledger.study)
     write_text(target, ledger.model_dump_json(indent=2) + "\n")
     return target
+
+
+def last_part(setting: str) -> str:
+    """A setting without the folder of a path: no machine's folders are published."""
+    name, sign, value = setting.partition("=")
+    return f"{name}{sign}{value.rpartition('/')[2]}"
 
 
 def _line(trial: FrozenTrial) -> TrialLine:
@@ -180,7 +197,7 @@ def _line(trial: FrozenTrial) -> TrialLine:
         state=state,
         value=trial.value if own else None,
         params=trial.params,
-        seconds=trial.duration.total_seconds() if own and trial.duration else None,
+        seconds=trial_state.seconds(trial) if own and trial.datetime_complete else None,
         epochs=attributes.get("epochs") if own else None,
         error=error,
         repeats=history[-1] if history else None,

@@ -8,6 +8,7 @@ trainings is shared, its training goes on from the last checkpoint.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchmarks.sweeps.storage import StudyStorage
 from benchmarks.sweeps.study_spec import SPEC, Space, StudySpec, attributes, pruner, sampler, spec_of
 from benchmarks.sweeps.trial_state import (
+    BEGUN,
     DEFAULT,
+    ENDED,
     ERROR,
     OWNER,
     RETRIES,
@@ -72,6 +75,7 @@ class TrialQueue:
             trial = self.study.ask(dict(self.space))
             self.storage.beat(trial)
             trial.set_user_attr(SOURCE, self.source)
+            trial.set_user_attr(BEGUN, time.time())
             # Until this is written the trial is nobody's, which tells of a worker that died before.
             trial.set_user_attr(OWNER, [worker, trial.number])
             return Claim(trial)
@@ -90,6 +94,7 @@ class TrialQueue:
                 return False
             if error is not None:
                 trial.set_user_attr(ERROR, error)
+            trial.set_user_attr(ENDED, time.time())
             state = TrialState.COMPLETE if value is not None else TrialState.FAIL if error else TrialState.PRUNED
             self.study.tell(trial, value, state)
             return True
@@ -134,6 +139,7 @@ def make(
 
     Args:
         name: of the study.
+        source: hash of the code that its workers must have from now on.
     """
     import optuna
 
@@ -142,6 +148,7 @@ def make(
             study_name=name, storage=storage.backend, direction="maximize", load_if_exists=True, pruner=pruner()
         )
         study.set_user_attr(SPEC, attributes(spec))
+        study.set_user_attr(SOURCE, source)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(dict(defaults), user_attrs={DEFAULT: True})
     return TrialQueue(study, storage, space, source)

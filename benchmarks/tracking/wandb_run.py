@@ -116,7 +116,7 @@ class Tracker:
 def _start(row: ResolvedRow, seed: int, study: str | None, trial: int | None) -> dict[str, Any]:
     """What a W&B run begins with. No path of this machine and no command, which may hold a password, is in it."""
     bench, experiment, corpus, key = row.bench, row.experiment, row.eval_corpus, row.key
-    origin = provenance.of(bench.hardware)
+    origin = provenance.of(bench.hardware, bench.board)
     cell = [corpus.name, key, seed, origin.git_commit, origin.git_dirty_sha256, study, trial]
     sweep = {} if study is None else {"study": study, "trial": trial}
     name = f"{experiment.model}-{key}-s{seed}"

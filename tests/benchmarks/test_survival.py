@@ -205,7 +205,7 @@ def test_a_name_that_leads_elsewhere_is_no_corpus_and_no_model(
         "../../x": "error: ../../x is missing",
         "/etc/passwd": "error: /etc/passwd",
         "planted/../planted": "error: planted/../planted is missing",
-        "..": "error: .. is missing",
+        "..": "error: .. is a folder; expected a file of interactions",
         "planted\0": "error: no corpus ",
     }
     for name, begin in said.items():

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import make_dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -33,7 +34,7 @@ from benchmarks.experiments import Experiment, complete
 from benchmarks.resolved_row import resolve
 from benchmarks.run import run
 from benchmarks.settings import Bench
-from benchmarks.sweeps import local_workers, storage
+from benchmarks.sweeps import local_workers, storage, study_ledger, trial_queue
 from benchmarks.sweeps import study as study_module
 from benchmarks.sweeps.local_workers import attempt
 from benchmarks.sweeps.objective import STAGE, Objective, Reporter
@@ -42,13 +43,13 @@ from benchmarks.sweeps.search_space import defaults_of, space_of, tuned_fields
 from benchmarks.sweeps.storage import JournalLock, in_folder, worker_lock
 from benchmarks.sweeps.study import WorkerSettings, conclude, join, sweep
 from benchmarks.sweeps.study_ledger import Ledger, TrialLine, best_of, path
-from benchmarks.sweeps.study_spec import UNPRUNED, WARM_UP, StudySpec, pruner, study_name
+from benchmarks.sweeps.study_spec import SPEC, UNPRUNED, WARM_UP, StudySpec, attributes, pruner, study_name
 from benchmarks.sweeps.trial_queue import TrialQueue
-from benchmarks.sweeps.trial_state import DEFAULT, RETRIES, counts, history, interrupted
+from benchmarks.sweeps.trial_state import BEGUN, DEFAULT, ENDED, RETRIES, counts, history, interrupted, seconds
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
-from leaderboards import board, store, tables
-from leaderboards.record import Stage
+from leaderboards import board, source, store, tables
+from leaderboards.record import TUNED, Stage
 from leaderboards.rows import titled
 from leaderboards.verify import verify
 from models import sasrec
@@ -775,7 +776,10 @@ def test_a_sweep_of_one_trial_takes_no_winners_place(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"study": "s-1", "value": 0.0, "trials": 1}, True),
+        ({"trials": 31}, True),
+        ({"value": 0.2, "settings": []}, True),
+        ({"value": 0.2, "trials": 29}, False),
+        ({"value": 0.1, "trials": 31}, False),
         ({"study": "s-2", "value": 0.2}, True),
         ({"study": "s-2", "value": 0.125}, False),
         ({"study": "s-2", "value": 0.2, "trials": 29}, False),
@@ -785,6 +789,94 @@ def test_a_sweep_of_one_trial_takes_no_winners_place(
 def test_which_winner_gives_way(changes: dict[str, Any], expected: bool) -> None:
     known = best_config.TunedConfig(study="s-1", trial=3, trials=30, value=0.125, settings=["epochs=7"], params={})
     assert known.model_copy(update=changes).replaces(known) == expected
+
+
+def test_a_study_that_was_begun_again_from_nothing_takes_no_ledgers_place(
+    swept: tuple[WorkerSettings, Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, ledger = swept
+    written = conclude(ledger, tmp_path / "board", tmp_path / "best")
+    before = [file.read_bytes() for file in written]
+    first = ledger.model_copy(update={"trials": ledger.trials[:1], "states": {"complete": 1}})
+    assert conclude(first, tmp_path / "board", tmp_path / "best") == []
+    assert [file.read_bytes() for file in written] == before
+    assert f"{written[0]} has 2 trials that ended and are not among these: it stays" in capsys.readouterr().err
+    more = ledger.model_copy(update={"trials": [*ledger.trials, ledger.trials[0].model_copy(update={"number": 3})]})
+    assert written[0] in conclude(more, tmp_path / "board", tmp_path / "best"), "one that goes on"
+    assert written[0] in conclude(first, tmp_path / "board", tmp_path / "best", replace=True)
+
+
+def test_a_sweep_publishes_no_folder_and_no_winner_for_a_file_of_this_machine(
+    swept: tuple[WorkerSettings, Ledger], corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, ledger = swept
+    shutil.copytree(settings.folder(ledger.study), tmp_path / "study")
+    kept = in_folder(tmp_path / "study")
+    queue = TrialQueue(trial_queue.find(kept, ledger.study), kept, {})
+    told = replace(spec(corpus), settings=("codes=/home/me/mine.tsv", "lr=0.01"))
+    queue.study.set_user_attr(SPEC, attributes(told))
+    made = study_ledger.ledger(queue, complete("sasrec", corpus.name), ledger.provenance)
+    assert made.settings == ["codes=mine.tsv", "lr=0.01"]
+    written = conclude(made, tmp_path / "board", tmp_path / "best")
+    assert not (tmp_path / "best").exists()
+    assert "no winner is written: codes=mine.tsv names a file" in capsys.readouterr().err
+    assert not [file for file in written if b"/home/me" in file.read_bytes()]
+
+
+def test_rows_tell_what_a_sweep_had_fixed() -> None:
+    found = best_config.TunedConfig(study="s-1", trial=3, trials=30, value=0.125, settings=["patience=4"], params={})
+    assert found.note() == f"{TUNED} 30 trials under patience=4 (study s-1)"
+    assert found.model_copy(update={"settings": []}).note() == f"{TUNED} 30 trials (study s-1)"
+
+
+@pytest.mark.parametrize(
+    ("stamps", "ended", "expected"),
+    [
+        # Optuna's times are a host's own: a clock that goes back in autumn, and a host of another zone.
+        ({}, "02:10", 0.0),
+        ({BEGUN: 1_000.0, ENDED: 1_060.0}, "02:10", 60.0),
+        ({BEGUN: 1_000.0, ENDED: 990.0}, "02:10", 0.0),
+        ({}, "02:51", 60.0),
+    ],
+)
+def test_a_trial_takes_no_less_than_no_time(stamps: dict[str, float], ended: str, expected: float) -> None:
+    begin, end = (datetime.fromisoformat(f"2026-10-25 {text}") for text in ("02:50", ended))
+    trial = optuna.trial.create_trial(value=0.1, user_attrs=stamps)
+    trial.datetime_start, trial.datetime_complete, trial.number = begin, end, 0
+    assert seconds(trial) == expected
+    assert study_ledger._line(trial).seconds == expected
+
+
+def test_a_trial_that_runs_on_another_host_has_taken_what_it_has() -> None:
+    trial = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={BEGUN: time.time() - 100})
+    trial.datetime_start = datetime.now() + timedelta(hours=9)
+    assert 100 <= seconds(trial) < 150
+
+
+def test_a_worker_with_other_code_is_turned_away(
+    swept: tuple[WorkerSettings, Ledger], loaded: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, ledger = swept
+    monkeypatch.setattr(TrialQueue, "claim", None)
+    monkeypatch.setattr(source, "of_folder", lambda root: "0" * 64)
+    with pytest.raises(ValueError, match=f"another than that of the sweep of {ledger.study}"):
+        join(settings, ledger.study)
+
+
+def test_trials_of_other_code_are_told(
+    swept: tuple[WorkerSettings, Ledger],
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings, _ = swept
+    shutil.copytree(settings.work, tmp_path / "work")
+    sweep(WorkerSettings(tmp_path / "work"), spec(corpus), corpus)
+    assert "other code" not in capsys.readouterr().err
+    monkeypatch.setattr(source, "of_folder", lambda root: "0" * 64)
+    sweep(WorkerSettings(tmp_path / "work"), spec(corpus), corpus)
+    assert "3 of 3 trials of this study ran on other code than this" in capsys.readouterr().err
 
 
 def test_no_password_is_written(
@@ -866,7 +958,7 @@ def test_what_overrides_a_winner_is_said_and_not_called_tuned(best: Path, corpus
         notes = record_fields.notes(experiment, corpus, None)
         return titled(experiment.name, notes), notes[1:]
 
-    tuned = "tuned with 30 trials (study s-1)"
+    tuned = "tuned with 30 trials under epochs=7 (study s-1)"
     assert said() == ("sasrec, tuned", [tuned])
     assert said("epochs=3") == ("sasrec, epochs=3", ["overridden: epochs=3", tuned])
     # The default of the model is none of the tuned experiment; what the winner has already overrides nothing.
@@ -933,7 +1025,7 @@ def test_the_command_and_the_row_it_tunes(
     assert main(["bench", "--models", "sasrec", *common, "--jobs", "1", "--untuned", "--set", *SETTINGS]) == 0
     records = [store.read(file) for file in (tmp_path / "board").glob("*/*/*/seed-0.json")]
     notes = {record.config["lr"]: record.notes for record in records}
-    note = f"tuned with 2 trials (study {found.study})"
+    note = f"tuned with 2 trials under {' '.join(SETTINGS)} (study {found.study})"
     own = "overridden: epochs=2 inner=16 layers=1 width=16"
     assert note in notes[found.params["lr"]]
     assert note in (tmp_path / "board/all_beauty.md").read_text()

@@ -75,7 +75,7 @@ def test_papers_are_counted_and_linked() -> None:
     board = Board([made("sasrec-bce", 0.01, corpus=corpus, loss="bce"), floor(made("floor", 0.3, corpus=corpus))])
     assert said(board)["papers"] == "None states a number of floor. All rows: beside 6 numbers ours is 6 x below."
     first, second = table(board, frame_of(board), verdicts(board.rows), BOARD, {}).ranked
-    assert first.cells["Paper"].text == "-"
+    assert first.cells["Paper"].text == ""
     cell = second.cells["Paper"]
     assert cell.text == "below"
     s3rec = ("S3-Rec's baselines", "https://arxiv.org/abs/2305.05065")
@@ -95,9 +95,12 @@ def test_a_paper_is_found_by_the_number_in_its_name() -> None:
         ({}, "make reproduce ROW=toys/sasrec/{key}/ BOARD=runs/mine"),
         ({"git_commit": "unknown"}, None),
         ({"git_dirty_sha256": "9" * 64}, None),
+        ({"device": "2 x AMD EPYC"}, None),
     ],
 )
-def test_a_row_is_reproduced_where_a_commit_holds_its_code(changes: dict[str, Any], expected: str | None) -> None:
+def test_a_row_is_reproduced_where_a_commit_holds_its_code_and_one_process_made_it(
+    changes: dict[str, Any], expected: str | None
+) -> None:
     run = run_of(0, notes=["overridden: epochs=3 t5.heads=2"])
     origin = run.record.provenance.model_copy(update=changes)
     (row,) = rows_of([run._replace(record=run.record.model_copy(update={"provenance": origin}))])
@@ -130,25 +133,29 @@ def test_where_a_file_of_ones_own_lies_no_command_can_tell() -> None:
     assert commands.reproduce(row, BOARD) == f"make reproduce ROW=toys/sasrec/{row.record.key}/"
     board = Board([own._replace(record=dirty)])
     (line,) = table(board, frame_of(board), [], BOARD, {}).ranked
-    assert line.cells["Command"].text == ""
+    assert (line.cells["Command"].text, line.cells["Command"].mark) == ("", ""), "nothing is there to be copied"
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "codes", "told"),
+    ("kind", "name", "said"),
     [
-        ("folder", "all-MiniLM-L6-v2 (sha256 0123456789ab), 384-d", None, False),
-        ("npz", "mine.npz", None, False),
-        ("npz", "Toys.item_vectors.npz of GRBENCH_DATA", None, True),
-        ("tfidf", "TF-IDF + SVD, 256-d", "letter", True),
-        ("tfidf", "TF-IDF + SVD, 256-d", "mine.index.json", False),
+        ("folder", "all-MiniLM-L6-v2 (sha256 0123456789ab), 384-d", " VECTORS=all-MiniLM-L6-v2"),
+        ("npz", "my vectors.npz", " VECTORS='my vectors.npz'"),
+        ("npz", "Toys.item_vectors.npz of GRBENCH_DATA", ""),
+        ("tfidf", "TF-IDF + SVD, 256-d", ""),
     ],
 )
-def test_where_vectors_or_codes_of_a_path_lie_no_command_can_tell(
-    kind: str, name: str, codes: str | None, told: bool
-) -> None:
+def test_item_vectors_of_a_path_are_named(kind: str, name: str, said: str) -> None:
     vectors = {"kind": kind, "name": name, "sha256": "e" * 64, "stand_in": True, "recipe": {"kind": kind}}
-    (row,) = rows_of([run_of(0, vectors=vectors, config={"codes": codes})])
-    assert (commands.bench(row, BOARD) is not None) == told
+    (row,) = rows_of([run_of(0, vectors=vectors)])
+    assert commands.reproduce(row, BOARD) == f"make reproduce ROW=toys/sasrec/{row.record.key}/{said}"
+    again = f"make bench CORPUS=toys MODELS=sasrec SEEDS=1{said} PRECISION=32 ARGS=--untuned"
+    assert commands.bench(row, BOARD) == again
+
+
+def test_where_codes_of_a_path_lie_no_command_can_tell() -> None:
+    rows = rows_of([run_of(0, config={"codes": named}) for named in ("letter", "mine.index.json")])
+    assert sorted(commands.bench(row, BOARD) is not None for row in rows) == [False, True]
 
 
 @pytest.mark.parametrize("name", ["null", "nan", "None"])
