@@ -60,6 +60,12 @@ def test_the_width_of_a_terminal_is_no_column() -> None:
     assert "--columns" not in make("bench", COLUMNS="80").stdout
 
 
+def test_a_hosts_name_is_no_analysis() -> None:
+    """Windows' Linux has it in NAME."""
+    assert words("analyse", "NAME=entropy")[4] == "entropy"
+    assert shlex.split(make("analyse", NAME="host").stdout.splitlines()[-1])[4] == "utilisation"
+
+
 def test_the_environment_sends_nothing_to_others() -> None:
     asked = ["export", "ROW=r.json", "DIR=d"]
     assert words(*asked, "HUB=owner/name")[3:] == ["export", "r.json", "d", "--push-to-hub", "owner/name"]

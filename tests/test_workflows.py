@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,18 @@ def test_what_a_change_of_evidence_is_judged_by() -> None:
     targets = re.findall(r"make (?:-C (\S+) )?(\w+)", said)
     assert {name for _, name in targets} >= {"setup", "verify", "board"}
     assert {folder for folder, _ in targets} == {"base"}
+
+
+def test_a_change_of_what_judges_is_named() -> None:
+    """All that the base's verifier and the trainings of the other job read of this project."""
+    workflow = (ROOT / ".github/workflows/rows.yml").read_text()
+    (named,) = re.findall(r"judges=\((.*)\)", workflow)
+    asked = "import sys, benchmarks.checks.reproduce, benchmarks.commands.check_commands, leaderboards.__main__\n"
+    asked += "print(*(module.__file__ for module in sys.modules.values() if getattr(module, '__file__', None)))"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    read = [Path(file).relative_to(ROOT) for file in done.stdout.split() if Path(file).is_relative_to(ROOT)]
+    own = [file for file in read if ".venv" not in file.parts]
+    assert len(own) > 50
+    judges = named.split()
+    unnamed = [file for file in own if not any(file.match(judge) or Path(judge) in file.parents for judge in judges)]
+    assert unnamed == []

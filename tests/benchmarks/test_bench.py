@@ -285,16 +285,18 @@ def test_what_is_made_is_named_and_what_goes_on_from_it(
     assert said.rstrip().splitlines()[-3:] == [
         f"  make board CORPUS=planted BOARD={board}",
         f"  make verify BOARD={board}",
-        f"  make export ROW={best} DIR=popularity ARGS='--work {work}'",
+        f"  make export ROW={best} DIR={work}/export/popularity ARGS='--work {work}'",
     ]
     assert bench("--models", "popularity", "item_knn") == 0
     assert "make export" not in capsys.readouterr().out, "nothing new was made"
     # make's ARGS are parted at every space, whatever stands around it.
     apart = next_steps(Bench(board, tmp_path / "my work"), [best]).splitlines()[-1]
-    export = [".venv/bin/python", "-m", "grbench", "export", str(best), "popularity", "--work", f"{tmp_path}/my work"]
-    assert shlex.split(apart) == export
+    folder = ["--work", f"{tmp_path}/my work"]
+    export = ["export", str(best), f"{tmp_path}/my work/export/popularity", *folder]
+    assert shlex.split(apart) == [".venv/bin/python", "-m", "grbench", *export]
     vectors = next_steps(Bench(board, work, tmp_path / "vectors.npz"), [best]).splitlines()[-1]
-    assert vectors == f"  make export ROW={best} DIR=popularity VECTORS={tmp_path}/vectors.npz ARGS='--work {work}'"
+    told = f"DIR={work}/export/popularity VECTORS={tmp_path}/vectors.npz ARGS='--work {work}'"
+    assert vectors == f"  make export ROW={best} {told}"
 
 
 @pytest.mark.parametrize("command", ["analyse ladder --seed", "sweep --model sasrec --seed", "regress --first-seed"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import provenance
 from benchmarks.__main__ import main
 from benchmarks.execution import ray_cluster as cluster_module
 from benchmarks.execution.cell import Cell
@@ -119,7 +120,30 @@ def test_users_errors_are_told_and_not_retried(
     apart = Bench(tmp_path / "apart/board", tmp_path / "apart/work")
     ((cell, error),) = cells_in_cluster(machines.address, apart, "planted", "auto", [popularity])
     assert (cell, error) == (popularity, None)
-    assert ranks(read_board(apart.board, "planted")) == ranks(read_board(setting.board, "planted"))
+    (one,), (other,) = (read_board(place.board, "planted") for place in (apart, setting))
+    assert ranks([one]) == ranks([other])
+    # The command is the one that was typed, not Ray's own with its addresses.
+    assert one.record.provenance.command == other.record.provenance.command == provenance.command(sys.argv)
+
+
+def test_a_machine_apart_gives_no_earlier_benchs_record(
+    tmp_path: Path, with_corpora: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(with_corpora(tmp_path / "place" / "runs").parent)
+    setting, popularity = Bench(tmp_path / "board", tmp_path / "work"), Cell(complete("popularity", "planted"), 0)
+    made = []
+    for _ in range(2):
+        found = cluster_module._cell(setting, "planted", "auto", popularity, [tmp_path / "none"])
+        assert found is not None
+        made.append(found)
+    (first, ranked), (second, again) = made
+    assert ranked.equals(again)
+    assert first != second, "each has its own times"
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["runs"]
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.touch()
+    assert cluster_module._cell(setting, "planted", "auto", popularity, [here, there]) is not None, "it sees one alone"
+    assert not setting.board.exists()
 
 
 def dies_once(marks: Path, number: int) -> int:

@@ -85,6 +85,18 @@ def test_what_has_no_card(bench: Bench, tiny_corpus: Corpus, name: str, message:
         code_cards.card(bench, tiny_corpus, complete(name, CORPUS), 0)
 
 
+@pytest.mark.parametrize(
+    "command", ["codes --models tiger --board", "analyse cold_start --models popularity --corpus planted --out"]
+)
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main([*command.split(), str(tmp_path / "file"), "--work", str(tmp_path / "work")]) == 2
+    assert f"error: {tmp_path / 'file'} cannot be written; expected a folder for" in capsys.readouterr().err
+    assert not (tmp_path / "work" / "fits").exists()
+
+
 def test_what_has_no_card_is_told_before_anything_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -241,6 +241,12 @@ def test_whole_numbers_can_be_aimed_at(loaded: Corpus, tmp_path: Path) -> None:
     assert planned(tmp_path, text)[0].wanted.aim == {"recall@10": 1.0, "ndcg@10": 0.0}
 
 
+def test_a_plan_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place, said in ((tmp_path, "is a folder"), (tmp_path / "none.toml", "is missing")):
+        assert main(["plan", str(place)]) == 2
+        assert capsys.readouterr().err == f"error: {place} {said}; expected a plan in TOML\n"
+
+
 def test_a_plan_in_another_encoding_is_told(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_bytes(b'corpus = "\xff"')
     with pytest.raises(ValueError, match=r"plan.toml is no TOML: 'utf-8' codec"):

@@ -95,6 +95,29 @@ def test_records_of_a_model_that_was_edited_since(tmp_path: Path, git: Git) -> N
 @pytest.mark.parametrize(
     ("name", "counts"),
     [
+        ("m[i]ne/toys/tiger/0123456789ab/seed-0.json", False),
+        ("m[i]ne/toys/tiger/0123456789ab/seed-0.ranks.parquet", False),
+        ("m[i]ne/toys/codes/tiger-0123456789ab-seed-0.json", False),
+        ("m[i]ne/toys.sweeps/study.json", False),
+        ("m[i]ne/toys.md", False),
+        ("m[i]ne/toys.py", True),
+        ("m[i]ne/parts/tiger.py", True),
+        ("other/toys/tiger/0123456789ab/seed-0.json", True),
+    ],
+)
+def test_rows_of_a_board_of_ones_own_are_no_change(tmp_path: Path, git: Git, name: str, counts: bool) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.write_text("1")
+    assert git_dirty_sha256(tmp_path) is not None
+    assert (git_dirty_sha256(tmp_path, tmp_path / "m[i]ne") is not None) is counts
+    for elsewhere in (tmp_path, tmp_path.parent):
+        assert git_dirty_sha256(tmp_path, elsewhere) is not None, "no board within the checkout"
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
         ("leaderboards/v1/toys/tiger/0123456789ab/seed-0.json", False),
         ("leaderboards/v1/toys.md", False),
         ("leaderboards/v1/toys.csv", False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from benchmarks.checks import regress
 from benchmarks.checks.regress import BANK, COMPARED, Answer, accept, bank, evaluation, gated, note
 from benchmarks.checks.rerank import platform
 from benchmarks.experiments import DEFAULT
+from data_prep.atomic import own
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.api import Ranking
@@ -205,6 +207,26 @@ def test_accept_writes_references_that_the_next_check_reads(small_gate: Path, wo
     assert weights == ["0-recommender.safetensors"]
     again = accept(work, names[:1], "again", jobs=1, references=small_gate)
     assert "none" not in again[0]
+    (damaged,) = (small_gate / "planted/popularity").glob("*/seed-1.json")
+    damaged.write_text("{}")
+    again = accept(work, names[:1], "again", jobs=1, references=small_gate)
+    assert "ndcg@10 unreadable ones -> 0." in again[0]
+    assert len(bank("popularity", small_gate)) == 2
+    damaged.unlink()
+    with pytest.raises(ValueError, match=r"has seeds 0 of popularity, of 1 configs; expected 0 to 1 of one; `make reg"):
+        bank("popularity", small_gate)
+
+
+def test_two_gates_do_not_take_each_others_runs(work: Path) -> None:
+    folder = work / "regress"
+    folder.mkdir(parents=True)
+    lock = own(folder)
+    assert lock is not None
+    with pytest.raises(OSError, match=f"another process makes runs of the quick board in {folder}"):
+        regress.made(folder, ["popularity"], range(1), 1)
+    os.close(lock)
+    (run,) = regress.made(folder, ["popularity"], range(1), 1)["popularity"]
+    assert run.record.model == "popularity"
 
 
 def test_the_changelog_says_why(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from data_prep.atomic import own
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.record import CodesInfo, Record
-from leaderboards.rows import Row, rows_of
+from leaderboards.rows import OVERRIDDEN, Row, rows_of
 from leaderboards.store import Run, read_run
 from tests.leaderboards.test_forgeries import rewritten
 from tests.leaderboards.test_record import run_of
@@ -113,6 +113,13 @@ def test_a_row_of_another_config(bench: Bench, true: Run, planted_corpus: Corpus
 def test_a_config_without_its_later_fields_is_known_again(settings: list[str]) -> None:
     asked = complete("gru4rec", "planted", settings, tuned=False)
     told = {"experiment": "gru4rec", "corpus": {"name": "planted"}, "config": published_config(asked), "notes": []}
+    assert train_again.experiment(told).config == asked.config
+
+
+def test_a_file_of_codes_with_a_blank_in_its_name_is_known_again() -> None:
+    asked = complete("letter", "planted", ["codes=my codes.tsv", "lr=0.01"], tuned=False)
+    notes = [f"{OVERRIDDEN} {' '.join(asked.overrides)}"]
+    told = {"experiment": "letter", "corpus": {"name": "planted"}, "config": published_config(asked), "notes": notes}
     assert train_again.experiment(told).config == asked.config
 
 

@@ -197,6 +197,42 @@ def test_a_signal_in_a_training_of_this_process(
     assert found.record.cost.stages[0].epochs == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["bench", "--board", ""], 2, "argument --board: it is empty; expected a path"),
+        (["bench", "--work", ""], 2, "argument --work: it is empty; expected a path"),
+        (["reproduce", "--row", ""], 2, "neither --row nor --sample is given"),
+        (["bench", "--models", "sasrec", "--set", "lr=1", "epochs=2", "lr=0.1"], 2, "lr is set 2 times (--set)"),
+        (["bench", "--models", "popularity", "--vectors-path", "file"], 2, "popularity reads none of a path"),
+        (
+            ["bench", "--models", "tiger", "--set", "vectors=npz", "--vectors-path", "x"],
+            2,
+            "error: x is missing; expected",
+        ),
+        (["bench", "--models", "popularity", "--work", "file"], 2, "error: file/corpora/planted: Not a directory"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_told(
+    arguments: list[str],
+    status: int,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    try:
+        ended = main(arguments)
+    except SystemExit as exit:
+        ended = int(str(exit.code))
+    said = capsys.readouterr().err
+    assert (ended, says in said) == (status, True), said
+    assert "Errno" not in said
+    assert not (tmp_path / "leaderboards").exists()
+
+
 def test_a_name_that_leads_elsewhere_is_no_corpus_and_no_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -240,6 +240,9 @@ def test_no_command_says_a_password(
         ("to postgresql://me:x@y:z@h/db: refused", "to postgresql://me:***@h/db: refused"),
         ("h/db?a=1&PASSWORD=x&b=2 passwd=y", "h/db?a=1&PASSWORD=***&b=2 passwd=***"),
         ("https://host/file@rev: 404", "https://host/file@rev: 404"),
+        ("https://host:80/file of me@host", "https://host:80/file of me@host"),
+        ("postgresql://h/d?password=ab'cd\"e", "postgresql://h/d?password=***"),
+        ("postgresql://me:a b@h/db", "postgresql://me:***@h/db"),
     ],
 )
 def test_what_is_hidden_of_a_text(text: str, shown: str) -> None:

@@ -271,7 +271,7 @@ def test_the_fingerprint_of_a_cut_is_of_all_that_is_learned() -> None:
     assert TIMED.trained_on is TIMED
 
 
-def test_what_cannot_be_cut_is_told() -> None:
+def test_what_cannot_be_cut_is_told(planted_corpus: Corpus) -> None:
     with pytest.raises(ValueError, match="corpus hand has an order and no times; expected times, to cut it"):
         CORPUS.global_time(50)
     with pytest.raises(ValueError, match="corpus hand: no user has two items before 61 and one from then on"):
@@ -281,6 +281,9 @@ def test_what_cannot_be_cut_is_told() -> None:
         found.shuffled_ties()
     with pytest.raises(ValueError, match="hand_global_time has no users to split off"):
         found.split_users(0.5)
+    for cut in (found, planted_corpus.cold_items()):
+        with pytest.raises(ValueError, match=f"corpus {cut.name} is cut; expected a whole one, to cut it at a moment"):
+            cut.global_time(55)
 
 
 def test_cold_items_by_hand() -> None:

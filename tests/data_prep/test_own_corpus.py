@@ -142,6 +142,17 @@ def test_too_little_is_left(tmp_path: Path, rows: dict[str, list[str]], core: in
     assert not list(tmp_path.rglob("flat.arrow"))
 
 
+def test_a_folder_in_a_files_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    folder = given("mine")
+    assert folder is not None
+    with pytest.raises(IsADirectoryError, match=r"mine is a folder; expected a file of interactions, or a name of"):
+        prepare(folder, tmp_path)
+    with pytest.raises(IsADirectoryError, match=r"mine is a folder; expected a file that tells of the items"):
+        prepare(OwnFile(interactions(tmp_path / "shop.csv"), items=Path("mine")), tmp_path)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.csv is missing; expected a file of interactions, or a name of"):
         prepare(OwnFile(tmp_path / "none.csv"), tmp_path)
