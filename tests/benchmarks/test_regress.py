@@ -219,7 +219,6 @@ def test_accept_writes_references_that_the_next_check_reads(small_gate: Path, wo
 
 def test_two_gates_do_not_take_each_others_runs(work: Path) -> None:
     folder = work / "regress"
-    folder.mkdir(parents=True)
     lock = own(folder)
     assert lock is not None
     with pytest.raises(OSError, match=f"another process makes runs of the quick board in {folder}"):
