@@ -85,7 +85,8 @@ RECIPES = {
             **{"output": "level", "tied_head": False, "clip": 0.0},
         },
         "Paischer et al.'s recipe in cornac: .0634 / .0338 on Beauty_2014; here batches of 256 in place of 64, a "
-        "tokenizer with a layer less, and no restart of codes that no item has",
+        "tokenizer with a layer less that starts from 1,024 items in place of all, its gradients clipped, and no "
+        "restart of codes that no item has",
         {
             **{"tokenizer.hidden": (512, 256), "tokenizer.width": 128, "tokenizer.weight_decay": 0.1},
             **{"tokenizer_batch": 2048, "tokenizer_epochs": 8_000},
@@ -197,6 +198,7 @@ ON_CORPUS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("esasrec", "sports_2014"): {"inner": 2},
     ("esasrec", "toys_2014"): {"inner": 1},
     ("etegrec", "video_games"): {"sia_weight": 1e-3},
+    ("tiger", "toys_2014"): {"steps": 100_000},
 }
 
 # What a bench runs where nothing was chosen: floors, SASRec and the five papers, within twelve minutes on planted.
@@ -394,6 +396,8 @@ def _with_fewer_codes(made_of: Layers, corpus: Corpus) -> Layers:
     # A value of another type is told of with those of all options.
     if options.get("codes") or not isinstance(codes, int) or codes <= corpus.items:
         return made_of
+    if corpus.items < 2:
+        raise ValueError(f"corpus {corpus.name} has {corpus.items} item; expected at least 2, to tell apart by codes")
     if CODES in made_of.settings:
         raise ValueError(f"option {CODES} is {codes}; expected at most {corpus.items}, the items of {corpus.name}")
     return made_of._replace(settings={**made_of.settings, CODES: corpus.items})

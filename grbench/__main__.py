@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import benchmarks.__main__
-import data_prep.__main__
 import leaderboards.__main__
 from benchmarks.commands.options import WORK, add_accelerator
 from benchmarks.user_errors import user_message
@@ -31,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     match words[:1]:
         case ["data"]:
-            return data_prep.__main__.main(words[1:])
+            from data_prep.__main__ import main as data
+
+            return data(words[1:])
         case [name] if name in BENCHMARKS:
             return benchmarks.__main__.main(words)
         case [name] if name in LEADERBOARDS:

@@ -48,6 +48,9 @@ class TokenizerConfig(RqVaeConfig):
     reconstruction: Weight = 0.0
     """Weight of the squared error beside it."""
 
+    def __post_init__(self) -> None:
+        self.check_start()
+
 
 @dataclass(frozen=True)
 class Config(RecommenderConfig):

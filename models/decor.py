@@ -96,12 +96,39 @@ class Config:
     valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
+    def __post_init__(self) -> None:
+        # The width of item vectors is not known yet.
+        if self.tokenizer.method == "rqvae" or self.tokenizer.inputs == "whitened":
+            self.check_width(0)
+
+    def check_width(self, vectors: int) -> None:
+        """
+        Args:
+            vectors: width of the item vectors.
+
+        Raises:
+            ValueError: code vectors and recommender have different widths.
+        """
+        width = self.tokenizer.code_width(vectors)
+        if self.fusion and width != self.t5.width:
+            raise ValueError(
+                f"decor has code vectors of width {width} (option tokenizer.width; of rq-kmeans the item vectors' "
+                f"width, of whitened ones tokenizer.components) and t5.width {self.t5.width}; expected equal ones, for "
+                "code vectors are token vectors"
+            )
+
     @property
     def unread(self) -> tuple[str, ...]:
         """Fields that nothing reads beside the others."""
         clustered = self.tokenizer.method == "rq-kmeans"
-        of_training = ("tokenizer_epochs", "tokenizer_batch", "tokenizer_check") if clustered else ()
-        return (*of_training, *(("epochs",) if self.steps else ()))
+        nothing_of = {
+            **dict.fromkeys(("tokenizer_epochs", "tokenizer_batch", "tokenizer_check"), clustered),
+            "epochs": self.steps,
+            "projection": not self.fusion,
+            "detached_candidates": not self.alpha,
+            "context_mlp": not self.alpha and not self.bos_queries,
+        }
+        return tuple(field for field, holds in nothing_of.items() if holds)
 
 
 SMALL = Config(
@@ -123,17 +150,8 @@ SMALL = Config(
 
 
 def _tokenized(config: Config, corpus: Corpus, fit: Fit) -> Tokenized:
-    """
-    Raises:
-        ValueError: code vectors and recommender have different widths.
-    """
-    width, epochs = config.tokenizer.code_width(corpus.item_vectors().shape[1]), config.tokenizer_epochs
-    if config.fusion and width != config.t5.width:
-        raise ValueError(
-            f"decor has code vectors of width {width} (option tokenizer.width; of rq-kmeans the item vectors' width, "
-            f"of whitened ones tokenizer.components) and t5.width {config.t5.width}; expected equal ones, for code "
-            "vectors are token vectors"
-        )
+    config.check_width(corpus.item_vectors().shape[1])
+    epochs = config.tokenizer_epochs
     budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
     return tokenized(config.tokenizer, budget, corpus, fit)
 

@@ -119,10 +119,24 @@ class Config:
     valid_users: Count | None = 5_000
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
+    def __post_init__(self) -> None:
+        self.tokenizer.check_start()
+
     @property
     def unread(self) -> tuple[str, ...]:
         """Fields that nothing reads beside the others."""
-        return ("epochs",) if self.steps else ()
+        nothing_of = {
+            "epochs": self.steps,
+            "cycle": self.training == "joint",
+            "finish_lr": self.training == "retrained",
+            "finish_epochs": self.training == "retrained",
+            "finish_patience": self.training == "retrained",
+            "sia_sign": not self.sia_weight,
+            "sia_levels": not self.sia_weight,
+            "psa_temperature": not self.psa_weight,
+            "warm_epochs": not self.sia_weight and not self.psa_weight,
+        }
+        return tuple(field for field, holds in nothing_of.items() if holds)
 
 
 # Text, not a SASRec's vectors: from so few interactions those know less of an item than its text does.

@@ -52,6 +52,7 @@ from models.parts.generator import CodeGenerator
 from models.parts.index import ItemIndex
 from models.parts.losses import info_nce
 from models.parts.optim import adamw
+from models.parts.processes import processes
 from models.parts.quantize import SMALLEST_EPSILON, ResidualGradient, ResidualQuantizer, sinkhorn
 from models.parts.rqvae import mlp, unique_code_share
 from models.parts.seq2seq import T5Sizes
@@ -93,6 +94,11 @@ class TokenizerConfig:
         if 0 < self.epsilon < SMALLEST_EPSILON:
             raise ValueError(f"epsilon is {self.epsilon}; expected 0 or at least {SMALLEST_EPSILON}")
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        return () if self.diversity else ("clusters", "cluster_restarts")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -130,6 +136,8 @@ class Config:
             raise ValueError(
                 f"codes={self.codes} leave nothing that reads vectors; set vectors=null collaborative=null"
             )
+        if not self.codes and self.vectors is None:
+            raise ValueError("vectors and codes are null; expected item vectors, or a file of codes")
         latent = f"sasrec-{self.tokenizer.width}"
         if self.collaborative not in (None, latent):
             raise ValueError(
@@ -246,6 +254,9 @@ class LetterTokenizer(pl.LightningModule):
         largest = max(60, -(-codes // clusters))
         groups = [constrained_kmeans(book, clusters, smallest, largest, restarts) for book in self.quantizer.codebooks]
         self.cluster = torch.stack([group.labels for group in groups])
+        if processes() > 1:
+            # Each has drawn its own.
+            self.cluster = self.trainer.strategy.broadcast(self.cluster)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         config, vectors = self.config, self.vectors[batch.target]

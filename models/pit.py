@@ -71,8 +71,8 @@ from models.parts.seq2seq import T5Sizes
 from models.parts.tokenizer import faithfulness
 
 OPEN = (
-    "B offline, gamma, lambdas, Delta t, length of the warm-up, batch, schedules, negatives; "
-    "a target is learned by sequences that the index holds for it"
+    "B offline, gamma, lambdas, Delta t, length of the warm-up, batch, schedules, negatives, and by which sequences "
+    "a target is learned"
 )
 HIGHEST = 100.0  # W of a sequence that I2T is certain of (eq. 12)
 SEQUENCES = 1 << 63  # what an index can number
@@ -150,8 +150,10 @@ class Config:
 
     def __post_init__(self) -> None:
         levels, codes = self.tokenizer.levels, self.tokenizer.codes
-        if codes**levels > SEQUENCES:
+        if levels > 63 or codes**levels > SEQUENCES:
             raise ValueError(f"{levels} levels of {codes} codes have more sequences than an index can number, 2^63")
+        if self.start == "rq-vae":
+            self.tokenizer.check_start()
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -159,8 +161,18 @@ class Config:
         of_rqvae = ("tokenizer_epochs", "tokenizer_batch", "tokenizer_check", *(f"tokenizer.{n}" for n in OF_RQVAE))
         of_clusters = ("i2i", "pretraining_epochs", "pretraining_batch", "balanced")
         of_other_start = of_clusters if self.start == "rq-vae" else of_rqvae
-        epochs = [name for name, steps in (("epochs", self.steps), ("warm_epochs", self.warm_steps)) if steps]
-        return (*of_other_start, *epochs)
+        one_sequence = not self.beam_index or self.beam == 1
+        nothing_of = {
+            "epochs": self.steps,
+            "warm_epochs": self.warm_steps,
+            "kl_weight": not self.coevolving,
+            "sure": not self.coevolving,
+            "negatives": not self.csa_weight,
+            "lease": one_sequence,
+            "served": one_sequence,
+            "selection": one_sequence and self.candidates == "owned",
+        }
+        return (*of_other_start, *(field for field, holds in nothing_of.items() if holds))
 
 
 SMALL = Config(

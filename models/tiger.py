@@ -6,8 +6,8 @@ The score of an item is the log-probability of its four codes under the softmax 
 
 Left out: user tokens, for the harness ranks for histories alone; recipes without them (GRID, LIGER, LETTER) come as
 near to the paper as those with them. The end token in the labels (every sequence has four codes, so its probability is
-one). Reconstructed: weight decay, patience. Gradients of the RQ-VAE are clipped to length 1, which no code does that we
-have read; without it Adagrad at .4 left no item codes of its own.
+one). Reconstructed: weight decay, patience. Gradients of the RQ-VAE are clipped to length 1, which of the codes that we
+have read ETEGRec's alone does; without it Adagrad at .4 left no item codes of its own.
 
 The paper's optimisers (`tiger-paper`) hardly train: Adagrad at .4 leaves few codes apart. The defaults are the paper's
 sizes under AdamW; `tiger-grid`, `tiger-paischer`, `tiger-genrec` and `tiger-discrec` are recipes of others, with what
@@ -50,14 +50,16 @@ class Config(RecommenderConfig):
     def __post_init__(self) -> None:
         if self.codes is not None and self.vectors is not None:
             raise ValueError(f"codes={self.codes} leave nothing that reads vectors; set vectors=null")
+        if self.codes is None and self.vectors is None:
+            raise ValueError("vectors and codes are null; expected item vectors, or a file of codes")
 
     @property
     def unread(self) -> tuple[str, ...]:
         """Fields that nothing reads beside the others."""
         of_training = ("tokenizer_epochs", "tokenizer_batch", "tokenizer_check")
         if self.codes:
-            return ("tokenizer", *of_training)
-        return of_training if self.tokenizer.method == "rq-kmeans" else ()
+            return ("tokenizer", *of_training, *super().unread)
+        return (*(of_training if self.tokenizer.method == "rq-kmeans" else ()), *super().unread)
 
 
 SMALL = Config(
@@ -75,7 +77,10 @@ def tokenize(config: Config, corpus: Corpus, fit: Fit) -> ItemIndex:
         budget = Budget(epochs, config.tokenizer_batch, patience=epochs, check_every=config.tokenizer_check)
         return tokenized(config.tokenizer, budget, corpus, fit).indexed()
     given = corpus.item_codes()
-    return suffixed(torch.from_numpy(given.values), max(given.sizes))
+    codes = torch.from_numpy(given.values)
+    # Items of equal codes may be more than any of its codebooks has codes.
+    largest = int(codes.unique(dim=0, return_counts=True)[1].max())
+    return suffixed(codes, max(*given.sizes, largest))
 
 
 def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:

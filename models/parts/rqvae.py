@@ -48,6 +48,22 @@ class RqVaeConfig:
     kmeans_items: Count = 1024
     """k-means starts from the latents of so many random items: the paper's first training batch."""
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        return ("schedule", "warmup") if self.optimizer == "adagrad" else ()
+
+    def check_start(self) -> None:
+        """
+        Raises:
+            ValueError: k-means would start from fewer items than it is to find codes.
+        """
+        if self.codes > self.kmeans_items:
+            raise ValueError(
+                f"tokenizer.codes is {self.codes} and tokenizer.kmeans_items {self.kmeans_items}; expected as many "
+                "items for k-means to start from, or more"
+            )
+
 
 # What k-means, where it takes the place of an RQ-VAE, does not read of its fields.
 OF_RQVAE = tuple(field.name for field in fields(RqVaeConfig) if field.name not in ("levels", "codes"))

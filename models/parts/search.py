@@ -193,6 +193,8 @@ class _Search:
             score = self._item_scores(user, item)
         found = _best(user, item, score, self.users, self.k)
         certified = (self.lost < self.floor) | (self.lost == -torch.inf)
+        # Beside a score that is none no order is told.
+        certified &= ~found.scores.isnan().any(1)
         return found._replace(certified=certified, expansions=self.spent)
 
     def until(self, target: Int[Tensor, "B"]) -> Ranking:

@@ -34,10 +34,14 @@ class TokenizerConfig(RqVaeConfig):
     fitted_on: Literal["items", "training-items"] = "items"
     """What the tokenizer learns from: all items (the paper), or those that occur in training (genrec)."""
 
+    def __post_init__(self) -> None:
+        if self.method == "rqvae":
+            self.check_start()
+
     @property
     def unread(self) -> tuple[str, ...]:
         """Fields that nothing reads beside the others."""
-        of_method = OF_RQVAE if self.method == "rq-kmeans" else ("normalised_residuals",)
+        of_method = OF_RQVAE if self.method == "rq-kmeans" else ("normalised_residuals", *super().unread)
         return of_method if self.inputs == "whitened" else (*of_method, "components")
 
     def code_width(self, vector_width: int) -> int:
@@ -167,5 +171,8 @@ def rq_kmeans(x: Float[Tensor, "N E"], rows: Int[Tensor, "M"], config: Tokenizer
 
 def share_of_variance(x: Float[Tensor, "N F"], reconstruction: Float[Tensor, "N F"]) -> float:
     """Squared error of a reconstruction over that of the mean; 0 also where nothing varies."""
-    variance = (x - x.mean(0)).square().sum().clamp(min=torch.finfo(x.dtype).tiny)
+    variance = (x - x.mean(0)).square().sum()
+    # Equal vectors differ from their mean by rounding.
+    if variance <= torch.finfo(x.dtype).eps ** 2 * x.square().sum() * len(x):
+        return 0.0
     return float((x - reconstruction).square().sum() / variance)

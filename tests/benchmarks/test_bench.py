@@ -246,7 +246,8 @@ def test_a_model_whose_vectors_are_missing_stops_no_other(
     path = ("--vectors-path", str(tmp_path / "none.npz"), "--jobs", "1")
     assert bench("--models", "tiger", "--set", "vectors=npz", *path) == 1
     assert re.search("error: tiger seed 0: .*none.npz", capsys.readouterr().err)
-    assert bench("--models", "popularity", *path) == 0
+    assert bench("--models", "popularity", *path) == 2, "it is given for nothing"
+    assert bench("--models", "popularity") == 0
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 
-NAMES = ("tiger", "letter", "pit-coevolving")
+NAMES = ("tiger", "letter", "letter-no-cf", "pit-coevolving")
 
 Lines = dict[str, list[list[Any]]]
 
@@ -66,7 +66,7 @@ def test_two_processes_give_the_numbers_of_one(name: str, alone: Lines, together
 
 @pytest.mark.parametrize("name", NAMES)
 def test_processes_never_drift_apart(name: str, together: list[Lines]) -> None:
-    """Nor do weights that selections move (PIT)."""
+    """Nor do weights that selections move (PIT), nor the groups of codes that diversity draws (LETTER)."""
     one, other = (lines[name] for lines in together)
     assert one == other
     assert len({state for _, _, state in one}) == len(one)

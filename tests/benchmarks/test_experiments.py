@@ -130,6 +130,7 @@ def test_what_a_paper_sets_otherwise_on_a_corpus() -> None:
     found = complete("decor", "industrial_and_scientific").config
     assert (found.alpha, found.bos_queries, found.patience) == (0.25, 32, 20)
     assert complete("decor", "video_games").config == decor.Config(patience=10)
+    assert complete("tiger", "toys_2014").config == tiger.Config(steps=100_000)
     assert complete("decor-fusion", "industrial_and_scientific").config == decor.Config(alpha=0.0, bos_queries=0)
     assert complete("decor", "industrial_and_scientific", ["alpha=0.4"]).config.alpha == 0.4
     assert complete("decor", "industrial_and_scientific_unseen_users").config == found
@@ -281,6 +282,16 @@ def test_yes_and_no_are_no_numbers() -> None:
         ("letter", ["codes=mine.tsv"], "codes=mine.tsv leave nothing that reads vectors"),
         ("letter", ["collaborative=sasrec-64"], "collaborative is sasrec-64 and tokenizer.width 32; expected equal"),
         ("letter", ["tokenizer.epsilon=0.001"], "epsilon is 0.001; expected 0 or at least 0.003"),
+        ("pit", ["tokenizer.levels=1000000000000000000"], r"codes have more sequences than an index can number, 2\^63"),
+        (
+            "decor",
+            ["vectors=sasrec-128", "tokenizer.width=64"],
+            r"code vectors of width 64 .* and t5.width 128; expected",
+        ),
+        ("letter", ["vectors=null"], "vectors and codes are null; expected item vectors, or a file of codes"),
+        ("tiger", ["vectors=null"], "vectors and codes are null; expected item vectors, or a file of codes"),
+        ("etegrec", ["tokenizer.codes=2048"], "tokenizer.codes is 2048 and tokenizer.kmeans_items 1024; expected as"),
+        ("tiger", ["tokenizer.kmeans_items=100"], "tokenizer.codes is 256 and tokenizer.kmeans_items 100; expected as"),
         ("pit", ["tokenizer.levels=8"], r"8 levels of 256 codes have more sequences than an index can number, 2\^63"),
     ],
 )
@@ -304,6 +315,24 @@ def test_settings_that_do_not_go_together_are_told_before_item_vectors_are_train
         ("pit", "pretraining_epochs=5"),
         ("pit-rq-kmeans", "tokenizer.commitment=0.5"),
         ("decor-genrec", "tokenizer_batch=64"),
+        ("tiger", "decoupled_decay=false"),
+        ("tiger-paper", "tokenizer.schedule=cosine"),
+        ("tiger-paper", "tokenizer.warmup=5"),
+        ("letter-no-diversity", "tokenizer.clusters=5"),
+        ("tiger-discrec", "tokenizer.cluster_restarts=5"),
+        ("etegrec-joint", "cycle=4"),
+        ("etegrec-frozen", "finish_epochs=5"),
+        ("etegrec-no-sia", "sia_sign=nearest"),
+        ("etegrec-no-psa", "psa_temperature=0.1"),
+        ("etegrec-no-alignment", "warm_epochs=5"),
+        ("decor-composition", "projection=after-norm"),
+        ("decor-fusion", "context_mlp=false"),
+        ("decor-fusion", "detached_candidates=true"),
+        ("pit", "kl_weight=0.5"),
+        ("pit", "sure=50"),
+        ("pit-no-csa", "negatives=8"),
+        ("pit-no-beam-index", "lease=3"),
+        ("pit-no-beam-index", "served=best"),
     ],
 )
 def test_a_setting_that_nothing_reads_is_refused(name: str, setting: str) -> None:

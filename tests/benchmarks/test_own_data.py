@@ -101,6 +101,9 @@ def test_more_codes_than_items_are_refused_where_they_are_asked_for(corpus: Corp
     assert complete("tiger", corpus, ["tokenizer.codes=190"]).overrides == ("tokenizer.codes=190",)
     with pytest.raises(ValueError, match=r"^option tokenizer\.codes is 191; expected at most 190, the items of small_"):
         complete("tiger", corpus, ["tokenizer.codes=191"])
+    alone = replace(corpus, item_ids=corpus.item_ids[:1])
+    with pytest.raises(ValueError, match=r"^corpus small_\w+ has 1 item; expected at least 2, to tell apart by codes"):
+        complete("tiger", alone)
     with pytest.raises(ValueError, match=r"tiger option tokenizer\.codes is 'many'"):
         complete("tiger", corpus, ["tokenizer.codes=many"])
 

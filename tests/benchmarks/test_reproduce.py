@@ -119,7 +119,8 @@ def test_a_config_without_its_later_fields_is_known_again(settings: list[str]) -
 def test_a_file_of_codes_with_a_blank_in_its_name_is_known_again() -> None:
     asked = complete("letter", "planted", ["codes=my codes.tsv", "vectors=null", "collaborative=null"], tuned=False)
     notes = [f"{OVERRIDDEN} {' '.join(asked.overrides)}"]
-    told = {"experiment": "letter", "corpus": {"name": "planted"}, "config": published_config(asked), "notes": notes}
+    config = json.loads(json.dumps(published_config(asked)))
+    told = {"experiment": "letter", "corpus": {"name": "planted"}, "config": config, "notes": notes}
     assert train_again.experiment(told).config == asked.config
 
 

@@ -210,6 +210,8 @@ def test_what_nothing_reads_is_not_searched() -> None:
     of_file = space_of(complete("letter-authors-codes", "beauty_2014", tuned=False))
     assert not [option for option in of_file if option.startswith("tokenizer.")]
     assert "temperature" in of_file
+    joint, alternating = (complete(name, "beauty_2014", tuned=False) for name in ("etegrec-joint", "etegrec"))
+    assert space_of(joint).keys() == space_of(alternating).keys() - {"cycle"}
 
 
 def test_nothing_to_search(tmp_path: Path, corpus: Corpus) -> None:
@@ -813,7 +815,8 @@ def test_a_sweep_publishes_no_folder_and_no_winner_for_a_file_of_this_machine(
     settings, ledger = swept
     shutil.copytree(settings.folder(ledger.study), tmp_path / "study")
     kept = in_folder(tmp_path / "study")
-    queue = TrialQueue(trial_queue.find(kept, ledger.study), kept, {})
+    space = space_of(complete("sasrec", corpus.name, SETTINGS, tuned=False), SETTINGS, at_small_size=True)
+    queue = TrialQueue(trial_queue.find(kept, ledger.study), kept, space)
     told = replace(spec(corpus), settings=("codes=/home/me/mine.tsv", "lr=0.01"))
     queue.study.set_user_attr(SPEC, attributes(told))
     made = study_ledger.ledger(queue, complete("sasrec", corpus.name), ledger.provenance)

@@ -295,7 +295,7 @@ def test_a_file_of_codes_is_kept_with_what_was_trained_on_it(
 ) -> None:
     """A record names the file, and no folder of its machine."""
     monkeypatch.setenv("GRBENCH_DATA", str(made.data))
-    file, board, work = tmp_path / "data/letter", tmp_path / "board", tmp_path / "work"
+    file, board, work = tmp_path / "data/letter.tsv", tmp_path / "board", tmp_path / "work"
     file.parent.mkdir()
     file.write_text("".join(f"{item}\t{place // 8} {place % 8}\n" for place, item in enumerate(tiny_corpus.item_ids)))
     given = ["vectors=null", f"codes={file}", "steps=2", "warmup=1", "t5.width=8", "t5.inner=8", "t5.heads=1"]
@@ -306,7 +306,7 @@ def test_a_file_of_codes_is_kept_with_what_was_trained_on_it(
     assert main(["export", str(record), str(tmp_path / "exported"), "--work", str(work)]) == 0
     assert load(tmp_path / "exported").recommend(["B01"]) == load(record, work).recommend(["B01"])
     shutil.rmtree(work / "codes")
-    with pytest.raises(ValueError, match=r"all_beauty\.codes\.letter"):
+    with pytest.raises(FileNotFoundError, match=r"letter\.tsv is missing"):
         load(record, work)
 
 

@@ -404,12 +404,20 @@ class TestTraining:
         assert short.config.steps == stages["recommender"][1].epochs == 3
 
     def test_widths_must_agree(self) -> None:
-        config = dataclasses.replace(CONFIG, tokenizer=dataclasses.replace(CONFIG.tokenizer, width=4))
+        narrow = dataclasses.replace(CONFIG.tokenizer, width=4)
         with pytest.raises(ValueError, match=r"code vectors of width 4 .* and t5.width 8; expected equal ones"):
-            train(config, self.corpus(), lambda *given: nn.Identity())  # type: ignore[arg-type]
+            dataclasses.replace(CONFIG, tokenizer=narrow)
+        # Those of k-means are as wide as the item vectors, which only a corpus tells.
+        clustered = dataclasses.replace(CONFIG, tokenizer=dataclasses.replace(narrow, method="rq-kmeans"))
+        vectors = self.corpus().item_vectors().shape[1]
+        with pytest.raises(
+            ValueError, match=rf"code vectors of width {vectors} .* and t5.width 8; expected equal ones"
+        ):
+            train(clustered, self.corpus(), lambda *given: nn.Identity())  # type: ignore[arg-type]
         # Without the fusion nothing reads code vectors.
         fit: Any = lambda stage, build, *others: build()  # noqa: E731
-        assert isinstance(train(dataclasses.replace(config, fusion=False), self.corpus(), fit), Decor)
+        config = dataclasses.replace(CONFIG, tokenizer=narrow, fusion=False)
+        assert isinstance(train(config, self.corpus(), fit), Decor)
 
     def test_code_vectors_may_be_centres_of_clusters(self) -> None:
         """`decor-genrec` in small: as many principal components as the recommender is wide, here of 12-d vectors."""

@@ -148,6 +148,11 @@ def test_codes_from_a_file_take_no_tokenizer_and_get_a_suffix() -> None:
     assert index.codes[1:, 0, 2].tolist() == [0, 1, 2, *[0] * 8, 1]
     card = index.card()
     assert (card["distinct_before"], card["duplicates_after"], card["reconstruction_error"]) == (9, 0.0, None)
+    # More items of equal codes than a codebook of the file has codes.
+    crowded = replace(of_file(), codes=ItemCodes(np.zeros((12, 2), dtype=np.int64), (5, 5), "file.tsv", "0" * 64))
+    many = cast(Tiger, train(config, crowded, fit)).generator.index
+    assert many.codes[1:, 0, 2].tolist() == [*range(12)]
+    assert many.sizes == (12, 12, 12)
     with pytest.raises(ValueError, match=r"codes=file\.tsv leave nothing that reads vectors; set vectors=null"):
         train(replace(config, vectors="tfidf"), of_file(), fit)
     with pytest.raises(ValueError, match="hand was given no codes"):

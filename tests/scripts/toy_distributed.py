@@ -25,6 +25,7 @@ from benchmarks.training.fit import Fit, process_rank
 from data_prep.corpus import ItemVectors
 from data_prep.embed import item_vectors
 from leaderboards.record import Stage
+from models.letter import LetterTokenizer
 from tests.factories import tiny
 
 # 60 users have 240 examples, so no batch is short; without dropout nothing but the share of a batch is a process's own.
@@ -34,6 +35,7 @@ SETTINGS = {
     "tiger": (*TOKENIZER, "steps=24"),
     # The partner that diversity draws a code to is each process's own.
     "letter": (*TOKENIZER, "collaborative=sasrec-32", "tokenizer.diversity=0", "steps=24"),
+    "letter-no-cf": (*TOKENIZER, "tokenizer.diversity=0.1", "steps=12"),
     "pit-coevolving": (*TOKENIZER, "i2t.layers=1", "i2t.dropout=0", "sure=0", "warm_steps=6", "steps=18"),
 }
 
@@ -48,6 +50,8 @@ class Recorder(Watcher):
         digest = hashlib.sha256()
         for name, tensor in module.state_dict().items():
             digest.update(name.encode() + tensor.numpy().tobytes())
+        if isinstance(module, LetterTokenizer):
+            digest.update(module.cluster.numpy().tobytes())
         self.lines.append([stage.name, stage.quality[-1], digest.hexdigest()])
 
 

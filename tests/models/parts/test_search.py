@@ -276,6 +276,17 @@ def test_no_list_is_proven_where_a_score_is_none() -> None:
     assert ranking.certified.tolist() == [False, True]
 
 
+def test_no_list_is_proven_that_holds_a_score_that_is_none() -> None:
+    """An item of two sequences, one of them below the code 1, which tells nothing, and not needed for the list."""
+    tables = Tables(1, (3, 1), 0, ties=True)
+    tables.levels = [torch.tensor([[[-0.1, -3.0, -0.9]]]), torch.tensor([[[0.0], [torch.nan], [0.0]]])]
+    items: list[Item] = [[(0, 0), (1, 0)], [(2, 0)]]
+    for how in ({"target": torch.tensor([2])}, {"width": 1}):
+        found = exact(tables, items, k=1 if "width" in how else 2, **how)
+        assert found.scores.isnan().any()
+        assert not found.certified.any()
+
+
 def test_the_cap_holds_however_many_prefixes_are_expanded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROWS", 8)
     tables = Tables(1, (12,) * 4, 0, ties=True)

@@ -222,6 +222,10 @@ def test_share_of_variance_by_hand() -> None:
     assert share_of_variance(x, x + torch.tensor([[0.0, 1.0], [1.5, 0.0]])) == pytest.approx(3.25 / 10)
     assert share_of_variance(x, x.mean(0).expand(2, 2)) == pytest.approx(1.0)
     assert share_of_variance(x[:1], x[:1]) == 0.0
+    # Three tenths are no binary number: their mean is another one.
+    for equal in (torch.full((5, 8), 0.3), torch.full((1_000, 8), 0.3)):
+        assert share_of_variance(equal, equal + 0.1) == 0.0
+    assert share_of_variance(1 + 1e-4 * x, torch.ones(2, 2)) == pytest.approx(2.0, rel=1e-2)
 
 
 def test_a_look_is_chosen_by_what_the_codes_reconstruct() -> None:
