@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import evaluate, hardware
-from benchmarks.evaluate import Graded, Grader, check, target_ranks, target_ranks_among_unseen
+from benchmarks.evaluate import Graded, Grader, _joined, check, target_ranks, target_ranks_among_unseen
 from data_prep.corpus import Corpus
 from leaderboards.metrics import metrics
 from models.api import Ranking, Recommender
@@ -309,3 +309,10 @@ def test_ndcg_is_cut_off() -> None:
     assert scores["ndcg@5"] == pytest.approx(1 / 4)
     assert scores["ndcg@20"] == pytest.approx((1 / np.log2(11) + 1 / np.log2(12) + 1) / 4)
     assert scores["recall@10"] == 2 / 4
+
+
+def test_processes_that_grade_at_once_take_as_long_as_the_slowest() -> None:
+    def share(seconds: float) -> Graded:
+        return Graded(np.zeros(2, np.uint8), None, np.zeros(2, bool), None, 0.0, seconds)
+
+    assert _joined(share(2.0), share(3.0)).seconds == 3.0

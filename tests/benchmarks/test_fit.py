@@ -811,3 +811,97 @@ def test_two_processes_may_find_the_same_state_damaged(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(checkpoint_io.Checkpoints, "load_checkpoint", other_first)
     assert checkpoint_io.newest(tmp_path, lambda text: None) is None
+
+
+def test_each_seed_and_each_epoch_goes_through_the_examples_in_its_own_order(new_fit: Callable[..., Fit]) -> None:
+    """240 pairs in batches of 60: four steps an epoch."""
+    seen: list[list[int]] = []
+
+    class Noting(Counter):
+        def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+            seen.append(batch.target.tolist())
+            return super().training_step(batch, batch_index)
+
+    for seed in (0, 1):
+        new_fit(seed)("stage", Noting, Budget(2, 60))
+    orders = [seen[first : first + 4] for first in range(0, 16, 4)]
+    assert len({str(order) for order in orders}) == 4
+    assert len({str(sorted(itertools.chain(*order))) for order in orders}) == 1
+
+
+def test_the_seconds_before_a_kill_are_counted(new_fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(checkpoint_callback, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def ten_seconds(module: SasRec) -> float:
+        clock.now += 10
+        return module.current_epoch
+
+    with monkeypatch.context() as patched:
+        interrupt(patched, SasRec, "training_step", 8)  # the second step of the third epoch
+        with pytest.raises(StopError):
+            sasrec(new_fit(folder="killed"), quality=ten_seconds)
+    clock.now += 1_000
+    resumed = new_fit(folder="killed")
+    sasrec(resumed, quality=ten_seconds)
+    assert resumed.stages[0].seconds == 40
+
+
+def test_sums_of_other_threads_or_processes_are_another_training(in_memory: Fit) -> None:
+    def address(**changes: Any) -> str:
+        fit = replace(in_memory, hardware=replace(in_memory.hardware, **changes))
+        return fit._address(module, BUDGET, fit.corpus.examples("train"), None, 0)
+
+    module = Counter()
+    assert len({address(), address(threads=3), address(devices=2)}) == 3
+
+
+@pytest.mark.parametrize("name", ["atomic_file", "write_json"])
+def test_a_kill_while_the_outcome_is_written_costs_no_epoch(
+    new_fit: Callable[..., Fit], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupt(patched, checkpoint_io, name, 1)
+        with pytest.raises(StopError):
+            sasrec(new_fit(folder="killed"))
+    epochs: list[int] = []
+    begin = checkpoint_callback.CheckpointCallback.on_train_epoch_start
+
+    def noted(self: Any, trainer: pl.Trainer, module: Any) -> None:
+        epochs.append(trainer.current_epoch)
+        begin(self, trainer, module)
+
+    monkeypatch.setattr(checkpoint_callback.CheckpointCallback, "on_train_epoch_start", noted)
+    sasrec(new_fit(folder="killed"))
+    assert epochs == []
+
+
+def test_a_budget_says_how_far_gradients_are_clipped(new_fit: Callable[..., Fit]) -> None:
+    """A gradient of 1 in each of four directions has the norm 2; four steps of an epoch."""
+    for clip, step in ((0.0, 1.0), (0.5, 0.25)):
+        module = new_fit()("stage", lambda: Counter(Sizes(4)), Budget(1, 60, clip=clip))
+        assert module.weight.tolist() == pytest.approx([4 * step] * 4, rel=1e-4)
+
+
+def test_no_epoch_draws_what_another_has_drawn(new_fit: Callable[..., Fit]) -> None:
+    drawn: list[float] = []
+
+    class Noting(Counter):
+        def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+            drawn.append(float(torch.rand(())))
+            return super().training_step(batch, batch_index)
+
+    new_fit()("stage", Noting, Budget(3, 60))
+    assert len(set(drawn)) == len(drawn) == 12
+
+
+def test_another_scikit_learn_trains_anew(in_memory: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trained_anew(in_memory)
+    monkeypatch.setattr(stage_key, "version", lambda name: "0.1" if name == "scikit-learn" else version(name))
+    assert trained_anew(in_memory)
+
+
+@pytest.mark.parametrize("field", ["valid_users", "accumulate"])
+def test_a_budget_that_grades_nobody_or_steps_never_is_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"a budget has {field} 0; expected at least 1"):
+        Budget(**{"epochs": 1, "batch_size": 1, field: 0})

@@ -262,6 +262,21 @@ class TestTrainedElsewhere:
         verdict = reproduce.reproduce(Bench(tmp_path / "rows", tmp_path / "work"), target)
         assert (verdict.good, verdict.says.startswith("equal to the bit, on ")) == (True, True)
 
+    def test_what_an_earlier_time_left_is_not_taken_for_this_ones(
+        self, target: Path, true: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record, left = true.record, list[bool]()
+        folder = tmp_path / f"work/reproduce/{record.model}-{record.key}-{record.seed}"
+        stale = store.write(folder / "board", *true)
+
+        def train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) -> Path:
+            left.append(stale.exists())
+            return store.write(folder / "board", *true)
+
+        monkeypatch.setattr(reproduce, "_train", train)
+        assert reproduce.reproduce(Bench(tmp_path / "rows", tmp_path / "work"), target).good
+        assert left == [False]
+
     def test_two_do_not_make_one_run_again_at_once(self, target: Path, true: Run, tmp_path: Path) -> None:
         record = true.record
         folder = tmp_path / f"work/reproduce/{record.model}-{record.key}-{record.seed}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from grbench import load
 from leaderboards.store import Run, read_run
 from models.popularity import Popularity
 from models.sasrec import SasRec
+from tests.leaderboards.test_record import run_of
 
 SASREC = ("epochs=1", "width=16", "inner=16", "layers=1")
 
@@ -226,3 +228,15 @@ def test_a_model_that_ranks_otherwise_is_told(
     monkeypatch.setattr(SasRec, "rank", lambda self, history, k: rank(self, history.flip(1), k))
     assert main(["rerank", "--board", str(bench.board), "--row", "sasrec", "--work", str(bench.work)]) == 1
     assert "wrong: " in capsys.readouterr().out
+
+
+def test_a_platform_is_processor_libraries_and_threads() -> None:
+    origin = run_of().record.provenance.model_copy(update={"versions": {"torch": "1", "numpy": "1", "scipy": "1"}})
+    others: list[dict[str, Any]] = [
+        {"device": "another"},
+        {"threads": 3},
+        {"versions": {"torch": "2", "numpy": "1"}},
+        {"versions": {"torch": "1", "numpy": "2"}},
+    ]
+    assert len({platform(origin), *(platform(origin.model_copy(update=other)) for other in others)}) == 5
+    assert platform(origin.model_copy(update={"versions": {"torch": "1", "numpy": "1"}})) == platform(origin)

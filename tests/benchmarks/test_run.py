@@ -15,7 +15,8 @@ import torch
 
 import data_prep
 import models
-from benchmarks import model_inputs, resolved_row
+from benchmarks import model_inputs, provenance, record_fields, resolved_row
+from benchmarks.evaluate import Graded
 from benchmarks.experiments import SMALL_CORPORA, complete
 from benchmarks.listing import LISTED, MORE
 from benchmarks.model_inputs import with_inputs
@@ -656,3 +657,38 @@ def test_stored_ranks_are_those_of_the_list_on_real_data(real_data: Path, tmp_pa
     ranks = found.ranks["rank"].to_pylist()
     assert ranks == ranks_by_popularity(corpus)
     assert 0 in ranks, "356 items do not fit in a list of 50"
+
+
+def test_a_training_that_was_found_has_cost_what_it_cost(corpus: Corpus, tmp_path: Path) -> None:
+    experiment = complete("sasrec", corpus.name, SASREC)
+    first, again = (
+        store.read(run(Bench(tmp_path / board, tmp_path / "work"), corpus, experiment, 0)) for board in ("one", "other")
+    )
+    assert [stage.reused for record in (first, again) for stage in record.cost.stages] == [False, True]
+    assert again.cost.train_seconds == first.cost.train_seconds > 0
+
+
+def test_what_ran_is_told_as_it_was_before_the_training(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours later the files may be others than those that were trained with."""
+    order = list[str]()
+
+    def noted(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*given: Any) -> Any:
+            order.append(what)
+            return function(*given)
+
+        return called
+
+    monkeypatch.setattr(provenance, "of", noted("told", provenance.of))
+    monkeypatch.setattr(popularity, "train", noted("trained", popularity.train))
+    run(Bench(tmp_path / "board", tmp_path), corpus, complete("popularity", corpus.name), 0)
+    assert order == ["told", "trained"]
+
+
+def test_what_a_search_spent_by_hand() -> None:
+    certified, expansions = np.array([True, True, False]), np.array([1, 2, 9])
+    found = record_fields.search(Graded(np.ones(3, np.uint8), None, certified, expansions, 0.0, 1.0))
+    assert found.certified_share == pytest.approx(2 / 3)
+    assert (found.mean_expansions, found.max_expansions) == (4.0, 9)

@@ -34,7 +34,7 @@ from benchmarks.experiments import Experiment, complete
 from benchmarks.resolved_row import resolve
 from benchmarks.run import run
 from benchmarks.settings import Bench
-from benchmarks.sweeps import local_workers, storage, study_ledger, trial_queue
+from benchmarks.sweeps import local_workers, storage, study_ledger, study_spec, trial_queue
 from benchmarks.sweeps import study as study_module
 from benchmarks.sweeps.local_workers import attempt
 from benchmarks.sweeps.objective import STAGE, Objective, Reporter
@@ -1067,3 +1067,28 @@ def test_hours_must_be_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["sweep", "--model", "sasrec", "--budget", "soon"])
     assert "'soon' is not a number of hours above 0" in capsys.readouterr().err
+
+
+def test_threads_sampler_and_pruner_make_another_study(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {"lr": FloatDistribution(0.1, 1.0)}
+    names = [study_name(spec(corpus), "key", space), study_name(spec(corpus, threads=2), "key", space)]
+    for name in ("SAMPLER", "PRUNER"):
+        with monkeypatch.context() as patched:
+            patched.setattr(study_spec, name, "another")
+            names.append(study_name(spec(corpus), "key", space))
+    assert len(set(names)) == 4
+
+
+def test_trials_that_ended_for_good_are_counted(swept: Any) -> None:
+    states = {"complete": 1, "pruned": 2, "failed": 4, "interrupted": 8, "running": 16, "waiting": 32}
+    ledger = swept[1].model_copy(update={"states": states})
+    assert ledger.ended == study_ledger.tuned_config(ledger).trials == 7
+
+
+def test_a_trial_says_which_it_repeats(tmp_path: Path) -> None:
+    """The last one that was lost: nobody holds the lock of any of these workers."""
+    queue = open_toy(str(tmp_path), 1)
+    for number in range(3):
+        assert queue.claim(f"worker {number}").trial is not None
+    lines = [study_ledger._line(trial) for trial in queue.trials()]
+    assert [(line.state, line.repeats) for line in lines] == [("interrupted", None), ("interrupted", 0), ("running", 1)]

@@ -115,3 +115,31 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_and_that_of_a_living
         writer.wait()
     assert write() == [".file.mine", "file", "folder"]
     assert (tmp_path / "folder/part").read_text() == "whole"
+
+
+def test_all_of_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, bool]] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: synced.append((os.fstat(handle).st_size, (tmp_path / "file").exists()))
+    )
+    write_json(tmp_path / "file", {"a": 1})
+    assert synced == [((tmp_path / "file").stat().st_size, False)]
+
+
+def test_every_file_of_a_folder_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = set[int]()
+
+    def noted(handle: int) -> None:
+        assert not (tmp_path / "folder").exists()
+        synced.add(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with atomic_folder(tmp_path / "folder") as folder:
+        (folder / "part").write_text("x")
+        (folder / "sub").mkdir()
+        (folder / "sub/part").write_text("y")
+    places = [tmp_path / "folder", *(tmp_path / "folder").rglob("*")]
+    assert len(places) == 4
+    assert {place.stat().st_ino for place in places} <= synced

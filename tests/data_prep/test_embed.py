@@ -362,3 +362,20 @@ def test_wrong_arguments(corpus: Corpus, tmp_path: Path) -> None:
         FileNotFoundError, match=r"has no modules\.json; expected a folder with a sentence-transformers"
     ):
         item_vectors(corpus, "folder", tmp_path, cache=tmp_path)
+
+
+def test_another_scikit_learn_encodes_anew(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in ("1.0", "2.0", "2.0"):
+        monkeypatch.setattr(embed, "version", lambda name, version=version: version)
+        item_vectors(corpus, "tfidf", cache=tmp_path)
+    assert len(list(tmp_path.rglob("*.sealed"))) == 2
+
+
+def test_weights_that_were_saved_in_half_precision_encode_in_single(
+    corpus: Corpus, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halved = SimpleNamespace(encode=lambda *_, **__: pytest.fail("in half precision"))
+    halved.float = lambda: SimpleNamespace(encode=lambda said, **_: np.ones((len(said), 3), np.float32))
+    package = SimpleNamespace(SentenceTransformer=lambda *_, **__: halved)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
+    assert item_vectors(corpus, "folder", folder, cache=tmp_path).values[1:].tolist() == [[1.0] * 3] * 4

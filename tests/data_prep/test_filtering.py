@@ -115,3 +115,12 @@ def test_every_step_is_counted() -> None:
 def test_empty_core_says_what_there_was() -> None:
     with pytest.raises(ValueError, match=r"corpus tiny: the 5-core is empty; .* 1 users and 2 items"):
         k_core_sequences(interactions([("u", "a", 1), ("u", "b", 2)]), 5, "tiny")
+
+
+def test_who_becomes_too_short_with_an_item_goes_too() -> None:
+    """Item 3 has one row; without it user a has two, enough for the 2-core, too few for a sequence of three."""
+    rows = [
+        (pair[0], pair[1], time) for time, pair in enumerate(["a1", "a2", "a3", "b1", "b2", "b4", "c1", "c2", "c4"])
+    ]
+    result = k_core_sequences(interactions(rows), 2, "x", shortest=3)
+    assert by_user(result) == {"b": ["1", "2", "4"], "c": ["1", "2", "4"]}

@@ -17,7 +17,7 @@ import data_prep
 from data_prep import __main__ as command
 from data_prep import prepare
 from data_prep.__main__ import main
-from data_prep.amazon2023 import CATEGORIES, names
+from data_prep.amazon2023 import CATEGORIES, Source, names
 from data_prep.corpus import Corpus
 from data_prep.prepare import facts, load
 from tests.damage import DAMAGE
@@ -415,3 +415,21 @@ def test_an_interrupted_preparation_is_one_line(
     monkeypatch.setattr(command, "load", interrupted)
     assert main(["planted"]) == 130
     assert capsys.readouterr().err == "\ninterrupted; the same command goes on\n"
+
+
+def test_a_prepared_corpus_is_known_by_all_that_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, told = Source("local", "raw", {}), Source("local", "raw", {}, {"meta": Path("meta")})
+    keys = [
+        prepare._content_key(plain, {"a": "0"}, 5),
+        prepare._content_key(plain, {"a": "0"}, 6),
+        prepare._content_key(plain, {"a": "1"}, 5),
+        prepare._content_key(Source("local", "sequences", {}), {"a": "0"}, 5),
+        prepare._content_key(told, {"a": "0"}, 5),
+    ]
+    assert prepare._content_key(Source("official", "raw", {}), {"a": "0"}, 5) == keys[0]
+    monkeypatch.setattr(prepare, "TEMPLATE_SHA256", "another")
+    assert prepare._content_key(plain, {"a": "0"}, 5) == keys[0]
+    keys.append(prepare._content_key(told, {"a": "0"}, 5))
+    monkeypatch.setattr(prepare, "PREPARATION_VERSION", prepare.PREPARATION_VERSION + 1)
+    keys.append(prepare._content_key(plain, {"a": "0"}, 5))
+    assert len(set(keys)) == len(keys) == 7

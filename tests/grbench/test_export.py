@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main as bench
+from benchmarks.checks.rerank import NotHereError
 from data_prep.codes_file import read_codes
 from data_prep.corpus import Corpus
 from data_prep.files import content_sha256
@@ -306,7 +307,7 @@ def test_a_file_of_codes_is_kept_with_what_was_trained_on_it(
     assert main(["export", str(record), str(tmp_path / "exported"), "--work", str(work)]) == 0
     assert load(tmp_path / "exported").recommend(["B01"]) == load(record, work).recommend(["B01"])
     shutil.rmtree(work / "codes")
-    with pytest.raises(FileNotFoundError, match=r"letter\.tsv is missing"):
+    with pytest.raises(NotHereError, match=r"letter\.tsv is missing"):
         load(record, work)
 
 

@@ -14,7 +14,7 @@ from data_prep import own_corpus
 from data_prep.corpus import UNSEEN_USERS
 from leaderboards import commands, index_page, ledger, site
 from leaderboards.__main__ import main
-from leaderboards.answer import answer
+from leaderboards.answer import answer, cost
 from leaderboards.board import table as frame_of
 from leaderboards.page_table import table
 from leaderboards.published import papers
@@ -208,3 +208,9 @@ def test_a_damaged_ledger_of_a_sweep_is_named_and_not_listed(tmp_path: Path) -> 
         site.write_page(tmp_path, "toys", Board([run_of()]))
     assert main(["board", "--board", str(tmp_path)]) == 2
     assert not ledger.path(tmp_path, "toys").exists()
+
+
+def test_a_rows_cost_is_that_of_a_seed() -> None:
+    """30 s of training, 200 users at 20 a second, in each of two runs."""
+    (row,) = rows_of([run_of(0), run_of(1)])
+    assert cost(row) == 40

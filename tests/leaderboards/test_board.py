@@ -272,3 +272,21 @@ def test_a_board_says_what_decides_scores_before_any_model() -> None:
     assert "\n".join(f"- {label}: {fact}" for label, fact in said.items()) in text
     assert "## The corpus" not in markdown(Board([run_of(corpus={"name": "toys"})])), "its card says nothing"
     assert "## The corpus" not in markdown(Board([run_of_v1(0, corpus={"name": "planted"})])), "it stays as it was"
+
+
+def test_differences_to_the_best_row_are_below_zero_with_their_interval_and_effect() -> None:
+    strong = run_of(experiment="strong", ranks=ranks_of(2_000, 1, 0.9), config={"of": 1})
+    weak = run_of(experiment="weak", ranks=ranks_of(2_000, 1, 0.1), config={"of": 2})
+    board = Board([strong, weak])
+    (pair,) = board.pairs
+    (line,) = [line for line in markdown(board).split("## Differences")[1].splitlines() if line.startswith("| weak")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    low, high = (float(text) for text in cells[3].split(" to "))
+    assert low < float(cells[2]) < high < 0
+    assert (cells[2], cells[5]) == (f"-{pair.found.difference:.4f}", f"-{pair.found.effect:.2f}")
+
+
+def test_certified_is_the_mean_over_seeds() -> None:
+    shares = [{"certified_share": share, "mean_expansions": 7.0, "max_expansions": 9} for share in (1.0, 0.5)]
+    frame = table(Board([run_of(seed, search=share) for seed, share in enumerate(shares)]))
+    assert frame["certified_share"].item() == 0.75

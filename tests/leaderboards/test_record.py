@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from leaderboards import record as records
+from leaderboards import store
 from leaderboards.metrics import UNSEEN_NAMES, metrics
 from leaderboards.record import RANKS_SCHEMA, RANKS_SCHEMA_V1, Record, config_key, config_key_v1
 from leaderboards.store import Run, content_sha256, path, read, read_board, write
@@ -509,3 +510,8 @@ def test_a_commit_is_a_whole_hash(name: str) -> None:
     origin = run_of().record.provenance.model_dump(mode="json")
     with pytest.raises(ValidationError, match="git_commit"):
         run_of(provenance=origin | {"git_commit": name})
+
+
+def test_a_metric_may_differ_by_rounding_alone() -> None:
+    assert not list(store.differences({"ndcg@10": 0.05}, {"ndcg@10": 0.05 * (1 + 5e-7)}))
+    assert list(store.differences({"ndcg@10": 0.05}, {"ndcg@10": 0.05 * (1 + 5e-6)}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from leaderboards import cards
 from leaderboards import rows as rows_module
@@ -129,3 +130,32 @@ def test_p_of_a_real_board_is_that_of_a_million_draws() -> None:
     expected = {"sasrec, tuned": 0.324181, "pit": 0.0126202, "letter": 0.00189214, "tiger": 1.7686e-05}
     for title, p in expected.items():
         assert compare_samples(rows["sasrec"], rows[title]).p == pytest.approx(p, rel=3e-3)
+
+
+def test_what_is_detectable_is_that_among_all_pairs() -> None:
+    board = Board(runs_of(0.5, 0.45, 0.4, 0.38))
+    level = family([row.sample for row in board.rows]).level
+    assert level < 0.03
+    for pair in board.pairs:
+        t = stats.t(pair.found.dof)
+        assert pair.detectable == pytest.approx((t.ppf(0.8) - t.ppf(level / 2)) * pair.found.standard_error)
+
+
+def test_beside_more_rows_the_interval_of_a_pair_is_wider() -> None:
+    """In one process: what is known of the pair from another board is not taken for this one's."""
+    (alone,) = Board(runs_of(0.51, 0.41)).pairs
+    among = Board(runs_of(0.51, 0.41, 0.3, 0.2, 0.1)).pairs[0]
+    assert among.found == alone.found
+    assert among.interval.low < alone.interval.low < alone.interval.high < among.interval.high
+
+
+def test_no_hit_among_so_many_users_is_not_taken_for_another_rows() -> None:
+    """400 zeros of one seed, and of two seeds of 200 users: the same bytes."""
+    many, few = run_of(0, ranks_of(400, 0, 0.0)), [run_of(seed, ranks_of(200, 0, 0.0)) for seed in range(2)]
+    high = [rows_of(runs)[0].bounds.high for runs in ([many], few)]
+    assert high == pytest.approx([1 - 0.025 ** (1 / users) for users in (400, 200)])
+
+
+def test_equal_rows_stand_in_order_of_their_names() -> None:
+    one, other = (run_of(0, ranks_of(200, 0), experiment=name, config={"of": name}) for name in ("b", "a"))
+    assert [row.name for row in rows_of([one, other])] == [row.name for row in rows_of([other, one])] == ["a", "b"]

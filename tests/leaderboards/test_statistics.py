@@ -16,6 +16,8 @@ from leaderboards.metrics import ndcg
 from leaderboards.statistics import (
     Comparison,
     Interval,
+    Sample,
+    SeedVariance,
     compare,
     compare_samples,
     differences,
@@ -460,3 +462,28 @@ def test_one_user_alone() -> None:
         common = family(rows)
         found = compare_samples(rows[1], rows[0])
     assert (common.adjusted(found.p), found.p, found.difference) == (1.0, 1.0, 1.0)
+
+
+def test_the_variance_of_seeds_is_among_what_sets_a_board_apart_by_chance() -> None:
+    """One row whose seeds differ much moves both of its pairs alike: of three tests, two are left."""
+    rng, sure = np.random.default_rng(3), SeedVariance(0.0, 0.0)
+    rows = [Sample(rng.normal(0, 1, 400), sure, 1) for _ in range(2)]
+    unsure = Sample(rng.normal(0, 1, 400), SeedVariance(10.0, 1.0), 3)
+    assert family([unsure, *rows]).level == pytest.approx(1 - math.sqrt(0.95), rel=0.05)
+
+
+def test_no_p_is_zero() -> None:
+    rows = [sample(np.random.default_rng(seed).normal(0, 1, (1, 400))) for seed in range(3)]
+    assert family(rows, draws=999).adjusted(1e-300) == 1 / 1_000
+
+
+def test_of_the_users_variance_half_is_left_at_least() -> None:
+    """0, 1, 2, 3 vary by 5/3, their mean by 5/12; a component of seeds that came out far below 0 takes half of it."""
+    found = statistics._standard_error(np.arange(4.0), SeedVariance(-100.0, 0.1))
+    assert found.value**2 == pytest.approx(5 / 12 / 2)
+
+
+def test_of_methods_is_told_only_where_both_rows_have_seeds_enough() -> None:
+    values = np.random.default_rng(0).normal(0, 1, (3, 300))
+    assert not compare(values, values[:1]).methods
+    assert not compare(values[:2], values).methods

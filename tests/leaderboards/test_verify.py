@@ -22,7 +22,7 @@ from leaderboards.record import RANKS_SCHEMA
 from leaderboards.rows import Board
 from leaderboards.store import Run, write
 from leaderboards.tables import render
-from leaderboards.verify import verify
+from leaderboards.verify import _of_seen_targets, verify
 from tests.leaderboards.project import Project, git, project, with_facts
 from tests.leaderboards.test_codes import card_of
 from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
@@ -465,3 +465,17 @@ def test_rules_that_cannot_be_read(board: Path, capsys: pytest.CaptureFixture[st
 def test_a_ledger_that_is_no_text(board: Path) -> None:
     ledger.path(board, "toys").write_bytes(b"\xff" * 80)
     assert any("toys.sha256 line 1 is '" in problem for problem in verify(board)[0])
+
+
+def test_the_tenth_place_among_all_is_one_among_unseen_items() -> None:
+    def run(rank: int, unseen: int) -> store.Run:
+        ranks = ranks_of(200, 0)
+        for name, value in (("rank", rank), ("rank_unseen", unseen)):
+            values = ranks[name].to_numpy().copy()
+            values[0] = value
+            place = ranks.schema.get_field_index(name)
+            ranks = ranks.set_column(place, ranks.schema.field(place), pa.array(values))
+        return run_of(0, ranks)
+
+    for rank, said in ((10, 1), (11, 0)):
+        assert len(list(_of_seen_targets(Path("board"), [run(rank, 0), run(12, 9)], "rank"))) == said

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
+from sklearn.cluster import KMeans
 from torch import Tensor
 
 from models.parts.quantize import ResidualQuantizer, kmeans, sinkhorn, squared_distance
@@ -324,3 +325,14 @@ def test_sinkhorn_gives_the_last_level_its_codes_and_only_in_training() -> None:
 def test_without_epsilon_training_takes_the_nearest_codes(quantizer: ResidualQuantizer) -> None:
     assert quantizer.training
     assert quantizer(torch.tensor([[0.1, 0.0]] * 8)).codes.tolist() == [[0, 0]] * 8
+
+
+def test_kmeans_goes_on_for_a_hundred_iterations() -> None:
+    points = torch.randn(2_000, 2, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(5)
+    found = kmeans(points, 30)
+    torch.manual_seed(5)
+    seed = int(torch.randint(2**31 - 1, ()))
+    expected = KMeans(30, n_init=1, max_iter=100, random_state=seed).fit(points.numpy().astype(np.float64))
+    assert expected.n_iter_ > 20
+    torch.testing.assert_close(found, torch.from_numpy(expected.cluster_centers_).float())

@@ -280,3 +280,30 @@ def test_codes_travel_with_the_weights() -> None:
 
 def test_mlp_has_no_relu_at_its_end() -> None:
     assert [type(layer).__name__ for layer in mlp((5, 4, 3, 2))] == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
+
+
+def test_kmeans_starts_from_latents_without_dropout() -> None:
+    books = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        books.append(RqVae(replace(CONFIG, dropout=dropout), planted()).quantizer.codebooks)
+    assert torch.equal(*books)
+
+
+def test_adagrads_decay_is_a_part_of_the_gradient() -> None:
+    torch.manual_seed(0)
+    module = RqVae(replace(CONFIG, optimizer="adagrad", lr=0.4, weight_decay=0.25), planted())
+    module.training_step(batch(32), 0).backward()
+    books, before = module.quantizer.codebooks, module.quantizer.codebooks.detach().clone()
+    assert books.grad is not None
+    gradient = books.grad + 0.25 * before
+    module.configure_optimizers().step()
+    torch.testing.assert_close(books.detach(), before - 0.4 * gradient / (0.1 + gradient.square()).sqrt())
+
+
+def test_kmeans_starts_from_so_many_items() -> None:
+    """Four latents make four clusters of one each."""
+    torch.manual_seed(0)
+    module = RqVae(replace(CONFIG, levels=1, kmeans_items=4), planted())
+    distance = torch.cdist(module.quantizer.codebooks[0].detach(), module.encoder(module.vectors[1:]).detach())
+    assert distance.amin(1).tolist() == pytest.approx([0] * 4, abs=1e-5)

@@ -395,3 +395,12 @@ def test_a_beam_sums_an_items_sequences_and_leaves_misses_apart() -> None:
     assert free.items.tolist() == [[1, 2, 0, 0, 0]]
     torch.testing.assert_close(free.scores, torch.tensor([[0.45, 0.3, 0.12, 0.08, 0.0]]).log())
     assert beam_search(tables.step, 1, index, 3, width=6).items.tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("items", [[[(0, 0)], [(1, 0)]], [[(1, 0)], [(0, 0)]]])
+def test_an_equal_prefix_that_the_cap_left_out_may_hold_the_smaller_item(items: list[Item]) -> None:
+    """Two expansions: the root, and one of two prefixes whose items have one score."""
+    tables = Tables(1, (2, 1), 0, ties=True)
+    tables.levels = [torch.tensor([[[-1.0, -1.0]]]), torch.zeros(1, 2, 1)]
+    assert exact(tables, items, 1, width=1, cap=9).certified.tolist() == [True]
+    assert exact(tables, items, 1, width=1, cap=2).certified.tolist() == [False]
