@@ -248,9 +248,10 @@ def _of_metric(metric: str, new: Row, old: Row) -> tuple[bool, str]:
     found, margin, p = held(new, old, metric)
     ours, mean = float(new.values(metric).mean()), float(old.values(metric).mean())
     equivalent, blind = p < SIGNIFICANT, margin > BLIND * mean
+    share = formats.signed(100 * found.difference / mean if mean else 0.0, 0)
     says = (
         f"{metric} {ours:.4f}, {len(old.runs)} references {mean:.4f}: "
-        f"{formats.signed(found.difference)} ({found.difference / mean if mean else 0:+.0%}), margin {margin:.4f}, "
+        f"{formats.signed(found.difference)} ({share}%), margin {margin:.4f}, "
         f"detectable {found.detectable:.4f}, p of a difference beyond the margin {p:.3f}"
     )
     if blind:

@@ -323,3 +323,14 @@ def test_the_command_says_how_far_it_is(loaded: Corpus, tmp_path: Path, capsys: 
 def test_what_is_left_of_a_stage_by_hand() -> None:
     """Two of ten epochs took six seconds."""
     assert Progress("recommender", 2, 10, 6.0).left == 24.0
+
+
+def test_a_cell_may_take_as_long_as_other_seeds_on_average(
+    loaded: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, hours = planned(tmp_path)[1], {Path("one"): 1, Path("two"): 2}
+    monkeypatch.setattr(Planned, "finished", lambda self: list(hours))
+    monkeypatch.setattr(
+        plans, "read", lambda path: SimpleNamespace(cost=SimpleNamespace(train_seconds=3600 * hours[path]))
+    )
+    assert standing(row, 0) == ("to do", "about 1.50 h, as other seeds")

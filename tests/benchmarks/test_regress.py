@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from jaxtyping import Float
@@ -23,6 +25,7 @@ from benchmarks.experiments import DEFAULT
 from data_prep.atomic import own
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
+from leaderboards.store import Run
 from models.api import Ranking
 from models.hgn import Hgn
 from models.parts.optim import adamw
@@ -292,3 +295,48 @@ def test_command_line(
     said = capsys.readouterr().out
     assert "RED   popularity evaluation" in said
     assert "1 of 2 are red: popularity evaluation" in said, "on average nobody gains by another order of equals"
+
+
+def test_what_an_earlier_gate_has_trained_is_trained_again(small_gate: Path, work: Path) -> None:
+    for _ in range(2):
+        (run,) = regress.made(work / "regress", ["sasrec"], range(1), jobs=1)["sasrec"]
+        assert [stage.reused for stage in run.record.cost.stages] == [False]
+
+
+def without(run: Run, column: str) -> Run:
+    """The run with no target in this column."""
+    place = run.ranks.schema.get_field_index(column)
+    none = pa.array(np.zeros(len(run.ranks), np.uint8))
+    ranks = run.ranks.set_column(place, run.ranks.schema.field(place), none)
+    return Run(run.record.model_copy(update={"ranks_sha256": "0" * 64}), ranks)
+
+
+def test_one_run_that_is_equal_to_the_bit_does_not_stand_for_the_others() -> None:
+    runs = bank("popularity")
+    fresh = [without(run, "rank") for run in runs[:COMPARED]]
+    answer = regress.training("popularity", [runs[0], *fresh[1:]], runs)
+    assert (answer.good, "equal to the bit" in answer.says) == (False, False)
+
+
+def test_a_fall_among_unseen_items_alone_is_red() -> None:
+    runs = bank("popularity")
+    fresh = [without(run, "rank_unseen") for run in runs[:COMPARED]]
+    answer = regress.training("popularity", fresh, runs)
+    assert (answer.good, "; ndcg@10_unseen 0.0000, " in answer.says) == (False, True)
+
+
+def test_new_references_take_the_place_of_all_old_ones(
+    small_gate: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(work, ["sasrec"], "the first", jobs=1, references=small_gate)
+    (small_gate / "weights/sasrec/1-gone.safetensors").touch()
+    monkeypatch.setitem(regress.QUICK, "sasrec", ["width=16", "inner=16", "layers=1", "epochs=2"])
+    accept(work, ["sasrec"], "longer", jobs=1, references=small_gate)
+    assert [run.record.config["epochs"] for run in bank("sasrec", small_gate)] == [2, 2]
+    assert [file.name for file in (small_gate / "weights/sasrec").iterdir()] == ["0-recommender.safetensors"]
+
+
+def test_runs_that_do_not_spread_at_all_have_a_margin_too() -> None:
+    runs = bank("popularity")
+    other = [run._replace(record=run.record.model_copy(update={"ranks_sha256": "0" * 64})) for run in runs]
+    assert regress.training("popularity", other[: regress.COMPARED], runs).good

@@ -371,3 +371,9 @@ def test_which_rows_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "neither --row nor --sample is given" in capsys.readouterr().err
     assert main(["reproduce", "--row", "seed", "--base", "main", "--board", str(made.board)]) == 2
     assert "--base is given without --sample" in capsys.readouterr().err
+
+
+def test_rows_of_another_content_tell_nothing_of_noise() -> None:
+    one, apart = simulated(0.4), Row(simulated(0.1, 0.2, 0.3).runs, ranked=False)
+    with pytest.raises(ValueError, match="has two seeds; nothing tells what noise is"):
+        expected(one, [one, apart])

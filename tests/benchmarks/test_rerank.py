@@ -22,6 +22,7 @@ from benchmarks.training import checkpoint_io
 from benchmarks.training.fit import NotTrainedError
 from data_prep.corpus import Corpus
 from grbench import load
+from leaderboards import store
 from leaderboards.store import Run, read_run
 from models.popularity import Popularity
 from models.sasrec import SasRec
@@ -240,3 +241,15 @@ def test_a_platform_is_processor_libraries_and_threads() -> None:
     ]
     assert len({platform(origin), *(platform(origin.model_copy(update=other)) for other in others)}) == 5
     assert platform(origin.model_copy(update={"versions": {"torch": "1", "numpy": "1"}})) == platform(origin)
+
+
+def test_a_record_is_ranked_again_with_as_many_threads(
+    loaded: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path / "board", tmp_path)
+    record = store.read(run(bench, loaded, complete("popularity", loaded.name), 0))
+    told = list[int]()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    recall(dataclasses.replace(bench, hardware=Hardware("cpu", threads=3)), record)
+    assert set(told) == {3}

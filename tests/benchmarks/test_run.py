@@ -18,6 +18,7 @@ import models
 from benchmarks import model_inputs, provenance, record_fields, resolved_row
 from benchmarks.evaluate import Graded
 from benchmarks.experiments import SMALL_CORPORA, complete
+from benchmarks.hardware import Hardware
 from benchmarks.listing import LISTED, MORE
 from benchmarks.model_inputs import with_inputs
 from benchmarks.resolved_row import board_name, resolve
@@ -692,3 +693,31 @@ def test_what_a_search_spent_by_hand() -> None:
     found = record_fields.search(Graded(np.ones(3, np.uint8), None, certified, expansions, 0.0, 1.0))
     assert found.certified_share == pytest.approx(2 / 3)
     assert (found.mean_expansions, found.max_expansions) == (4.0, 9)
+
+
+def test_a_model_that_ranks_otherwise_than_when_it_was_chosen_makes_no_row(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = sasrec.train
+
+    def changed(*given: Any) -> Any:
+        trained = train(*given)
+        weight = trained.state_dict()["item.weight"]
+        weight.copy_(weight.flip(0))
+        return trained
+
+    monkeypatch.setattr(sasrec, "train", changed)
+    with pytest.raises(ValueError, match="in the chosen epoch; expected the same"):
+        run(Bench(tmp_path / "board", tmp_path), corpus, complete("sasrec", corpus.name, SASREC), 0)
+    assert not list(tmp_path.rglob("seed-*.json"))
+
+
+def test_a_run_computes_with_the_threads_that_its_record_names(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[int]()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    bench = Bench(tmp_path / "board", tmp_path, hardware=Hardware("cpu", threads=3))
+    record = store.read(run(bench, corpus, complete("popularity", corpus.name), 0))
+    assert (record.provenance.threads, set(told)) == (3, {3})

@@ -31,6 +31,7 @@ from benchmarks import best_config, model_inputs, record_fields
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment, complete
+from benchmarks.hardware import Hardware
 from benchmarks.resolved_row import resolve
 from benchmarks.run import run
 from benchmarks.settings import Bench
@@ -55,6 +56,7 @@ from leaderboards.verify import verify
 from models import sasrec
 from models.api import Recommender, tuned
 from models.popularity import Config, Popularity
+from tests.leaderboards.test_record import run_of
 from tests.scripts.toy_sweep import dies, open_toy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -1092,3 +1094,38 @@ def test_a_trial_says_which_it_repeats(tmp_path: Path) -> None:
         assert queue.claim(f"worker {number}").trial is not None
     lines = [study_ledger._line(trial) for trial in queue.trials()]
     assert [(line.state, line.repeats) for line in lines] == [("interrupted", None), ("interrupted", 0), ("running", 1)]
+
+
+def test_a_trial_computes_with_the_threads_of_its_study(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[int]()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    bench = Bench(tmp_path, tmp_path, hardware=Hardware("cpu", threads=3))
+    Objective(bench, corpus, complete("popularity", corpus.name), 0)(asked({}))
+    assert set(told) == {3}
+
+
+def test_who_was_taken_for_dead_ends_nothing(tmp_path: Path) -> None:
+    from tests.scripts.toy_sweep import open_toy
+
+    queue = open_toy(str(tmp_path), 1)
+    slow, heir = (queue.claim(worker).trial for worker in ("slow", "heir"))
+    assert slow is not None
+    assert heir is not None
+    assert not queue.end(slow, 0.9)
+    assert queue.end(heir, 0.1)
+    assert [trial.value for trial in queue.trials()] == [None, 0.1]
+
+
+def test_a_default_that_failed_is_none_of_a_ledger(tmp_path: Path) -> None:
+    queue = open_toy(str(tmp_path), 2)
+    for value in (None, 0.2):
+        trial = queue.claim("worker").trial
+        assert trial is not None
+        queue.end(trial, value, error=None if value else "diverged")
+    found = study_ledger.ledger(queue, complete("popularity", "all_beauty"), run_of().record.provenance)
+    assert found.default is None
+    assert found.best is not None
+    assert found.best.number == 1

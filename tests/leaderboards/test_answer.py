@@ -214,3 +214,15 @@ def test_a_rows_cost_is_that_of_a_seed() -> None:
     """30 s of training, 200 users at 20 a second, in each of two runs."""
     (row,) = rows_of([run_of(0), run_of(1)])
     assert cost(row) == 40
+
+
+def test_few_seeds_of_the_next_row_are_told_too() -> None:
+    strong = [
+        run_of(seed, ranks_of(2_000, seed, 0.6), experiment="strong", config={"of": "strong"}) for seed in range(3)
+    ]
+    assert "Fewer than 3 seeds of next: about these weights" in said(Board([*strong, made("next", 0.3)]))["real"]
+
+
+def test_a_cheaper_row_that_is_worse_is_no_bargain() -> None:
+    cost = run_of().record.cost.model_dump(mode="json") | {"evaluate_users_per_second": 1e6}
+    assert "Cheapest" not in said(Board([made("strong", 0.6), made("weak", 0.1, cost=cost)]))["cost"]

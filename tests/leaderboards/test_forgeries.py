@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from leaderboards import store
+from leaderboards import claims, codes, store
 from leaderboards.__main__ import main
 from leaderboards.claims import serves
 from leaderboards.history import gone
@@ -25,6 +25,7 @@ from leaderboards.record import Record
 from leaderboards.store import Run
 from leaderboards.verify import verify
 from tests.leaderboards.project import CORPUS, OPEN_NOTE, STAND_IN_NOTE, VECTORS, Project, git, project, with_facts
+from tests.leaderboards.test_codes import card_of
 
 pytestmark = pytest.mark.slow
 
@@ -494,3 +495,19 @@ def test_a_shallow_checkout_says_that_commits_are_not_looked_up(honest: Project,
     assert verify(board)[0] == []
     assert "git fetch --unshallow" in (unchecked(board) or "")
     assert unchecked(honest.board) is None
+
+
+def test_the_code_of_a_code_card_is_that_of_its_commit(forger: Project) -> None:
+    origin = card_of("tiger").provenance.model_dump(mode="json")
+    target = codes.write(forger.board, card_of("tiger", provenance=origin | {"git_commit": forger.commit}))
+    told = list(claims.problems(forger.board, [], whole=True))
+    assert any(each.startswith(f"{target}: the code that ran has the hash cccc") for each in told), told
+
+
+def test_no_places_of_validation_among_unseen_items(forger: Project) -> None:
+    ranks = with_facts(253, 60)
+    place = ranks.schema.get_field_index("valid_rank_unseen")
+    none = pa.array(np.zeros(253, np.uint8))
+    forger.add(forger.run(0, ranks=ranks.set_column(place, ranks.schema.field(place), none), **OTHER))
+    problems, _ = verify(forger.board, base="main")
+    assert any("targets in valid_rank among the first 10 and in valid_rank_unseen nowhere" in each for each in problems)

@@ -118,3 +118,11 @@ def test_floors_of_another_corpus_are_no_measure() -> None:
     with_floor = Board([run("weak"), run("low floor"), run("near", corpus={"fingerprint": "e" * 64})])
     notes = table(with_floor).set_index("experiment")["notes"].to_dict()
     assert (notes["weak"], notes["near"]) == ([BEATS_NO_FLOOR], [])
+
+
+def test_who_is_not_shown_to_be_better_than_a_floor_beats_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(HITS, "close floor", 0.385)
+    board = Board([run(name) for name in ("near", "close floor")])
+    row, floor = board.rows
+    assert (row.name, row.gains.mean() > floor.gains.mean()) == ("near", True)
+    assert board.beats_no_floor(row)

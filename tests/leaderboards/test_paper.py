@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from leaderboards.__main__ import main
-from leaderboards.paper import latex
+from leaderboards.paper import MARK, latex
 from leaderboards.rows import Board
 from leaderboards.store import Run, write
-from tests.leaderboards.test_record import ranks_of, run_of
+from tests.leaderboards.test_record import at_first, ranks_of, run_of
 
 
 def run(name: str, hits: float, seed: int, **changes: object) -> Run:
@@ -60,3 +60,14 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["paper", "--board", str(tmp_path)]) == 0
     assert r"\begin{tabular}" in capsys.readouterr().out
     assert main(["paper", "--board", str(tmp_path), "--corpus", "other"]) == 2
+
+
+def test_a_row_is_marked_where_it_differs_from_the_first_alone() -> None:
+    """`third` is worse than `second` for 8 users and better for none; beside `first` it wins 50 and loses 60."""
+    first, third = set(range(60)), set(range(100, 150))
+    board = Board(
+        [at_first("first", first), at_first("second", third | set(range(150, 158))), at_first("third", third)]
+    )
+    assert [row.name for row in board.rows] == ["first", "second", "third"]
+    assert [pair.differs for pair in board.pairs] == [False, False, True]
+    assert MARK not in latex(board)

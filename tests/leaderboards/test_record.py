@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from leaderboards import record as records
 from leaderboards import store
 from leaderboards.metrics import UNSEEN_NAMES, metrics
-from leaderboards.record import RANKS_SCHEMA, RANKS_SCHEMA_V1, Record, config_key, config_key_v1
+from leaderboards.record import RANKS_SCHEMA, RANKS_SCHEMA_V1, Record, Stage, config_key, config_key_v1
 from leaderboards.store import Run, content_sha256, path, read, read_board, write
 
 FINGERPRINT = "a" * 64
@@ -140,6 +140,16 @@ def run_of_v1(seed: int = 0, **changes: Any) -> Run:
 
 def stored(board: Path, run: Run) -> Path:
     return write(board, *run)
+
+
+def at_first(name: str, users: set[int], column: str = "rank") -> Run:
+    """A run whose targets of these users are at the first place, those of others nowhere."""
+    ranks = ranks_of(2_000, 0, 0.0)
+    for each in {column, "rank_unseen"}:
+        place = ranks.schema.get_field_index(each)
+        values = pa.array(np.isin(np.arange(2_000), list(users)).astype(np.uint8))
+        ranks = ranks.set_column(place, ranks.schema.field(place), values)
+    return run_of(0, ranks, experiment=name, config={"of": name})
 
 
 def test_written_and_read_again(tmp_path: Path) -> None:
@@ -515,3 +525,25 @@ def test_a_commit_is_a_whole_hash(name: str) -> None:
 def test_a_metric_may_differ_by_rounding_alone() -> None:
     assert not list(store.differences({"ndcg@10": 0.05}, {"ndcg@10": 0.05 * (1 + 5e-7)}))
     assert list(store.differences({"ndcg@10": 0.05}, {"ndcg@10": 0.05 * (1 + 5e-6)}))
+
+
+def test_ranks_stand_in_the_order_of_users(tmp_path: Path) -> None:
+    """The hash, and every metric, are those of the swapped ones."""
+    users = np.arange(200, dtype=np.int32)
+    users[[3, 5]] = [5, 3]
+    ranks = ranks_of(200, 0)
+    with pytest.raises(ValueError, match=r"are not those of users 0..199 in order"):
+        store.write(tmp_path, *run_of(0, ranks.set_column(0, ranks.schema.field(0), pa.array(users))))
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_no_number_of_a_record_is_none(value: str) -> None:
+    text = run_of().record.model_dump_json()
+    assert text.count("[5.5,4.25]") == 1
+    with pytest.raises(ValidationError, match="finite number"):
+        Record.model_validate_json(text.replace("[5.5,4.25]", f"[5.5,{value}]"))
+
+
+def test_every_look_at_quality_has_its_epoch() -> None:
+    with pytest.raises(ValidationError, match="1 qualities of 2 checked epochs; expected one of each"):
+        Stage.begun("fit", epochs=2, best_epoch=2, losses=[5.5, 4.25], checked=[1, 2], quality=[0.1])

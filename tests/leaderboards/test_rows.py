@@ -15,7 +15,7 @@ from leaderboards.paper import latex
 from leaderboards.rows import Board, rows_of, subject
 from leaderboards.statistics import SIGNIFICANT, Comparison, Interval, Sample, Values, compare_samples, family, interval
 from leaderboards.store import Run, read_board
-from tests.leaderboards.test_record import ranks_of, run_of, run_of_v1
+from tests.leaderboards.test_record import at_first, ranks_of, run_of, run_of_v1
 
 BOARD = Path(__file__).resolve().parents[2] / "leaderboards/v1"
 
@@ -159,3 +159,15 @@ def test_no_hit_among_so_many_users_is_not_taken_for_another_rows() -> None:
 def test_equal_rows_stand_in_order_of_their_names() -> None:
     one, other = (run_of(0, ranks_of(200, 0), experiment=name, config={"of": name}) for name in ("b", "a"))
     assert [row.name for row in rows_of([one, other])] == [row.name for row in rows_of([other, one])] == ["a", "b"]
+
+
+def test_rows_are_ranked_by_the_metric_that_is_asked_for() -> None:
+    """Among unseen items the one with fewer hits among all is the better one."""
+    one, other = at_first("one", set(range(50))), at_first("other", set(range(60)), column="rank_unseen")
+    assert [row.name for row in rows_of([one, other])] == ["one", "other"]
+    assert [row.name for row in rows_of([one, other], "ndcg@10_unseen")] == ["other", "one"]
+
+
+def test_a_board_is_about_what_its_latest_run_tells() -> None:
+    runs = [run_of(seed) for seed in range(3)]
+    assert subject(runs).seed == subject(runs[::-1]).seed == 2

@@ -479,3 +479,15 @@ def test_the_tenth_place_among_all_is_one_among_unseen_items() -> None:
 
     for rank, said in ((10, 1), (11, 0)):
         assert len(list(_of_seen_targets(Path("board"), [run(rank, 0), run(12, 9)], "rank"))) == said
+
+
+def test_a_ledger_of_a_sweep_may_grow_and_not_vanish(tmp_path: Path) -> None:
+    study = tmp_path / "toys.sweeps/s-1.json"
+    study.parent.mkdir()
+    study.write_text("{}")
+    ledger.path(tmp_path, "toys").write_text(ledger.extended(tmp_path, "toys"))
+    study.write_text("[]")
+    ledger.path(tmp_path, "toys").write_text(ledger.extended(tmp_path, "toys"))
+    study.unlink()
+    with pytest.raises(ValueError, match=r"s-1.json has changed or vanished since toys.sha256 listed it"):
+        ledger.extended(tmp_path, "toys")
