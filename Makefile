@@ -71,8 +71,8 @@ lint: $(READY) ## Check style and types
 data: $(READY) ## Prepare a corpus and print its card: CORPUS=all_beauty SOURCE=auto|local|official|hub CARD=1 (add a download's hashes to its card); of a file of your own CORPUS=path.csv COLUMNS="user=uid ..." ITEMS=path CORE=n ARGS=...
 	$(RUN) data_prep $(call quoted,$(value CORPUS)) $(OWN) $(call one,--source,SOURCE) $(call where,--card,CARD) $(MORE)
 
-bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... TRACK=offline|online|off; of a file of your own CORPUS=path.csv COLUMNS="user=uid ..." ITEMS=path CORE=n ARGS="--threads 2 --untuned"
-	$(RUN) benchmarks bench $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--seeds,SEEDS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--track,TRACK) $(MORE)
+bench: $(READY) ## Train, grade, print the table: CORPUS=planted MODELS="sasrec tiger" SEEDS=n JOBS=n PRECISION=auto|32|bf16 SET="key=value ..." BOARD=dir SOURCE=... VECTORS=path TRACK=offline|online|off; of a file of your own CORPUS=path.csv COLUMNS="user=uid ..." ITEMS=path CORE=n ARGS="--threads 2 --untuned"
+	$(RUN) benchmarks bench $(call one,--corpus,CORPUS) $(OWN) $(call each,--models,MODELS) $(call one,--seeds,SEEDS) $(call one,--jobs,JOBS) $(call each,--set,SET) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(call one,--precision,PRECISION) $(call one,--vectors-path,VECTORS) $(call one,--track,TRACK) $(MORE)
 
 plan: $(READY) ## Make the rows of a plan, or say how far it is: PLAN=benchmarks/plans/smoke.toml HOURS=h JOBS=n STATE=1 VECTORS=path PRECISION=... BOARD=dir SOURCE=... ARGS=...
 	$(RUN) benchmarks plan $(call quoted,$(or $(value PLAN),benchmarks/plans/smoke.toml)) $(call where,--state,STATE) $(call one,--hours,HOURS) $(call one,--jobs,JOBS) $(call one,--vectors-path,VECTORS) $(call one,--precision,PRECISION) $(call one,--board,BOARD) $(call one,--source,SOURCE) $(MORE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -124,6 +125,17 @@ def setting(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except (ValueError, RecursionError):
         return key, value
+
+
+def check_each_once(settings: Iterable[str]) -> None:
+    """Of what a person has typed.
+
+    Raises:
+        ValueError: an option is set twice.
+    """
+    for option, times in Counter(text.partition("=")[0] for text in settings).items():
+        if times > 1:
+            raise ValueError(f"{option} is set {times} times; expected one value")
 
 
 def near(given: str, possible: Iterable[str]) -> str:

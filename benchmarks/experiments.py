@@ -19,6 +19,7 @@ import models
 from benchmarks import best_config
 from benchmarks.best_config import TunedConfig
 from benchmarks.config import changed, described, flat, near, setting, unread
+from data_prep.codes_file import NAME
 from data_prep.corpus import Corpus, source_name
 from data_prep.own_corpus import OWN
 
@@ -74,6 +75,7 @@ RECIPES = {
             **{"t5.dropout": 0.15, "history": 29, "lr": 1e-3, "schedule": "constant", "warmup": 0},
             # Its loss is a sum over four levels, here a mean: 1e-4 in its gradients is a quarter of that in these.
             **{"weight_decay": 2.5e-5, "batch_size": 512, "accumulate": 16, "patience": 9},
+            "steps": 200_000,
         },
     ),
     # The recommender is cornac's, which has a head for each level. The tokenizer's dropout is Paischer et al.'s; cornac
@@ -91,7 +93,7 @@ RECIPES = {
             **{"tokenizer.hidden": (512, 256), "tokenizer.width": 128, "tokenizer.weight_decay": 0.1},
             **{"tokenizer_batch": 2048, "tokenizer_epochs": 8_000},
             **{"t5.encoder_layers": 6, "t5.decoder_layers": 6, "t5.dropout": 0.2},
-            **{"lr": 3e-4, "schedule": "cosine", "weight_decay": 0.035, "patience": 15},
+            **{"lr": 3e-4, "schedule": "cosine", "weight_decay": 0.035, "patience": 15, "steps": 200_000},
         },
     ),
     "tiger-genrec": Variant(
@@ -340,6 +342,12 @@ def _check_inputs(name: str, config: Any) -> None:
                 f"{name} option {field} is {value!r:.200}; expected null or a string, for a field {field} is "
                 f"reserved to name {meaning}"
             )
+    # A row has the last part of a path, which is not to be taken for a name.
+    codes = getattr(config, "codes", None)
+    if codes is not None and not NAME.fullmatch(codes) and NAME.fullmatch(Path(codes).name):
+        raise ValueError(
+            f"{name} option codes is {codes!r:.200}; expected a file with an ending, as {Path(codes).name}.tsv"
+        )
 
 
 def _overrides(before: Any, after: Any, keys: Iterable[str]) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ OUTPUT = (
     ":(exclude,glob)docs/analyses/**",
     ":(exclude,glob)leaderboards/v*/*/**",
     *(f":(exclude,glob)leaderboards/v*/*.{ending}" for ending in TABLES),
+    # What is being written, and Ray's marks.
+    ":(exclude,glob)leaderboards/v*/.*",
 )
 
 
@@ -177,7 +179,7 @@ def _written(root: Path, board: Path | None) -> list[str]:
     if board is None or root not in board.resolve().parents:
         return []
     folder = glob.escape(board.resolve().relative_to(root).as_posix())
-    files = ["*/*/*/seed-*.*", "*/codes/*.json", "*.sweeps/*", *(f"*.{ending}" for ending in TABLES)]
+    files = ["*/*/*/seed-*.*", "*/codes/*.json", "*.sweeps/*", *(f"*.{ending}" for ending in TABLES), "**/.*"]
     return [f":(exclude,glob){folder}/{file}" for file in files]
 
 

@@ -47,14 +47,12 @@ def find_codes(corpus: Corpus, name_or_path: str) -> Path:
             `$GRBENCH_DATA/sequences`; anything else is a path.
 
     Raises:
-        ValueError: a bare name, but GRBENCH_DATA is not set; a path whose last part, which a row has, would be one.
+        ValueError: a bare name, but GRBENCH_DATA is not set.
         OSError: there is no such file or folder.
     """
     if not NAME.fullmatch(name_or_path):
         path = Path(name_or_path)
         check_file(path, "a file of item codes (option codes)")
-        if NAME.fullmatch(path.name):
-            raise ValueError(f"option codes is {name_or_path!r}; expected a file with an ending, as {path.name}.tsv")
         return path
     data = data_folder()
     if data is None:

@@ -85,7 +85,11 @@ def given(
     """
     if core is not None and core < 1:
         raise ValueError(f"core is {core}; expected a whole number above 0")
-    is_path = corpus not in names() and (os.sep in corpus or "." in corpus or Path(corpus).exists())
+    is_path = (
+        source_name(corpus) not in names()
+        and bool(corpus)
+        and (os.sep in corpus or "." in corpus or Path(corpus).exists())
+    )
     if not is_path:
         if columns or items:
             raise ValueError(f"columns and items are told of files of your own; {corpus} is named, expected a path")

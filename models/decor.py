@@ -97,9 +97,10 @@ class Config:
     """Users that grade an epoch; None: all, which takes two fifths of a training's time on Beauty_2014."""
 
     def __post_init__(self) -> None:
-        # The width of item vectors is not known yet.
-        if self.tokenizer.method == "rqvae" or self.tokenizer.inputs == "whitened":
-            self.check_width(0)
+        # Of an encoder's item vectors the width is not known yet.
+        trained = self.vectors.removeprefix("sasrec-")
+        if trained.isdigit() or self.tokenizer.method == "rqvae" or self.tokenizer.inputs == "whitened":
+            self.check_width(int(trained) if trained.isdigit() else 0)
 
     def check_width(self, vectors: int) -> None:
         """

@@ -256,7 +256,7 @@ class LetterTokenizer(pl.LightningModule):
         self.cluster = torch.stack([group.labels for group in groups])
         if processes() > 1:
             # Each has drawn its own.
-            self.cluster = self.trainer.strategy.broadcast(self.cluster)
+            self.cluster.copy_(self.trainer.strategy.broadcast(self.cluster))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         config, vectors = self.config, self.vectors[batch.target]

@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from leaderboards import commands
+from leaderboards.record import BOARD
+from leaderboards.rows import rows_of
+from tests.leaderboards.test_record import run_of
+
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -47,6 +52,16 @@ def test_options_of_a_bench() -> None:
 def test_a_value_arrives_as_it_was_given(value: str) -> None:
     assert words("bench", f"BOARD={value}")[-2:] == ["--board", value]
     assert words("bench", f"ARGS=--work {value}")[-1 - len(value.split()) :] == ["--work", *value.split()]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("folder", "m (sha256 0123456789ab), 384-d"), ("npz", "my v.npz")])
+def test_make_knows_the_commands_of_a_page(kind: str, name: str) -> None:
+    vectors = {"kind": kind, "name": name, "sha256": "e" * 64, "stand_in": True, "recipe": {"kind": kind}}
+    (row,) = rows_of([run_of(0, vectors=vectors)])
+    for command in (commands.reproduce(row, BOARD), commands.bench(row, BOARD)):
+        assert command is not None
+        found = words(*shlex.split(command)[1:])
+        assert found[found.index("--vectors-path") + 1] == name.partition(" (")[0]
 
 
 def test_what_is_told_of_a_file_of_ones_own() -> None:
@@ -117,7 +132,7 @@ def test_the_boards_of_all_corpora_unless_one_is_named() -> None:
         (["bench", "MODEL=tiger"], "make bench knows no MODEL; did you mean MODELS?"),
         (["sweep", "MODELS=tiger"], "make sweep knows no MODELS; did you mean MODEL?"),
         (["bench", "CORPSU=books"], "make bench knows no CORPSU; did you mean CORPUS?"),
-        (["bench", "THREADS=2"], ' SET SOURCE TRACK; other options go through ARGS="--option value".'),
+        (["bench", "THREADS=2"], ' SET SOURCE TRACK VECTORS; other options go through ARGS="--option value".'),
         (["test", "QUICK=1"], "make test knows no QUICK"),
         (["lint", "MODELS=tiger"], "make lint knows no MODELS; expected no variable"),
     ],

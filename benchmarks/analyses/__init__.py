@@ -5,6 +5,7 @@ A trained model that an analysis needs is taken from the folder of trainings, or
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pandas as pd
 import models
 from benchmarks import experiments, provenance
 from benchmarks.checks.rerank import check_ranks, recall_by_hash
-from benchmarks.config import near
+from benchmarks.config import changed, near, setting, unread
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import UNSEEN, Experiment
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
     from models.parts.index import ItemIndex
 
+# Names of experiments in a file's name, in characters; where they are more, their number stands there.
+LONGEST = 100
 # Name -> module of this package in which a function of that name makes it; imported when its turn comes.
 ANALYSES = {
     "utilisation": "composition",
@@ -99,12 +102,12 @@ class Lab:
         Raises:
             ValueError: a setting is for an experiment that there is not.
         """
-        for setting in self.settings:
-            name, colon, _ = setting.partition("=")[0].partition(":")
+        for each in self.settings:
+            name, colon, _ = each.partition("=")[0].partition(":")
             if colon and _whole(name) not in experiments.names():
                 possible = experiments.names()
                 meant = f"{near(name, possible)}possible: {', '.join(possible)}"
-                raise ValueError(f"{setting!r} is for {name!r}, which is no experiment; {meant}")
+                raise ValueError(f"{each!r} is for {name!r}, which is no experiment; {meant}")
 
     def experiment(self, name: str, *settings: str, usual: Sequence[str] = ()) -> Experiment:
         """
@@ -115,8 +118,15 @@ class Lab:
         Raises:
             ValueError: what `experiments.complete` raises.
         """
-        own = [text for setting in self.settings if (text := self._for(setting, name))]
-        return experiments.complete(name, self.corpus, [*usual, *own, *settings], self.tuned)
+        own = [text for each in self.settings if (text := self._for(each, name))]
+        # What comes later wins.
+        told = {text.partition("=")[0]: text for text in [*usual, *own, *settings]}
+        asked = experiments.complete(name, self.corpus, own, self.tuned)
+        config = changed(asked.config, dict(map(setting, told.values())), asked.model)
+        # What the analysis sets may leave nothing that reads another setting.
+        about = {text.partition("=")[0] for text in settings}
+        kept = [text for option, text in told.items() if option in about or not unread(config, option)]
+        return experiments.complete(name, self.corpus, kept, self.tuned)
 
     def chosen(self, *usual: str) -> tuple[str, ...]:
         """Names of the experiments that an analysis is of.
@@ -128,10 +138,10 @@ class Lab:
             ValueError: a setting is for another one, or what `experiment` raises; before any is trained.
         """
         names = self.names or usual
-        for setting in self.settings:
-            of, colon, _ = setting.partition("=")[0].partition(":")
+        for each in self.settings:
+            of, colon, _ = each.partition("=")[0].partition(":")
             if colon and _whole(of) not in map(_whole, names):
-                raise ValueError(f"{setting!r} is for {of!r}; expected one of {', '.join(names)}")
+                raise ValueError(f"{each!r} is for {of!r}; expected one of {', '.join(names)}")
         for name in names:
             self.experiment(name)
         return names
@@ -252,8 +262,11 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
     if name != "unseen" and (unseen := [each for each in lab.names if each.endswith(UNSEEN)]):
         raise ValueError(f"{unseen[0]} is graded on users whom it never saw; {name} is of experiments on all users")
     check_writable(folder / name, "analyses (--out)")
+    named = "-".join(lab.names)
+    if len(named) > LONGEST:
+        named = f"{len(lab.names)}-experiments-{hashlib.sha256(named.encode()).hexdigest()[:8]}"
     found: Finding = getattr(importlib.import_module(f"{__name__}.{ANALYSES[name]}"), name)(lab)
-    subject = [found.subject] if found.subject else [*lab.names]
+    subject = [found.subject or named] if found.subject or named else []
     if lab.row is not None:
         subject += [lab.row.absolute().parent.name, lab.row.stem]
     stem = "-".join([lab.corpus.name, name, *subject])
@@ -272,7 +285,7 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
 
 
 def _origin(lab: Lab) -> str:
-    facts = provenance.of(lab.bench.hardware)
+    facts = provenance.of(lab.bench.hardware, lab.bench.board)
     dirty = " with uncommitted changes" if facts.git_dirty_sha256 else ""
     corpus = f"{lab.corpus.users:,} users, {lab.corpus.items:,} items, fingerprint `{lab.corpus.fingerprint[:12]}`"
     return f"Made by `{facts.command}` at commit `{(facts.git_commit or 'unknown')[:12]}`{dirty}; {corpus}."

@@ -76,7 +76,7 @@ def fusion(lab: Lab) -> Finding:
         f"Low and high: 95% interval of the difference in NDCG@10 from {name} alone, paired by user, of these weights; "
         "each line for itself."
     )
-    return Finding(pd.DataFrame(rows), _figure(curves), says, names[0])
+    return Finding(pd.DataFrame(rows), _figure(curves), says)
 
 
 def _members(lab: Lab, names: tuple[str, ...]) -> Iterator[tuple[str, Recommender]]:

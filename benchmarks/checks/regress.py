@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -153,9 +154,26 @@ def regress(
     """
     _check_models(names)
     banks = {name: bank(name, references) for name in names}
-    answers = [evaluation(work, name, banks[name], references) for name in names]
-    fresh = made(work / "regress", names, seeds, jobs)
-    return answers + [training(name, fresh[name], banks[name]) for name in names]
+    with _alone(work / "regress") as folder:
+        answers = [evaluation(work, name, banks[name], references) for name in names]
+        fresh = made(folder, names, seeds, jobs)
+        return answers + [training(name, fresh[name], banks[name]) for name in names]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[Path]:
+    """The folder, as this process's own: another gate would take the runs away from under it.
+
+    Raises:
+        OSError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (lock := own(folder)) is None:
+        raise OSError(f"another process makes runs of the quick board in {folder}; expected one at a time (--work)")
+    try:
+        yield folder
+    finally:
+        os.close(lock)
 
 
 def _check_models(names: Iterable[str]) -> None:
@@ -189,18 +207,7 @@ def made(folder: Path, names: Sequence[str], seeds: Sequence[int], jobs: int) ->
 
     Raises:
         ValueError: one failed.
-        OSError: another process makes runs in the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if (lock := own(folder)) is None:
-        raise OSError(f"another process makes runs of the quick board in {folder}; expected one at a time (--work)")
-    try:
-        return _made(folder, names, seeds, jobs)
-    finally:
-        os.close(lock)
-
-
-def _made(folder: Path, names: Sequence[str], seeds: Sequence[int], jobs: int) -> dict[str, list[Run]]:
     for old in ("board", "fits"):
         shutil.rmtree(folder / old, ignore_errors=True)
     setting = Bench(folder / "board", folder, hardware=HARDWARE)
@@ -298,16 +305,17 @@ def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references
     """
     _check_models(names)
     before = {name: _before(name, references) for name in names}
-    fresh, lines = made(work / "regress", names, range(BANK), jobs), []
-    for name in names:
-        shutil.rmtree(references / CORPUS / name, ignore_errors=True)
-        for run in fresh[name]:
-            write(references, run.record, run.ranks)
-        _keep_weights(work / "regress", fresh[name][0], references / WEIGHTS / name)
-        lines.append(
-            f"- References of `{name}` on the quick board: {RANKED_BY} {before[name]} -> {_mean(fresh[name])}; {why}"
-        )
-    return lines
+    with _alone(work / "regress") as folder:
+        fresh = made(folder, names, range(BANK), jobs)
+        for name in names:
+            shutil.rmtree(references / CORPUS / name, ignore_errors=True)
+            for run in fresh[name]:
+                write(references, run.record, run.ranks)
+            _keep_weights(folder, fresh[name][0], references / WEIGHTS / name)
+    return [
+        f"- References of `{name}` on the quick board: {RANKED_BY} {before[name]} -> {_mean(fresh[name])}; {why}"
+        for name in names
+    ]
 
 
 def _before(name: str, references: Path) -> str:

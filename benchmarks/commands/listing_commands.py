@@ -34,8 +34,10 @@ def list_all(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Prints an experiment's complete config, and where each value is from."""
+    from benchmarks.config import check_each_once
     from benchmarks.show import shown
 
+    check_each_once(options.set)
     print(shown(options.experiment, own_corpus(options) or options.corpus, options.set, not options.untuned))
     return 0
 

@@ -92,15 +92,16 @@ def asked(options: argparse.Namespace, names: Iterable[str] = (), tuned: bool = 
             `data_prep.load` raise.
         FileNotFoundError: as the last two do.
     """
+    from benchmarks.config import check_each_once
     from benchmarks.experiments import complete
     from benchmarks.settings import prepared
-    from data_prep.own_corpus import source_of
+    from data_prep.own_corpus import given, source_of
 
-    keys = [text.partition("=")[0] for text in options.set]
-    if twice := next((key for key in keys if keys.count(key) > 1), None):
-        raise ValueError(f"{twice} is set {keys.count(twice)} times (--set); expected one value")
+    check_each_once(options.set)
+    # Whether a user's own file is small, and with it what reads a setting, only the corpus tells.
+    of_file = given(options.corpus, options.columns, options.items, options.core, options.source) is not None
     for name in names:
-        complete(name, options.corpus, options.set, tuned)
+        complete(name, options.corpus, () if of_file else options.set, tuned)
     if own := own_corpus(options):
         return Asked(own, source_of(own))
     return Asked(prepared(options.work, options.corpus, options.source), options.source)

@@ -61,7 +61,7 @@ def sweep(options: argparse.Namespace) -> int:
     check_writable(best_config.path(folder, options.model, options.best), "winners (--best)")
     check_writable(options.board / f"{corpus.name}{SWEEPS}" / "study.json", "ledgers of sweeps (--board)")
     made = study.sweep(settings, spec, corpus, options.jobs, options.cluster)
-    written = study.conclude(made, options.board, options.best, options.replace)
+    written = study.conclude(made, options.board, options.best, options.replace, bool(options.vectors_path))
     print(f"\n{summary(made)}\n\nwritten: {' '.join(map(str, written)) or 'nothing'}")
     return 0
 

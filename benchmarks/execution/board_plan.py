@@ -28,7 +28,7 @@ from tabulate import tabulate
 
 import data_prep
 from benchmarks import experiments
-from benchmarks.config import near
+from benchmarks.config import check_each_once, near
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.resolved_row import ResolvedRow, resolve
@@ -138,6 +138,7 @@ def load(file: Path, bench: Callable[[str, Choice | None], Bench], source: str) 
                 )
             setting = benches(name, wanted.precision)
             corpus = corpora(setting.work, name, source)
+            check_each_once(wanted.settings)
             experiment = experiments.complete(wanted.experiment, corpus, wanted.settings, tuned=False)
             row = resolve(setting.for_vectors(getattr(experiment.config, "vectors", None)), corpus, experiment)
             # Tells whether the inputs are there, too.

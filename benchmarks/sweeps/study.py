@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,9 +14,11 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from benchmarks import best_config, provenance
+from benchmarks.config import setting
 from benchmarks.execution.cell import silence_lightning
 from benchmarks.experiments import Experiment, complete, small
 from benchmarks.hardware import Hardware
+from benchmarks.model_inputs import VECTORS
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench, prepared
 from benchmarks.sweeps import local_workers, report, study_ledger, trial_queue, trial_state
@@ -29,6 +31,7 @@ from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.tracking import wandb_run
 from data_prep.codes_file import NAME
 from data_prep.corpus import Corpus
+from data_prep.embed import WITH_PATH
 from leaderboards import source, tables
 
 
@@ -109,12 +112,7 @@ def join(settings: WorkerSettings, name: str) -> None:
         OSError: the storage cannot be reached.
     """
     quiet()
-    study = trial_queue.find(settings.open_storage(name, StudySpec.heartbeat), name)
-    spec, code = spec_of(study), source.of_folder(provenance.ROOT)
-    if code != study.user_attrs.get(trial_state.SOURCE, code):
-        raise ValueError(
-            f"this host's code is another than that of the sweep of {name}; expected one commit everywhere"
-        )
+    spec = spec_of(trial_queue.find(settings.open_storage(name, StudySpec.heartbeat), name))
     corpus = prepared(settings.work, spec.corpus, spec.source)
     if corpus.fingerprint != spec.fingerprint:
         raise ValueError(
@@ -122,7 +120,7 @@ def join(settings: WorkerSettings, name: str) -> None:
             f"{spec.fingerprint[:12]}"
         )
     experiment, storage = untuned(spec, corpus), settings.open_storage(name, spec.heartbeat)
-    space = space_of(experiment, spec.settings, small(corpus))
+    space, code = space_of(experiment, spec.settings, small(corpus)), source.of_folder(provenance.ROOT)
     # Before a trial is claimed, for what is not as it is elsewhere would fail them all, or mix values.
     here = study_name(spec, resolve(settings.bench(spec, corpus), corpus, experiment).key, space)
     if here != name:
@@ -131,10 +129,13 @@ def join(settings: WorkerSettings, name: str) -> None:
             "the host that made it"
         )
     found = TrialQueue(trial_queue.find(storage, name), storage, space, code)
+    found.check_code()
     _work(settings, found, experiment, corpus)
 
 
-def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool = False) -> list[Path]:
+def conclude(
+    made: Ledger, board: Path, best: Path | None = None, replace: bool = False, of_a_path: bool = False
+) -> list[Path]:
     """Writes ledger and page and lists them; writes the winner unless a better-founded one is there, or its settings
     name a file of this machine, which is told. Returns their paths. A study that was begun again from nothing writes
     nothing in place of what is there.
@@ -142,6 +143,7 @@ def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool 
     Args:
         best: folder of winners, if not the usual one.
         replace: an earlier winner and an earlier ledger, whatever they are.
+        of_a_path: the sweep's item vectors were of a path that was given.
 
     Raises:
         ValueError: no trial completed; ledger and page are written none the less.
@@ -150,7 +152,7 @@ def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool 
         there = study_ledger.path(board, made.corpus, made.study)
         tqdm.write(
             f"{there} has {lost} trials that ended and are not among these: it stays, and so does its winner; expected "
-            "the folder of trainings (--work) that has them, or REPLACE=1 (--replace), which takes the new one",
+            "the storage of the study that has them (--work, --storage), or REPLACE=1 (--replace)",
             file=sys.stderr,
         )
         return []
@@ -158,9 +160,8 @@ def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool 
     written.append(tables.list_evidence(board, made.corpus))
     of = best_config.folder_of(made.corpus, made.fingerprint)
     target, tuned = best_config.path(of, made.experiment, best), study_ledger.tuned_config(made)
-    own = [text for text in made.settings if text.startswith("codes=") and not NAME.fullmatch(text[len("codes=") :])]
-    if own:
-        tqdm.write(f"no winner is written: {own[0]} names a file of this machine alone", file=sys.stderr)
+    if own := _of_this_machine(made.settings, of_a_path):
+        tqdm.write(f"no winner is written: {own} names files of this machine alone", file=sys.stderr)
         return written
     earlier = best_config.read(target) if target.exists() and not replace else None
     if earlier and not tuned.replaces(earlier):
@@ -168,6 +169,16 @@ def conclude(made: Ledger, board: Path, best: Path | None = None, replace: bool 
         return written
     best_config.write(target, tuned)
     return [*written, target]
+
+
+def _of_this_machine(settings: Sequence[str], of_a_path: bool) -> str | None:
+    """The first setting that names what others have not."""
+    for text in settings:
+        name, value = setting(text)
+        of_codes = name == "codes" and value is not None and not NAME.fullmatch(str(value))
+        if of_codes or (of_a_path and name in VECTORS and value in WITH_PATH):
+            return text
+    return None
 
 
 def _tell_other_code(made: TrialQueue) -> None:

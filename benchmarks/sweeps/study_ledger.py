@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -104,9 +105,9 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
 
     trials, spec = queue.trials(), queue.spec
     lines = [_line(trial) for trial in trials]
-    begun = [trial.datetime_start for trial in trials if trial.datetime_start]
-    ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
-    wall = max(ended) - min(begun) if begun and ended else timedelta()
+    begun = [start for trial in trials if (start := trial_state.begun(trial))]
+    ended = [end for trial in trials if (end := trial_state.ended(trial))]
+    last = max(ended) if ended else min(begun, default=time.time())
     complete = [line for line in lines if line.state == "complete" and line.value is not None]
     defaults = {trial.number for trial in trials if trial.user_attrs.get(trial_state.DEFAULT)}
     return Ledger(
@@ -121,7 +122,7 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
         hours_asked=spec.hours,
         hours=sum(line.seconds or 0 for line in lines) / 3600,
         # A clock may have been set back in between, as in autumn.
-        wall_hours=max(0.0, wall / timedelta(hours=1)),
+        wall_hours=max(0.0, last - min(begun, default=last)) / 3600,
         states=dict(sorted(Counter(line.state for line in lines).items())),
         space={name: json.loads(distribution_to_json(found)) for name, found in queue.space.items()},
         sampler=SAMPLER,
@@ -131,7 +132,7 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
         best=best_of(complete),
         trials=lines,
         provenance=provenance,
-        ended_at=(max(ended) if ended else min(begun, default=datetime.now())).astimezone().replace(microsecond=0),
+        ended_at=datetime.fromtimestamp(last).astimezone().replace(microsecond=0),
     )
 
 

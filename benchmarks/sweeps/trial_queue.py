@@ -62,8 +62,13 @@ class TrialQueue:
         return spec_of(self.study)
 
     def claim(self, worker: str) -> Claim:
-        """The next trial for a worker, its values chosen."""
+        """The next trial for a worker, its values chosen.
+
+        Raises:
+            ValueError: a sweep of other code has gone on with the study.
+        """
         with self.storage.lock():
+            self.check_code()
             self.recover()
             spec, trials = self.spec, self.trials()
             counted = [trial for trial in trials if counts(trial)]
@@ -79,6 +84,15 @@ class TrialQueue:
             # Until this is written the trial is nobody's, which tells of a worker that died before.
             trial.set_user_attr(OWNER, [worker, trial.number])
             return Claim(trial)
+
+    def check_code(self) -> None:
+        """
+        Raises:
+            ValueError: this process has other code than the sweep that has gone on with the study last.
+        """
+        if self.study.user_attrs.get(SOURCE, self.source) != self.source:
+            name = self.study.study_name
+            raise ValueError(f"this process has other code than the sweep of {name}; expected one commit everywhere")
 
     def end(self, trial: Trial, value: float | None = None, error: str | None = None) -> bool:
         """Ends a trial: complete with a value, failed for good with an error, else pruned.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,15 +45,22 @@ def is_owned(trial: FrozenTrial) -> bool:
     return owner is not None and owner[1] == trial.number
 
 
+def begun(trial: FrozenTrial) -> float | None:
+    """When a worker took it, in seconds since 1970; by Optuna's time where a study is older than the attribute."""
+    start = trial.datetime_start.timestamp() if trial.datetime_start else None
+    return float(trial.user_attrs.get(BEGUN, start)) if start else None
+
+
+def ended(trial: FrozenTrial) -> float | None:
+    """When it ended, likewise; by Optuna's time, too, where another than its worker ended it."""
+    end = trial.datetime_complete.timestamp() if trial.datetime_complete else None
+    return float(trial.user_attrs.get(ENDED, end)) if end else None
+
+
 def seconds(trial: FrozenTrial) -> float:
     """Time that a trial took, up to now for one that runs; 0 where a clock was set back in between."""
-    begun, ended = trial.user_attrs.get(BEGUN), trial.user_attrs.get(ENDED)
-    if begun is not None and (ended is not None or trial.datetime_complete is None):
-        return max(0.0, (ended or time.time()) - begun)
-    # Of a study from before there were such attributes, or of a trial that another worker ended.
-    if trial.datetime_start is None:
-        return 0.0
-    return max(0.0, ((trial.datetime_complete or datetime.now()) - trial.datetime_start).total_seconds())
+    start = begun(trial)
+    return 0.0 if start is None else max(0.0, (ended(trial) or time.time()) - start)
 
 
 def spent(trials: Sequence[FrozenTrial]) -> timedelta:

@@ -171,8 +171,7 @@ def rq_kmeans(x: Float[Tensor, "N E"], rows: Int[Tensor, "M"], config: Tokenizer
 
 def share_of_variance(x: Float[Tensor, "N F"], reconstruction: Float[Tensor, "N F"]) -> float:
     """Squared error of a reconstruction over that of the mean; 0 also where nothing varies."""
-    variance = (x - x.mean(0)).square().sum()
     # Equal vectors differ from their mean by rounding.
-    if variance <= torch.finfo(x.dtype).eps ** 2 * x.square().sum() * len(x):
+    if (x == x[:1]).all():
         return 0.0
-    return float((x - reconstruction).square().sum() / variance)
+    return float((x - reconstruction).square().sum() / (x - x.mean(0)).square().sum())

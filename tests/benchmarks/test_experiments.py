@@ -131,6 +131,9 @@ def test_what_a_paper_sets_otherwise_on_a_corpus() -> None:
     assert (found.alpha, found.bos_queries, found.patience) == (0.25, 32, 20)
     assert complete("decor", "video_games").config == decor.Config(patience=10)
     assert complete("tiger", "toys_2014").config == tiger.Config(steps=100_000)
+    # What others trained is no longer or shorter on it.
+    for recipe in ("tiger-grid", "tiger-paischer", "tiger-genrec"):
+        assert complete(recipe, "toys_2014").config == complete(recipe, "beauty_2014").config
     assert complete("decor-fusion", "industrial_and_scientific").config == decor.Config(alpha=0.0, bos_queries=0)
     assert complete("decor", "industrial_and_scientific", ["alpha=0.4"]).config.alpha == 0.4
     assert complete("decor", "industrial_and_scientific_unseen_users").config == found
@@ -280,6 +283,12 @@ def test_yes_and_no_are_no_numbers() -> None:
     [
         ("tiger", ["codes=mine.tsv", "vectors=sasrec-128"], "codes=mine.tsv leave nothing that reads vectors"),
         ("letter", ["codes=mine.tsv"], "codes=mine.tsv leave nothing that reads vectors"),
+        (
+            "letter-authors-codes",
+            ["codes=a/mine"],
+            "option codes is 'a/mine'; expected a file with an ending, as mine.tsv",
+        ),
+        ("decor", ["vectors=sasrec-64", "tokenizer.method=rq-kmeans"], r"code vectors of width 64 .* and t5.width 128"),
         ("letter", ["collaborative=sasrec-64"], "collaborative is sasrec-64 and tokenizer.width 32; expected equal"),
         ("letter", ["tokenizer.epsilon=0.001"], "epsilon is 0.001; expected 0 or at least 0.003"),
         ("pit", ["tokenizer.levels=1000000000000000000"], r"codes have more sequences than an index can number, 2\^63"),

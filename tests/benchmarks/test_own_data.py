@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ from benchmarks.__main__ import main
 from benchmarks.best_config import TunedConfig
 from benchmarks.checks import train_again
 from benchmarks.checks.rerank import deep
+from benchmarks.commands.options import asked
 from benchmarks.config import flat
 from benchmarks.experiments import complete, few, small
 from benchmarks.run import run
@@ -95,6 +97,17 @@ def test_no_book_has_more_codes_than_there_are_items(tiny_corpus: Corpus, name: 
     assert capped.config == complete(name, "all_beauty", books).config
     assert capped.overrides == tuple(books)
     assert complete(name, replace(tiny_corpus, name="all_beauty")) == whole, "40 items fill a book of 32"
+
+
+def test_what_a_small_file_reads_is_no_error(ratings: Path, tmp_path: Path) -> None:
+    """At the papers' sizes TIGER has no weight decay, and more codes than that."""
+    told = {"columns": (), "items": None, "core": None, "source": "auto", "work": tmp_path}
+    read = ["decoupled_decay=false", "tokenizer.kmeans_items=40"]
+    options = argparse.Namespace(corpus=str(ratings), set=read, **told)
+    found = asked(options, ["tiger"]).corpus
+    assert complete("tiger", found, read).overrides == tuple(read)
+    with pytest.raises(ValueError, match="no model or experiment 'tigre'"):
+        asked(options, ["tigre"])
 
 
 def test_more_codes_than_items_are_refused_where_they_are_asked_for(corpus: Corpus) -> None:

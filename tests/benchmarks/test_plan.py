@@ -184,6 +184,10 @@ def test_a_cell_at_work_is_told_from_one_left_behind(loaded: Corpus, tmp_path: P
     ("text", "message"),
     [
         ("rows = [", "is no TOML"),
+        (
+            'corpus = "c"\n[[rows]]\nexperiment = "sasrec"\nsettings = ["lr=1", "lr=2"]',
+            "lr is set 2 times; expected one",
+        ),
         ("rows = []", "has no rows"),
         ('[[rows]]\nexperiment = "sasrec"', r"row 1 \(sasrec\): no corpus"),
         ('corpus = "c"\n[[rows]]\nexperiment = "nothing"', r"row 1 \(nothing\): .*nothing"),

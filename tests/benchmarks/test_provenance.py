@@ -100,6 +100,10 @@ def test_records_of_a_model_that_was_edited_since(tmp_path: Path, git: Git) -> N
         ("m[i]ne/toys/codes/tiger-0123456789ab-seed-0.json", False),
         ("m[i]ne/toys.sweeps/study.json", False),
         ("m[i]ne/toys.md", False),
+        # What is being written, and what Ray leaves there for as long as it works.
+        ("m[i]ne/toys/tiger/0123456789ab/.seed-0.json.ab12cd34", False),
+        ("m[i]ne/.toys.md.ab12cd34", False),
+        ("m[i]ne/.seen-0123", False),
         ("m[i]ne/toys.py", True),
         ("m[i]ne/parts/tiger.py", True),
         ("other/toys/tiger/0123456789ab/seed-0.json", True),
@@ -120,6 +124,8 @@ def test_rows_of_a_board_of_ones_own_are_no_change(tmp_path: Path, git: Git, nam
     [
         ("leaderboards/v1/toys/tiger/0123456789ab/seed-0.json", False),
         ("leaderboards/v1/toys.md", False),
+        ("leaderboards/v1/.toys.md.ab12cd34", False),
+        ("leaderboards/v1/.seen-0123", False),
         ("leaderboards/v1/toys.csv", False),
         ("leaderboards/v1/toys.tex", False),
         ("leaderboards/v1/toys.sha256", False),

@@ -195,7 +195,16 @@ def small_gate(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work.with_name("references")
 
 
-def test_accept_writes_references_that_the_next_check_reads(small_gate: Path, work: Path) -> None:
+def test_accept_writes_references_that_the_next_check_reads(
+    small_gate: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = regress._keep_weights
+
+    def alone(work: Path, run: Run, folder: Path) -> None:
+        assert own(work) is None, "no other gate takes the weights away"
+        keep(work, run, folder)
+
+    monkeypatch.setattr(regress, "_keep_weights", alone)
     names = ["popularity", "sasrec"]
     lines = accept(work, names, "the first", jobs=1, references=small_gate)
     assert [line.split("ndcg")[0] for line in lines] == [
@@ -224,11 +233,14 @@ def test_two_gates_do_not_take_each_others_runs(work: Path) -> None:
     folder = work / "regress"
     lock = own(folder)
     assert lock is not None
-    with pytest.raises(OSError, match=f"another process makes runs of the quick board in {folder}"):
-        regress.made(folder, ["popularity"], range(1), 1)
+    for ask in (
+        lambda: regress.regress(work, ["popularity"]),
+        lambda: accept(work, ["popularity"], "why", references=work.with_name("references")),
+    ):
+        with pytest.raises(OSError, match=f"another process makes runs of the quick board in {folder}"):
+            ask()
     os.close(lock)
-    (run,) = regress.made(folder, ["popularity"], range(1), 1)["popularity"]
-    assert run.record.model == "popularity"
+    assert regress.regress(work, ["popularity"], jobs=1)[0].good
 
 
 def test_the_changelog_says_why(tmp_path: Path) -> None:

@@ -203,7 +203,12 @@ def test_a_signal_in_a_training_of_this_process(
         (["bench", "--board", ""], 2, "argument --board: it is empty; expected a path"),
         (["bench", "--work", ""], 2, "argument --work: it is empty; expected a path"),
         (["reproduce", "--row", ""], 2, "neither --row nor --sample is given"),
-        (["bench", "--models", "sasrec", "--set", "lr=1", "epochs=2", "lr=0.1"], 2, "lr is set 2 times (--set)"),
+        (
+            ["bench", "--models", "sasrec", "--set", "lr=1", "epochs=2", "lr=0.1"],
+            2,
+            "lr is set 2 times; expected one value",
+        ),
+        (["show", "sasrec", "--set", "lr=1", "lr=0.1"], 2, "lr is set 2 times; expected one value"),
         (["bench", "--models", "popularity", "--vectors-path", "file"], 2, "popularity reads none of a path"),
         (["bench", "--models", "tiger", "--set", "vectors=npz", "--vectors-path", "x"], 1, ": x is missing; expected"),
         (["bench", "--models", "popularity", "--work", "file"], 2, "error: file/corpora/planted: Not a directory"),

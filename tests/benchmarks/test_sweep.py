@@ -46,7 +46,7 @@ from benchmarks.sweeps.study import WorkerSettings, conclude, join, sweep
 from benchmarks.sweeps.study_ledger import Ledger, TrialLine, best_of, path
 from benchmarks.sweeps.study_spec import SPEC, UNPRUNED, WARM_UP, StudySpec, attributes, pruner, study_name
 from benchmarks.sweeps.trial_queue import TrialQueue
-from benchmarks.sweeps.trial_state import BEGUN, DEFAULT, ENDED, RETRIES, counts, history, interrupted, seconds
+from benchmarks.sweeps.trial_state import BEGUN, DEFAULT, ENDED, RETRIES, SOURCE, counts, history, interrupted, seconds
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
 from leaderboards import board, source, store, tables
@@ -825,7 +825,7 @@ def test_a_sweep_publishes_no_folder_and_no_winner_for_a_file_of_this_machine(
     assert made.settings == ["codes=mine.tsv", "lr=0.01"]
     written = conclude(made, tmp_path / "board", tmp_path / "best")
     assert not (tmp_path / "best").exists()
-    assert "no winner is written: codes=mine.tsv names a file" in capsys.readouterr().err
+    assert "no winner is written: codes=mine.tsv names files of this machine alone" in capsys.readouterr().err
     assert not [file for file in written if b"/home/me" in file.read_bytes()]
 
 
@@ -859,13 +859,59 @@ def test_a_trial_that_runs_on_another_host_has_taken_what_it_has() -> None:
     assert 100 <= seconds(trial) < 150
 
 
+def test_hosts_of_two_zones_work_side_by_side(
+    swept: tuple[WorkerSettings, Ledger], corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute each, at once, nine hours apart by their clocks."""
+    settings, ledger = swept
+    kept = settings.open_storage(ledger.study, 30)
+    queue = TrialQueue(trial_queue.find(kept, ledger.study), kept, {})
+    trials = list[optuna.trial.FrozenTrial]()
+    for hours in (0, 9):
+        trial = optuna.trial.create_trial(value=0.1, user_attrs={BEGUN: 1_000.0, ENDED: 1_060.0})
+        trial.datetime_start = datetime(2026, 11, 30, 12) + timedelta(hours=hours)
+        trial.datetime_complete, trial.number = trial.datetime_start + timedelta(minutes=1), len(trials)
+        trials.append(trial)
+    monkeypatch.setattr(TrialQueue, "trials", lambda self: trials)
+    made = study_ledger.ledger(queue, complete("sasrec", corpus.name), ledger.provenance)
+    assert [made.hours, made.wall_hours] == pytest.approx([2 / 60, 1 / 60])
+    assert made.ended_at.timestamp() == 1_060
+
+
+def test_who_has_other_code_than_the_sweep_takes_no_trial(tmp_path: Path) -> None:
+    queue = open_toy(str(tmp_path), 3)
+    assert queue.claim("one").trial is not None
+    queue.study.set_user_attr(SOURCE, "another")
+    with pytest.raises(ValueError, match="this process has other code than the sweep of "):
+        queue.claim("one")
+
+
+@pytest.mark.parametrize(
+    ("fixed", "of_a_path", "kept"),
+    [
+        (["vectors=folder"], True, False),
+        (["vectors=npz"], True, False),
+        (["vectors=npz"], False, True),
+        (["codes=mine.tsv"], False, False),
+        (['codes="letter"', "lr=0.1"], False, True),
+        (["codes=null"], False, True),
+    ],
+)
+def test_what_names_a_file_of_this_machine_is_no_winner(
+    swept: tuple[WorkerSettings, Ledger], tmp_path: Path, fixed: list[str], of_a_path: bool, kept: bool
+) -> None:
+    ledger = swept[1].model_copy(update={"settings": fixed})
+    conclude(ledger, tmp_path / "board", tmp_path / "best", of_a_path=of_a_path)
+    assert (tmp_path / "best").exists() == kept
+
+
 def test_a_worker_with_other_code_is_turned_away(
     swept: tuple[WorkerSettings, Ledger], loaded: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, ledger = swept
     monkeypatch.setattr(TrialQueue, "claim", None)
     monkeypatch.setattr(source, "of_folder", lambda root: "0" * 64)
-    with pytest.raises(ValueError, match=f"another than that of the sweep of {ledger.study}"):
+    with pytest.raises(ValueError, match=f"this process has other code than the sweep of {ledger.study}"):
         join(settings, ledger.study)
 
 

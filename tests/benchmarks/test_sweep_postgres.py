@@ -243,6 +243,12 @@ def test_no_command_says_a_password(
         ("https://host:80/file of me@host", "https://host:80/file of me@host"),
         ("postgresql://h/d?password=ab'cd\"e", "postgresql://h/d?password=***"),
         ("postgresql://me:a b@h/db", "postgresql://me:***@h/db"),
+        ("postgresql://me:a b/c@h/db", "postgresql://me:***@h/db"),
+        (
+            "cannot reach postgresql://h:5432 (late); tell a@b.org",
+            "cannot reach postgresql://h:5432 (late); tell a@b.org",
+        ),
+        ('"postgresql://h/d?password=x", "trials": 3}', '"postgresql://h/d?password=***", "trials": 3}'),
     ],
 )
 def test_what_is_hidden_of_a_text(text: str, shown: str) -> None:

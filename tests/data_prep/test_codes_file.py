@@ -162,10 +162,9 @@ class TestFinding:
         with pytest.raises(IsADirectoryError, match=r"is a folder; expected a file of item codes \(option codes\)"):
             find_codes(CORPUS, str(tmp_path))
 
-    def test_a_path_whose_last_part_would_be_a_bare_name_is_refused(self, tmp_path: Path) -> None:
+    def test_the_kept_file_of_a_bare_name_is_found(self, tmp_path: Path) -> None:
         (tmp_path / "letter").touch()
-        with pytest.raises(ValueError, match=r"expected a file with an ending, as letter\.tsv"):
-            find_codes(CORPUS, str(tmp_path / "letter"))
+        assert find_codes(CORPUS, str(tmp_path / "letter")) == tmp_path / "letter"
 
     def test_a_bare_name_without_a_folder_of_data(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("GRBENCH_DATA", raising=False)

@@ -145,6 +145,9 @@ def test_too_little_is_left(tmp_path: Path, rows: dict[str, list[str]], core: in
 def test_a_folder_in_a_files_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
+    (tmp_path / "planted_cold_items").mkdir()
+    for ours in ("planted_cold_items", "planted", "nothing-there", ""):
+        assert given(ours) is None
     folder = given("mine")
     assert folder is not None
     with pytest.raises(IsADirectoryError, match=r"mine is a folder; expected a file of interactions, or a name of"):

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 import benchmarks.analyses
 import benchmarks.run
+from benchmarks import experiments
 from benchmarks.analyses import (
     ANALYSES,
+    Finding,
     Lab,
     alignment,
     analyse,
@@ -465,6 +469,31 @@ def test_a_setting_may_be_of_one_experiment(lab: Callable[..., Lab]) -> None:
         dataclasses.replace(here, settings=("pit:widht=3",)).experiment("pit")
     with pytest.raises(ValueError, match="'tigr:lr=3' is for 'tigr', which is no experiment; did you mean 'tiger'"):
         dataclasses.replace(here, settings=("tigr:lr=3",))
+
+
+def test_what_an_analysis_sets_makes_no_setting_wrong(lab: Callable[..., Lab]) -> None:
+    """ETEGRec's figure has weights of 0, beside which nothing reads a temperature."""
+    here = dataclasses.replace(lab("etegrec"), settings=("psa_temperature=0.1", "lr=0.01"))
+    made = here.experiment("etegrec", "psa_weight=0.0", "lr=0.02", usual=["sia_weight=0.0", "sia_sign=nearest"])
+    assert (made.config.psa_weight, made.config.sia_weight, made.config.lr) == (0, 0, 0.02)
+    assert (made.config.psa_temperature, made.config.sia_sign) == (etegrec.SMALL.psa_temperature, "farthest")
+    assert here.experiment("etegrec").config.psa_temperature == 0.1
+    with pytest.raises(ValueError, match="etegrec option epochs is set, but nothing reads it"):
+        dataclasses.replace(here, settings=("epochs=3",)).experiment("etegrec")
+
+
+def test_names_of_many_experiments_do_not_make_too_long_a_file(
+    lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Finding(pd.DataFrame({"a": [1]}), Figure(), "Nothing. At all.")
+    monkeypatch.setattr(benchmarks.analyses.composition, "utilisation", lambda here: found)
+    written = []
+    for names in (("tiger",), ("tiger", "letter"), tuple(experiments.names())[:30], tuple(experiments.names())[1:31]):
+        written.append(analyse("utilisation", lab("decor", *names), tmp_path)[1].name)
+    assert written[:2] == ["planted-utilisation-tiger.md", "planted-utilisation-tiger-letter.md"]
+    assert len(set(written)) == 4
+    assert all("30-experiments-" in name for name in written[2:])
+    assert (tmp_path / written[3]).read_text().startswith(f"# Utilisation of {written[3][20:-3]} on planted\n")
 
 
 def test_a_setting_is_for_either_name_of_an_experiment_and_for_one_that_is_looked_at(

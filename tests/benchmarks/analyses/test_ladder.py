@@ -93,7 +93,7 @@ def coded(codes: Int[Tensor, "I L"] = SUFFIXED, sizes: tuple[int, ...] = (2, 3, 
 
 def letter(temperature: float) -> Weights:
     sizes = T5Sizes(width=8, inner=8, heads=1, head_width=8, encoder_layers=1, decoder_layers=1, dropout=0.0)
-    config = Config(vectors=None, collaborative=None, t5=sizes, temperature=temperature)
+    config = Config(codes="letter", vectors=None, collaborative=None, t5=sizes, temperature=temperature)
     torch.manual_seed(0)
     return Weights(Letter(config, ItemIndex(SUFFIXED, (2, 3, 4))).eval(), len(SUFFIXED) - 1)
 
