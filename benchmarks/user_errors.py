@@ -17,8 +17,8 @@ MISCONFIGURED = "MisconfigurationException"
 # How PyTorch says it on a GPU and on a CPU, where the exception is any RuntimeError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 # A URL's password goes up to its last @, for it may hold one; a parameter's value up to the next.
-_PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&\s]+?(?=[&\s]|['\"]?[,}]|$)", re.IGNORECASE)
-_PASSWORD = re.compile(r"(://[^\s:@/]*):(?:\S*|(?!\d+(?:[/\s]|$))[^@\n]*)@")
+_PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&\s]+?(?=[&\s]|['\"][,}]|$)", re.IGNORECASE)
+_PASSWORD = re.compile(r"(://[^\s:@/]*):(?:\S*|(?!\d{1,5}(?:/|:\s|\s\(|$))[^@\n]*)@")
 
 
 def hidden(text: str) -> str:

@@ -240,8 +240,8 @@ def _whole(name: str) -> str:
 
 def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
     """Makes an analysis and writes `<folder>/<corpus>-<name>.md` and `.svg`, or `<corpus>-<name>-<subject>`, which for
-    an analysis of no one experiment are those that are named; one of a row has the row's key and seed behind that, for
-    an experiment may have several.
+    an analysis of no one experiment are those that are named, their number and a hash where they are many; one of a row
+    has the row's key and seed behind that, for an experiment may have several.
 
     Returns:
         The finding, and the `.md`.

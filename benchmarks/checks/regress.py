@@ -150,7 +150,8 @@ def regress(
 
     Raises:
         FileNotFoundError: a model has no reference.
-        ValueError: there is no such model.
+        ValueError: there is no such model, or a run failed.
+        OSError: another process makes runs there.
     """
     _check_models(names)
     banks = {name: bank(name, references) for name in names}
@@ -302,6 +303,7 @@ def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references
 
     Raises:
         ValueError: there is no such model, or a run failed.
+        OSError: another process makes runs there.
     """
     _check_models(names)
     before = {name: _before(name, references) for name in names}

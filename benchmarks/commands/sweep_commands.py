@@ -60,7 +60,7 @@ def sweep(options: argparse.Namespace) -> int:
     folder = best_config.folder_of(corpus.name, corpus.fingerprint)
     check_writable(best_config.path(folder, options.model, options.best), "winners (--best)")
     check_writable(options.board / f"{corpus.name}{SWEEPS}" / "study.json", "ledgers of sweeps (--board)")
-    made = study.sweep(settings, spec, corpus, options.jobs, options.cluster)
+    made = study.sweep(settings, spec, corpus, options.jobs, options.cluster, options.board)
     written = study.conclude(made, options.board, options.best, options.replace, bool(options.vectors_path))
     print(f"\n{summary(made)}\n\nwritten: {' '.join(map(str, written)) or 'nothing'}")
     return 0

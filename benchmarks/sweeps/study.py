@@ -67,7 +67,12 @@ class WorkerSettings:
 
 
 def sweep(
-    settings: WorkerSettings, spec: StudySpec, corpus: Corpus, jobs: int = 1, cluster: str | None = None
+    settings: WorkerSettings,
+    spec: StudySpec,
+    corpus: Corpus,
+    jobs: int = 1,
+    cluster: str | None = None,
+    board: Path | None = None,
 ) -> Ledger:
     """Runs a study, or goes on with it, until it is done.
 
@@ -75,6 +80,7 @@ def sweep(
         jobs: trials at a time on this host; one runs in this process.
         cluster: address of a Ray cluster that works on the trials instead, as `benchmarks.execution.ray_cluster.tasks`
             has it.
+        board: that its ledger is for.
 
     Raises:
         ValueError: the experiment has nothing to tune, or is of unseen users; the storage is none that we use; wandb is
@@ -86,7 +92,7 @@ def sweep(
         raise ValueError(f"{experiment.name} uses what a sweep of {experiment.whole} has found; expected that one")
     space, bench = space_of(experiment, spec.settings, small(corpus)), settings.bench(spec, corpus)
     name = study_name(spec, resolve(bench, corpus, experiment).key, space)
-    origin = provenance.of(bench.hardware)
+    origin = provenance.of(bench.hardware, board)
     quiet()
     tqdm.write(f"study {name}", file=sys.stderr)
     with _exclusive(settings, name):
@@ -112,7 +118,9 @@ def join(settings: WorkerSettings, name: str) -> None:
         OSError: the storage cannot be reached.
     """
     quiet()
-    spec = spec_of(trial_queue.find(settings.open_storage(name, StudySpec.heartbeat), name))
+    study = trial_queue.find(settings.open_storage(name, StudySpec.heartbeat), name)
+    spec, code = spec_of(study), source.of_folder(provenance.ROOT)
+    trial_queue.check_code(study, code)
     corpus = prepared(settings.work, spec.corpus, spec.source)
     if corpus.fingerprint != spec.fingerprint:
         raise ValueError(
@@ -120,7 +128,7 @@ def join(settings: WorkerSettings, name: str) -> None:
             f"{spec.fingerprint[:12]}"
         )
     experiment, storage = untuned(spec, corpus), settings.open_storage(name, spec.heartbeat)
-    space, code = space_of(experiment, spec.settings, small(corpus)), source.of_folder(provenance.ROOT)
+    space = space_of(experiment, spec.settings, small(corpus))
     # Before a trial is claimed, for what is not as it is elsewhere would fail them all, or mix values.
     here = study_name(spec, resolve(settings.bench(spec, corpus), corpus, experiment).key, space)
     if here != name:
@@ -129,7 +137,6 @@ def join(settings: WorkerSettings, name: str) -> None:
             "the host that made it"
         )
     found = TrialQueue(trial_queue.find(storage, name), storage, space, code)
-    found.check_code()
     _work(settings, found, experiment, corpus)
 
 

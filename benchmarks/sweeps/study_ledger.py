@@ -106,7 +106,9 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
     trials, spec = queue.trials(), queue.spec
     lines = [_line(trial) for trial in trials]
     begun = [start for trial in trials if (start := trial_state.begun(trial))]
-    ended = [end for trial in trials if (end := trial_state.ended(trial))]
+    # Of an interrupted one another worker, or nobody, knows the end.
+    own = [trial for trial in trials if not trial_state.interrupted(trial)]
+    ended = [end for trial in own if (end := trial_state.ended(trial))]
     last = max(ended) if ended else min(begun, default=time.time())
     complete = [line for line in lines if line.state == "complete" and line.value is not None]
     defaults = {trial.number for trial in trials if trial.user_attrs.get(trial_state.DEFAULT)}

@@ -68,7 +68,7 @@ class TrialQueue:
             ValueError: a sweep of other code has gone on with the study.
         """
         with self.storage.lock():
-            self.check_code()
+            check_code(self.study, self.source)
             self.recover()
             spec, trials = self.spec, self.trials()
             counted = [trial for trial in trials if counts(trial)]
@@ -84,15 +84,6 @@ class TrialQueue:
             # Until this is written the trial is nobody's, which tells of a worker that died before.
             trial.set_user_attr(OWNER, [worker, trial.number])
             return Claim(trial)
-
-    def check_code(self) -> None:
-        """
-        Raises:
-            ValueError: this process has other code than the sweep that has gone on with the study last.
-        """
-        if self.study.user_attrs.get(SOURCE, self.source) != self.source:
-            name = self.study.study_name
-            raise ValueError(f"this process has other code than the sweep of {name}; expected one commit everywhere")
 
     def end(self, trial: Trial, value: float | None = None, error: str | None = None) -> bool:
         """Ends a trial: complete with a value, failed for good with an error, else pruned.
@@ -144,6 +135,20 @@ class TrialQueue:
     def trials(self) -> Sequence[FrozenTrial]:
         """All trials by number, those that wait or were interrupted included."""
         return self.study.get_trials(deepcopy=False)
+
+
+def check_code(study: Study, source: str) -> None:
+    """
+    Args:
+        source: hash of this process's code.
+
+    Raises:
+        ValueError: it is another than that of the sweep that has gone on with the study last.
+    """
+    if study.user_attrs.get(SOURCE, source) != source:
+        raise ValueError(
+            f"this process has other code than the sweep of {study.study_name}; expected one commit everywhere"
+        )
 
 
 def make(

@@ -58,9 +58,12 @@ def ended(trial: FrozenTrial) -> float | None:
 
 
 def seconds(trial: FrozenTrial) -> float:
-    """Time that a trial took, up to now for one that runs; 0 where a clock was set back in between."""
+    """Time that a trial took, up to now for one that runs; 0 where a clock was set back in between.
+
+    In whole microseconds, as Optuna's are: the lines of an older study stay what they were.
+    """
     start = begun(trial)
-    return 0.0 if start is None else max(0.0, (ended(trial) or time.time()) - start)
+    return 0.0 if start is None else round(max(0.0, (ended(trial) or time.time()) - start), 6)
 
 
 def spent(trials: Sequence[FrozenTrial]) -> timedelta:

@@ -171,7 +171,8 @@ def rq_kmeans(x: Float[Tensor, "N E"], rows: Int[Tensor, "M"], config: Tokenizer
 
 def share_of_variance(x: Float[Tensor, "N F"], reconstruction: Float[Tensor, "N F"]) -> float:
     """Squared error of a reconstruction over that of the mean; 0 also where nothing varies."""
+    variance, rounding = (x - x.mean(0)).square().sum(), torch.finfo(x.dtype).eps ** 2 * x.square().sum()
     # Equal vectors differ from their mean by rounding.
-    if (x == x[:1]).all():
+    if variance <= rounding or (x == x[:1]).all():
         return 0.0
-    return float((x - reconstruction).square().sum() / (x - x.mean(0)).square().sum())
+    return float((x - reconstruction).square().sum() / variance)

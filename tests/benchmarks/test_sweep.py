@@ -27,7 +27,7 @@ from optuna.trial import TrialState
 
 import data_prep
 import models
-from benchmarks import best_config, model_inputs, record_fields
+from benchmarks import best_config, model_inputs, provenance, record_fields
 from benchmarks.__main__ import main
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment, complete
@@ -872,10 +872,35 @@ def test_hosts_of_two_zones_work_side_by_side(
         trial.datetime_start = datetime(2026, 11, 30, 12) + timedelta(hours=hours)
         trial.datetime_complete, trial.number = trial.datetime_start + timedelta(minutes=1), len(trials)
         trials.append(trial)
+    # Whose worker has died, of that the host that finds it has written its own time.
+    dead = optuna.trial.create_trial(state=TrialState.FAIL, user_attrs={BEGUN: 1_000.0})
+    dead.datetime_start, dead.datetime_complete, dead.number = trials[0].datetime_start, trials[1].datetime_complete, 2
+    trials.append(dead)
     monkeypatch.setattr(TrialQueue, "trials", lambda self: trials)
     made = study_ledger.ledger(queue, complete("sasrec", corpus.name), ledger.provenance)
     assert [made.hours, made.wall_hours] == pytest.approx([2 / 60, 1 / 60])
     assert made.ended_at.timestamp() == 1_060
+
+
+def test_an_older_study_goes_on_with_its_ledger(
+    swept: tuple[WorkerSettings, Ledger], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trials have Optuna's times alone."""
+    settings, ledger = swept
+    kept = settings.open_storage(ledger.study, 30)
+    queue = TrialQueue(trial_queue.find(kept, ledger.study), kept, {})
+    lasted = [timedelta(microseconds=829_349_113 * (number + 1)) for number in range(100)]
+    trials = []
+    for number, each in enumerate(lasted):
+        trial = optuna.trial.create_trial(value=0.1)
+        trial.datetime_start = datetime(2026, 6, 30, 12, microsecond=7_919 * number)
+        trial.datetime_complete, trial.number = trial.datetime_start + each, number
+        trials.append(trial)
+    monkeypatch.setattr(TrialQueue, "trials", lambda self: trials)
+    made = study_ledger.ledger(queue, complete("sasrec", corpus.name), ledger.provenance)
+    assert [line.seconds for line in made.trials] == [each.total_seconds() for each in lasted]
+    study_ledger.write(tmp_path, made)
+    assert study_ledger.lost(tmp_path, made) == 0
 
 
 def test_who_has_other_code_than_the_sweep_takes_no_trial(tmp_path: Path) -> None:
@@ -884,6 +909,31 @@ def test_who_has_other_code_than_the_sweep_takes_no_trial(tmp_path: Path) -> Non
     queue.study.set_user_attr(SOURCE, "another")
     with pytest.raises(ValueError, match="this process has other code than the sweep of "):
         queue.claim("one")
+
+
+def test_a_sweep_tells_its_board_and_whether_vectors_are_of_a_path(
+    best: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_prep, "load", lambda name, source, cache: corpus)
+    boards, told, of = list[Any](), list[Any](), provenance.of
+
+    def noted(hardware: Hardware, board: Path | None = None) -> Any:
+        boards.append(board)
+        return of(hardware, board)
+
+    def concluded(made: Ledger, *given: Any) -> list[Path]:
+        told.append(given)
+        return []
+
+    monkeypatch.setattr(provenance, "of", noted)
+    monkeypatch.setattr(study_module, "conclude", concluded)
+    (tmp_path / "vectors.npz").touch()
+    common = ["--model", "sasrec", "--corpus", "all_beauty", "--trials", "1", "--work", str(tmp_path / "work")]
+    board = tmp_path / "board"
+    for vectors in ([], ["--vectors-path", str(tmp_path / "vectors.npz")]):
+        assert main(["sweep", *common, "--board", str(board), *vectors, "--set", *SETTINGS]) == 0
+    assert board in boards
+    assert [given[-1] for given in told] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -909,7 +959,7 @@ def test_a_worker_with_other_code_is_turned_away(
     swept: tuple[WorkerSettings, Ledger], loaded: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, ledger = swept
-    monkeypatch.setattr(TrialQueue, "claim", None)
+    monkeypatch.setattr(study_module, "prepared", None)
     monkeypatch.setattr(source, "of_folder", lambda root: "0" * 64)
     with pytest.raises(ValueError, match=f"this process has other code than the sweep of {ledger.study}"):
         join(settings, ledger.study)

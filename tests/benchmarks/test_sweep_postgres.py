@@ -244,6 +244,10 @@ def test_no_command_says_a_password(
         ("postgresql://h/d?password=ab'cd\"e", "postgresql://h/d?password=***"),
         ("postgresql://me:a b@h/db", "postgresql://me:***@h/db"),
         ("postgresql://me:a b/c@h/db", "postgresql://me:***@h/db"),
+        ("postgresql://me:12 34@h/db", "postgresql://me:***@h/db"),
+        ("h/d?password=a,b", "h/d?password=***"),
+        ("h/d?password=a}b", "h/d?password=***"),
+        ("https://host:80: 404 of docs/x; tell a@b.org", "https://host:80: 404 of docs/x; tell a@b.org"),
         (
             "cannot reach postgresql://h:5432 (late); tell a@b.org",
             "cannot reach postgresql://h:5432 (late); tell a@b.org",

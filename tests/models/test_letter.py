@@ -259,16 +259,18 @@ class TestTokenizer:
 
     def test_groups_of_another_process_are_copied_into_ones_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What came over lies where the sender's does, which may be another GPU."""
-        tokenizer, own = fresh(dataclasses.replace(TOKENIZER, codes=8)), list[Tensor]()
+        tokenizer, own, theirs = fresh(dataclasses.replace(TOKENIZER, codes=8)), list[Tensor](), list[Tensor]()
 
         def broadcast(drawn: Tensor) -> Tensor:
             own.append(drawn)
-            return 1 - drawn
+            theirs.append(1 - drawn)
+            return theirs[0]
 
         monkeypatch.setattr(letter, "processes", lambda: 2)
         monkeypatch.setattr(LetterTokenizer, "trainer", SimpleNamespace(strategy=SimpleNamespace(broadcast=broadcast)))
         tokenizer.on_train_epoch_start()
         assert tokenizer.cluster is own[0]
+        assert torch.equal(tokenizer.cluster, theirs[0])
 
     def test_widths_that_differ_are_named(self) -> None:
         with pytest.raises(ValueError, match="latent has width 32, collaborative vectors have 3; expected equal"):

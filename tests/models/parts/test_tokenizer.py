@@ -225,6 +225,9 @@ def test_share_of_variance_by_hand() -> None:
     # Three tenths are no binary number: their mean is another one.
     for equal in (torch.full((5, 8), 0.3), torch.full((1_000, 8), 0.3)):
         assert share_of_variance(equal, equal + 0.1) == 0.0
+    one_ulp = torch.full((1_000, 8), 0.3)
+    one_ulp[0, 0] = one_ulp[0, 0].nextafter(torch.tensor(1.0))
+    assert share_of_variance(one_ulp, one_ulp + 1e-7) == 0.0
     narrow = 1 + 1e-5 * torch.randn(12_101, 8, generator=torch.Generator().manual_seed(0))
     assert share_of_variance(narrow, torch.zeros_like(narrow)) > 1
 
