@@ -31,6 +31,7 @@ BESIDE = "sasrec"
 # Fewer say next to nothing of how far apart they are.
 FEWEST_SEEDS = 3
 BEGIN, END = "<!-- table: {} -->", "<!-- end of table -->"
+BEGUN = BEGIN.partition("{")[0]
 PLACE = re.compile(r"<!-- table: (\S+) -->\n.*?" + re.escape(END), re.DOTALL)
 NONE = "No row yet."
 
@@ -54,9 +55,14 @@ def filled(page: str, boards: Mapping[str, Board]) -> str:
     """A page with its tables made again.
 
     Raises:
-        ValueError: it has no place for a table, or one for a table that there is not.
+        ValueError: it has no place for a table, one for a table that there is not, or one without its end.
     """
     asked = PLACE.findall(page)
+    if page.count(BEGUN) != len(asked):
+        raise ValueError(
+            f"the page has {page.count(BEGUN)} places for tables, of which {len(asked)} end before the next begins; "
+            f"expected {END} behind each"
+        )
     unknown = sorted(set(asked) - set(TABLES))
     if unknown or not asked:
         found = f"a table {unknown[0]!r}" if unknown else "no table"

@@ -29,7 +29,7 @@ from data_prep.atomic import write_text
 from data_prep.corpus import Corpus
 from leaderboards import store
 from leaderboards.plots import svg
-from models.api import Recommender, Tokenizing
+from models.api import Ranking, Recommender, Tokenizing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -282,6 +282,20 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
     file = folder / f"{stem}.md"
     write_text(file, "\n\n".join(parts) + "\n")
     return found, file
+
+
+def proven(ranking: Ranking) -> Ranking:
+    """The ranking, all of whose lists are exact: pages say so.
+
+    Raises:
+        ValueError: the search has given up on some.
+    """
+    if not ranking.certified.all():
+        missing = int((~ranking.certified).sum())
+        raise ValueError(
+            f"{missing} of {len(ranking.certified)} lists are not certified; expected all, of exact search"
+        )
+    return ranking
 
 
 def _origin(lab: Lab) -> str:

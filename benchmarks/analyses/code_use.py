@@ -65,10 +65,13 @@ def density(lab: Lab) -> Finding:
     """Codes in use and their entropy, level by level: the static codes that PIT starts from, and its index at the end.
 
     Raises:
-        ValueError: an experiment is not of PIT.
+        ValueError: an experiment is not of PIT, or has other levels than another.
     """
     names = lab.chosen("pit")
     lab.check_model(names, *BEAM_INDEX)
+    several = {name: lab.experiment(name).config.tokenizer.levels for name in names}
+    if len(set(several.values())) > 1:
+        raise ValueError(f"the experiments have other numbers of levels ({several}); expected one, for one picture")
     rows: list[dict[str, Any]] = []
     in_use, bits = dict[str, list[float]](), dict[str, list[float]]()
     for name in names:

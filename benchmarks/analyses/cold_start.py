@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.analyses import Finding, Lab
+from benchmarks.analyses import Finding, Lab, proven
 from benchmarks.evaluate import Grader, target_ranks
 from benchmarks.hardware import users_at_once
 from data_prep.batches import Batches
@@ -118,11 +118,11 @@ def _by_codes(generator: CodeGenerator, batch: Batch, cold: Int[Tensor, "C"]) ->
     index = ItemIndex(F.pad(codes, (0, 0, 1, 0), value=-1), generator.index.sizes[:-1]).to(codes.device)
     target = 1 + torch.searchsorted(cold, batch.target)
     k = min(MAX_RANK, len(cold))
-    ranking = exact_search(generator.steps(batch.history), len(target), index, k, target=target)
+    ranking = proven(exact_search(generator.steps(batch.history), len(target), index, k, target=target))
     return target_ranks(ranking.items[:, :k], target)
 
 
 def _by_rank(recommender: Recommender, batch: Batch, cold: Int[Tensor, "C"], items: int) -> Int[Tensor, "B"]:
-    ranked = recommender.rank(batch.history, items).items
+    ranked = proven(recommender.rank(batch.history, items)).items
     place = (torch.isin(ranked, cold).cumsum(1) * (ranked == batch.target[:, None])).sum(1)
     return torch.where(place <= MAX_RANK, place, 0)

@@ -69,6 +69,11 @@ def utilisation(lab: Lab) -> Finding:
 def prefixes(lab: Lab) -> Finding:
     """Prefixes of two codes that many items share: their decoder inputs, static and composed, beside the next codes."""
     name = lab.one("decor")
+    levels = lab.experiment(name).config.tokenizer.levels
+    if levels < LENGTH:
+        raise ValueError(
+            f"{name} has codes of {levels} level and a suffix; expected a code behind prefixes of {LENGTH}"
+        )
     model = _decor(lab, name)
     codes = model.generator.index.codes[1:, 0].cpu()
     distinct, of_item, count = codes[:, :LENGTH].unique(dim=0, return_inverse=True, return_counts=True)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float64, Int32, Int64
 
-from benchmarks.analyses import Finding, Lab
+from benchmarks.analyses import Finding, Lab, proven
 from benchmarks.hardware import users_at_once
 from data_prep.batches import Batches
 from data_prep.corpus import Examples, Part
@@ -93,7 +93,7 @@ def listed(recommender: Recommender, examples: Examples) -> Lists:
     lists = Lists(np.zeros((len(examples), MAX_RANK), dtype=np.int64), np.zeros((len(examples), MAX_RANK)))
     batches = Batches(examples, users_at_once(recommender.device), recommender.history_length, recommender.device)
     for rows in batches.rows():
-        ranking = recommender.rank(batches.batch(rows).history, MAX_RANK)
+        ranking = proven(recommender.rank(batches.batch(rows).history, MAX_RANK))
         lists.items[rows], lists.scores[rows] = ranking.items.cpu(), _scaled(ranking.scores.double().cpu().numpy())
     return lists
 

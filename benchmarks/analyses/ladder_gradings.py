@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from benchmarks.analyses import proven
 from benchmarks.evaluate import check
 from benchmarks.hardware import users_at_once
 from data_prep.batches import Batches
@@ -96,11 +97,6 @@ Rung = Callable[[Weights, Lists], Lists]
 def loss_temperature(recommender: Recommender) -> float:
     """By which the loss of the codes divides logits, and the protocol's ranking does not (LETTER)."""
     return recommender.config.temperature if isinstance(recommender, Letter) else 1.0
-
-
-def unchanged(weights: Weights, lists: Lists) -> Lists:
-    """The protocol of the boards."""
-    return lists
 
 
 def masked(weights: Weights, lists: Lists) -> Lists:
@@ -205,7 +201,7 @@ def grade(
         length = max(MAX_RANK, min(MAX_UNSEEN_RANK + seen.shape[1], weights.items))
         k = weights.items if whole_lists and weights.generator is None else length
         ranking = recommender.rank(batch.history, k)
-        check(ranking, len(rows), k, weights.items, type(recommender).__name__)
+        check(proven(ranking), len(rows), k, weights.items, type(recommender).__name__)
         empty = torch.zeros_like(ranking.items, dtype=torch.bool)
         exact = Lists(batch.history, seen, batch.target, ranking.items, ranking.scores, empty).ranked(ranking)
         # What names have in common, as two that begin with one beam, is made once.

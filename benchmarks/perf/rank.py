@@ -43,6 +43,7 @@ from models.decor import Config as DecorConfig
 from models.decor import Contextual, Decor
 from models.parts.index import ItemIndex, with_suffix
 from models.parts.quantize import ResidualQuantizer, kmeans
+from models.parts.tokenizer import TokenizerConfig as DecorTokenizer
 from models.tiger import Config, Tiger
 
 K, WIDTH = 10, 50
@@ -283,7 +284,8 @@ def decor_around(model: Plain) -> Decor:
     expand as TIGER's. It costs what a trained DECOR's does at the same number of expansions.
     """
     torch.manual_seed(0)
-    config, sizes = DecorConfig(t5=model.config.t5, alpha=FAINT), model.generator.index.sizes
+    t5, sizes = model.config.t5, model.generator.index.sizes
+    config = DecorConfig(t5=t5, tokenizer=DecorTokenizer(width=t5.width), alpha=FAINT)
     width = config.t5.width
     decor = Decor(config, model.generator.index, torch.randn(len(sizes) - 1, sizes[0], width))
     decor.generator.transformer.load_state_dict(model.generator.transformer.state_dict())

@@ -10,12 +10,13 @@ import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import Tensor
 
 from benchmarks.__main__ import main as bench
 from data_prep.codes_file import read_codes
@@ -26,6 +27,7 @@ from grbench.__main__ import main
 from grbench.module_file import described, rebuilt
 from grbench.served import Served
 from leaderboards.store import Run, read_run
+from models.api import Ranking
 from models.parts.construction import construction
 from models.parts.seq2seq import T5Sizes
 from models.sasrec import SasRec
@@ -138,9 +140,12 @@ def test_a_history_may_be_an_array(exported: Served) -> None:
         (["B01", "toaster"], 10, r"history 1 names item 'toaster', which is not among the 40 items"),
         (["B01"], 0, r"k is 0; expected at least 1"),
         ("B01", 10, r"history 1 is the text 'B01'; expected item ids in a list"),
+        (None, 10, r"history 1 is None; expected item ids in a list"),
+        ([["B01", "B02"]], 10, r"history 1 names item \['B01', 'B02'\], which is not among the 40 items"),
+        ([{"id": "B01"}], 10, r"history 1 names item \{'id': 'B01'\}, which is not among the 40 items"),
     ],
 )
-def test_what_cannot_be_answered_is_told(exported: Served, history: list[str], k: int, said: str) -> None:
+def test_what_cannot_be_answered_is_told(exported: Served, history: Any, k: int, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         exported.recommend(history, k)
     with pytest.raises(ValueError, match=said):
@@ -152,6 +157,39 @@ def test_an_export_is_the_row(of_record: Served, exported: Served, tiny_corpus: 
     assert list(exported.item_ids) == list(of_record.item_ids)
     histories = [["B01", "B05"], ["B39"]]
     assert exported.recommend_all(histories, 40) == of_record.recommend_all(histories, 40)
+
+
+def test_a_folder_that_another_code_ranks_with_is_told(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts are the same; what it reads of a history is another item."""
+    was = SasRec.rank
+
+    def other(self: SasRec, history: Tensor, k: int) -> Ranking:
+        return was(self, (history % 40 + 1) * (history > 0), k)
+
+    assert load(copy).recommend(["B01"])
+    monkeypatch.setattr(SasRec, "rank", other)
+    with pytest.raises(
+        ValueError, match=r"no model can be read: it ranks otherwise than when it was written: \d+ of 256"
+    ):
+        load(copy)
+
+
+def test_a_folder_that_comes_meanwhile_is_told(
+    made: Made, exported: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename does not replace it, and who wrote it may be anybody."""
+    lists = export._lists
+
+    def slow(*given: Any) -> Any:
+        (tmp_path / "new").mkdir(exist_ok=True)
+        (tmp_path / "new" / export.SUMS).write_text("of another process")
+        return lists(*given)
+
+    monkeypatch.setattr(export, "_lists", slow)
+    run = read_run(made.record.parents[3], made.record)
+    with pytest.raises(FileExistsError, match="new has come from elsewhere meanwhile"):
+        export.write(exported.recommender, exported.item_ids, run, tmp_path / "new")
+    assert (tmp_path / "new" / export.SUMS).read_text() == "of another process"
 
 
 def test_weights_are_found_by_their_hash_alone(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,20 @@ def boards() -> dict[str, Board]:
     }
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<!-- table: order -->\nold\n\nwhat people wrote\n\n" + PAGE.format("cost"),
+        PAGE.format("order") + "<!-- table: cost -->\nold\n",
+    ],
+)
+def test_a_place_without_its_end_is_told(page: str, boards: dict[str, Board]) -> None:
+    with pytest.raises(
+        ValueError, match=r"2 places for tables, of which 1 end before the next begins; expected <!-- end"
+    ):
+        filled(page, boards)
+
+
 def table(name: str, boards: dict[str, Board]) -> list[list[str]]:
     text = filled(PAGE.format(name), boards)
     assert text.startswith(f"before\n<!-- table: {name} -->\n")

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_prep import corpus
 from leaderboards.__main__ import main
-from leaderboards.paper import MARK, latex
+from leaderboards.paper import GLOBAL_TIME, MARK, latex
 from leaderboards.rows import Board
 from leaderboards.store import Run, write
 from tests.leaderboards.test_record import at_first, ranks_of, run_of
@@ -60,6 +61,16 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["paper", "--board", str(tmp_path)]) == 0
     assert r"\begin{tabular}" in capsys.readouterr().out
     assert main(["paper", "--board", str(tmp_path), "--corpus", "other"]) == 2
+
+
+def test_the_caption_says_no_more_than_was_done() -> None:
+    assert "leave-one-out, full ranking, exact. Mean" in latex(Board([run_of()]))
+    assert GLOBAL_TIME == corpus.GLOBAL_TIME
+    cut = latex(Board([run_of(corpus={"name": f"toys{GLOBAL_TIME}"})]))
+    assert "the first item after a moment, full ranking, exact. Mean" in cut
+    shares = [{"certified_share": share, "mean_expansions": 7.0, "max_expansions": 9} for share in (1.0, 0.5)]
+    some = latex(Board([run_of(seed, search=share) for seed, share in enumerate(shares)]))
+    assert r"full ranking, exact for 50.0\% of the users or more. Mean" in some
 
 
 def test_a_row_is_marked_where_it_differs_from_the_first_alone() -> None:

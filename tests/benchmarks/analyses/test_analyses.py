@@ -41,6 +41,7 @@ from leaderboards.metrics import per_user
 from leaderboards.published import utilisation as stated
 from leaderboards.store import read_board
 from models import decor, etegrec
+from models.api import Ranking
 from models.decor import Decor
 from models.etegrec import Etegrec
 from models.letter import Letter
@@ -469,6 +470,25 @@ def test_a_setting_may_be_of_one_experiment(lab: Callable[..., Lab]) -> None:
         dataclasses.replace(here, settings=("pit:widht=3",)).experiment("pit")
     with pytest.raises(ValueError, match="'tigr:lr=3' is for 'tigr', which is no experiment; did you mean 'tiger'"):
         dataclasses.replace(here, settings=("tigr:lr=3",))
+
+
+def test_what_cannot_be_drawn_is_told_before_a_training(lab: Callable[..., Lab], ran: list[int]) -> None:
+    short = dataclasses.replace(lab("decor"), settings=(*SHORT["decor"], "tokenizer.levels=1"))
+    with pytest.raises(
+        ValueError, match="decor has codes of 1 level and a suffix; expected a code behind prefixes of 2"
+    ):
+        composition.prefixes(short)
+    two = dataclasses.replace(lab("pit", "pit", "pit-rq-kmeans"), settings=("pit:tokenizer.levels=3",))
+    with pytest.raises(ValueError, match=r"other numbers of levels \({'pit': 3, 'pit-rq-kmeans': 4}\); expected one"):
+        code_use.density(two)
+    assert ran == []
+
+
+def test_no_page_is_made_of_lists_that_are_not_proven() -> None:
+    whole = Ranking(torch.ones(2, 1, dtype=torch.long), torch.zeros(2, 1), torch.tensor([True, True]))
+    assert benchmarks.analyses.proven(whole) is whole
+    with pytest.raises(ValueError, match="1 of 2 lists are not certified; expected all, of exact search"):
+        benchmarks.analyses.proven(whole._replace(certified=torch.tensor([True, False])))
 
 
 def test_what_an_analysis_sets_makes_no_setting_wrong(lab: Callable[..., Lab]) -> None:
