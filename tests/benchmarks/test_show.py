@@ -74,7 +74,7 @@ def test_a_sweeps_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["lr"][1:4] == (0.02, "sweep", tiger.Config().lr)
     assert found["steps"][1:4] == (900, "sweep", tiger.Config().steps)
     assert (found["t5.dropout"].source, found["vectors"].source) == ("--set", "variant")
-    assert "\nsweep: tuned with 30 trials (study s), trial 7\n" in shown("tiger-sas", "planted")
+    assert "\nsweep: tuned with 30 trials under steps=900 (study s), trial 7\n" in shown("tiger-sas", "planted")
     assert of("tiger", "planted", tuned=False)["lr"].source == "small"
     assert "sweep" not in shown("tiger", "planted", tuned=False)
 
