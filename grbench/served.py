@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,11 +89,15 @@ class Served:
         return [recommendation for recommendation in found if recommendation]
 
     def _known(self, history: Sequence[str], number: int) -> list[int]:
-        if isinstance(history, str) or not isinstance(history, Iterable):
-            what = f"the text {history!r:.100}" if isinstance(history, str) else f"{history!r:.100}"
-            raise ValueError(f"history {number} is {what}; expected item ids in a list, oldest first")
-        # A list, whatever the column of a table is.
-        history = list(history)
+        if isinstance(history, str):
+            raise ValueError(
+                f"history {number} is the text {history!r:.100}; expected item ids in a list, oldest first"
+            )
+        try:
+            # A list, whatever the column of a table is.
+            history = list(history)
+        except TypeError as error:
+            raise ValueError(f"history {number} is {history!r:.100}; expected item ids in a list") from error
         strange = [item for item in history if not isinstance(item, str) or item not in self.numbers]
         if strange or not history:
             what = f"names item {strange[0]!r:.100}, which is not" if strange else "is empty; expected at least one"

@@ -61,7 +61,7 @@ def filled(page: str, boards: Mapping[str, Board]) -> str:
     if page.count(BEGUN) != len(asked):
         raise ValueError(
             f"the page has {page.count(BEGUN)} places for tables, of which {len(asked)} end before the next begins; "
-            f"expected {END} behind each"
+            f"expected {BEGIN.format('NAME')} and {END}, each a line"
         )
     unknown = sorted(set(asked) - set(TABLES))
     if unknown or not asked:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboards import escape, formats
-from leaderboards.board import OVER_FLOOR, SHOWN
+from leaderboards.board import OVER_FLOOR, SHOWN, percent
 from leaderboards.notes import row_notes
 from leaderboards.rows import Board, Row, titles
 from leaderboards.statistics import SEEDS_FOR_VARIANCE, SIGNIFICANT
@@ -53,7 +53,7 @@ def _caption(board: Board, marks: bool, floors: bool) -> str:
     corpus = board.subject.corpus
     split = "the first item after a moment" if GLOBAL_TIME in corpus.name else "leave-one-out"
     certified = min(run.record.search.certified_share for row in board.ranked for run in row.runs)
-    exact = "exact" if certified == 1 else f"exact for {100 * certified:.1f}\\% of the users or more"
+    exact = "exact" if certified == 1 else f"exact for {escape.latex(percent(certified))} of the users or more"
     says = (
         f"{escape.latex(corpus.name)}: {corpus.users:,} users, {corpus.items:,} items, {split}, full ranking, {exact}. "
         f"Mean over seeds, $\\pm$ standard deviation from {SEEDS_FOR_VARIANCE} seeds on"

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ import models
 from benchmarks import experiments, provenance
 from benchmarks.checks.rerank import check_ranks, recall_by_hash
 from benchmarks.config import changed, near, setting, unread
+from benchmarks.evaluate import Graded
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
 from benchmarks.experiments import UNSEEN, Experiment
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from models.parts.index import ItemIndex
 
+Certified = TypeVar("Certified", Ranking, Graded)
 # Names of experiments in a file's name, in characters; where they are more, their number stands there.
 LONGEST = 100
 # Name -> module of this package in which a function of that name makes it; imported when its turn comes.
@@ -284,18 +286,16 @@ def analyse(name: str, lab: Lab, folder: Path) -> tuple[Finding, Path]:
     return found, file
 
 
-def proven(ranking: Ranking) -> Ranking:
-    """The ranking, all of whose lists are exact: pages say so.
+def proven(found: Certified) -> Certified:
+    """A ranking, or places found by one, all of whose lists are exact: pages say so.
 
     Raises:
         ValueError: the search has given up on some.
     """
-    if not ranking.certified.all():
-        missing = int((~ranking.certified).sum())
-        raise ValueError(
-            f"{missing} of {len(ranking.certified)} lists are not certified; expected all, of exact search"
-        )
-    return ranking
+    if not found.certified.all():
+        missing = int((~found.certified).sum())
+        raise ValueError(f"{missing} of {len(found.certified)} lists are not certified; expected all, of exact search")
+    return found
 
 
 def _origin(lab: Lab) -> str:

@@ -48,7 +48,7 @@ def cold_start(lab: Lab) -> Finding:
     rows = []
     for name in names:
         recommender = lab.recommender(name).eval()
-        ranks = Grader(lab.corpus, "test")(recommender).ranks
+        ranks = proven(Grader(lab.corpus, "test")(recommender)).ranks
         place = places(recommender, lab.corpus)
         for length in LENGTHS:
             whole = float(per_user(f"recall@{length}", ranks).mean())

@@ -69,7 +69,7 @@ def utilisation(lab: Lab) -> Finding:
 def prefixes(lab: Lab) -> Finding:
     """Prefixes of two codes that many items share: their decoder inputs, static and composed, beside the next codes."""
     name = lab.one("decor")
-    levels = lab.experiment(name).config.tokenizer.levels
+    levels = _config(lab, name).tokenizer.levels
     if levels < LENGTH:
         raise ValueError(
             f"{name} has codes of {levels} level and a suffix; expected a code behind prefixes of {LENGTH}"
@@ -144,10 +144,15 @@ def _scatter(title: str, static: Tensor, composed: Tensor, following: Tensor, le
     return figure
 
 
-def _decor(lab: Lab, name: str) -> Decor:
+def _config(lab: Lab, name: str) -> Config:
     config = lab.experiment(name).config
     if not isinstance(config, Config) or not config.alpha:
         raise ValueError(f"{name} composes no tokens; expected an experiment of decor with alpha above 0")
+    return config
+
+
+def _decor(lab: Lab, name: str) -> Decor:
+    _config(lab, name)
     model = lab.recommender(name)
     assert isinstance(model, Decor)
     return model.eval()

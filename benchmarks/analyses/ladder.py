@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.analyses import Finding, Lab
+from benchmarks.analyses import Finding, Lab, proven
 from benchmarks.analyses import ladder_gradings as gradings
 from benchmarks.analyses.ladder_gradings import Rung, Weights
 from benchmarks.analyses.ladder_trainings import Trained, chosen_on_test, with_validation_items
@@ -132,7 +132,7 @@ def _of_experiment(lab: Lab, experiment: Experiment) -> Finding:
     protocol = chosen_on_test(lab, experiment)
     learned = with_validation_items(lab, experiment, protocol.epoch)
     grader, items = Grader(lab.corpus, "test"), lab.corpus.items
-    base = Graded(grader(protocol.chosen).ranks, np.arange(lab.corpus.users))
+    base = Graded(proven(grader(protocol.chosen)).ranks, np.arange(lab.corpus.users))
     changes = _trainings(lab, experiment, grader, protocol, learned)
     lines = [_line(name, change.verdict, change.graded, base) for name, change in changes.items()]
     lines += _gradings(lab, Weights(protocol.chosen, items), base)
@@ -211,7 +211,7 @@ def _trainings(
         (ON_TEST, protocol.watched, f"{WRONG}: the test part chooses"),
         ("both of these", learned.chosen, WRONG),
     ):
-        found[name] = Change(Graded(grader(recommender).ranks, users), verdict)
+        found[name] = Change(Graded(proven(grader(recommender)).ranks, users), verdict)
     options = _options(experiment)
     runs = lab.runs([Cell(lab.experiment(experiment.name, option), lab.seed) for option in options])
     for option, run in zip(options, runs, strict=True):

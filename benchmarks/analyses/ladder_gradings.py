@@ -124,9 +124,8 @@ def beam(weights: Weights, lists: Lists, width: int, constrained: bool = True) -
 def at_loss_temperature(weights: Weights, lists: Lists) -> Lists:
     """Lists by the probabilities that the loss has fitted."""
     assert weights.generator is not None
-    return lists.ranked(
-        weights.generator.rank(lists.history, lists.items.shape[1], loss_temperature(weights.recommender))
-    )
+    length, temperature = lists.items.shape[1], loss_temperature(weights.recommender)
+    return lists.ranked(proven(weights.generator.rank(lists.history, length, temperature)))
 
 
 def without_invalid(weights: Weights, lists: Lists) -> Lists:

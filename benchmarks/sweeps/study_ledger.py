@@ -107,7 +107,7 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
     lines = [_line(trial) for trial in trials]
     begun = [start for trial in trials if (start := trial_state.begun(trial))]
     # Of an interrupted one another worker, or nobody, knows the end.
-    own = [trial for trial in trials if not trial_state.interrupted(trial)]
+    own = [trial for trial in trials if not trial_state.died(trial)]
     ended = [end for trial in own if (end := trial_state.ended(trial))]
     last = max(ended) if ended else min(begun, default=time.time())
     complete = [line for line in lines if line.state == "complete" and line.value is not None]
@@ -170,7 +170,9 @@ def lost(board: Path, ledger: Ledger) -> int:
     except (FileNotFoundError, ValidationError):
         # Of a damaged one nothing can be lost any more.
         return 0
-    return sum(line.state not in ("running", "waiting") and line not in ledger.trials for line in earlier.trials)
+    # Code of before had other digits of the seconds.
+    here, there = ([line.model_copy(update={"seconds": None}) for line in each.trials] for each in (ledger, earlier))
+    return sum(line.state not in ("running", "waiting") and line not in here for line in there)
 
 
 def write(board: Path, ledger: Ledger) -> Path:
@@ -200,7 +202,7 @@ def _line(trial: FrozenTrial) -> TrialLine:
         state=state,
         value=trial.value if own else None,
         params=trial.params,
-        seconds=trial_state.seconds(trial) if own and trial.datetime_complete else None,
+        seconds=trial_state.seconds(trial) if own and trial.datetime_complete and not trial_state.died(trial) else None,
         epochs=attributes.get("epochs") if own else None,
         error=error,
         repeats=history[-1] if history else None,

@@ -32,6 +32,13 @@ def interrupted(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs and len(history(trial)) < RETRIES
 
 
+def died(trial: FrozenTrial) -> bool:
+    """Whether its worker died, so that nobody saw its end."""
+    from optuna.trial import TrialState
+
+    return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
+
+
 def counts(trial: FrozenTrial) -> bool:
     """Whether the trial is one of those that the spec asks for: neither waiting nor repeated by another."""
     from optuna.trial import TrialState
@@ -63,7 +70,7 @@ def seconds(trial: FrozenTrial) -> float:
     In whole microseconds, as Optuna's are: the lines of an older study stay what they were.
     """
     start = begun(trial)
-    return 0.0 if start is None else round(max(0.0, (ended(trial) or time.time()) - start), 6)
+    return 0.0 if start is None or died(trial) else round(max(0.0, (ended(trial) or time.time()) - start), 6)
 
 
 def spent(trials: Sequence[FrozenTrial]) -> timedelta:

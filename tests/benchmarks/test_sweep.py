@@ -882,6 +882,24 @@ def test_hosts_of_two_zones_work_side_by_side(
     assert made.ended_at.timestamp() == 1_060
 
 
+def test_a_ledger_with_other_digits_is_gone_on_with(swept: tuple[WorkerSettings, Ledger], tmp_path: Path) -> None:
+    _, ledger = swept
+    others = [each.model_copy(update={"seconds": (each.seconds or 0) + 2e-7}) for each in ledger.trials]
+    study_ledger.write(tmp_path, ledger.model_copy(update={"trials": others}))
+    assert study_ledger.lost(tmp_path, ledger) == 0
+
+
+def test_nobody_saw_the_end_of_what_took_its_worker_down() -> None:
+    """A host nine hours on by its clock has found it."""
+    repeated = {"retry_history": list(range(RETRIES))}
+    stamp = {BEGUN: time.time() - 60}
+    trial = optuna.trial.create_trial(state=TrialState.FAIL, user_attrs=stamp, system_attrs=repeated)
+    trial.datetime_start, trial.number = datetime.now(), RETRIES
+    trial.datetime_complete = datetime.now() + timedelta(hours=9)
+    line = study_ledger._line(trial)
+    assert (line.state, line.seconds, seconds(trial)) == ("failed", None, 0.0)
+
+
 def test_an_older_study_goes_on_with_its_ledger(
     swept: tuple[WorkerSettings, Ledger], corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

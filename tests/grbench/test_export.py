@@ -141,6 +141,7 @@ def test_a_history_may_be_an_array(exported: Served) -> None:
         (["B01"], 0, r"k is 0; expected at least 1"),
         ("B01", 10, r"history 1 is the text 'B01'; expected item ids in a list"),
         (None, 10, r"history 1 is None; expected item ids in a list"),
+        (np.array("B01"), 10, r"history 1 is array\('B01'.*; expected item ids in a list"),
         ([["B01", "B02"]], 10, r"history 1 names item \['B01', 'B02'\], which is not among the 40 items"),
         ([{"id": "B01"}], 10, r"history 1 names item \{'id': 'B01'\}, which is not among the 40 items"),
     ],
@@ -174,22 +175,45 @@ def test_a_folder_that_another_code_ranks_with_is_told(copy: Path, monkeypatch: 
         load(copy)
 
 
-def test_a_folder_that_comes_meanwhile_is_told(
-    made: Made, exported: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_code_that_reads_short_histories_otherwise_is_told(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    was = SasRec.rank
+
+    def other(self: SasRec, history: Tensor, k: int) -> Ranking:
+        short = (history == 0).any(1, keepdim=True)
+        return was(self, torch.where(short & (history > 0), history % 40 + 1, history), k)
+
+    monkeypatch.setattr(SasRec, "rank", other)
+    with pytest.raises(ValueError, match="ranks otherwise than when it was written"):
+        load(copy)
+
+
+def test_code_that_cannot_rank_with_it_is_told(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SasRec, "rank", lambda self, history, k: self.no_such_part(history))
+    with pytest.raises(ValueError, match=r"no model can be read: it cannot rank: .*no_such_part"):
+        load(copy)
+
+
+@pytest.mark.parametrize("there", ["another's", "empty", "other files", "a file"])
+def test_what_comes_meanwhile_is_told(
+    made: Made, exported: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str
 ) -> None:
     """A rename does not replace it, and who wrote it may be anybody."""
-    lists = export._lists
+    lists, new = export._lists, tmp_path / "new"
 
     def slow(*given: Any) -> Any:
-        (tmp_path / "new").mkdir(exist_ok=True)
-        (tmp_path / "new" / export.SUMS).write_text("of another process")
+        if there == "a file":
+            new.touch()
+        else:
+            new.mkdir(exist_ok=True)
+        if there in ("another's", "other files"):
+            (new / (export.SUMS if there == "another's" else "notes.txt")).write_text("of another process")
         return lists(*given)
 
     monkeypatch.setattr(export, "_lists", slow)
     run = read_run(made.record.parents[3], made.record)
     with pytest.raises(FileExistsError, match="new has come from elsewhere meanwhile"):
-        export.write(exported.recommender, exported.item_ids, run, tmp_path / "new")
-    assert (tmp_path / "new" / export.SUMS).read_text() == "of another process"
+        export.write(exported.recommender, exported.item_ids, run, new)
+    assert not (new / export.WEIGHTS).exists()
 
 
 def test_weights_are_found_by_their_hash_alone(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

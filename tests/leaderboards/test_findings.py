@@ -55,7 +55,7 @@ def boards() -> dict[str, Board]:
 )
 def test_a_place_without_its_end_is_told(page: str, boards: dict[str, Board]) -> None:
     with pytest.raises(
-        ValueError, match=r"2 places for tables, of which 1 end before the next begins; expected <!-- end"
+        ValueError, match=r"2 places for tables, of which 1 end before the next begins; expected <!-- table"
     ):
         filled(page, boards)
 

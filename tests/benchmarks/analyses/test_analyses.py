@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 import benchmarks.analyses
 import benchmarks.run
@@ -50,6 +51,7 @@ from models.parts.item_to_token import ItemToTokenConfig
 from models.parts.seq2seq import T5Sizes
 from models.pit import Config as PitConfig
 from models.pit import Pit
+from models.popularity import Popularity
 from models.tiger import Tiger
 
 pytestmark = pytest.mark.usefixtures("saved_as_usual")
@@ -478,6 +480,9 @@ def test_what_cannot_be_drawn_is_told_before_a_training(lab: Callable[..., Lab],
         ValueError, match="decor has codes of 1 level and a suffix; expected a code behind prefixes of 2"
     ):
         composition.prefixes(short)
+    for name in ("sasrec", "popularity"):
+        with pytest.raises(ValueError, match=f"{name} composes no tokens; expected an experiment of decor"):
+            composition.prefixes(dataclasses.replace(lab("decor", name), settings=()))
     two = dataclasses.replace(lab("pit", "pit", "pit-rq-kmeans"), settings=("pit:tokenizer.levels=3",))
     with pytest.raises(ValueError, match=r"other numbers of levels \({'pit': 3, 'pit-rq-kmeans': 4}\); expected one"):
         code_use.density(two)
@@ -489,6 +494,21 @@ def test_no_page_is_made_of_lists_that_are_not_proven() -> None:
     assert benchmarks.analyses.proven(whole) is whole
     with pytest.raises(ValueError, match="1 of 2 lists are not certified; expected all, of exact search"):
         benchmarks.analyses.proven(whole._replace(certified=torch.tensor([True, False])))
+
+
+def test_without_a_quota_places_are_proven_too(
+    lab: Callable[..., Lab], tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quota's lists are of all items, those of the column beside it are shorter."""
+    was = Popularity.rank
+
+    def unproven(self: Popularity, history: Tensor, k: int) -> Ranking:
+        made = was(self, history, k)
+        return made if k == tiny_corpus.items else made._replace(certified=torch.zeros_like(made.certified))
+
+    monkeypatch.setattr(Popularity, "rank", unproven)
+    with pytest.raises(ValueError, match="lists are not certified"):
+        cold_start.cold_start(dataclasses.replace(lab("decor", "popularity"), settings=()))
 
 
 def test_what_an_analysis_sets_makes_no_setting_wrong(lab: Callable[..., Lab]) -> None:

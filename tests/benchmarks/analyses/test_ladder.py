@@ -139,6 +139,19 @@ def test_lists_at_the_temperature_of_the_loss() -> None:
     assert not torch.allclose(after.scores, gradings.at_loss_temperature(flat, after).scores)
 
 
+def test_lists_at_the_temperature_of_the_loss_are_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another distribution than the row's, of which its certificate says nothing."""
+    was = CodeGenerator.rank
+
+    def unproven(self: CodeGenerator, *given: Any) -> Ranking:
+        made = was(self, *given)
+        return made._replace(certified=torch.zeros_like(made.certified))
+
+    monkeypatch.setattr(CodeGenerator, "rank", unproven)
+    with torch.inference_mode(), pytest.raises(ValueError, match="1 of 1 lists are not certified"):
+        gradings.at_loss_temperature(letter(0.25), lists([1, 2, 3], target=3, seen=[4]))
+
+
 def test_items_of_the_history_are_left_out() -> None:
     before = lists([4, 2, 3, 1], target=3, seen=[2, 4])
     after = gradings.masked(SCORED, before)
