@@ -70,7 +70,7 @@ def test_the_caption_says_no_more_than_was_done() -> None:
     assert "the first item after a moment, full ranking, exact. Mean" in cut
     shares = [{"certified_share": share, "mean_expansions": 7.0, "max_expansions": 9} for share in (1.0, 0.5)]
     some = latex(Board([run_of(seed, search=share) for seed, share in enumerate(shares)]))
-    assert r"full ranking, exact for 50\% of the users or more. Mean" in some
+    assert r"full ranking, exact for 50.0\% of the users or more. Mean" in some
     nearly = latex(Board([run_of(search=shares[0] | {"certified_share": 0.9999})]))
     assert r"exact for 99.9\% of the users or more" in nearly, "100% is said of all users alone"
 
