@@ -18,8 +18,10 @@ MISCONFIGURED = "MisconfigurationException"
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 # A URL's password goes up to its last @, for it may hold one; a parameter's value up to the next.
 _PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&\s]+?(?=[&\s]|['\"][,}]|$)", re.IGNORECASE)
-# One with a blank in it is known by the host behind it.
-_PASSWORD = re.compile(r"(://[^\s:@/]*):(?:\S*@|[^@\n]*@(?=[^\s@/:]+[/:]))")
+# What begins like a port is one, unless a host stands behind the @.
+_PASSWORD = re.compile(
+    r"(://[^\s:@/]*):(?:(?!\d{1,5}(?:[/\s]|:\s|$))[^\n]*@|\S*@|(?!\d{1,5}/)[^@\n]*@(?=[^\s@/:]+[/:]))"
+)
 
 
 def hidden(text: str) -> str:

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from benchmarks.user_errors import out_of_memory
 from data_prep.atomic import atomic_folder, write_json, write_text
 from data_prep.files import content_sha256
 from grbench.module_file import described, rebuilt
@@ -64,15 +65,16 @@ def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: P
     tensors: dict[str, Any] = {}
     module = described(recommender, tensors)
     # What cannot be made again is told here, and not to whoever gets the folder.
-    lists = _lists(recommender, len(item_ids))
-    if lists != _lists(rebuilt(module, tensors).to(recommender.device), len(item_ids)):
+    histories, length = _drawn(recommender.history_length, len(item_ids)), min(TRIED, len(item_ids))
+    lists = _lists(recommender, histories, length)
+    if lists != _lists(rebuilt(module, tensors).to(recommender.device), histories, length):
         raise ValueError(
             f"{type(recommender).__name__} ranks otherwise when it is read again; expected all that its rank reads to "
             "be an argument of __init__, a parameter or a buffer"
         )
     with atomic_folder(folder) as new:
         (new / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
-        write_json(new / MODULE, {"format": FORMAT, "model": module, "lists": lists})
+        write_json(new / MODULE, {"format": FORMAT, "model": module, "asked": {"histories": histories, "lists": lists}})
         write_text(new / ITEMS, "".join(f"{item}\n" for item in item_ids))
         write_text(new / RECORD, run.record.model_dump_json(indent=1) + "\n")
         if lines := _codes(recommender, item_ids):
@@ -88,31 +90,39 @@ def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: P
     return folder
 
 
-def _lists(recommender: Recommender, items: int) -> list[list[int]]:
-    """After histories of items drawn at random, by which a model that is read again is known."""
-    drawn = torch.Generator().manual_seed(0)
-    history = torch.randint(1, items + 1, (TRIED, min(recommender.history_length, TRIED)), generator=drawn)
-    # Of every length: the shorter ones are padded.
-    length = torch.arange(TRIED)[:, None] % history.shape[1] + 1
-    history = history.masked_fill(torch.arange(history.shape[1]) >= length, 0)
-    with torch.inference_mode():
-        ranking = recommender.eval().rank(history.to(recommender.device), min(TRIED, items))
-    found: list[list[int]] = ranking.items.tolist()
+def _drawn(length: int, items: int) -> list[list[int]]:
+    """Histories of items drawn at random: every other one as long as the model reads, up to `TRIED`, others shorter."""
+    drawn, longest = torch.Generator().manual_seed(0), min(length, TRIED)
+    history = torch.randint(1, items + 1, (TRIED, longest), generator=drawn).tolist()
+    return [each[: longest if place % 2 else 1 + place % longest] for place, each in enumerate(history)]
+
+
+def _lists(recommender: Recommender, histories: list[list[int]], length: int) -> list[list[int]]:
+    """What comes after them, by which a model that is read again is known.
+
+    Raises:
+        ValueError: the model cannot rank.
+    """
+    padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(each) for each in histories], batch_first=True)
+    try:
+        with torch.inference_mode():
+            found: list[list[int]] = recommender.eval().rank(padded.to(recommender.device), length).items.tolist()
+    except Exception as error:
+        # What a rank of other code does, nobody can say beforehand.
+        if out_of_memory(error):
+            raise
+        raise ValueError(f"{type(recommender).__name__} cannot rank when it is read again: {error}") from error
     return found
 
 
-def _check_lists(recommender: Recommender, kept: list[list[int]], items: int) -> None:
+def _check_lists(recommender: Recommender, histories: list[list[int]], lists: list[list[int]]) -> None:
     """
     Raises:
         ValueError: it ranks otherwise than when it was written; another processor may swap what is nearly equal.
     """
-    try:
-        found = _lists(recommender, items)
-    # What a rank of other code does, nobody can say beforehand.
-    except Exception as error:
-        raise ValueError(f"it cannot rank: {error}") from error
+    found = _lists(recommender, histories, len(lists[0]))
     same = [
-        one == other for ours, theirs in zip(found, kept, strict=True) for one, other in zip(ours, theirs, strict=True)
+        one == other for ours, theirs in zip(found, lists, strict=True) for one, other in zip(ours, theirs, strict=True)
     ]
     if sum(same) < ALIKE * len(same):
         raise ValueError(
@@ -142,8 +152,8 @@ def read(folder: Path) -> Kept:
         if len(items) != record.corpus.items or len(set(items)) != len(items):
             raise ValueError(f"{ITEMS} has {len(set(items))} different ids; expected {record.corpus.items}")
         # Folders of before have none.
-        if kept := said.get("lists"):
-            _check_lists(recommender, kept, len(items))
+        if asked := said.get("asked"):
+            _check_lists(recommender, asked["histories"], asked["lists"])
     except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise ValueError(f"{folder}: no model can be read: {' '.join(str(error).split()):.300}") from error
     return Kept(recommender, items, record)

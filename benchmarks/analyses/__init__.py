@@ -190,8 +190,8 @@ class Lab:
 
         Raises:
             FileNotFoundError: the weights are not there.
-            ValueError: it is of another corpus, models, settings or `tuned=False` are given beside it, or the weights
-                do not rank by now as the record says.
+            ValueError: it is of another corpus, models, settings or `tuned=False` are given beside it, the weights do
+                not rank by now as the record says, or some of its lists are not certified.
         """
         asked = [*self.names, *self.settings, *([] if self.tuned else ["untuned"])]
         if asked:
@@ -202,7 +202,7 @@ class Lab:
         if found.eval_corpus.fingerprint != self.corpus.fingerprint:
             raise ValueError(f"{file} is of {found.eval_corpus.name}; expected a row of {self.corpus.name}")
         check_ranks(found.recommender, found.eval_corpus, run)
-        return run, found.recommender.eval()
+        return _proven_run(run), found.recommender.eval()
 
     def index(self, name: str) -> ItemIndex:
         """The codes that the model's tokenizer gives.
@@ -220,13 +220,13 @@ class Lab:
         """The runs of experiments and seeds, each trained where its record is missing.
 
         Raises:
-            ValueError: a training failed.
+            ValueError: a training failed, or some lists of one are not certified.
         """
         paths = [resolve(self.bench, self.corpus, cell.experiment).record_path(cell.seed) for cell in cells]
         missing = {path: cell for path, cell in zip(paths, cells, strict=True) if not path.exists()}
         if run_all(self.bench, self.corpus.name, self.source, list(missing.values()), self.jobs):
             raise ValueError("a training failed, so there is no picture; the same command goes on from there")
-        return [store.read_run(self.bench.board, path) for path in paths]
+        return [_proven_run(store.read_run(self.bench.board, path)) for path in paths]
 
     def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
         self.bench.hardware.set_num_threads()
@@ -296,6 +296,16 @@ def proven(found: Certified) -> Certified:
         missing = int((~found.certified).sum())
         raise ValueError(f"{missing} of {len(found.certified)} lists are not certified; expected all, of exact search")
     return found
+
+
+def _proven_run(run: store.Run) -> store.Run:
+    """Raises ValueError as `proven`."""
+    record = run.record
+    if record.search.certified_share < 1:
+        raise ValueError(
+            f"{record.experiment} seed {record.seed} has lists that are not certified; expected none, of exact search"
+        )
+    return run
 
 
 def _origin(lab: Lab) -> str:

@@ -106,7 +106,7 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
     trials, spec = queue.trials(), queue.spec
     lines = [_line(trial) for trial in trials]
     begun = [start for trial in trials if (start := trial_state.begun(trial))]
-    # Of an interrupted one another worker, or nobody, knows the end.
+    # Whose worker died, of that one another worker's clock, or nobody, knows the end.
     own = [trial for trial in trials if not trial_state.died(trial)]
     ended = [end for trial in own if (end := trial_state.ended(trial))]
     last = max(ended) if ended else min(begun, default=time.time())
@@ -131,7 +131,7 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
         pruner=PRUNER,
         optuna=optuna.__version__,
         default=next((line for line in complete if line.number in defaults), None),
-        best=best_of(complete),
+        best=best_of(lines),
         trials=lines,
         provenance=provenance,
         ended_at=datetime.fromtimestamp(last).astimezone().replace(microsecond=0),
@@ -202,7 +202,7 @@ def _line(trial: FrozenTrial) -> TrialLine:
         state=state,
         value=trial.value if own else None,
         params=trial.params,
-        seconds=trial_state.seconds(trial) if own and trial.datetime_complete and not trial_state.died(trial) else None,
+        seconds=trial_state.seconds(trial) if own and not trial_state.died(trial) else None,
         epochs=attributes.get("epochs") if own else None,
         error=error,
         repeats=history[-1] if history else None,

@@ -27,9 +27,7 @@ def history(trial: FrozenTrial) -> Sequence[int]:
 
 def interrupted(trial: FrozenTrial) -> bool:
     """Whether the trial failed because its worker died, and another is to repeat it."""
-    from optuna.trial import TrialState
-
-    return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs and len(history(trial)) < RETRIES
+    return died(trial) and len(history(trial)) < RETRIES
 
 
 def died(trial: FrozenTrial) -> bool:
@@ -67,10 +65,10 @@ def ended(trial: FrozenTrial) -> float | None:
 def seconds(trial: FrozenTrial) -> float:
     """Time that a trial took, up to now for one that runs; 0 where a clock was set back in between.
 
-    In whole microseconds, as Optuna's are: the lines of an older study stay what they were.
+    In whole microseconds, as Optuna's are: a ledger's lines stay what they were.
     """
     start = begun(trial)
-    return 0.0 if start is None or died(trial) else round(max(0.0, (ended(trial) or time.time()) - start), 6)
+    return 0.0 if start is None else round(max(0.0, (ended(trial) or time.time()) - start), 6)
 
 
 def spent(trials: Sequence[FrozenTrial]) -> timedelta:

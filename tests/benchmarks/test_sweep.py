@@ -897,7 +897,8 @@ def test_nobody_saw_the_end_of_what_took_its_worker_down() -> None:
     trial.datetime_start, trial.number = datetime.now(), RETRIES
     trial.datetime_complete = datetime.now() + timedelta(hours=9)
     line = study_ledger._line(trial)
-    assert (line.state, line.seconds, seconds(trial)) == ("failed", None, 0.0)
+    assert (line.state, line.seconds) == ("failed", None)
+    assert seconds(trial) > 0, "a budget ends where every trial takes its worker down"
 
 
 def test_an_older_study_goes_on_with_its_ledger(

@@ -30,6 +30,7 @@ from leaderboards.store import Run, read_run
 from models.api import Ranking
 from models.parts.construction import construction
 from models.parts.seq2seq import T5Sizes
+from models.sasrec import Config as SasRecConfig
 from models.sasrec import SasRec
 from models.tiger import Config, Tiger
 from tests.damage import DAMAGE
@@ -175,22 +176,58 @@ def test_a_folder_that_another_code_ranks_with_is_told(copy: Path, monkeypatch: 
         load(copy)
 
 
-def test_code_that_reads_short_histories_otherwise_is_told(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    was = SasRec.rank
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("length", [5, 20, 50])
+def test_code_that_reads_one_kind_of_history_otherwise_is_told(
+    full: bool, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that have padding beside others, or those that have none."""
+    model = SasRec(SasRecConfig(width=16, inner=16, layers=1, history=length), 200, 1.0).eval()
+    torch.nn.init.normal_(model.item.weight)
+    histories, was = export._drawn(length, 200), SasRec.rank
+    assert {len(each) for each in histories} >= {1, min(length, 16)}
+    lists = export._lists(model, histories, 16)
 
     def other(self: SasRec, history: Tensor, k: int) -> Ranking:
-        short = (history == 0).any(1, keepdim=True)
-        return was(self, torch.where(short & (history > 0), history % 40 + 1, history), k)
+        here = (history > 0).all(1, keepdim=True) == full
+        return was(self, torch.where(here & (history > 0), history % 200 + 1, history), k)
 
+    export._check_lists(model, histories, lists)
     monkeypatch.setattr(SasRec, "rank", other)
-    with pytest.raises(ValueError, match="ranks otherwise than when it was written"):
-        load(copy)
+    with pytest.raises(ValueError, match=r"ranks otherwise than when it was written: \d+ of 256"):
+        export._check_lists(model, histories, lists)
 
 
 def test_code_that_cannot_rank_with_it_is_told(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SasRec, "rank", lambda self, history, k: self.no_such_part(history))
-    with pytest.raises(ValueError, match=r"no model can be read: it cannot rank: .*no_such_part"):
+    with pytest.raises(
+        ValueError, match=r"no model can be read: SasRec cannot rank when it is read again: .*no_such_part"
+    ):
         load(copy)
+
+    def full(*given: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(SasRec, "rank", full)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load(copy)
+
+
+def test_what_cannot_rank_when_it_is_read_again_is_not_written(
+    made: Made, exported: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, was = deepcopy(exported.recommender), SasRec.rank
+    vars(other)["beside"] = 1
+
+    def rank(self: Any, history: Tensor, k: int) -> Ranking:
+        assert self.beside
+        return was(self, history, k)
+
+    monkeypatch.setattr(SasRec, "rank", rank)
+    run = read_run(made.record.parents[3], made.record)
+    with pytest.raises(ValueError, match="SasRec cannot rank when it is read again"):
+        export.write(other, exported.item_ids, run, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("there", ["another's", "empty", "other files", "a file"])

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from data_prep.corpus import Corpus
 from leaderboards import findings
 from leaderboards.metrics import per_user
 from leaderboards.published import utilisation as stated
-from leaderboards.store import read_board
+from leaderboards.store import read_board, write
 from models import decor, etegrec
 from models.api import Ranking
 from models.decor import Decor
@@ -53,6 +54,7 @@ from models.pit import Config as PitConfig
 from models.pit import Pit
 from models.popularity import Popularity
 from models.tiger import Tiger
+from tests.leaderboards.test_record import run_of
 
 pytestmark = pytest.mark.usefixtures("saved_as_usual")
 
@@ -494,6 +496,17 @@ def test_no_page_is_made_of_lists_that_are_not_proven() -> None:
     assert benchmarks.analyses.proven(whole) is whole
     with pytest.raises(ValueError, match="1 of 2 lists are not certified; expected all, of exact search"):
         benchmarks.analyses.proven(whole._replace(certified=torch.tensor([True, False])))
+
+
+def test_no_row_with_lists_that_are_not_proven_is_analysed(
+    lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = {"certified_share": 0.5, "mean_expansions": 7.0, "max_expansions": 9}
+    here = lab("decor")
+    path = write(here.bench.board, *run_of(search=half))
+    monkeypatch.setattr(benchmarks.analyses, "resolve", lambda *_: SimpleNamespace(record_path=lambda seed: path))
+    with pytest.raises(ValueError, match="sasrec seed 0 has lists that are not certified"):
+        here.runs([Cell(here.experiment("decor"), 0)])
 
 
 def test_without_a_quota_places_are_proven_too(
