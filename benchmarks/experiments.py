@@ -353,11 +353,11 @@ def _check_inputs(name: str, config: Any) -> None:
 def _overrides(before: Any, after: Any, keys: Iterable[str]) -> tuple[str, ...]:
     """What of `keys` a config has otherwise than it had, as one would type it; of a path its last part."""
     was, now = (dict(flat(dataclasses.asdict(config))) for config in (before, after))
-    told = {key: _last_part(now[key]) for key in sorted(keys) if now[key] != was[key]}
+    told = {key: last_part(now[key]) for key in sorted(keys) if now[key] != was[key]}
     return tuple(described({key: value}) for key, value in told.items())
 
 
-def _last_part(value: Any) -> Any:
+def last_part(value: Any) -> Any:
     """No machine's folders are published."""
     return Path(value).name if isinstance(value, str) and "/" in value else value
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AwareDatetime, JsonValue, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError
 
 from benchmarks.best_config import TunedConfig
-from benchmarks.experiments import Experiment
+from benchmarks.experiments import Experiment, last_part
 from benchmarks.sweeps import trial_state
 from benchmarks.sweeps.study_spec import PRUNER, SAMPLER
 from benchmarks.sweeps.trial_queue import TrialQueue
@@ -118,7 +118,7 @@ def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) ->
         model=experiment.model,
         corpus=spec.corpus,
         fingerprint=spec.fingerprint,
-        settings=[last_part(text) for text in spec.settings],
+        settings=[_published(text) for text in spec.settings],
         seed=spec.seed,
         asked=spec.trials,
         hours_asked=spec.hours,
@@ -182,10 +182,9 @@ def write(board: Path, ledger: Ledger) -> Path:
     return target
 
 
-def last_part(setting: str) -> str:
-    """A setting without the folder of a path: no machine's folders are published."""
+def _published(setting: str) -> str:
     name, sign, value = setting.partition("=")
-    return f"{name}{sign}{value.rpartition('/')[2]}"
+    return f"{name}{sign}{last_part(value)}"
 
 
 def _line(trial: FrozenTrial) -> TrialLine:

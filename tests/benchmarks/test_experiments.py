@@ -401,10 +401,10 @@ def test_what_a_paper_sets_on_a_corpus_is_no_override() -> None:
 
 
 def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
-    assert experiments._last_part(str(tmp_path / "codes.tsv")) == "codes.tsv"
-    assert experiments._last_part("../anna/codes.tsv") == "codes.tsv"
-    assert experiments._last_part("letter") == "letter"
-    assert experiments._last_part(3) == 3
+    assert experiments.last_part(str(tmp_path / "codes.tsv")) == "codes.tsv"
+    assert experiments.last_part("../anna/codes.tsv") == "codes.tsv"
+    assert experiments.last_part("letter") == "letter"
+    assert experiments.last_part(3) == 3
 
 
 @pytest.mark.parametrize(
