@@ -16,10 +16,9 @@ WITH_PATH, FROM_DATA = ("npz", "folder"), "of GRBENCH_DATA"
 
 
 def reproduce(row: Row, board: Path) -> str | None:
-    """Trains the row again with the code of its commit, and compares; None where no commit holds its code, or where
-    several processes have trained it together."""
+    """Trains the row again with the code of its commit, and compares; None where no commit holds its code."""
     origins = [run.record.provenance for run in row.runs]
-    if any(origin.git_commit == UNKNOWN or origin.git_dirty_sha256 or origin.processes > 1 for origin in origins):
+    if any(origin.git_commit == UNKNOWN or origin.git_dirty_sha256 for origin in origins):
         return None
     place = f"{row.record.corpus.name}/{row.record.model}/{row.record.key}/"
     return _make("reproduce", {"ROW": place, **_of(board), **_vectors(row.record)})

@@ -12,15 +12,18 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy import stats
 
 from benchmarks import provenance
 from benchmarks.checks.rerank import NotHereError, hardware_of, platform
 from benchmarks.checks.train_again import ABSENT
+from benchmarks.hardware import Hardware
 from benchmarks.model_inputs import kept_codes
 from benchmarks.settings import Bench, source_of
 from data_prep.atomic import own
@@ -28,7 +31,7 @@ from data_prep.codes_file import NAME
 from data_prep.data_folder import VARIABLE, data_folder
 from leaderboards import ledger, store
 from leaderboards.git import git, root_of
-from leaderboards.record import TUNED, UNKNOWN, Record
+from leaderboards.record import TUNED, UNKNOWN, Provenance, Record
 from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, rows_of
 from leaderboards.store import Run, read_run
 
@@ -100,8 +103,6 @@ def _again(bench: Bench, target: Path, source: str) -> Verdict:
     if origin.git_commit == UNKNOWN or origin.git_dirty_sha256:
         reason = "its commit is unknown" if origin.git_commit == UNKNOWN else "it ran on code that no commit holds"
         return Verdict(target, False, f"cannot be made again: {reason}")
-    if origin.processes > 1:
-        raise NotHereError(f"{origin.processes} processes have trained it together; expected one, as makes it again")
     folder /= f"{stated.record.model}-{stated.record.key}-{stated.record.seed}"
     with _owned(folder):
         # Of an earlier time, which would be taken for this one's.
@@ -158,22 +159,23 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     """Runs `train_again.py` on the code in `tree`; returns where the new record lies.
 
     Raises:
-        NotHereError: the data, the item vectors or the codes are not there.
+        NotHereError: the data, the item vectors, the codes or as many GPUs are not there.
         ValueError: it failed.
     """
     record = store.read(target)
-    hardware, kind = hardware_of(record.provenance), record.config.get("vectors")
+    hardware, kind = _hardware(record.provenance), record.config.get("vectors")
     path = bench.for_vectors(kind).vectors_path
     if kind == "folder" and path is None:
         raise NotHereError("its item vectors are of a folder; expected that folder (VECTORS, --vectors-path)")
     vectors = ["--vectors-path", str(path.resolve())] if path else []
     _lay_codes(bench, record, tree)
-    # -P keeps the script's own folder, which is this checkout's, from the modules that it can import.
-    command = [sys.executable, "-P", str(SCRIPT), str(target.resolve()), *vectors]
+    command = [sys.executable, str(SCRIPT), str(target.resolve()), *vectors]
     command += ["--source", source_of(record, source), "--prepared", str((bench.work / "corpora").resolve())]
     command += ["--board", str(folder / "board"), "--work", str(folder / "work")]
-    command += ["--accelerator", hardware.accelerator]
+    command += ["--accelerator", hardware.accelerator, "--processes", str(hardware.processes)]
     environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": str(hardware.threads)}
+    # Keeps the script's own folder, which is this checkout's, from the modules that each process can import.
+    environment["PYTHONSAFEPATH"] = "1"
     data = data_folder()
     environment |= {VARIABLE: str(data)} if data else {}
     done = subprocess.run(command, cwd=tree, env=environment, stdout=subprocess.PIPE, text=True)
@@ -182,6 +184,18 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     if done.returncode or not done.stdout.strip():
         raise ValueError(f"the code of its commit ended with status {done.returncode}; what it said stands above")
     return Path(done.stdout.splitlines()[-1])
+
+
+def _hardware(origin: Provenance) -> Hardware:
+    """As many processes as have trained a run together, on devices of its kind where there are some.
+
+    Raises:
+        NotHereError: there are some, but fewer.
+    """
+    hardware, there = hardware_of(origin), torch.cuda.device_count()
+    if hardware.accelerator == "auto" and there < origin.processes:
+        raise NotHereError(f"{origin.processes} GPUs have trained it together; this machine has {there}")
+    return replace(hardware, devices=origin.processes)
 
 
 def _lay_codes(bench: Bench, record: Record, tree: Path) -> None:

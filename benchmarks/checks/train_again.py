@@ -35,7 +35,7 @@ OWN = "own-"
 
 
 def main() -> None:
-    """Prints where the new record lies."""
+    """Prints where the new record lies. Of several processes Lightning starts all but the first, with this script."""
     options = _options()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -45,8 +45,8 @@ def main() -> None:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(ABSENT)
-    asked = {"accelerator": options.accelerator, "threads": told["provenance"]["threads"]}
-    asked["precision"] = told["provenance"]["precision"]
+    asked = {"accelerator": options.accelerator, "devices": options.processes}
+    asked |= {name: told["provenance"][name] for name in ("threads", "precision")}
     # The class, whose module has moved since the first commits.
     kind: Any = next(field.default_factory for field in dataclasses.fields(Bench) if field.name == "hardware")
     known = {field.name for field in dataclasses.fields(kind)}
@@ -108,6 +108,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--board", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--accelerator", required=True)
+    parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("--source", required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--vectors-path", type=Path)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from benchmarks import provenance
 from benchmarks.__main__ import main
@@ -187,14 +188,21 @@ def test_what_is_not_trained_tells_nothing_of_noise() -> None:
     assert expected(one, [*others, floor]) == expected(one, others)
 
 
-def test_what_several_processes_have_trained_is_not_made_again_by_one(
-    true: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def trained_by(made: Run, processes: int, **changes: Any) -> Run:
+    """The same run, which says that so many processes have trained it together."""
+    origin = made.record.provenance.model_dump(mode="json")
+    return changed(made, provenance=origin | {"device": f"{processes} x {origin['device']}"} | changes)
+
+
+def test_what_more_gpus_have_trained_than_are_here_is_not_made_again(
+    true: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    origin = true.record.provenance.model_dump(mode="json")
-    together = {"git_commit": "a" * 40, "git_dirty_sha256": None, "device": f"2 x {origin['device']}"}
-    target = store.write(tmp_path, *changed(true, provenance=origin | together))
-    main(["reproduce", "--row", "seed-0", "--board", str(target.parents[3])])
-    assert "2 processes have trained it together; expected one" in capsys.readouterr().out
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: true.record.provenance.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert reproduce._hardware(trained_by(true, 2).record.provenance).devices == 2
+    with pytest.raises(NotHereError, match=r"^3 GPUs have trained it together; this machine has 2$"):
+        reproduce._hardware(trained_by(true, 3).record.provenance)
 
 
 def test_elsewhere_the_rows_own_noise_is_allowed() -> None:
@@ -321,27 +329,52 @@ class TestFromTheCommit:
     """With this checkout's commit, in a work tree."""
 
     @pytest.fixture
-    def claimed(self, tmp_path: Path, planted_corpus: Corpus, workplace: Path, monkeypatch: Any) -> Iterator[Run]:
-        """A row of item vectors made from text that says that this checkout's commit made it."""
+    def commit(self, tmp_path: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+        """What a row says that this checkout's commit made."""
         commit = provenance.git_commit(provenance.ROOT)
         if commit == "unknown":
             pytest.skip("this is no git checkout, so there is no commit to make a row again from")
         monkeypatch.chdir(workplace)
-        made = Bench(tmp_path / "made", tmp_path / "work")
-        nearest = complete("last_item_vectors", "planted", ["vectors=tfidf"])
-        record, ranks = read_run(made.board, run(made, planted_corpus, nearest, 0))
-        origin = record.provenance.model_dump(mode="json") | {"git_commit": commit, "git_dirty_sha256": None}
-        yield changed(Run(record, ranks), provenance=origin)
+        yield {"git_commit": commit, "git_dirty_sha256": None}
         assert str(tmp_path) not in trees()
 
     @pytest.mark.slow
-    def test_it_comes_out_again(self, claimed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        store.write(tmp_path / "board", *claimed)
+    def test_it_comes_out_again(
+        self, commit: dict[str, Any], tmp_path: Path, planted_corpus: Corpus, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A row of item vectors made from text."""
+        made = Bench(tmp_path / "made", tmp_path / "work")
+        nearest = complete("last_item_vectors", "planted", ["vectors=tfidf"])
+        record, ranks = read_run(made.board, run(made, planted_corpus, nearest, 0))
+        origin = record.provenance.model_dump(mode="json") | commit
+        store.write(tmp_path / "board", *changed(Run(record, ranks), provenance=origin))
         options = ["--board", str(tmp_path / "board"), "--work", str(tmp_path / "again")]
         # What other rows of a board need, this one is not given.
         options += ["--vectors-path", str(tmp_path / "encoder")]
         assert main(["reproduce", "--row", "last_item_vectors", *options]) == 0
         assert "equal to the bit" in capsys.readouterr().out.splitlines()[-1]
+
+    @pytest.mark.slow
+    def test_what_two_processes_have_trained_two_train_again(
+        self, commit: dict[str, Any], true: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = list[Run]()
+
+        def note(stated: Run, again: Run, rows: list[Row]) -> tuple[bool, str]:
+            found.append(again)
+            return True, ""
+
+        monkeypatch.setattr(reproduce, "held", note)
+        # Of a training in this process, whose processes these would be.
+        for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE"):
+            monkeypatch.delenv(name, raising=False)
+        bench = Bench(tmp_path / "board", tmp_path / "again")
+        target = store.write(bench.board, *trained_by(true, 2, **commit))
+        assert reproduce.reproduce(bench, target) == (target, True, "")
+        (again,) = found
+        assert again.record.provenance.device == f"2 x {true.record.provenance.device}"
+        # Dropout draws otherwise in two processes.
+        assert again.record.test["recall@10"] == pytest.approx(true.record.test["recall@10"], rel=0.2)
 
 
 def trees() -> str:
