@@ -125,16 +125,19 @@ def test_a_file_of_codes_with_a_blank_in_its_name_is_known_again() -> None:
     assert train_again.experiment(told).config == asked.config
 
 
+def asked(record: Path, folder: Path) -> list[str]:
+    """What `train_again.py` is started with."""
+    folders = [text for name in ("board", "work", "prepared") for text in (f"--{name}", str(folder / name))]
+    return ["train_again.py", str(record), *folders, "--accelerator=cpu", "--processes=1", "--source=auto"]
+
+
 def test_a_config_that_its_commit_cannot_have_is_told(
     true: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = true.record.model_dump(mode="json")
     record = tmp_path / "seed-0.json"
     record.write_text(json.dumps(told | {"config": {**told["config"], "magic": 1}}))
-    folders = [text for name in ("board", "work", "prepared") for text in (f"--{name}", str(tmp_path / name))]
-    monkeypatch.setattr(
-        sys, "argv", ["train_again.py", str(record), *folders, "--accelerator", "cpu", "--source", "auto"]
-    )
+    monkeypatch.setattr(sys, "argv", asked(record, tmp_path))
     with pytest.raises(SystemExit, match="error: sasrec has no option 'magic'"):
         train_again.main()
 
@@ -303,10 +306,7 @@ def test_without_its_data_a_row_is_not_made_again_and_not_wrong(
 ) -> None:
     monkeypatch.delenv("GRBENCH_DATA", raising=False)
     (record, *_) = sorted((provenance.ROOT / "leaderboards/v2/toys_2014/popularity").glob("*/seed-0.json"))
-    folders = [text for name in ("board", "work", "prepared") for text in (f"--{name}", str(tmp_path / name))]
-    monkeypatch.setattr(
-        sys, "argv", ["train_again.py", str(record), *folders, "--accelerator", "cpu", "--source", "auto"]
-    )
+    monkeypatch.setattr(sys, "argv", asked(record, tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         train_again.main()
