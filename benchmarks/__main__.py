@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from benchmarks.commands import check_commands, listing_commands, sweep_commands, training_commands
 from benchmarks.execution import worker_process
-from benchmarks.user_errors import hidden, user_message
+from benchmarks.user_errors import hidden_of_url, user_message
 from data_prep.command_line import Parser
 from leaderboards import escape
 
@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
-        """It quotes what it does not know, which may be a URL."""
-        super().error(hidden(message))
+        """It quotes what it does not know, which may be a URL with blanks."""
+        super().error(hidden_of_url(message))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,17 +16,21 @@ _LESS = (
 MISCONFIGURED = "MisconfigurationException"
 # How PyTorch says it on a GPU and on a CPU, where the exception is any RuntimeError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
-# A URL's password goes up to its last @, for it may hold one; a parameter's value up to the next.
-_PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&\s]+?(?=[&\s]|['\"][,}]|$)", re.IGNORECASE)
-# What begins like a port is one, unless a host stands behind the @.
-_PASSWORD = re.compile(
-    r"(://[^\s:@/]*):(?:(?!\d{1,5}(?:[/\s]|:\s|$))[^\n]*@|\S*@|(?!\d{1,5}/)[^@\n]*@(?=[^\s@/:]+[/:]))"
-)
+# A URL's password goes up to its last @, for it may hold one, but a port with a path is none; a parameter's value goes
+# up to the next.
+_PASSWORD = re.compile(r"(://[^:/]*):(?!\d{1,5}/).*@", re.DOTALL)
+_PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&]+?(?=&|['\"][,}]|$)", re.IGNORECASE | re.DOTALL)
 
 
 def hidden(text: str) -> str:
-    """The text with `***` for the passwords of URLs in it: `://user:...@`, `?password=...`, `&sslpassword=...`."""
-    return _PASSWORD.sub(r"\1:***@", _PARAMETER.sub(r"\1***", text))
+    """A text with `***` for the passwords of URLs in it, of which none has a blank: `://user:...@`, `?password=...`,
+    `&sslpassword=...`."""
+    return re.sub(r"\S+", lambda word: hidden_of_url(word[0]), text)
+
+
+def hidden_of_url(url: str) -> str:
+    """The same of one URL, whatever is in it."""
+    return _PASSWORD.sub(r"\1:***@", _PARAMETER.sub(r"\1***", url))
 
 
 def user_message(error: BaseException) -> str | None:

@@ -36,6 +36,9 @@ WEIGHTS, MODULE, ITEMS, CODES, RECORD, CARD = (
 SUMS = "SHA256SUMS"
 # Histories, their items and the places of a list by which a model that was read again is known.
 TRIED = 16
+# Items of the longest of them: a model may read all that there is.
+LONGEST = 256
+AGAIN = " when it is read again"
 # Share of the places of those lists that must be the same.
 ALIKE = 0.9
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
@@ -67,7 +70,7 @@ def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: P
     # What cannot be made again is told here, and not to whoever gets the folder.
     histories, length = _drawn(recommender.history_length, len(item_ids)), min(TRIED, len(item_ids))
     lists = _lists(recommender, histories, length)
-    if lists != _lists(rebuilt(module, tensors).to(recommender.device), histories, length):
+    if lists != _lists(rebuilt(module, tensors).to(recommender.device), histories, length, AGAIN):
         raise ValueError(
             f"{type(recommender).__name__} ranks otherwise when it is read again; expected all that its rank reads to "
             "be an argument of __init__, a parameter or a buffer"
@@ -91,27 +94,31 @@ def write(recommender: Recommender, item_ids: Sequence[str], run: Run, folder: P
 
 
 def _drawn(length: int, items: int) -> list[list[int]]:
-    """Histories of items drawn at random: every other one as long as the model reads, up to `TRIED`, others shorter."""
-    drawn, longest = torch.Generator().manual_seed(0), min(length, TRIED)
+    """Histories of items drawn at random: every other one as long as the model reads, up to `LONGEST`, the others from
+    one item on."""
+    drawn, longest = torch.Generator().manual_seed(0), min(length, LONGEST)
     history = torch.randint(1, items + 1, (TRIED, longest), generator=drawn).tolist()
     return [each[: longest if place % 2 else 1 + place % longest] for place, each in enumerate(history)]
 
 
-def _lists(recommender: Recommender, histories: list[list[int]], length: int) -> list[list[int]]:
+def _lists(recommender: Recommender, histories: list[list[int]], length: int, when: str = "") -> list[list[int]]:
     """What comes after them, by which a model that is read again is known.
+
+    Args:
+        when: the model is asked, as an error says it.
 
     Raises:
         ValueError: the model cannot rank.
     """
-    padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(each) for each in histories], batch_first=True)
     try:
+        padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(each) for each in histories], batch_first=True)
         with torch.inference_mode():
             found: list[list[int]] = recommender.eval().rank(padded.to(recommender.device), length).items.tolist()
     except Exception as error:
         # What a rank of other code does, nobody can say beforehand.
         if out_of_memory(error):
             raise
-        raise ValueError(f"{type(recommender).__name__} cannot rank when it is read again: {error}") from error
+        raise ValueError(f"{type(recommender).__name__} cannot rank{when}: {error}") from error
     return found
 
 
@@ -120,7 +127,9 @@ def _check_lists(recommender: Recommender, histories: list[list[int]], lists: li
     Raises:
         ValueError: it ranks otherwise than when it was written; another processor may swap what is nearly equal.
     """
-    found = _lists(recommender, histories, len(lists[0]))
+    if not lists or len(lists) != len(histories):
+        raise ValueError(f"it has {len(lists)} lists of {len(histories)} histories; expected one of each")
+    found = _lists(recommender, histories, len(lists[0]), AGAIN)
     same = [
         one == other for ours, theirs in zip(found, lists, strict=True) for one, other in zip(ours, theirs, strict=True)
     ]

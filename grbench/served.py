@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,9 +89,11 @@ class Served:
         return [recommendation for recommendation in found if recommendation]
 
     def _known(self, history: Sequence[str], number: int) -> list[int]:
-        if isinstance(history, str):
+        # Both can be iterated over; a set has no order, and that of a mapping's keys says nothing.
+        if isinstance(history, str | Set | Mapping):
+            kind = type(history).__name__
             raise ValueError(
-                f"history {number} is the text {history!r:.100}; expected item ids in a list, oldest first"
+                f"history {number} is the {kind} {history!r:.100}; expected item ids in a list, oldest first"
             )
         try:
             # A list, whatever the column of a table is.

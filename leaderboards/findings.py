@@ -58,10 +58,11 @@ def filled(page: str, boards: Mapping[str, Board]) -> str:
         ValueError: it has no place for a table, one for a table that there is not, or one without its end.
     """
     asked = PLACE.findall(page)
-    if page.count(BEGUN) != len(asked):
+    begun, ended = page.count(BEGUN), page.count(END)
+    if {begun, ended} != {len(asked)}:
         raise ValueError(
-            f"the page has {page.count(BEGUN)} places for tables, of which {len(asked)} end before the next begins; "
-            f"expected {BEGIN.format('NAME')} and {END}, each a line"
+            f"the page has {begun} beginnings and {ended} ends of tables, {len(asked)} of them together; expected "
+            f"{BEGIN.format('NAME')} and {END}, each a line, before the next begins"
         )
     unknown = sorted(set(asked) - set(TABLES))
     if unknown or not asked:
@@ -146,11 +147,11 @@ def losses(boards: Mapping[str, Board]) -> Iterator[Line]:
 
 
 def beams(boards: Mapping[str, Board]) -> Iterator[Line]:
-    """What the same weights score by the beams that papers use, less the exact ranking."""
+    """What the same weights score by the beams that papers use, less the exact ranking, where all of it is."""
     for found, row in _rows(boards):
         exact = _mean(row, lambda record: record.test["ndcg@10"])
         gaps = {name: gap for name in row.record.diagnostics if not np.isnan(gap := _by_beam(row, name) - exact)}
-        if gaps:
+        if gaps and all(run.record.search.certified_share == 1 for run in row.runs):
             texts = {escape.markdown(name): formats.signed(gap) for name, gap in gaps.items()}
             yield {**_named(found, row), "NDCG@10, exact": formats.plain(exact), **texts}
 

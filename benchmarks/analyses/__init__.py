@@ -191,7 +191,7 @@ class Lab:
         Raises:
             FileNotFoundError: the weights are not there.
             ValueError: it is of another corpus, models, settings or `tuned=False` are given beside it, the weights do
-                not rank by now as the record says, or some of its lists are not certified.
+                not rank by now as the record says.
         """
         asked = [*self.names, *self.settings, *([] if self.tuned else ["untuned"])]
         if asked:
@@ -202,7 +202,7 @@ class Lab:
         if found.eval_corpus.fingerprint != self.corpus.fingerprint:
             raise ValueError(f"{file} is of {found.eval_corpus.name}; expected a row of {self.corpus.name}")
         check_ranks(found.recommender, found.eval_corpus, run)
-        return _proven_run(run), found.recommender.eval()
+        return run, found.recommender.eval()
 
     def index(self, name: str) -> ItemIndex:
         """The codes that the model's tokenizer gives.
@@ -223,10 +223,12 @@ class Lab:
             ValueError: a training failed, or some lists of one are not certified.
         """
         paths = [resolve(self.bench, self.corpus, cell.experiment).record_path(cell.seed) for cell in cells]
-        missing = {path: cell for path, cell in zip(paths, cells, strict=True) if not path.exists()}
-        if run_all(self.bench, self.corpus.name, self.source, list(missing.values()), self.jobs):
+        # What is there is looked at before others are trained.
+        there = {path: proven_run(store.read_run(self.bench.board, path)) for path in paths if path.exists()}
+        missing = [cell for path, cell in zip(paths, cells, strict=True) if path not in there]
+        if run_all(self.bench, self.corpus.name, self.source, missing, self.jobs):
             raise ValueError("a training failed, so there is no picture; the same command goes on from there")
-        return [_proven_run(store.read_run(self.bench.board, path)) for path in paths]
+        return [there.get(path) or proven_run(store.read_run(self.bench.board, path)) for path in paths]
 
     def _given(self, experiment: Experiment) -> tuple[Corpus, Fit]:
         self.bench.hardware.set_num_threads()
@@ -298,8 +300,8 @@ def proven(found: Certified) -> Certified:
     return found
 
 
-def _proven_run(run: store.Run) -> store.Run:
-    """Raises ValueError as `proven`."""
+def proven_run(run: store.Run) -> store.Run:
+    """A run all of whose lists are exact. Raises ValueError as `proven`."""
     record = run.record
     if record.search.certified_share < 1:
         raise ValueError(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.analyses import Finding, Lab, proven
+from benchmarks.analyses import Finding, Lab, proven, proven_run
 from benchmarks.analyses import ladder_gradings as gradings
 from benchmarks.analyses.ladder_gradings import Rung, Weights
 from benchmarks.analyses.ladder_trainings import Trained, chosen_on_test, with_validation_items
@@ -148,6 +148,7 @@ def _of_experiment(lab: Lab, experiment: Experiment) -> Finding:
 
 def _of_row(lab: Lab, file: Path) -> Finding:
     run, recommender = lab.recalled(file)
+    proven_run(run)
     weights = Weights(recommender, lab.corpus.items)
     base = Graded(run.ranks["rank"].to_numpy(), np.arange(lab.corpus.users))
     named = [run.record.experiment, f"seed {run.record.seed}"]

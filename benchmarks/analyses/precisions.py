@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analyses import Finding, Lab
+from benchmarks.analyses import Finding, Lab, proven_run
 from benchmarks.analyses.batching import NAMES
 from benchmarks.checks.regress import BANK, CORPUS, bank, experiment, held
 from benchmarks.execution.cell import Cell
@@ -28,7 +28,7 @@ def precision(lab: Lab) -> Finding:
     rows: list[dict[str, Any]] = []
     intervals = []
     for name in lab.chosen(*NAMES):
-        exact, near = Row(bank(name), ranked=True), trained(lab, name)
+        exact, near = Row([proven_run(run) for run in bank(name)], ranked=True), trained(lab, name)
         found, margin, p = held(near, exact)
         row = {"Model": name, "NDCG@10 in float32": float(exact.gains.mean()), "in bf16": float(near.gains.mean())}
         row |= {"Difference": found.difference, "p of none": found.p, "Margin": margin, "p of more than that": p}

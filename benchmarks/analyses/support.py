@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Int32, Int64
 
-from benchmarks.analyses import Finding, Lab
+from benchmarks.analyses import Finding, Lab, proven_run
 from data_prep.corpus import Corpus
 from leaderboards import findings, formats
 from leaderboards.plots import panels
@@ -103,6 +103,9 @@ def _board(lab: Lab) -> Board:
         raise ValueError(f"{lab.bench.board} is of another content of {corpus.name}; expected that of this corpus")
     if findings.beside(board) is None:
         raise ValueError(f"{lab.bench.board} has no row of {findings.BESIDE} on {corpus.name}; expected one")
+    for row in board.ranked:
+        for run in row.runs:
+            proven_run(run)
     return board
 
 

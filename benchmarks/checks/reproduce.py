@@ -24,11 +24,13 @@ from benchmarks import provenance
 from benchmarks.checks.rerank import NotHereError, hardware_of, platform
 from benchmarks.checks.train_again import ABSENT
 from benchmarks.hardware import Hardware
-from benchmarks.model_inputs import kept_codes
-from benchmarks.settings import Bench, source_of
+from benchmarks.model_inputs import TRAINED, kept_codes
+from benchmarks.settings import Bench, prepared, source_of
 from data_prep.atomic import own
 from data_prep.codes_file import NAME
+from data_prep.corpus import UNSEEN_USERS
 from data_prep.data_folder import VARIABLE, data_folder
+from data_prep.embed import recipe
 from leaderboards import ledger, store
 from leaderboards.git import git, root_of
 from leaderboards.record import TUNED, UNKNOWN, Provenance, Record
@@ -36,6 +38,8 @@ from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, rows_of
 from leaderboards.store import Run, read_run
 
 SCRIPT = Path(__file__).with_name("train_again.py")
+# What of the recipe of item vectors is of the corpus's text.
+OF_TEXT = ("template", "text_sha256")
 # Of new runs of a true row this share lies where it is expected.
 LEVEL = 0.99
 
@@ -62,8 +66,7 @@ def drawn(board: Path, row: str | None, count: int | None, minutes: float | None
         FileNotFoundError: none fits.
     """
     targets = [file for file in ledger.matching(board, "*/*/*/seed-*.json") if row is None or row in str(file)]
-    limit = float("inf") if minutes is None else 60 * minutes
-    fits = [target for target in targets if store.read(target).cost.train_seconds <= limit]
+    fits = [target for target in targets if minutes is None or _train_seconds(target) <= 60 * minutes]
     if not fits:
         within = f" that was trained in {minutes:g} minutes" if minutes else ""
         raise FileNotFoundError(f"no record in {board}" + (f" whose path holds {row!r}" if row else "") + within)
@@ -74,11 +77,19 @@ def drawn(board: Path, row: str | None, count: int | None, minutes: float | None
     return sorted(fits, key=lambda target: (target.resolve() not in new, lot[target]))[:count]
 
 
+def _train_seconds(target: Path) -> float:
+    """By a record's own word; none of a damaged one, which is told of where it is made again."""
+    try:
+        return store.read(target).cost.train_seconds
+    except (ValueError, OSError):
+        return 0.0
+
+
 def _new(board: Path, base: str) -> set[Path]:
-    """Files of a board that came since the merge-base with a revision."""
-    names = git(
-        board, "diff", "--name-only", "--no-relative", "--diff-filter=A", "-z", f"{base}...HEAD", "--", "."
-    ).decode()
+    """Files of a board that came, or became others, since the merge-base with a revision."""
+    # A new row that is much like one that has gone would pass for its new name.
+    how = ("--name-only", "--no-relative", "--no-renames", "--diff-filter=AM", "-z")
+    names = git(board, "diff", *how, f"{base}...HEAD", "--", ".").decode()
     root = root_of(board)
     return {root / name for name in names.split("\0") if name}
 
@@ -111,7 +122,8 @@ def _again(bench: Bench, target: Path, source: str) -> Verdict:
             again = read_run(folder / "board", _train(bench, target, tree, folder, source))
         good, says = held(stated, again, rows_of(list(_readable(bench.board, stated.record.corpus.name))))
         if good:
-            shutil.rmtree(folder)
+            # The lock in it is held, and some file systems keep what is open.
+            shutil.rmtree(folder, ignore_errors=True)
     return Verdict(target, good, says if good else f"{says}; the new record lies in {folder / 'board'}")
 
 
@@ -163,11 +175,10 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
         ValueError: it failed.
     """
     record = store.read(target)
-    hardware, kind = _hardware(record.provenance), record.config.get("vectors")
-    path = bench.for_vectors(kind).vectors_path
-    if kind == "folder" and path is None:
-        raise NotHereError("its item vectors are of a folder; expected that folder (VECTORS, --vectors-path)")
+    hardware = _hardware(record.provenance)
+    path = bench.for_vectors(record.config.get("vectors")).vectors_path
     vectors = ["--vectors-path", str(path.resolve())] if path else []
+    _check_vectors(bench, record, source)
     _lay_codes(bench, record, tree)
     command = [sys.executable, str(SCRIPT), str(target.resolve()), *vectors]
     command += ["--source", source_of(record, source), "--prepared", str((bench.work / "corpora").resolve())]
@@ -196,6 +207,26 @@ def _hardware(origin: Provenance) -> Hardware:
     if hardware.accelerator == "auto" and there < origin.processes:
         raise NotHereError(f"{origin.processes} GPUs have trained it together; this machine has {there}")
     return replace(hardware, devices=origin.processes)
+
+
+def _check_vectors(bench: Bench, record: Record, source: str) -> None:
+    """
+    Raises:
+        NotHereError: what its item vectors are of, a file or an encoder, is not here, or another one is.
+    """
+    kind, told = record.config.get("vectors"), record.inputs["vectors"] or {}
+    if not isinstance(kind, str) or kind.startswith(TRAINED):
+        return
+    corpus = record.corpus.name.removesuffix(UNSEEN_USERS)
+    try:
+        found = prepared(bench.work, corpus, source_of(record, source))
+        here = recipe(found, kind, bench.for_vectors(kind).vectors_path)
+    except (ValueError, OSError) as error:
+        raise NotHereError(str(error)) from error
+    # How a corpus is put into words is the affair of the commit's own code.
+    others = [part for part in sorted(here) if part not in OF_TEXT and told.get(part, here[part]) != here[part]]
+    if others:
+        raise NotHereError(f"the item vectors here are others than the record's: they differ in {', '.join(others)}")
 
 
 def _lay_codes(bench: Bench, record: Record, tree: Path) -> None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 POSTGRES = ("postgresql", "postgresql+psycopg")
-# A URL whose user and password end at its only @.
-_PLAIN = re.compile("([^?@]*@)?[^@]*")
+# A URL whose user and password end at its only @, and which ends where a text goes on.
+_PLAIN = re.compile(r"([^?@\s]*@)?[^@\s]*")
 # Signs of life that may be missed before a worker counts as dead.
 MISSED = 4
 # A host that vanishes while it holds the lock is noticed by the server within a minute.
@@ -220,8 +220,8 @@ def database(url: str) -> URL:
         raise ValueError("storage is no URL; expected postgresql://user@host/database") from None
     if not _PLAIN.fullmatch(url):
         raise ValueError(
-            "storage has an @ or ? within its user, password or parameters, so that a part of these would pass for the "
-            "host; expected %40 for @ and %3F for ?"
+            "storage has an @, ? or blank within its user, password or parameters, so that a part of these would pass "
+            "for the host; expected %40 for @, %3F for ? and %20 for a blank"
         )
     shown = hidden(str(address))
     if address.drivername.startswith("sqlite"):

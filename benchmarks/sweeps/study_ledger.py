@@ -54,7 +54,8 @@ class Ledger(Section):
 
     Attributes:
         asked: trials that were to end.
-        hours: of all trials, summed over workers; wall_hours, from the first one's start to the last one's end.
+        hours: of the trials whose end their worker saw, summed over workers; wall_hours, from the first one's start to
+            the last one's end.
         states: number of trials by state; interrupted ones are repeated by others and count for nothing.
         space: name -> distribution, as Optuna writes it.
         default: the trial of the untuned values; best: the winner. None where it did not complete.
@@ -182,8 +183,10 @@ def write(board: Path, ledger: Ledger) -> Path:
     return target
 
 
-def _published(setting: str) -> str:
-    name, sign, value = setting.partition("=")
+def _published(text: str) -> str:
+    name, sign, value = text.partition("=")
+    # JSON's quotes of a path go with its folders.
+    value = value.strip('"') if "/" in value else value
     return f"{name}{sign}{last_part(value)}"
 
 

@@ -57,9 +57,10 @@ def begun(trial: FrozenTrial) -> float | None:
 
 
 def ended(trial: FrozenTrial) -> float | None:
-    """When it ended, likewise; by Optuna's time, too, where another than its worker ended it."""
+    """When it ended, likewise; by Optuna's time, too, where another than its worker ended it, whose zone may put it in
+    the time to come."""
     end = trial.datetime_complete.timestamp() if trial.datetime_complete else None
-    return float(trial.user_attrs.get(ENDED, end)) if end else None
+    return float(trial.user_attrs.get(ENDED, min(end, time.time()))) if end else None
 
 
 def seconds(trial: FrozenTrial) -> float:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,11 +250,14 @@ def test_a_record_that_cannot_be_read_does_not_keep_the_others(
     origin = true.record.provenance.model_dump(mode="json") | {"git_commit": "unknown"}
     for seed in (0, 1):
         target = store.write(tmp_path, *changed(true, provenance=origin, seed=seed))
-    target.with_suffix(".ranks.parquet").unlink()
-    assert main(["reproduce", "--row", "seed-", "--board", str(tmp_path)]) == 1
-    first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: "))
-    assert "its commit is unknown" in first
-    assert "seed-1.ranks.parquet" in second
+    ranks = target.with_suffix(".ranks.parquet")
+    for spoil, named in ((ranks.unlink, ranks.name), (lambda: target.write_text("{"), target.name)):
+        spoil()
+        assert len(drawn(tmp_path, None, None, 1.0, None)) == 2
+        assert main(["reproduce", "--row", "seed-", "--board", str(tmp_path)]) == 1
+        first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith("wrong: "))
+        assert "its commit is unknown" in first
+        assert named in second
 
 
 class TestTrainedElsewhere:
@@ -287,6 +292,20 @@ class TestTrainedElsewhere:
         monkeypatch.setattr(reproduce, "_train", train)
         assert reproduce.reproduce(Bench(tmp_path / "rows", tmp_path / "work"), target).good
         assert left == [False]
+
+    def test_a_folder_that_cannot_be_removed_makes_no_row_false(
+        self, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a file system that keeps what is open."""
+        rmtree = shutil.rmtree
+
+        def refuse(path: Path, ignore_errors: bool = False) -> None:
+            if not ignore_errors:
+                raise OSError(39, "Directory not empty", str(path))
+            rmtree(path, ignore_errors=True)
+
+        monkeypatch.setattr(shutil, "rmtree", refuse)
+        assert reproduce.reproduce(Bench(tmp_path / "rows", tmp_path / "work"), target).good
 
     def test_two_do_not_make_one_run_again_at_once(self, target: Path, true: Run, tmp_path: Path) -> None:
         record = true.record
@@ -377,6 +396,24 @@ class TestFromTheCommit:
         assert again.record.test["recall@10"] == pytest.approx(true.record.test["recall@10"], rel=0.2)
 
 
+def test_item_vectors_that_are_not_the_records_are_not_here(
+    planted_corpus: Corpus, with_corpora: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRBENCH_DATA", raising=False)
+    files = [tmp_path / name for name in ("own.npz", "others.npz")]
+    for number, file in enumerate(files):
+        vectors = np.random.default_rng(number).normal(size=(planted_corpus.items, 8)).astype(np.float32)
+        np.savez(file, parent_asin=np.array(planted_corpus.item_ids.to_pylist()), vectors=vectors)
+    work = with_corpora(tmp_path / "work")
+    nearest = complete("last_item_vectors", "planted", ["vectors=npz"])
+    given = Bench(tmp_path / "board", work, files[0])
+    record = read_run(given.board, run(given, planted_corpus, nearest, 0)).record
+    reproduce._check_vectors(given, record, "auto")
+    for path, said in ((None, "need a path"), (files[1], "others than the record's: they differ in file_sha256")):
+        with pytest.raises(NotHereError, match=said):
+            reproduce._check_vectors(replace(given, vectors_path=path), record, "auto")
+
+
 def trees() -> str:
     found = subprocess.run(["git", "worktree", "list"], cwd=provenance.ROOT, capture_output=True, text=True)
     return found.stdout
@@ -404,6 +441,19 @@ def test_which_rows_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "neither --row nor --sample is given" in capsys.readouterr().err
     assert main(["reproduce", "--row", "seed", "--base", "main", "--board", str(made.board)]) == 2
     assert "--base is given without --sample" in capsys.readouterr().err
+
+
+def test_a_row_in_the_place_of_another_is_new(tmp_path: Path) -> None:
+    """Git takes it for the same file under another name."""
+    from tests.leaderboards.project import project
+
+    made = project(tmp_path)
+    old = drawn(made.board, None, None, None, None)[0]
+    for file in old.parent.glob("seed-0.*"):
+        file.unlink()
+    new = made.run(0, draw=60, config={"width": 32})
+    made.add(new)
+    assert new.record.key in str(drawn(made.board, None, 1, None, "main")[0])
 
 
 def test_rows_of_another_content_tell_nothing_of_noise() -> None:

@@ -898,7 +898,16 @@ def test_nobody_saw_the_end_of_what_took_its_worker_down() -> None:
     trial.datetime_complete = datetime.now() + timedelta(hours=9)
     line = study_ledger._line(trial)
     assert (line.state, line.seconds) == ("failed", None)
-    assert seconds(trial) > 0, "a budget ends where every trial takes its worker down"
+    # A budget ends where every trial takes its worker down, and no sooner.
+    assert 60 <= seconds(trial) < 120
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [('codes="/a/mine.tsv"', "codes=mine.tsv"), ("codes=/a/mine.tsv", "codes=mine.tsv"), ("lr=1e-3", "lr=1e-3")],
+)
+def test_a_ledger_names_no_folder(typed: str, kept: str) -> None:
+    assert study_ledger._published(typed) == kept
 
 
 def test_an_older_study_goes_on_with_its_ledger(

@@ -21,7 +21,7 @@ from benchmarks.sweeps import local_workers, storage
 from benchmarks.sweeps.storage import MISSED, database, heartbeats
 from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.sweeps.trial_state import OWNER, counts, history, interrupted
-from benchmarks.user_errors import hidden
+from benchmarks.user_errors import hidden, hidden_of_url
 from tests.scripts import toy_sweep
 from tests.scripts.toy_sweep import HEARTBEAT, open_toy
 
@@ -194,6 +194,8 @@ def test_no_server_is_told_in_a_sentence_without_the_password() -> None:
         ("postgresql://me:hunter2/h/db", "storage is no URL"),
         ("postgresql://me:x@hunter2@h/db", "expected %40 for @"),
         ("postgresql://h:5432/db?password=x@hunter2", "expected %40 for @"),
+        ("postgresql://me:a hunter2@h/db", "%20 for a blank"),
+        ("postgresql://me@h/db?password=a hunter2", "%20 for a blank"),
         ("sqlite:///x.db?password=hunter2", r"sqlite:///x.db\?password=\*\*\* is refused"),
         ("mysql://me:hunter2@h/db?x=1&sslpassword=hunter2", r"mysql://me:\*\*\*@h/db\?sslpassword=\*\*\*&x=1 is no"),
     ],
@@ -234,38 +236,57 @@ def test_no_command_says_a_password(
     assert "hunter2" not in out + err
 
 
+NO_PASSWORD = (
+    "https://host/file@rev: 404",
+    "https://host:80/file of me@host",
+    "https://h:443/o/d@main/b: 404",
+    "http://host:8080, said a@b.org",
+    "postgresql://h:5432 is away; tell a@b.org",
+    "cannot reach postgresql://h:5432 (late); tell a@b.org",
+)
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("to postgresql://me:x@y:z@h/db: refused", "to postgresql://me:***@h/db: refused"),
         ("h/db?a=1&PASSWORD=x&b=2 passwd=y", "h/db?a=1&PASSWORD=***&b=2 passwd=***"),
-        ("https://host/file@rev: 404", "https://host/file@rev: 404"),
-        ("https://host:80/file of me@host", "https://host:80/file of me@host"),
+        ("postgresql://me@corp:x@h/db", "postgresql://me@corp:***@h/db"),
+        ("postgresql://me:x@/db", "postgresql://me:***@/db"),
+        (
+            ("to postgresql://me%40c:x@h/d: (late) for me@c", "to postgresql://me%40c:***@h/d: (late) for me@c"),
+            "no postgresql://a:***@h1/db; try postgresql://b:***@h2/db",
+        ),
+        (
+            "to postgresql://me%40corp:x@h/d: (late) for me@corp",
+            "to postgresql://me%40corp:***@h/d: (late) for me@corp",
+        ),
         ("postgresql://h/d?password=ab'cd\"e", "postgresql://h/d?password=***"),
-        ("postgresql://me:a b@h/db", "postgresql://me:***@h/db"),
-        ("postgresql://me:a b/c@h/db", "postgresql://me:***@h/db"),
-        ("postgresql://me:12 34@h/db", "postgresql://me:***@h/db"),
-        ("postgresql://me:hunter 2@localhost", "postgresql://me:***@localhost"),
-        ("postgresql://me:hunter 2@h?a=1", "postgresql://me:***@h?a=1"),
-        ("postgresql://me:hunter 2@/db", "postgresql://me:***@/db"),
-        ("postgresql://me:a b@c@h/db", "postgresql://me:***@h/db"),
-        ("postgresql://me:p@ss word@h/db", "postgresql://me:***@h/db"),
-        ("https://h:443/a: 404 for o/d@main/b", "https://h:443/a: 404 for o/d@main/b"),
-        ("postgresql://me:12: 34@h/db", "postgresql://me:***@h/db"),
-        ("postgresql://me:12 (34@h:5432", "postgresql://me:***@h:5432"),
-        ("postgresql://h:5432 is away; tell a@b.org", "postgresql://h:5432 is away; tell a@b.org"),
         ("h/d?password=a,b", "h/d?password=***"),
         ("h/d?password=a}b", "h/d?password=***"),
-        ("https://host:80: 404 of docs/x; tell a@b.org", "https://host:80: 404 of docs/x; tell a@b.org"),
-        (
-            "cannot reach postgresql://h:5432 (late); tell a@b.org",
-            "cannot reach postgresql://h:5432 (late); tell a@b.org",
-        ),
+        *((text, text) for text in NO_PASSWORD),
         ('"postgresql://h/d?password=x", "trials": 3}', '"postgresql://h/d?password=***", "trials": 3}'),
     ],
 )
 def test_what_is_hidden_of_a_text(text: str, shown: str) -> None:
     assert hidden(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:a b/c@h/db", "postgresql://me:***@h/db"),
+        ("postgresql://me:12 34@localhost", "postgresql://me:***@localhost"),
+        ("postgresql://my name:p@ss word@h?a=1", "postgresql://my name:***@h?a=1"),
+        ("postgresql://me@h/d?password=a b&x=1", "postgresql://me@h/d?password=***&x=1"),
+        (
+            "unrecognized arguments: --storage postgresql://me:12: 3@/db",
+            "unrecognized arguments: --storage postgresql://me:***@/db",
+        ),
+    ],
+)
+def test_a_url_may_have_blanks(url: str, shown: str) -> None:
+    assert hidden_of_url(url) == shown
 
 
 def test_both_spellings_of_the_driver() -> None:

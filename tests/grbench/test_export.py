@@ -140,7 +140,9 @@ def test_a_history_may_be_an_array(exported: Served) -> None:
         ([], 10, r"history 1 is empty; expected at least one among the 40 items"),
         (["B01", "toaster"], 10, r"history 1 names item 'toaster', which is not among the 40 items"),
         (["B01"], 0, r"k is 0; expected at least 1"),
-        ("B01", 10, r"history 1 is the text 'B01'; expected item ids in a list"),
+        ("B01", 10, r"history 1 is the str 'B01'; expected item ids in a list"),
+        ({"B01"}, 10, r"history 1 is the set \{'B01'\}; expected item ids in a list, oldest first"),
+        ({"B01": 5}, 10, r"history 1 is the dict \{'B01': 5\}; expected item ids in a list, oldest first"),
         (None, 10, r"history 1 is None; expected item ids in a list"),
         (np.array("B01"), 10, r"history 1 is array\('B01'.*; expected item ids in a list"),
         ([["B01", "B02"]], 10, r"history 1 names item \['B01', 'B02'\], which is not among the 40 items"),
@@ -185,17 +187,40 @@ def test_code_that_reads_one_kind_of_history_otherwise_is_told(
     model = SasRec(SasRecConfig(width=16, inner=16, layers=1, history=length), 200, 1.0).eval()
     torch.nn.init.normal_(model.item.weight)
     histories, was = export._drawn(length, 200), SasRec.rank
-    assert {len(each) for each in histories} >= {1, min(length, 16)}
+    assert {len(each) for each in histories} >= {1, length}
     lists = export._lists(model, histories, 16)
 
     def other(self: SasRec, history: Tensor, k: int) -> Ranking:
-        here = (history > 0).all(1, keepdim=True) == full
+        here = ((history > 0).sum(1, keepdim=True) == length) == full
         return was(self, torch.where(here & (history > 0), history % 200 + 1, history), k)
 
     export._check_lists(model, histories, lists)
     monkeypatch.setattr(SasRec, "rank", other)
     with pytest.raises(ValueError, match=r"ranks otherwise than when it was written: \d+ of 256"):
         export._check_lists(model, histories, lists)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"histories": [[1]], "lists": []},
+        {"histories": [], "lists": [[1]]},
+        {"histories": [1, 2], "lists": [[1], [2]]},
+    ],
+)
+def test_strange_lists_are_told(copy: Path, asked: dict[str, Any]) -> None:
+    resealed(copy, lambda told: told.update(asked=asked))
+    with pytest.raises(ValueError, match="no model can be read"):
+        load(copy)
+
+
+def test_what_never_ranked_is_not_said_to_rank_no_more(
+    made: Made, exported: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SasRec, "rank", lambda self, history, k: 1 / 0)
+    run = read_run(made.record.parents[3], made.record)
+    with pytest.raises(ValueError, match=r"^SasRec cannot rank: division by zero$"):
+        export.write(exported.recommender, exported.item_ids, run, tmp_path / "new")
 
 
 def test_code_that_cannot_rank_with_it_is_told(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

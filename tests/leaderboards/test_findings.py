@@ -51,11 +51,12 @@ def boards() -> dict[str, Board]:
     [
         "<!-- table: order -->\nold\n\nwhat people wrote\n\n" + PAGE.format("cost"),
         PAGE.format("order") + "<!-- table: cost -->\nold\n",
+        PAGE.format("order") + "<!-- table : cost -->\nold\n<!-- end of table -->\n",
     ],
 )
 def test_a_place_without_its_end_is_told(page: str, boards: dict[str, Board]) -> None:
     with pytest.raises(
-        ValueError, match=r"2 places for tables, of which 1 end before the next begins; expected <!-- table"
+        ValueError, match=r"the page has \d beginnings and \d ends of tables, 1 of them together; expected <!-- table"
     ):
         filled(page, boards)
 
@@ -281,6 +282,12 @@ def test_only_searches_are_beams(boards: dict[str, Board]) -> None:
     assert head == ["Corpus", "Experiment", "Seeds", "NDCG@10, exact", "beam20/trie"]
     exact = 0.049 / 3.4594
     assert rows == [[INSTRUMENTS, "gru4rec", "1", f"{exact:.4f}", f"{0.0145 - exact:+.4f}"]]
+
+
+def test_what_is_not_proven_is_not_called_exact(boards: dict[str, Board]) -> None:
+    half = {"certified_share": 0.5, "mean_expansions": 7.0, "max_expansions": 9}
+    unproven = run("gru4rec", 0.049, diagnostics={"beam20/trie": {"ndcg@10": 0.0145}}, search=half)
+    assert findings.NONE in filled(PAGE.format("beams"), {INSTRUMENTS: Board([unproven])})
 
 
 def test_a_beam_that_a_seed_lacks_has_no_mean(boards: dict[str, Board]) -> None:

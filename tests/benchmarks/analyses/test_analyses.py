@@ -30,6 +30,7 @@ from benchmarks.analyses import (
     code_use,
     cold_start,
     composition,
+    ladder,
     sensitivity,
     support,
     unseen,
@@ -42,7 +43,7 @@ from leaderboards import findings
 from leaderboards.metrics import per_user
 from leaderboards.published import utilisation as stated
 from leaderboards.store import read_board, write
-from models import decor, etegrec
+from models import decor, etegrec, popularity
 from models.api import Ranking
 from models.decor import Decor
 from models.etegrec import Etegrec
@@ -71,6 +72,10 @@ SHORT = {
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trainings are shared among the tests, as among analyses."""
     return tmp_path_factory.mktemp("work")
+
+
+# A search that has given up on every other user.
+HALF = {"certified_share": 0.5, "mean_expansions": 7.0, "max_expansions": 9}
 
 
 @pytest.fixture
@@ -501,12 +506,41 @@ def test_no_page_is_made_of_lists_that_are_not_proven() -> None:
 def test_no_row_with_lists_that_are_not_proven_is_analysed(
     lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half = {"certified_share": 0.5, "mean_expansions": 7.0, "max_expansions": 9}
     here = lab("decor")
-    path = write(here.bench.board, *run_of(search=half))
+    path = write(here.bench.board, *run_of(search=HALF))
     monkeypatch.setattr(benchmarks.analyses, "resolve", lambda *_: SimpleNamespace(record_path=lambda seed: path))
     with pytest.raises(ValueError, match="sasrec seed 0 has lists that are not certified"):
         here.runs([Cell(here.experiment("decor"), 0)])
+    write(here.bench.board, *run_of(search=HALF, corpus={"name": "planted", "fingerprint": here.corpus.fingerprint}))
+    with pytest.raises(ValueError, match="sasrec seed 0 has lists that are not certified"):
+        support._board(here)
+
+
+def test_what_is_there_is_looked_at_before_others_are_trained(
+    lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = lab("decor")
+    paths = [tmp_path / "none.json", write(here.bench.board, *run_of(search=HALF))]
+    monkeypatch.setattr(
+        benchmarks.analyses, "resolve", lambda *_: SimpleNamespace(record_path=lambda seed: paths[seed])
+    )
+    monkeypatch.setattr(benchmarks.analyses, "run_all", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="lists that are not certified"):
+        here.runs([Cell(here.experiment("decor"), seed) for seed in range(2)])
+
+
+def test_a_loss_of_codes_needs_no_list(
+    lab: Callable[..., Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = dataclasses.replace(lab("decor"), names=(), settings=())
+    path = write(here.bench.board, *run_of(search=HALF))
+    recommender = Popularity(popularity.Config(), torch.zeros(here.corpus.items))
+    found = SimpleNamespace(recommender=recommender, eval_corpus=here.corpus)
+    monkeypatch.setattr(benchmarks.analyses, "recall_by_hash", lambda *_: found)
+    monkeypatch.setattr(benchmarks.analyses, "check_ranks", lambda *_: None)
+    assert here.recalled(path)[0].record.search.certified_share == 0.5
+    with pytest.raises(ValueError, match="lists that are not certified"):
+        ladder._of_row(here, path)
 
 
 def test_without_a_quota_places_are_proven_too(
