@@ -4,11 +4,11 @@ A row's mean is uncertain twice: its users are a sample, and so are its seeds. B
 table without repetition, `value[s, u] = mean + user[u] + seed[s] + rest[s, u]`, whose variances the analysis of
 variance separates, so that the variance of users within a seed is not counted among seeds again. Users are many: they
 are resampled, by a bootstrap for intervals, by flipped signs for tests. Where a verdict hangs on it, the distribution
-of all resamples is computed (`resampling`), so that none is left to draws; drawn is only how many tests those of one
-board amount to, for they are correlated (`Family`). Seeds are few, and resampling three or five
-gives intervals far too narrow: what comes of users is inflated to the variance of both, with the tails of Student's t
-for the degrees of freedom that the seeds leave (Welch 1947). Below `SEEDS_FOR_VARIANCE` seeds nothing is known of their
-variance: intervals and tests then speak of these weights, not of the method.
+of all resamples is computed (`resampling`), so that none is left to draws. Drawn are the intervals of rows and slices,
+and how many tests those of one board amount to, for they are correlated (`Family`). Seeds are few, and resampling three
+or five gives intervals far too narrow: what comes of users is inflated to the variance of both, with the tails of
+Student's t for the degrees of freedom that the seeds leave (Welch 1947). Below `SEEDS_FOR_VARIANCE` seeds nothing is
+known of their variance: intervals and tests then speak of these weights, not of the method.
 
 Shape letters: `U` users, `S` seeds, `D` draws, `G` groups of users with equal values.
 """

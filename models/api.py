@@ -2,7 +2,7 @@
 
 Shape letters, used in every signature: `B` users in a batch, `T` history length, `N` items (ids 1..N, 0 is padding),
 `I` = N+1 rows, `L` codes in a sequence, `A` sequences per item, `V` codes in a book, `P` prefixes, `K` ranked items,
-`D` width, `F` item-vector width, `S` tokens of an encoder input.
+`M` items that are asked for, `D` width, `F` item-vector width, `S` tokens of an encoder input.
 
 A model file `models/<name>.py` defines
 
@@ -129,7 +129,7 @@ class Budget:
                 raise ValueError(f"a budget has {name} {value}; expected at least 1")
 
 
-M = TypeVar("M", bound=pl.LightningModule)
+Module = TypeVar("Module", bound=pl.LightningModule)
 
 
 @runtime_checkable
@@ -139,11 +139,11 @@ class Fit(Protocol):
     def __call__(
         self,
         stage: str,
-        build: Callable[[], M],
+        build: Callable[[], Module],
         budget: Budget,
         examples: Examples | None = None,
-        quality: Callable[[M], float] | None = None,
-    ) -> M:
+        quality: Callable[[Module], float] | None = None,
+    ) -> Module:
         """The module that `build` makes, trained, at its best epoch.
 
         Args:

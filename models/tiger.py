@@ -6,8 +6,8 @@ The score of an item is the log-probability of its four codes under the softmax 
 
 Left out: user tokens, for the harness ranks for histories alone; recipes without them (GRID, LIGER, LETTER) come as
 near to the paper as those with them. The end token in the labels (every sequence has four codes, so its probability is
-one). Reconstructed: weight decay, patience. Gradients of the RQ-VAE are clipped to length 1, which of the codes that we
-have read ETEGRec's alone does; without it Adagrad at .4 left no item codes of its own.
+one). Reconstructed: learning rates, weight decay, patience. Gradients of the RQ-VAE are clipped to length 1, which of
+the codes that we have read ETEGRec's alone does; without it Adagrad at .4 left no item codes of its own.
 
 The paper's optimisers (`tiger-paper`) hardly train: Adagrad at .4 leaves few codes apart. The defaults are the paper's
 sizes under AdamW; `tiger-grid`, `tiger-paischer`, `tiger-genrec` and `tiger-discrec` are recipes of others, with what
