@@ -60,19 +60,18 @@ class Grader:
         corpus: Corpus,
         part: Part,
         users: int | None = None,
-        seed: int = 0,
         k: int = MAX_RANK,
         unseen: bool = False,
     ) -> None:
         """
         Args:
-            users: grade a sample of so many users, drawn with `seed`; None for all.
+            users: grade a sample of so many users, the same at every call; None for all.
             k: length of the ranked lists, at most 50.
             unseen: find the ranks among unseen items, too; lists are then long enough for 10 such items.
         """
         examples = corpus.examples(part)
         if users is not None and users < len(examples):
-            chosen = np.random.default_rng(seed).choice(len(examples), users, replace=False)
+            chosen = np.random.default_rng(0).choice(len(examples), users, replace=False)
             examples = examples.take(np.sort(chosen))
         self.examples, self.items, self.k, self.unseen = examples, corpus.items, k, unseen
 
@@ -106,7 +105,7 @@ class Grader:
             for rows in batches.rows()[process_index() :: processes()]:
                 batch = batches.batch(rows)
                 history = whole.batch(rows).history if whole else None
-                k = self.k if history is None else self._list_length(history)
+                k = self.k if history is None else list_length(history, self.k, self.items)
                 if generator:
                     ranking, last = generator.place(batch.history, k, batch.target), batch.target
                 else:
@@ -126,9 +125,10 @@ class Grader:
         places = max(1, len(self.examples) * self.k)
         return Graded(ranks, unseen_ranks, certified, expansions, invalid / places, time.perf_counter() - started)
 
-    def _list_length(self, history: Int[Tensor, "B T"]) -> int:
-        """Of lists that name 10 items outside these histories, or all items there are."""
-        return max(self.k, min(MAX_UNSEEN_RANK + history.shape[1], self.items))
+
+def list_length(history: Int[Tensor, "B T"], k: int, items: int) -> int:
+    """Of lists of `k` items, longer where it takes that to name 10 outside these histories, or all items there are."""
+    return max(k, min(MAX_UNSEEN_RANK + history.shape[1], items))
 
 
 def _joined(one: Graded, other: Graded) -> Graded:

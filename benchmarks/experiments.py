@@ -248,7 +248,7 @@ class Experiment:
     model: str
     config: Any
     unseen_users: bool = False
-    tuned_config: TunedConfig | None = None
+    tuned_config: TunedConfig | None = dataclasses.field(default=None, hash=False)
     overrides: tuple[str, ...] = ()
 
     @property

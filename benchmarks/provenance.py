@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from benchmarks.device import device_name
 from leaderboards import source
+from leaderboards.ledger import SWEEPS
 from leaderboards.record import UNKNOWN, Provenance, Record
 
 if TYPE_CHECKING:
     from benchmarks.hardware import Hardware
-    from benchmarks.training_precision import Precision
 
 # Names the commit where there is no checkout to read it from: on a machine that was given the files alone.
 TOLD = "GRBENCH_COMMIT"
@@ -59,31 +59,19 @@ OUTPUT = (
 )
 
 
-def collect(
-    *,
-    threads: int,
-    precision: Precision,
-    evaluation_batch: int,
-    device: str,
-    processes: int = 1,
-    root: Path = ROOT,
-    board: Path | None = None,
-) -> Provenance:
-    """What a record says of its run, gathered before training starts.
+def of(hardware: Hardware, board: Path | None = None, root: Path = ROOT) -> Provenance:
+    """What a record says of its run on such hardware, gathered before training starts.
 
     Args:
-        threads: CPU threads of one operation.
-        precision: number format of training.
-        evaluation_batch: users ranked at once.
-        device: where the model runs, `cpu` or `cuda:<index>`.
-        processes: that train together.
-        root: folder of the project.
         board: that the run writes to.
+        root: folder of the project.
 
     Raises:
         ValueError: what `TOLD` names is no commit.
     """
-    commit = git_commit(root)
+    from benchmarks.hardware import users_at_once
+
+    commit, device = git_commit(root), device_name(str(hardware.device))
     told = told_commit() if commit == UNKNOWN else None
     if commit == UNKNOWN and told is None:
         tell_unknown_commit(root)
@@ -96,26 +84,12 @@ def collect(
         versions=_versions(),
         python=platform.python_version(),
         platform=platform.platform(),
-        device=f"{processes} x {device_name(device)}" if processes > 1 else device_name(device),
-        threads=threads,
-        precision=precision,
-        evaluation_batch=evaluation_batch,
-        started_at=datetime.now(UTC).replace(microsecond=0),
-        command=command(sys.argv),
-    )
-
-
-def of(hardware: Hardware, board: Path | None = None) -> Provenance:
-    """What a run of this harness on such hardware says, which writes to a board."""
-    from benchmarks.hardware import users_at_once
-
-    return collect(
+        device=f"{hardware.processes} x {device}" if hardware.processes > 1 else device,
         threads=hardware.threads,
         precision=hardware.precision,
         evaluation_batch=users_at_once(hardware.device),
-        device=str(hardware.device),
-        processes=hardware.processes,
-        board=board,
+        started_at=datetime.now(UTC).replace(microsecond=0),
+        command=command(sys.argv),
     )
 
 
@@ -179,7 +153,7 @@ def _written(root: Path, board: Path | None) -> list[str]:
     if board is None or root not in board.resolve().parents:
         return []
     folder = glob.escape(board.resolve().relative_to(root).as_posix())
-    files = ["*/*/*/seed-*.*", "*/codes/*.json", "*.sweeps/*", *(f"*.{ending}" for ending in TABLES), "**/.*"]
+    files = ["*/*/*/seed-*.*", "*/codes/*.json", f"*{SWEEPS}/*", *(f"*.{ending}" for ending in TABLES), "**/.*"]
     return [f":(exclude,glob){folder}/{file}" for file in files]
 
 

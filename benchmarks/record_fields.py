@@ -14,7 +14,17 @@ from data_prep import planted
 from data_prep.corpus import COLD_ITEMS, Corpus, Examples, ItemCodes, ItemVectors
 from data_prep.own_corpus import OWN
 from leaderboards.metrics import metrics
-from leaderboards.record import OPEN, RANKS_SCHEMA, STAND_IN, VALIDATION, CodesInfo, CorpusInfo, Search, VectorsInfo
+from leaderboards.record import (
+    OPEN,
+    RANKS_SCHEMA,
+    SMALL_SIZES,
+    STAND_IN,
+    VALIDATION,
+    CodesInfo,
+    CorpusInfo,
+    Search,
+    VectorsInfo,
+)
 from leaderboards.rows import OVERRIDDEN
 from models.api import Recommender, generator_of
 
@@ -115,7 +125,7 @@ def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -
     left_open = getattr(model, "OPEN", None)
     notes = [f"{OPEN} {left_open}"] if left_open else []
     if small(corpus) and experiment.config != model.Config():
-        notes.append("small sizes")
+        notes.append(SMALL_SIZES)
     if experiment.overrides:
         notes.append(f"{OVERRIDDEN} {' '.join(experiment.overrides)}")
     if experiment.tuned_config:

@@ -185,9 +185,8 @@ def _check_unit(source: Source, times: Int64[np.ndarray, "M"]) -> None:
     """Times of one unit are in order whichever it is; of several units they are not."""
     lowest, highest = np.searchsorted(UNITS, [times.min(), times.max()], side="right")
     if lowest != highest:
-        odd = int(
-            times[np.searchsorted(UNITS, times, side="right") != np.searchsorted(UNITS, times[0], side="right")][0]
-        )
+        units = np.searchsorted(UNITS, times, side="right")
+        odd = int(times[units != units[0]][0])
         raise ValueError(
             f"{_place(source, odd)}: timestamp is {odd}, where the first is {times[0]}; expected all of one unit, "
             "milliseconds since 1970"

@@ -118,6 +118,22 @@ def own(path: Path) -> int | None:
     return None
 
 
+@contextmanager
+def owned(folder: Path, refusal: Exception) -> Iterator[None]:
+    """A folder, made where it is missing, as this process's own while the block lasts.
+
+    Args:
+        refusal: raised where another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if (lock := own(folder)) is None:
+        raise refusal
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)

@@ -22,6 +22,7 @@ from jaxtyping import Float32
 
 from data_prep.corpus import Corpus, ItemVectors, VectorKind, source_name
 from data_prep.data_folder import beside_sequences, data_folder
+from data_prep.files import content_sha256
 from data_prep.sealed import read_sealed, write_sealed
 from data_prep.vector_file import check_arrays, read_arrays
 
@@ -113,7 +114,7 @@ def recipe(corpus: Corpus, kind: str, path: Path | None = None) -> dict[str, Any
     if kind == "npz":
         file = path or _default_npz(corpus)[0]
         check_arrays(file)
-        return {"kind": kind, "file_sha256": _file_sha256(file)}
+        return {"kind": kind, "file_sha256": content_sha256(file)}
     sentences, encoder = _sentences(corpus, kind), _encoder(kind, path)
     template = (corpus.card.get("item_text") or {}).get("template")
     said = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()
@@ -273,13 +274,8 @@ def _folder_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
     files = [file for ending in ("safetensors", "bin", "json", "txt", "model") for file in folder.rglob(f"*.{ending}")]
     for file in sorted(files):
-        digest.update(f"{file.relative_to(folder).as_posix()} {_file_sha256(file)}\n".encode())
+        digest.update(f"{file.relative_to(folder).as_posix()} {content_sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-def _file_sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _default_npz(corpus: Corpus) -> tuple[Path, str]:

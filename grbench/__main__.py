@@ -19,9 +19,7 @@ from leaderboards import escape
 if TYPE_CHECKING:
     from grbench.served import Served
 
-BENCHMARKS = ("bench", "plan", "sweep", "sweep-worker", "codes", "analyse", "show", "list", "perf", "regress", "rerank",
-              "reproduce", "dashboards")  # fmt: skip
-LEADERBOARDS = ("board", "paper", "findings", "verify")
+BENCHMARKS, LEADERBOARDS = tuple(benchmarks.__main__.EXAMPLES), tuple(leaderboards.__main__.EXAMPLES)
 COMMANDS, OTHERS = ("predict", "export"), ("data", *BENCHMARKS, *LEADERBOARDS)
 
 

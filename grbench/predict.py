@@ -6,13 +6,11 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import re
 import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.provenance import ROOT
-from data_prep.atomic import atomic_file, own, write_text
+from data_prep.atomic import atomic_file, owned, write_text
 from data_prep.files import content_sha256, lines, parse_object
 from grbench.served import Recommendation, Served
 from leaderboards.source import of_folder
@@ -89,7 +87,8 @@ def predict(served: Served, source: Path, target: Path, k: int = 10, unseen: boo
     if not users:
         raise ValueError(f"{source} holds blank lines alone; expected at least one user")
     parts = target.with_name(f"{target.name}.parts")
-    with _owned(parts):
+    _check_parts(parts)
+    with owned(parts, ValueError(f"another process writes into {parts}; wait for it, or name another output")):
         _check_new(target)
         _begin(parts, served, source, k, unseen)
         done = _ranked_parts(served, source, parts, users, k, unseen)
@@ -125,24 +124,15 @@ def read_users(source: Path) -> Iterator[User]:
         yield User(str(name), history)
 
 
-@contextmanager
-def _owned(parts: Path) -> Iterator[None]:
-    """The folder of parts, as this process's own.
-
-    Raises:
-        ValueError: another process writes there, or the folder is none of parts.
+def _check_parts(parts: Path) -> None:
     """
-    parts.mkdir(parents=True, exist_ok=True)
+    Raises:
+        ValueError: the folder is there, and none of parts.
+    """
     # What else lies there would go with the parts; a process that was killed at once leaves these two.
-    others = [path for path in parts.iterdir() if path.name != "lock" and not path.name.startswith(f".{JOB}.")]
+    others = [path for path in parts.glob("*") if path.name != "lock" and not path.name.startswith(f".{JOB}.")]
     if others and not (parts / JOB).exists():
         raise ValueError(f"{parts} holds other files than lists; name another output")
-    if (lock := own(parts)) is None:
-        raise ValueError(f"another process writes into {parts}; wait for it, or name another output")
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 def _begin(parts: Path, served: Served, source: Path, k: int, unseen: bool) -> None:

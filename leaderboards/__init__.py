@@ -1,1 +1,1 @@
-"""Records of runs and the tables rendered from them; works without torch and imports nothing else of ours."""
+"""Records of runs and the tables rendered from them; works without torch; of ours it imports `data_prep.atomic`."""

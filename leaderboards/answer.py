@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from leaderboards import formats
 from leaderboards.board import seconds
 from leaderboards.rows import Board, Row
@@ -39,11 +37,6 @@ def answer(board: Board, said: Sequence[Verdict]) -> Answer:
         _papers(best, said),
         _cost(board, best, trained),
     )
-
-
-def cost(row: Row) -> float:
-    """Seconds of training and ranking, mean per seed."""
-    return float(np.mean([seconds(run.record) for run in row.runs]))
 
 
 def _quality(best: Row, trained: Row | None) -> list[str]:
@@ -112,12 +105,12 @@ def _cost(board: Board, best: Row, trained: Row | None) -> list[str]:
     machines = [f"{origin.device}, {_count(origin.threads, 'thread')}" for origin in origins]
     where = f"on {' and '.join(dict.fromkeys(machines))}"
     of = "nothing is trained" if best.is_floor else f"{_count(record.cost.parameters, 'parameter')}"
-    told = [f"{formats.duration(cost(best))} a seed {where}; {of}."]
-    cheapest = min(_not_worse(board, best), key=cost, default=best)
-    if cost(cheapest) < cost(best):
-        told.append(f"Cheapest that is not shown to be worse: {cheapest.title}, {formats.duration(cost(cheapest))}.")
+    told = [f"{formats.duration(seconds(best))} a seed {where}; {of}."]
+    cheapest = min(_not_worse(board, best), key=seconds, default=best)
+    if seconds(cheapest) < seconds(best):
+        told.append(f"Cheapest that is not shown to be worse: {cheapest.title}, {formats.duration(seconds(cheapest))}.")
     if best.is_floor and trained is not None:
-        told.append(f"The best trained row, {trained.title}: {formats.duration(cost(trained))} a seed.")
+        told.append(f"The best trained row, {trained.title}: {formats.duration(seconds(trained))} a seed.")
     return told
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def console(frame: pd.DataFrame) -> str:
     grid = _grid(shown, "simple")
     if not apart:
         return grid
-    names = [f"{line['experiment']} {line['key']} ({_graded_on(line)})" for line in apart]
+    names = [f"{line['experiment']} {line['key']} ({graded_on(line)})" for line in apart]
     return f"{grid}\n\n{SET_APART}: {', '.join(names)}"
 
 
@@ -152,7 +152,7 @@ def csv(board: Board) -> str:
 
 def corpora(folder: Path) -> list[str]:
     """Names of the corpora that the board in a folder has records of."""
-    return sorted({target.relative_to(folder).parts[0] for target in ledger.matching(folder, "*/*/*/seed-*.json")})
+    return sorted({target.relative_to(folder).parts[0] for target in ledger.records(folder)})
 
 
 def _described(corpus: CorpusInfo) -> str:
@@ -168,7 +168,7 @@ def _rows_in_markdown(frame: pd.DataFrame, corpus: str) -> list[str]:
     ranked, apart = _by_standing(frame)
     parts = [_grid([_linked(line, corpus, footnotes) for line in ranked], "github")]
     if apart:
-        linked = [_linked(line, corpus, footnotes) | {"Graded on": _graded_on(line)} for line in apart]
+        linked = [_linked(line, corpus, footnotes) | {"Graded on": graded_on(line)} for line in apart]
         parts += [NOT_COMPARABLE, _grid(linked, "github")]
     if footnotes:
         parts.append("\n".join(f"{number}. {escape.markdown(note)}" for number, note in enumerate(footnotes, 1)))
@@ -201,7 +201,7 @@ def _line(board: Board, row: Row) -> dict[str, Any]:
         **_apart("over_floor", board.over_best_floor(row)),
         **_apart("to_best", board.to_best(row)),
         "seeds": len(records),
-        "seconds": float(np.mean([seconds(record) for record in records])),
+        "seconds": seconds(row),
         "certified_share": float(np.mean([record.search.certified_share for record in records])),
         "expansions": float(np.mean([_number(record.search.mean_expansions) for record in records])),
         "beam20_gap": float(np.mean([_beam_gap(record) for record in records])),
@@ -229,9 +229,10 @@ def _difference(pair: Pair) -> dict[str, str]:
     }
 
 
-def seconds(record: Record) -> float:
-    """What a run took: training, and one pass over the test users."""
-    return record.cost.train_seconds + record.corpus.users / record.cost.evaluate_users_per_second
+def seconds(row: Row) -> float:
+    """What a run took, mean per seed: training, and one pass over the test users."""
+    users, costs = row.record.corpus.users, [run.record.cost for run in row.runs]
+    return float(np.mean([cost.train_seconds + users / cost.evaluate_users_per_second for cost in costs]))
 
 
 def _number(value: float | None) -> float:
@@ -295,7 +296,8 @@ def _linked(line: Line, corpus: str, footnotes: Sequence[str]) -> dict[str, str]
     return texts | {"Key": key, "Notes": numbers}
 
 
-def _graded_on(line: Line) -> str:
+def graded_on(line: Mapping[Any, Any]) -> str:
+    """Protocol and content of the corpus of a line of the `table`."""
     return f"{line['protocol']}, {line['fingerprint'][:12]}"
 
 

@@ -91,10 +91,8 @@ def curve(title: str, stage: Stage) -> Markup:
 def span(mean: float, bounds: Interval, widest: float) -> Markup:
     """An interval with its mean on a line from 0 to `widest`, beside numbers that say the same."""
     x = Scale(0, widest, 3, 117)
-    line, dot = (
-        _path("curve", f"M{x(bounds.low)} 7H{x(bounds.high)}"),
-        f'<circle class="dot" cx="{x(mean)}" cy="7" r="3"/>',
-    )
+    line = _path("curve", f"M{x(bounds.low)} 7H{x(bounds.high)}")
+    dot = f'<circle class="dot" cx="{x(mean)}" cy="7" r="3"/>'
     return Markup(f'<svg class="span" viewBox="0 0 120 14" aria-hidden="true">{line}{dot}</svg>')
 
 

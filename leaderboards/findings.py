@@ -19,12 +19,13 @@ from tabulate import tabulate
 from leaderboards import board as tables
 from leaderboards import escape, formats, verdicts
 from leaderboards.cold_items import cold_items
+from leaderboards.metrics import UNSEEN
 from leaderboards.published import leads
 from leaderboards.record import canonical_json
 from leaderboards.rows import RANKED_BY, SOFTMAX, Board, Row, loss, titles
 from leaderboards.statistics import Interval, Sample, Values, interval, interval_of, sample, standard_error
 from leaderboards.store import read_board
-from leaderboards.verdicts import NOT_COMPARABLE, UNSEEN, Verdict
+from leaderboards.verdicts import NOT_COMPARABLE, Verdict
 
 # What the rows of a board are held against where a paper holds generative models against it.
 BESIDE = "sasrec"
@@ -229,7 +230,7 @@ def cost(boards: Mapping[str, Board]) -> Iterator[Line]:
         if not row.is_floor:
             yield {
                 **_named(found, row),
-                "Hours": f"{_mean(row, lambda record: tables.seconds(record)) / 3600:.2f}",
+                "Hours": f"{tables.seconds(row) / 3600:.2f}",
                 "Epochs, last stage": f"{_mean(row, lambda record: record.cost.stages[-1].epochs):.0f}",
                 "Users/s": f"{_mean(row, lambda record: record.cost.evaluate_users_per_second):,.0f}",
                 "Memory, GiB": f"{_mean(row, lambda record: record.cost.peak_memory_bytes) / 2**30:.1f}",

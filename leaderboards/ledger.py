@@ -68,6 +68,11 @@ def matching(board: Path, pattern: str) -> list[Path]:
     return [file for file in sorted(board.glob(pattern)) if EVIDENCE.fullmatch(file.relative_to(board).as_posix())]
 
 
+def records(board: Path, row: str | None = None, corpus: str = "*") -> list[Path]:
+    """Records of a board, on one corpus or on all, whose path holds `row`."""
+    return [file for file in matching(board, f"{corpus}/*/*/seed-*.json") if row is None or row in str(file)]
+
+
 def evidence(board: Path, corpus: str) -> dict[str, str]:
     """Hash of each file of evidence beneath the corpus's folder and that of its sweeps, by its path in the board.
 

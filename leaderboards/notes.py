@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from leaderboards.record import OPEN, STAND_IN, TUNED, UNKNOWN, VALIDATION, Record
+from leaderboards.record import OPEN, SMALL_SIZES, STAND_IN, TUNED, UNKNOWN, VALIDATION, Record
 from leaderboards.rows import OVERRIDDEN, Board, Row
 
 FLOOR = "a floor: nothing is trained"
@@ -14,7 +14,7 @@ BEATS_NO_FLOOR = "beats no floor: no row that trains nothing is shown to be wors
 
 # How a note begins -> what a table with little room says of it.
 BADGES = {
-    "small sizes": "small sizes",
+    SMALL_SIZES: "small sizes",
     "reconstruction": "reconstruction",
     STAND_IN: "stand-in",
     OPEN: "open in paper",

@@ -143,7 +143,6 @@ def _costs(row: Row) -> list[dict[str, str]]:
                 "Users/s": formats.plain(spent.evaluate_users_per_second, 0),
                 "Memory, GiB": formats.plain(spent.peak_memory_bytes / 2**30, 2),
                 "Parameters": f"{spent.parameters:,}",
-                "Energy, J": "" if spent.energy_joules is None else formats.plain(spent.energy_joules, 0),
                 "Stages": stages,
             }
         )
@@ -160,7 +159,7 @@ def _beams(row: Row) -> list[dict[str, str]]:
         line = {"Ranked by": name}
         for key in ("recall@10", "ndcg@10"):
             line[key] = formats.plain(mean[key]) if key in mean else ""
-        invalid = mean.get("invalid", mean.get("invalid_share"))
+        invalid = mean.get("invalid")
         line["Names no item"] = "" if invalid is None else f"{invalid:.2%}"
         lines.append(line)
     return lines

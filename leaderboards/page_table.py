@@ -128,7 +128,7 @@ def _cells(board: Board, row: Row, line: Mapping[Any, Any], said: Sequence[Verdi
         "Beam 20": _number(line["beam20_gap"], formats.signed),
         "Vectors": Cell(line["vectors"], value=line["vectors"]),
     }
-    graded = {} if row.ranked else {"Graded on": Cell(f"{line['protocol']}, {line['fingerprint'][:12]}")}
+    graded = {} if row.ranked else {"Graded on": Cell(tables.graded_on(line))}
     return dict([first]) | answers | dict(rest) | search | graded
 
 

@@ -31,8 +31,6 @@ STYLE: Any = {
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "svg.hashsalt": "grbench",
-    "svg.fonttype": "none",
     "font.size": 9,
 }
 
@@ -94,7 +92,7 @@ def cost(rows: Sequence[Row]) -> Figure:
         figure, (axis,) = panels("", width=6.4, height=max(3.8, 0.2 * len(rows)))
         spent, means, bounds = [], [], [row.bounds for row in rows]
         for row, (low, high) in zip(rows, bounds, strict=True):
-            x, mean = max(0.1, float(np.mean([seconds(run.record) for run in row.runs]))), float(row.gains.mean())
+            x, mean = max(0.1, seconds(row)), float(row.gains.mean())
             spread = [[max(0, mean - low)], [max(0, high - mean)]]
             axis.errorbar([x], [mean], spread, marker="o", color=BAR, ecolor=BAR, capsize=3, linewidth=1)
             spent.append(x)

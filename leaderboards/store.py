@@ -115,7 +115,7 @@ def read_board(board: Path, corpus: str) -> list[Run]:
         ValueError: a record or its ranks are damaged, do not fit each other or their place, or are links.
     """
     ledger.check_regular(board / corpus)
-    targets = ledger.matching(board, f"{corpus}/*/*/seed-*.json")
+    targets = ledger.records(board, corpus=corpus)
     if not targets:
         raise FileNotFoundError(f"no record of a run on {corpus!r} in {board}")
     return [read_run(board, target) for target in targets]

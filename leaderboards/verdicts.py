@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tabulate import tabulate
 
 from leaderboards import escape, formats
+from leaderboards.metrics import UNSEEN
 from leaderboards.published import Paper, papers, stated
-from leaderboards.record import STAND_IN, Record, VectorsInfo
+from leaderboards.record import SMALL_SIZES, STAND_IN, Record, VectorsInfo
 from leaderboards.rows import Row, loss
 from leaderboards.statistics import SIGNIFICANT, interval, standard_error
 
@@ -20,12 +21,10 @@ from leaderboards.statistics import SIGNIFICANT, interval, standard_error
 REPRODUCED_WITHIN = 0.05
 SHOWN = ("recall@10", "ndcg@10")
 
-# Ends a metric's name where the rank is that among items which are not in the history.
-UNSEEN = "_unseen"
 # Text encoder of most papers, and what `papers.csv` says where a paper does not name its own.
 T5, NOT_STATED = "sentence-t5", "not stated"
 # How the notes begin of rows that are no paper's.
-UNLIKE_ANY = ("small sizes", "reconstruction")
+UNLIKE_ANY = (SMALL_SIZES, "reconstruction")
 SEEN_ITEMS = {"yes": "masked", "no": "kept", "": "not said"}
 TRANSCRIBED = "\u2020"
 

@@ -39,10 +39,9 @@ def verify(board: Path, row: str | None = None, base: str | None = None) -> tupl
     """
     elsewhere = list(ledger.irregular(board))
     runs, found = list[Run](), [f"{path} {ledger.IRREGULAR}" for path in elsewhere]
-    every = (file for file in ledger.matching(board, "*/*/*/seed-*.json") if row is None or row in str(file))
     # What lies beside a link may be a link to it.
     around = {path.parent for path in elsewhere} - {board}
-    targets = [file for file in every if not any(map(file.is_relative_to, around))]
+    targets = [file for file in ledger.records(board, row) if not any(map(file.is_relative_to, around))]
     named, version = tables.corpora(board) if row is None else [], history.released(board)
     if not targets and not named:
         raise FileNotFoundError(f"no record in {board}" + (f" whose path holds {row!r}" if row else ""))

@@ -314,4 +314,4 @@ def _origin(lab: Lab) -> str:
     facts = provenance.of(lab.bench.hardware, lab.bench.board)
     dirty = " with uncommitted changes" if facts.git_dirty_sha256 else ""
     corpus = f"{lab.corpus.users:,} users, {lab.corpus.items:,} items, fingerprint `{lab.corpus.fingerprint[:12]}`"
-    return f"Made by `{facts.command}` at commit `{(facts.git_commit or 'unknown')[:12]}`{dirty}; {corpus}."
+    return f"Made by `{facts.command}` at commit `{facts.git_commit[:12]}`{dirty}; {corpus}."

@@ -20,11 +20,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmarks.analyses import proven
-from benchmarks.evaluate import check
+from benchmarks.evaluate import check, list_length
 from benchmarks.hardware import users_at_once
 from data_prep.batches import Batches
 from data_prep.corpus import Examples
-from leaderboards.metrics import MAX_RANK, MAX_UNSEEN_RANK
+from leaderboards.metrics import MAX_RANK
 from models.api import Ranking, Recommender, generator_of
 from models.letter import Letter
 from models.parts.generator import CodeGenerator
@@ -197,8 +197,8 @@ def grade(
     @torch.inference_mode()
     def grade_batch(rows: Int[Tensor, "B"]) -> None:
         batch, seen = batches.batch(rows), whole.batch(rows).history
-        length = max(MAX_RANK, min(MAX_UNSEEN_RANK + seen.shape[1], weights.items))
-        k = weights.items if whole_lists and weights.generator is None else length
+        every = whole_lists and weights.generator is None
+        k = weights.items if every else list_length(seen, MAX_RANK, weights.items)
         ranking = recommender.rank(batch.history, k)
         check(proven(ranking), len(rows), k, weights.items, type(recommender).__name__)
         empty = torch.zeros_like(ranking.items, dtype=torch.bool)

@@ -84,8 +84,7 @@ class BestOnTest(Kept):
     valid_users: int | None
 
     def known(self, stage: Stage, module: pl.LightningModule) -> None:
-        budget = Budget(1, 1, valid_users=self.valid_users)
-        value, best = selection_metric(self.corpus, "test", budget)(module), self.facts
+        value, best = selection_metric(self.corpus, "test", self.valid_users)(module), self.facts
         if not best["epoch"] or value > best["value"]:
             self.keep(stage.epochs, value, module)
 

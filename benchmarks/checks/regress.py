@@ -12,10 +12,8 @@ its runs on a CPU, `BANK` seeds each, and the weights of the first. Two question
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,10 +29,10 @@ from benchmarks.hardware import Hardware
 from benchmarks.settings import Bench
 from benchmarks.training.checkpoint_callback import BEST
 from benchmarks.training.fit import weights_of
-from data_prep.atomic import own, write_text
+from data_prep.atomic import owned, write_text
 from leaderboards import formats
 from leaderboards.metrics import UNSEEN
-from leaderboards.record import Provenance, Record
+from leaderboards.record import Record
 from leaderboards.rows import RANKED_BY, Row
 from leaderboards.statistics import Comparison, compare, equivalence
 from leaderboards.store import Run, read_run, write
@@ -155,26 +153,15 @@ def regress(
     """
     _check_models(names)
     banks = {name: bank(name, references) for name in names}
-    with _alone(work / "regress") as folder:
+    folder = work / "regress"
+    with owned(folder, _at_work(folder)):
         answers = [evaluation(work, name, banks[name], references) for name in names]
         fresh = made(folder, names, seeds, jobs)
         return answers + [training(name, fresh[name], banks[name]) for name in names]
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[Path]:
-    """The folder, as this process's own: another gate would take the runs away from under it.
-
-    Raises:
-        OSError: another process has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if (lock := own(folder)) is None:
-        raise OSError(f"another process makes runs of the quick board in {folder}; expected one at a time (--work)")
-    try:
-        yield folder
-    finally:
-        os.close(lock)
+def _at_work(folder: Path) -> OSError:
+    return OSError(f"another process makes runs of the quick board in {folder}; expected one at a time (--work)")
 
 
 def _check_models(names: Iterable[str]) -> None:
@@ -229,7 +216,7 @@ def evaluation(work: Path, name: str, reference: Sequence[Run], references: Path
         again = rerank(Bench(references, work, hardware=HARDWARE), first, weights=references / WEIGHTS / name)
     except (ValueError, OSError) as error:
         return Answer(name, "evaluation", False, f"the committed weights cannot be ranked with: {error}; {WANTED}")
-    same = platform(first.record.provenance) == platform(_here())
+    same = platform(first.record.provenance) == platform(provenance.of(HARDWARE))
     good = again.different <= (0 if same else TOLERATED * again.users)
     where = "on the reference's platform" if same else f"on another platform than {platform(first.record.provenance)}"
     says = f"{again.different} of {again.users:,} users come out at another rank, {where}"
@@ -288,10 +275,6 @@ def held(new: Row, old: Row, metric: str = RANKED_BY) -> Held:
 WANTED = "if this is wanted, `make regress ACCEPT=1 WHY=...` makes new references and says so in CHANGELOG.md"
 
 
-def _here() -> Provenance:
-    return provenance.of(HARDWARE)
-
-
 def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references: Path = REFERENCES) -> list[str]:
     """Makes new references, and says so in the changelog.
 
@@ -307,7 +290,8 @@ def accept(work: Path, names: Sequence[str], why: str, jobs: int = 2, references
     """
     _check_models(names)
     before = {name: _before(name, references) for name in names}
-    with _alone(work / "regress") as folder:
+    folder = work / "regress"
+    with owned(folder, _at_work(folder)):
         fresh = made(folder, names, range(BANK), jobs)
         for name in names:
             shutil.rmtree(references / CORPUS / name, ignore_errors=True)

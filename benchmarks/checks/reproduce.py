@@ -26,7 +26,7 @@ from benchmarks.checks.train_again import ABSENT
 from benchmarks.hardware import Hardware
 from benchmarks.model_inputs import TRAINED, kept_codes
 from benchmarks.settings import Bench, prepared, source_of
-from data_prep.atomic import own
+from data_prep.atomic import owned
 from data_prep.codes_file import NAME
 from data_prep.corpus import UNSEEN_USERS
 from data_prep.data_folder import VARIABLE, data_folder
@@ -65,8 +65,8 @@ def drawn(board: Path, row: str | None, count: int | None, minutes: float | None
     Raises:
         FileNotFoundError: none fits.
     """
-    targets = [file for file in ledger.matching(board, "*/*/*/seed-*.json") if row is None or row in str(file)]
-    fits = [target for target in targets if minutes is None or _train_seconds(target) <= 60 * minutes]
+    records = ledger.records(board, row)
+    fits = [target for target in records if minutes is None or _train_seconds(target) <= 60 * minutes]
     if not fits:
         within = f" that was trained in {minutes:g} minutes" if minutes else ""
         raise FileNotFoundError(f"no record in {board}" + (f" whose path holds {row!r}" if row else "") + within)
@@ -115,7 +115,8 @@ def _again(bench: Bench, target: Path, source: str) -> Verdict:
         reason = "its commit is unknown" if origin.git_commit == UNKNOWN else "it ran on code that no commit holds"
         return Verdict(target, False, f"cannot be made again: {reason}")
     folder /= f"{stated.record.model}-{stated.record.key}-{stated.record.seed}"
-    with _owned(folder):
+    # Another process would take the code away from under this one.
+    with owned(folder, NotHereError(f"another process makes it again, in {folder}")):
         # Of an earlier time, which would be taken for this one's.
         shutil.rmtree(folder / "board", ignore_errors=True)
         with _work_tree(folder / "code", origin.git_commit) as tree:
@@ -127,25 +128,9 @@ def _again(bench: Bench, target: Path, source: str) -> Verdict:
     return Verdict(target, good, says if good else f"{says}; the new record lies in {folder / 'board'}")
 
 
-@contextmanager
-def _owned(folder: Path) -> Iterator[None]:
-    """The folder of a training, as this process's own: another one would take the code away from under it.
-
-    Raises:
-        NotHereError: another process makes the run again.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if (lock := own(folder)) is None:
-        raise NotHereError(f"another process makes it again, in {folder}")
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
 def _readable(board: Path, corpus: str) -> Iterator[Run]:
     """The runs on a corpus, but for damaged ones, which are told where they are drawn themselves."""
-    for target in ledger.matching(board, f"{corpus}/*/*/seed-*.json"):
+    for target in ledger.records(board, corpus=corpus):
         with suppress(ValueError, OSError):
             yield read_run(board, target)
 
@@ -302,12 +287,9 @@ def expected(row: Row, rows: Sequence[Row]) -> tuple[float, float]:
         ValueError: no row of the board has two seeds, so that nothing tells what noise is.
     """
     own = _per_seed(row)
-    others = (
-        [row]
-        if len(own) > 1
-        else [other for other in rows if other.ranked and not other.is_floor and len(other.runs) > 1]
-    )
-    spread = [(_per_seed(other) / _per_seed(other).mean() - 1) for other in others if _per_seed(other).mean()]
+    others = [row] if len(own) > 1 else [other for other in rows if other.ranked and not other.is_floor]
+    several = [values for values in map(_per_seed, others) if len(values) > 1 and values.mean()]
+    spread = [values / values.mean() - 1 for values in several]
     freedom = sum(len(values) - 1 for values in spread)
     if not freedom:
         raise ValueError(f"no row on the board of {row.record.corpus.name} has two seeds; nothing tells what noise is")

@@ -21,9 +21,9 @@ from benchmarks.model_inputs import with_kept_codes
 from benchmarks.resolved_row import resolve
 from benchmarks.settings import Bench, prepared, source_of
 from benchmarks.training.checkpoint_callback import BEST, DONE
-from benchmarks.training.checkpoint_io import sha256
 from benchmarks.training.fit import Fit, NotTrainedError, weights_of
 from data_prep.corpus import UNSEEN_USERS, Corpus, Part
+from data_prep.files import content_sha256
 from leaderboards import ledger
 from leaderboards.metrics import UNSEEN as AMONG_UNSEEN
 from leaderboards.record import PROTOCOL, Provenance, Record
@@ -58,9 +58,7 @@ class Recalled(NamedTuple):
     fit: Fit
 
 
-def rerank(
-    bench: Bench, run: Run, source: str = "auto", users: int | None = None, weights: Path | None = None
-) -> Again:
+def rerank(bench: Bench, run: Run, users: int | None = None, weights: Path | None = None) -> Again:
     """Ranks users of a record again, without any training: on both parts, and among unseen items where it has such.
 
     Args:
@@ -70,7 +68,7 @@ def rerank(
     Raises:
         NotHereError, NotTrainedError, ValueError: as `recall`.
     """
-    recommender, eval_corpus, _ = recall(bench, run.record, source, weights)
+    recommender, eval_corpus, _ = recall(bench, run.record, weights=weights)
     return ranked_again(recommender, eval_corpus, run, users)
 
 
@@ -170,7 +168,7 @@ def recall_by_hash(bench: Bench, record: Record, source: str = "auto") -> Recall
 
 def _link_weights(record: Record, work: Path, links: Path) -> None:
     logs = (log.with_name(BEST) for log in (work / "fits").glob(f"*/{DONE}"))
-    there = {sha256(weights): weights for weights in logs if weights.is_file()} if record.cost.stages else {}
+    there = {content_sha256(weights): weights for weights in logs if weights.is_file()} if record.cost.stages else {}
     for number, stage in enumerate(record.cost.stages):
         if stage.weights_sha256 is None:
             raise FileNotFoundError(
@@ -231,9 +229,7 @@ def deep(bench: Bench, row: str | None, users: int) -> tuple[list[str], list[str
         What is wrong, and what was done, a sentence per record each. That no record was ranked again, is wrong.
     """
     problems, says, ranked = list[str](), list[str](), 0
-    for target in ledger.matching(bench.board, "*/*/*/seed-*.json"):
-        if row is not None and row not in str(target):
-            continue
+    for target in ledger.records(bench.board, row):
         try:
             run = read_run(bench.board, target)
             origin, hardware = run.record.provenance, hardware_of(run.record.provenance)

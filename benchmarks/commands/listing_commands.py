@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands.options import WORK, own_corpus
+from benchmarks.commands.options import WORK, add_untuned, own_corpus
 from data_prep.own_options import add_own_options
 
 # The commands import what needs torch themselves, so that --help and a mistyped option do not wait for it.
@@ -66,4 +66,4 @@ def add(commands: Any) -> None:
     config.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="fields of the config"
     )
-    config.add_argument("--untuned", action="store_true", help="defaults, where a sweep has found better values")
+    add_untuned(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.sweeps.study import WorkerSettings
     from benchmarks.sweeps.study_ledger import Ledger
 
-MISSING = "a sweep needs the package optuna, and storage on PostgreSQL sqlalchemy and psycopg; {} is not installed"
+MISSING = "a sweep needs the package optuna, which is not installed: pip install 'grbench[sweep]'"
 GOES_ON = "; the same command goes on with the study"
 
 
@@ -37,8 +38,8 @@ def sweep(options: argparse.Namespace) -> int:
         raise ValueError("--cluster is given without --storage; machines share a study on PostgreSQL, not in a file")
     from benchmarks import best_config
     from benchmarks.run import check_writable
+    from benchmarks.sweeps import study_ledger
     from benchmarks.sweeps.study_spec import StudySpec
-    from leaderboards.ledger import SWEEPS
 
     settings, study = _worker_settings(options)
     corpus, source = asked(options, [options.model])
@@ -59,7 +60,7 @@ def sweep(options: argparse.Namespace) -> int:
     )
     folder = best_config.folder_of(corpus.name, corpus.fingerprint)
     check_writable(best_config.path(folder, options.model, options.best), "winners (--best)")
-    check_writable(options.board / f"{corpus.name}{SWEEPS}" / "study.json", "ledgers of sweeps (--board)")
+    check_writable(study_ledger.path(options.board, corpus.name, "study"), "ledgers of sweeps (--board)")
     made = study.sweep(settings, spec, corpus, options.jobs, options.cluster, options.board)
     written = study.conclude(made, options.board, options.best, options.replace, bool(options.vectors_path))
     print(f"\n{summary(made)}\n\nwritten: {' '.join(map(str, written)) or 'nothing'}")
@@ -121,8 +122,8 @@ def _worker_settings(options: argparse.Namespace) -> tuple[WorkerSettings, Any]:
         from benchmarks.sweeps.storage import database
 
         database(options.storage)
-    try:
-        from benchmarks.sweeps import study
-    except ImportError as error:
-        raise ValueError(MISSING.format(error.name)) from None
+    if find_spec("optuna") is None:
+        raise ValueError(MISSING)
+    from benchmarks.sweeps import study
+
     return study.WorkerSettings(options.work, options.storage, options.vectors_path, options.track), study

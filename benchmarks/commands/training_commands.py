@@ -55,7 +55,7 @@ def bench(options: argparse.Namespace) -> int:
     from leaderboards import board, tables
 
     names, tuned = experiments.chosen(options.models), not options.untuned
-    corpus, source = asked(options, names, tuned=not options.untuned)
+    corpus, source = asked(options, names, tuned)
     chosen = [experiments.complete(name, corpus, options.set, tuned) for name in names]
     model_inputs.check_text(corpus, chosen)
     model_inputs.check_path(options.vectors_path, chosen)

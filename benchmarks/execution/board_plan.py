@@ -31,6 +31,7 @@ from benchmarks import experiments
 from benchmarks.config import check_each_once, near
 from benchmarks.execution.cell import Cell
 from benchmarks.execution.local import run_all
+from benchmarks.record_fields import notes
 from benchmarks.resolved_row import ResolvedRow, resolve
 from benchmarks.run import nearest_folder
 from benchmarks.settings import Bench, prepared
@@ -39,7 +40,7 @@ from data_prep import own_corpus
 from data_prep.corpus import Corpus
 from data_prep.files import check_file
 from leaderboards.metrics import NAMES, UNSEEN_NAMES
-from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, titled
+from leaderboards.rows import RANKED_BY, Row, titled
 from leaderboards.statistics import interval
 from leaderboards.store import Run, read, read_run
 from leaderboards.verdicts import NOT_COMPARABLE, judged, reasons_against_any
@@ -97,9 +98,7 @@ class Planned(NamedTuple):
     @property
     def title(self) -> str:
         """As a board names the row."""
-        experiment = self.row.experiment
-        note = f"{OVERRIDDEN} {' '.join(experiment.overrides)}"
-        return titled(experiment.name, [note] if experiment.overrides else [])
+        return titled(self.row.experiment.name, notes(self.row.experiment, self.corpus, None))
 
     def finished(self) -> list[Path]:
         """Records that are there."""

@@ -145,11 +145,10 @@ def _machine() -> str:
     """The line above all figures: threads, processor, GPU, versions."""
     import torch
 
-    from benchmarks.hardware import BATCH
-    from benchmarks.provenance import collect
+    from benchmarks import provenance
+    from benchmarks.hardware import Hardware
 
-    threads = torch.get_num_threads()
-    facts = collect(threads=threads, precision="32-true", evaluation_batch=BATCH, device="cpu")
+    facts = provenance.of(Hardware("cpu", threads=torch.get_num_threads()))
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     versions = ", ".join(f"{library} {version}" for library, version in facts.versions.items())
-    return f"{threads} threads of {facts.device}{gpu}; Python {facts.python}, {versions}"
+    return f"{facts.threads} threads of {facts.device}{gpu}; Python {facts.python}, {versions}"

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,11 +209,11 @@ def database(url: str) -> URL:
     Raises:
         ValueError: it is of something else, no URL, or one that can be read in two ways; says no password.
     """
-    try:
-        from sqlalchemy import make_url
-        from sqlalchemy.exc import ArgumentError
-    except ImportError:
-        raise ValueError("storage on PostgreSQL needs the packages sqlalchemy and psycopg") from None
+    if not all(map(find_spec, ("sqlalchemy", "psycopg"))):
+        raise ValueError("storage on PostgreSQL needs the packages sqlalchemy and psycopg")
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         address = make_url(url)
     except (ArgumentError, ValueError):

@@ -60,7 +60,7 @@ class WorkerSettings:
         return in_database(self.storage, name, heartbeat) if self.storage else in_folder(self.folder(name))
 
     def bench(self, spec: StudySpec, corpus: Corpus) -> Bench:
-        """For trainings; nothing is written to its board. Raises ValueError as `tracking.mode` does."""
+        """For trainings; nothing is written to its board. Raises ValueError as `wandb_run.mode` does."""
         hardware = Hardware(spec.accelerator, threads=spec.threads, precision=spec.precision)
         track = wandb_run.mode(self.track, corpus)
         return Bench(self.work / "board", self.work, self.vectors_path, hardware, track)

@@ -18,6 +18,7 @@ from benchmarks.sweeps import trial_state
 from benchmarks.sweeps.study_spec import PRUNER, SAMPLER
 from benchmarks.sweeps.trial_queue import TrialQueue
 from data_prep.atomic import write_text
+from leaderboards.ledger import SWEEPS
 from leaderboards.record import Name, Provenance, Section, Sha256
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Ledger(Section):
 
 def path(board: Path, corpus: str, study: str, ending: str = "json") -> Path:
     """Where the ledger of a study lies, and its page with the ending `html`."""
-    return board / f"{corpus}.sweeps" / f"{study}.{ending}"
+    return board / f"{corpus}{SWEEPS}" / f"{study}.{ending}"
 
 
 def ledger(queue: TrialQueue, experiment: Experiment, provenance: Provenance) -> Ledger:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.training.checkpoint_callback import BEST, DONE, LAST
 from data_prep.atomic import atomic_file, write_json
+from data_prep.files import content_sha256
 from data_prep.sealed import read_sealed, write_sealed
 from leaderboards.record import Stage
 
@@ -78,7 +79,7 @@ def finish(folder: Path, done: Stage, weights: Mapping[str, Tensor]) -> None:
     """Writes weights and log of a stage that is done, and removes the states of its training."""
     with atomic_file(folder / BEST) as file:
         file.write(safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))
-    done.weights_sha256 = sha256(folder / BEST)
+    done.weights_sha256 = content_sha256(folder / BEST)
     log = {"stage": done.model_dump()}
     write_json(folder / DONE, {**log, "sha256": _seal(log)})
     for name in (LAST, BEFORE):
@@ -90,7 +91,7 @@ def finished(folder: Path, say: Say) -> Stage | None:
     path = folder / DONE
     try:
         log = json.loads(path.read_bytes())
-        if log.pop("sha256") == _seal(log) and log["stage"]["weights_sha256"] == sha256(folder / BEST):
+        if log.pop("sha256") == _seal(log) and log["stage"]["weights_sha256"] == content_sha256(folder / BEST):
             return Stage(**log["stage"])
     except FileNotFoundError:
         if not path.exists():
@@ -112,12 +113,6 @@ def weights(file: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(file)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{file} is damaged, or no safetensors file: {error}") from error
-
-
-def sha256(file: Path) -> str:
-    """Hash of a file's content."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _seal(log: object) -> str:

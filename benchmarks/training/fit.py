@@ -37,6 +37,7 @@ from benchmarks.training.stage_key import sources_sha256
 from benchmarks.training_precision import Precision
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples, Part
+from data_prep.files import content_sha256
 from leaderboards.metrics import metrics
 from leaderboards.record import Stage
 from models.api import Budget, Recommender, generator_of
@@ -148,7 +149,7 @@ class Fit:
             check_history_length(module)
         if self.weights:
             file = weights_of(self.weights, len(self.stages), stage)
-            self.stages.append(Stage.begun(stage, reused=True, weights_sha256=checkpoint_io.sha256(file)))
+            self.stages.append(Stage.begun(stage, reused=True, weights_sha256=content_sha256(file)))
             return with_weights(module, file)
         examples = self.corpus.examples("train") if examples is None else examples
         if not len(examples):
@@ -275,7 +276,7 @@ class Fit:
         """NDCG@10 on the validation part: the protocol's selection metric."""
         if self.blind or not isinstance(module, Recommender):
             return None
-        return selection_metric(self.corpus, "valid", budget)
+        return selection_metric(self.corpus, "valid", budget.valid_users)
 
     def _precision(self, module: pl.LightningModule) -> Precision:
         """Other modules name items, and bf16 would give many of them another name: they train in float32."""
@@ -342,10 +343,10 @@ def check_history_length(module: Recommender) -> None:
         )
 
 
-def selection_metric(corpus: Corpus, part: Part, budget: Budget) -> Callable[[Any], float]:
-    """NDCG@10 of a recommender on a part of a corpus, as it is told between the epochs of a training; nan where its
-    scores are none, of which `CheckpointCallback` says what training it is."""
-    grader = Grader(corpus, part, budget.valid_users, k=10)
+def selection_metric(corpus: Corpus, part: Part, users: int | None) -> Callable[[Any], float]:
+    """NDCG@10 of a recommender on so many users of a part of a corpus, or on all, as it is told between the epochs of a
+    training; nan where its scores are none, of which `CheckpointCallback` says what training it is."""
+    grader = Grader(corpus, part, users, k=10)
 
     def ndcg(recommender: Any) -> float:
         try:

@@ -8,9 +8,9 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.provenance import torch_version, version
+from benchmarks.provenance import ROOT, torch_version, version
+from data_prep.files import content_sha256
 
-ROOT = Path(__file__).resolve().parents[2]
 # The harness's part: what trains, keeps, grades and chooses an epoch.
 HARNESS = (
     "benchmarks/training/bf16_plugin.py",
@@ -38,7 +38,7 @@ def sources_sha256(owner: type, root: Path = ROOT) -> str:
     known, own = _contents(root), Path(*owner.__module__.split(".")).with_suffix(".py").as_posix()
     code = {name: content for name, content in known.items() if not _is_a_models_own(name) or name == own}
     if own not in known:
-        code[own] = _sha256(Path(inspect.getfile(owner)))
+        code[own] = content_sha256(Path(inspect.getfile(owner)))
     versions = {**{name: version(name) for name in LIBRARIES}, "torch": torch_version()}
     facts = sorted({**code, **versions}.items())
     return hashlib.sha256(repr(facts).encode()).hexdigest()
@@ -51,14 +51,10 @@ def _is_a_models_own(name: str) -> bool:
 @functools.cache
 def _contents(root: Path) -> dict[str, str]:
     """Hashes of the files by name, as they were when this process first asked: later edits are not what it runs."""
-    return {file.relative_to(root).as_posix(): _sha256(file) for file in _files(root)}
+    return {file.relative_to(root).as_posix(): content_sha256(file) for file in _files(root)}
 
 
 def _files(root: Path) -> Iterator[Path]:
     for package in ("data_prep", "models"):
         yield from (root / package).rglob("*.py")
     yield from (root / name for name in HARNESS)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

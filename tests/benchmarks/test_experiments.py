@@ -11,6 +11,7 @@ import pytest
 
 import models
 from benchmarks import best_config, config, experiments
+from benchmarks.execution.cell import Cell
 from benchmarks.experiments import complete
 from benchmarks.resolved_row import published_config
 from data_prep.corpus import Corpus
@@ -387,6 +388,7 @@ def test_with_none_of_what_a_sweep_has_found_nothing_is_tuned(tmp_path: Path, mo
         for settings in ([], ["lr=0.01"], ["lr=0.01", "dropout=0.5"])
     )
     assert tuned.tuned_config == half.tuned_config == winner
+    assert len({Cell(tuned, 0), Cell(half, 0)}) == 2, "cells of a cluster are told apart by their hashes"
     assert (tuned.config.patience, half.config.patience) == (4, 4)
     assert none.tuned_config is None
     assert none.config == complete("sasrec", "musical_instruments", ["lr=0.01", "dropout=0.5"], tuned=False).config

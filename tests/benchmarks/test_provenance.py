@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import provenance
 from benchmarks.hardware import Hardware
-from benchmarks.provenance import collect, command, git_commit, git_dirty_sha256, of_another_model_file
+from benchmarks.provenance import command, git_commit, git_dirty_sha256, of_another_model_file
 from leaderboards.record import Provenance, Record
 from tests import scripts
 from tests.leaderboards.test_record import run_of
@@ -43,8 +43,8 @@ def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
     return run
 
 
-def collected(root: Path, device: str = "cpu") -> Provenance:
-    return collect(threads=2, precision="32-true", evaluation_batch=64, device=device, root=root)
+def collected(root: Path) -> Provenance:
+    return provenance.of(Hardware("cpu", threads=2), root=root)
 
 
 def test_a_clean_checkout(tmp_path: Path, git: Git) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 import models
 import models.popularity
 import models.sasrec
+from benchmarks import provenance
 from benchmarks.__main__ import main
 from benchmarks.checks import regress
 from benchmarks.checks.regress import BANK, COMPARED, Answer, accept, bank, evaluation, gated, note
@@ -123,9 +124,9 @@ def test_another_platform_may_swap_a_few_users_only(work: Path, monkeypatch: pyt
     field = reference[0].ranks.schema.field("rank")
     moved = reference[0]._replace(ranks=reference[0].ranks.set_column(column, field, [ranks]))
     here = reference[0].record.provenance
-    monkeypatch.setattr(regress, "_here", lambda: here)
+    monkeypatch.setattr(provenance, "of", lambda hardware: here)
     assert not evaluation(work, "sasrec", [moved]).good
-    monkeypatch.setattr(regress, "_here", lambda: here.model_copy(update={"device": "another"}))
+    monkeypatch.setattr(provenance, "of", lambda hardware: here.model_copy(update={"device": "another"}))
     assert evaluation(work, "sasrec", [moved]).good
     ranks[:11] = (ranks[:11] + 1) % 50
     moved = moved._replace(ranks=reference[0].ranks.set_column(column, field, [ranks]))
@@ -133,17 +134,17 @@ def test_another_platform_may_swap_a_few_users_only(work: Path, monkeypatch: pyt
 
 
 def test_the_gate_is_of_a_cpu_where_there_is_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = platform(regress._here())
+    here = platform(provenance.of(regress.HARDWARE))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert platform(regress._here()) == here
-    assert (regress._here().precision, regress.HARDWARE.device) == ("32-true", torch.device("cpu"))
+    assert platform(provenance.of(regress.HARDWARE)) == here
+    assert (provenance.of(regress.HARDWARE).precision, regress.HARDWARE.device) == ("32-true", torch.device("cpu"))
 
 
 def test_no_change_is_green(work: Path) -> None:
     answers = regress.regress(work, [CHEAP], jobs=1)
     assert [answer.good for answer in answers] == [True, True], answers
-    here = platform(regress._here())
+    here = platform(provenance.of(regress.HARDWARE))
     if here == platform(bank(CHEAP)[0].record.provenance):
         assert f"{COMPARED} runs equal to the bit" in only(answers, "training").says
 

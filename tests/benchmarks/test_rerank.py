@@ -18,9 +18,9 @@ from benchmarks.experiments import complete
 from benchmarks.hardware import Hardware
 from benchmarks.run import run
 from benchmarks.settings import Bench
-from benchmarks.training import checkpoint_io
 from benchmarks.training.fit import NotTrainedError
 from data_prep.corpus import Corpus
+from data_prep.files import content_sha256
 from grbench import load
 from leaderboards import store
 from leaderboards.store import Run, read_run
@@ -83,9 +83,7 @@ def test_only_the_weights_that_the_record_names_count(
     weights = tmp_path / "0-recommender.safetensors"
     weights.write_bytes((folder / "best.safetensors").read_bytes())
     (stage,) = trained.record.cost.stages
-    with pytest.raises(
-        ValueError, match=f"hash {checkpoint_io.sha256(weights)}; the record names {stage.weights_sha256}"
-    ):
+    with pytest.raises(ValueError, match=f"hash {content_sha256(weights)}; the record names {stage.weights_sha256}"):
         rerank(bench, trained, weights=tmp_path)
     unnamed = stage.model_copy(update={"weights_sha256": None})
     cost = trained.record.cost.model_copy(update={"stages": [unnamed]})

@@ -29,6 +29,7 @@ import data_prep
 import models
 from benchmarks import best_config, model_inputs, provenance, record_fields
 from benchmarks.__main__ import main
+from benchmarks.commands import sweep_commands
 from benchmarks.evaluate import Grader
 from benchmarks.experiments import Experiment, complete
 from benchmarks.hardware import Hardware
@@ -1007,6 +1008,12 @@ def test_trials_of_other_code_are_told(
     monkeypatch.setattr(source, "of_folder", lambda root: "0" * 64)
     sweep(WorkerSettings(tmp_path / "work"), spec(corpus), corpus)
     assert "3 of 3 trials of this study ran on other code than this" in capsys.readouterr().err
+
+
+def test_without_optuna_a_sweep_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sweep_commands, "find_spec", lambda name: None)
+    assert main(["sweep", "--model", "sasrec", "--corpus", "planted", "--trials", "1"]) == 2
+    assert "a sweep needs the package optuna, which is not installed: pip install" in capsys.readouterr().err
 
 
 def test_no_password_is_written(

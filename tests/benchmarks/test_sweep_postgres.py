@@ -236,6 +236,13 @@ def test_no_command_says_a_password(
     assert "hunter2" not in out + err
 
 
+@pytest.mark.parametrize("missing", ["sqlalchemy", "psycopg"])
+def test_a_driver_that_is_missing_is_told(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "find_spec", lambda name: None if name == missing else True)
+    with pytest.raises(ValueError, match=r"^storage on PostgreSQL needs the packages sqlalchemy and psycopg$"):
+        database("postgresql://me@h/db")
+
+
 NO_PASSWORD = (
     "https://host/file@rev: 404",
     "https://host:80/file of me@host",

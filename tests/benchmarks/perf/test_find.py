@@ -10,6 +10,7 @@ import pytest
 from benchmarks.perf.find import Setting, found, stage_overhead
 from benchmarks.training import stage_key
 from data_prep.corpus import Corpus
+from data_prep.files import content_sha256
 from models.sasrec import Config
 
 SMALL = Config(width=8, inner=8, layers=1, batch_size=16, epochs=1)
@@ -25,7 +26,7 @@ def test_everything_that_decides_it_is_hashed_each_time(
 ) -> None:
     """A process makes these hashes once; the pair is about one that has not made them."""
     files, digests = list[Path](), list[str]()
-    of_file, of_corpus = stage_key._sha256, Corpus._digest
+    of_file, of_corpus = content_sha256, Corpus._digest
 
     def file(path: Path) -> str:
         files.append(path)
@@ -37,7 +38,7 @@ def test_everything_that_decides_it_is_hashed_each_time(
 
     setting = Setting(tiny_corpus, SMALL)
     found(setting, tmp_path)
-    monkeypatch.setattr(stage_key, "_sha256", file)
+    monkeypatch.setattr(stage_key, "content_sha256", file)
     monkeypatch.setattr(Corpus, "_digest", digest)
     assert found(setting, tmp_path).stages[0].reused
     assert len(files) > 50
