@@ -16,9 +16,8 @@ _LESS = (
 MISCONFIGURED = "MisconfigurationException"
 # How PyTorch says it on a GPU and on a CPU, where the exception is any RuntimeError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
-# A URL's password goes up to its last @, for it may hold one, but a port with a path is none; a parameter's value goes
-# up to the next.
-_PASSWORD = re.compile(r"(://[^:/]*):(?!\d{1,5}/).*@", re.DOTALL)
+# A URL's password goes up to its last @, for it may hold one; a parameter's value goes up to the next.
+_PASSWORD = re.compile(r"(://[^:/]*):.*@", re.DOTALL)
 _PARAMETER = re.compile(r"(\w*(?:pass|pwd)\w*=)[^&]+?(?=&|['\"][,}]|$)", re.IGNORECASE | re.DOTALL)
 
 

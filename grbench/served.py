@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +90,7 @@ class Served:
 
     def _known(self, history: Sequence[str], number: int) -> list[int]:
         # Both can be iterated over; a set has no order, and that of a mapping's keys says nothing.
-        if isinstance(history, str | Set | Mapping):
+        if isinstance(history, str | set | frozenset | Mapping):
             kind = type(history).__name__
             raise ValueError(
                 f"history {number} is the {kind} {history!r:.100}; expected item ids in a list, oldest first"

@@ -69,8 +69,10 @@ def matching(board: Path, pattern: str) -> list[Path]:
 
 
 def records(board: Path, row: str | None = None, corpus: str = "*") -> list[Path]:
-    """Records of a board, on one corpus or on all, whose path holds `row`."""
-    return [file for file in matching(board, f"{corpus}/*/*/seed-*.json") if row is None or row in str(file)]
+    """Records of a board, on one corpus or on all, whose path in it holds `row`."""
+    part = (row or "").removeprefix(f"{board}/")
+    files = matching(board, f"{corpus}/*/*/seed-*.json")
+    return [file for file in files if part in file.relative_to(board).as_posix()]
 
 
 def evidence(board: Path, corpus: str) -> dict[str, str]:

@@ -24,13 +24,13 @@ from benchmarks import provenance
 from benchmarks.checks.rerank import NotHereError, hardware_of, platform
 from benchmarks.checks.train_again import ABSENT
 from benchmarks.hardware import Hardware
-from benchmarks.model_inputs import TRAINED, kept_codes
+from benchmarks.model_inputs import kept_codes
 from benchmarks.settings import Bench, prepared, source_of
 from data_prep.atomic import owned
 from data_prep.codes_file import NAME
 from data_prep.corpus import UNSEEN_USERS
 from data_prep.data_folder import VARIABLE, data_folder
-from data_prep.embed import recipe
+from data_prep.embed import WITH_PATH, item_vectors
 from leaderboards import ledger, store
 from leaderboards.git import git, root_of
 from leaderboards.record import TUNED, UNKNOWN, Provenance, Record
@@ -38,8 +38,9 @@ from leaderboards.rows import OVERRIDDEN, RANKED_BY, Row, rows_of
 from leaderboards.store import Run, read_run
 
 SCRIPT = Path(__file__).with_name("train_again.py")
-# What of the recipe of item vectors is of the corpus's text.
-OF_TEXT = ("template", "text_sha256")
+# Item vectors that the code of a commit cannot make alone, and what their recipe knows of a path.
+FROM_ELSEWHERE = (*WITH_PATH, "sentence-t5-base")
+OF_A_PATH = ("file_sha256", "encoder_sha256")
 # Of new runs of a true row this share lies where it is expected.
 LEVEL = 0.99
 
@@ -164,6 +165,7 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     path = bench.for_vectors(record.config.get("vectors")).vectors_path
     vectors = ["--vectors-path", str(path.resolve())] if path else []
     _check_vectors(bench, record, source)
+    _lend(bench.work / "vectors", folder / "work/vectors")
     _lay_codes(bench, record, tree)
     command = [sys.executable, str(SCRIPT), str(target.resolve()), *vectors]
     command += ["--source", source_of(record, source), "--prepared", str((bench.work / "corpora").resolve())]
@@ -200,18 +202,25 @@ def _check_vectors(bench: Bench, record: Record, source: str) -> None:
         NotHereError: what its item vectors are of, a file or an encoder, is not here, or another one is.
     """
     kind, told = record.config.get("vectors"), record.inputs["vectors"] or {}
-    if not isinstance(kind, str) or kind.startswith(TRAINED):
+    if kind not in FROM_ELSEWHERE:
         return
     corpus = record.corpus.name.removesuffix(UNSEEN_USERS)
     try:
         found = prepared(bench.work, corpus, source_of(record, source))
-        here = recipe(found, kind, bench.for_vectors(kind).vectors_path)
+        here = item_vectors(found, kind, bench.for_vectors(kind).vectors_path, bench.work / "vectors").recipe or {}
     except (ValueError, OSError) as error:
         raise NotHereError(str(error)) from error
-    # How a corpus is put into words is the affair of the commit's own code.
-    others = [part for part in sorted(here) if part not in OF_TEXT and told.get(part, here[part]) != here[part]]
+    # What else a recipe has is the affair of the commit's own code.
+    others = [part for part in OF_A_PATH if part in here and told.get(part, here[part]) != here[part]]
     if others:
         raise NotHereError(f"the item vectors here are others than the record's: they differ in {', '.join(others)}")
+
+
+def _lend(kept: Path, place: Path) -> None:
+    """Text that is encoded already: the encoder's packages may be those of another environment."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if kept.is_dir() and not place.exists():
+        place.symlink_to(kept.resolve())
 
 
 def _lay_codes(bench: Bench, record: Record, tree: Path) -> None:

@@ -33,7 +33,7 @@ from benchmarks.run import run
 from benchmarks.settings import Bench
 from data_prep.atomic import own
 from data_prep.corpus import Corpus
-from leaderboards import store
+from leaderboards import ledger, store
 from leaderboards.record import CodesInfo, Record
 from leaderboards.rows import OVERRIDDEN, Row, rows_of
 from leaderboards.store import Run, read_run
@@ -414,6 +414,40 @@ def test_item_vectors_that_are_not_the_records_are_not_here(
             reproduce._check_vectors(replace(given, vectors_path=path), record, "auto")
 
 
+@pytest.mark.parametrize("kind", ["sentence-t5-base", "folder"])
+def test_an_encoder_that_is_not_installed_makes_no_row_false(
+    kind: str, true: Run, with_corpora: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder/modules.json").write_text("[]")
+    here = Bench(tmp_path / "board", with_corpora(tmp_path / "work"), tmp_path / "encoder")
+    record = true.record.model_copy(update={"config": {"vectors": kind}})
+    with pytest.raises(NotHereError, match="sentence-transformers"):
+        reproduce._check_vectors(here, record, "auto")
+
+
+def test_a_made_up_recipe_of_text_is_no_excuse(planted_corpus: Corpus, with_corpora: Any, tmp_path: Path) -> None:
+    here = Bench(tmp_path / "board", with_corpora(tmp_path / "work"))
+    made = run(here, planted_corpus, complete("last_item_vectors", "planted", ["vectors=tfidf"]), 0)
+    record = read_run(here.board, made).record
+    assert record.vectors is not None
+    false = record.vectors.model_copy(update={"recipe": {"kind": "tfidf", "n_iter": 9}})
+    reproduce._check_vectors(here, record.model_copy(update={"vectors": false}), "auto")
+
+
+def test_text_that_is_encoded_already_is_lent_and_stays(tmp_path: Path) -> None:
+    kept, place = tmp_path / "vectors", tmp_path / "again/work/vectors"
+    (kept / "folder").mkdir(parents=True)
+    (kept / "folder/of.npz").write_bytes(b"rows")
+    for _ in range(2):
+        reproduce._lend(kept, place)
+        assert (place / "folder/of.npz").read_bytes() == b"rows"
+    shutil.rmtree(tmp_path / "again")
+    assert (kept / "folder/of.npz").exists()
+
+
 def trees() -> str:
     found = subprocess.run(["git", "worktree", "list"], cwd=provenance.ROOT, capture_output=True, text=True)
     return found.stdout
@@ -441,6 +475,17 @@ def test_which_rows_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "neither --row nor --sample is given" in capsys.readouterr().err
     assert main(["reproduce", "--row", "seed", "--base", "main", "--board", str(made.board)]) == 2
     assert "--base is given without --sample" in capsys.readouterr().err
+
+
+def test_the_boards_own_folder_is_no_part_of_a_row(tmp_path: Path) -> None:
+    board = tmp_path / "all_beauty_again"
+    for corpus in ("all_beauty", "toys_2014"):
+        file = board / corpus / "sasrec" / ("a" * 12) / "seed-0.json"
+        file.parent.mkdir(parents=True)
+        file.write_text("{")
+    (one,) = ledger.records(board, "all_beauty")
+    assert ledger.records(board, str(one)) == [one], "a path as the shell completes it"
+    assert len(ledger.records(board)) == 2
 
 
 def test_a_row_in_the_place_of_another_is_new(tmp_path: Path) -> None:

@@ -246,7 +246,6 @@ def test_a_driver_that_is_missing_is_told(missing: str, monkeypatch: pytest.Monk
 NO_PASSWORD = (
     "https://host/file@rev: 404",
     "https://host:80/file of me@host",
-    "https://h:443/o/d@main/b: 404",
     "http://host:8080, said a@b.org",
     "postgresql://h:5432 is away; tell a@b.org",
     "cannot reach postgresql://h:5432 (late); tell a@b.org",
@@ -259,6 +258,7 @@ NO_PASSWORD = (
         ("to postgresql://me:x@y:z@h/db: refused", "to postgresql://me:***@h/db: refused"),
         ("h/db?a=1&PASSWORD=x&b=2 passwd=y", "h/db?a=1&PASSWORD=***&b=2 passwd=***"),
         ("postgresql://me@corp:x@h/db", "postgresql://me@corp:***@h/db"),
+        ("postgresql://me:1234/x@h/db", "postgresql://me:***@h/db"),
         ("postgresql://me:x@/db", "postgresql://me:***@/db"),
         (
             ("to postgresql://me%40c:x@h/d: (late) for me@c", "to postgresql://me%40c:***@h/d: (late) for me@c"),

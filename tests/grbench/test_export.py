@@ -132,6 +132,8 @@ def test_the_model_reads_the_last_items_alone(exported: Served) -> None:
 
 def test_a_history_may_be_an_array(exported: Served) -> None:
     assert exported.recommend(np.array(["B01", "B02"])) == exported.recommend(["B01", "B02"])  # type: ignore[arg-type]
+    keys = dict.fromkeys(["B01", "B02"]).keys()
+    assert exported.recommend(keys) == exported.recommend(["B01", "B02"])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
