@@ -274,6 +274,10 @@ class Corpus:
         within = np.arange(pairs.sum()) - np.repeat(np.cumsum(pairs) - pairs, pairs)
         return Examples(self.flat, user, first[user], first[user] + 1 + within)
 
+    def user_index(self) -> Int64[np.ndarray, "M"]:
+        """User, 0..U-1, of each interaction."""
+        return np.repeat(np.arange(self.users), np.diff(self.offsets))
+
     def training_counts(self) -> Int64[np.ndarray, "I"]:
         """How often each item occurs in the users' training parts; row 0 is 0."""
         return np.bincount(self.flat[self.in_training()], minlength=self.items + 1)
@@ -309,12 +313,10 @@ class Corpus:
             raise ValueError(f"corpus {self.name} is cut; expected {SHUFFLED_TIES} as the first of its endings")
         if self.times is None:
             raise ValueError(f"corpus {self.name} has an order and no times; expected times, to shuffle ties of")
-        user = np.repeat(np.arange(self.users), np.diff(self.offsets))
         drawn = np.random.default_rng(seed).permutation(self.interactions)
         card = {**self.card, "origin": f"{self.card['origin']}, ties shuffled"}
-        return replace(
-            self, name=self.name + SHUFFLED_TIES, flat=self.flat[np.lexsort((drawn, self.times, user))], card=card
-        )
+        order = np.lexsort((drawn, self.times, self.user_index()))
+        return replace(self, name=self.name + SHUFFLED_TIES, flat=self.flat[order], card=card)
 
     def global_time(self, cut: int) -> Corpus:
         """The users who go on after a moment that is the same for all, with their first item after it as the test part.
@@ -375,20 +377,20 @@ class Corpus:
         asked = enough & cold[is_target]
         if not asked.any():
             raise ValueError(f"corpus {self.name}: no user with one of {count} cold items has two others before it")
-        lengths = np.diff(self.offsets)
+        user = self.user_index()
         whole = hashlib.sha256(f"{self.fingerprint} without {share} cold items, {seed}".encode()).hexdigest()
         named = replace(self, name=self.name + COLD_ITEMS)
-        training = replace(named, whole=whole)._only(known & np.repeat(enough, lengths))
-        graded = named._only((known | is_target) & np.repeat(asked, lengths))
+        training = replace(named, whole=whole)._only(known & enough[user])
+        graded = named._only((known | is_target) & asked[user])
         steps = [_step("without cold items", training), _step("up to a cold item", graded)]
         card = {"origin": f"{self.card['origin']}, {count} cold items", "steps": [*self.card["steps"], *steps]}
         return replace(graded, for_training=training, card={**self.card, **card})
 
     def _beginnings(self, chosen: Bool[np.ndarray, "U"], lengths: Int64[np.ndarray, "U"]) -> Corpus:
         """The chosen users with so many of their first interactions."""
-        whole = np.diff(self.offsets)
-        place = np.arange(self.interactions) - np.repeat(self.offsets[:-1], whole)
-        return self._only(np.repeat(chosen, whole) & (place < np.repeat(lengths, whole)))
+        user = self.user_index()
+        place = np.arange(self.interactions) - self.offsets[user]
+        return self._only(chosen[user] & (place < lengths[user]))
 
     def _only(self, kept: Bool[np.ndarray, "M"]) -> Corpus:
         """These interactions, and the users who have any of them."""
@@ -425,10 +427,9 @@ class Corpus:
         if self.users < 2:
             raise ValueError(f"corpus {self.name} has {self.users} user; a split needs at least 2")
         count = min(max(round(share * self.users), 1), self.users - 1)
-        unseen = np.zeros(self.users, dtype=bool)
-        unseen[np.diff(self.offsets).argsort(kind="stable")[:count]] = True
-        seen = self._beginnings(~unseen, np.diff(self.offsets))
-        split_off = self._beginnings(unseen, np.diff(self.offsets))
+        shortest = np.diff(self.offsets).argsort(kind="stable")[:count]
+        unseen = np.isin(self.user_index(), shortest)
+        seen, split_off = self._only(~unseen), self._only(unseen)
         return seen, replace(split_off, name=self.name + UNSEEN_USERS, seen_users=seen.fingerprint)
 
     def item_vectors(self) -> Float32[np.ndarray, "I F"]:

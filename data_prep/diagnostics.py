@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from data_prep.corpus import Corpus
+from data_prep.filtering import first_of_pair
 
 FOLLOWERS = 10
 TOP = 0.01
@@ -53,7 +54,7 @@ def diagnose(corpus: Corpus) -> dict[str, Any]:
         "order": "order only" if times is None else "timestamps",
         "equal_times": None if times is None else _share(np.equal(*neighbours.of(times))),
         "ascending_ids": _share((before < after)[moved]),
-        "repeats": _share(_repeated(corpus)),
+        "repeats": _share(~first_of_pair(corpus.user_index(), corpus.flat, corpus.items + 1)),
         "gini": _gini(counts),
         "top_items": float(counts[: max(1, round(TOP * len(counts)))].sum() / counts.sum()),
         "seen_transitions": _share(place >= 0),
@@ -81,16 +82,6 @@ def _neighbours(corpus: Corpus) -> Neighbours:
     inside = np.ones(corpus.interactions, dtype=bool)
     inside[corpus.offsets[1:] - 1] = False
     return Neighbours(np.flatnonzero(inside))
-
-
-def _repeated(corpus: Corpus) -> np.ndarray:
-    """`[M]` whether the user had the item before."""
-    user = np.repeat(np.arange(corpus.users, dtype=np.int64), np.diff(corpus.offsets))
-    pair = user * (corpus.items + 1) + corpus.flat
-    order = np.argsort(pair, kind="stable")
-    repeated = np.zeros(len(pair), dtype=bool)
-    repeated[order[1:]] = pair[order[1:]] == pair[order[:-1]]
-    return repeated
 
 
 def _gini(descending: Int64[np.ndarray, "N"]) -> float:

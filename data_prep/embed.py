@@ -24,7 +24,7 @@ from data_prep.corpus import Corpus, ItemVectors, VectorKind, source_name
 from data_prep.data_folder import beside_sequences, data_folder
 from data_prep.files import content_sha256
 from data_prep.sealed import read_sealed, write_sealed
-from data_prep.vector_file import check_arrays, read_arrays
+from data_prep.vector_file import check_vector_file, read_arrays
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def recipe(corpus: Corpus, kind: str, path: Path | None = None) -> dict[str, Any
     _check_kind(kind)
     if kind == "npz":
         file = path or _default_npz(corpus)[0]
-        check_arrays(file)
+        check_vector_file(file)
         return {"kind": kind, "file_sha256": content_sha256(file)}
     sentences, encoder = _sentences(corpus, kind), _encoder(kind, path)
     template = (corpus.card.get("item_text") or {}).get("template")

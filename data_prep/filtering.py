@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int, Int32, Int64
 
 Step = dict[str, Any]
 # The step that leaves users of so many interactions.
@@ -94,7 +94,7 @@ def k_core_sequences(data: Interactions, k: int, name: str, shortest: int = 1, o
     rows = Rows(data.user[by_time], data.item[by_time], times)
     del by_time
     if once:
-        rows = rows.where(_first_of_pair(rows.user, rows.item, len(data.item_ids)))
+        rows = rows.where(first_of_pair(rows.user, rows.item, len(data.item_ids)))
         steps.append(_step("after duplicates", rows.user, rows.item))
     before = steps[-1]
     if shortest > 1:
@@ -120,8 +120,8 @@ def in_order(rows: Rows, user_ids: pa.Array, item_ids: pa.Array, steps: list[Ste
     return Sequences(item[by_user] + np.int32(1), offsets, user_ids, item_ids, steps, times=times)
 
 
-def _first_of_pair(user: Int32[np.ndarray, "M"], item: Int32[np.ndarray, "M"], items: int) -> Bool[np.ndarray, "M"]:
-    """True for the first row of each (user, item)."""
+def first_of_pair(user: Int[np.ndarray, "M"], item: Int32[np.ndarray, "M"], items: int) -> Bool[np.ndarray, "M"]:
+    """True for the first row of each (user, item); `items`: more than any number of an item."""
     pair = user.astype(np.int64) * items + item
     order = np.argsort(pair, kind="stable")
     pair = pair[order]

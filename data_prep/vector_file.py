@@ -28,7 +28,7 @@ def read_arrays(path: Path, items: int) -> tuple[np.ndarray, np.ndarray]:
         OSError: there is no such file.
         ValueError: it is damaged, too large, or holds arrays of another kind.
     """
-    check_arrays(path)
+    check_vector_file(path)
     with _told(path):
         _check_sizes(path, max(BYTES, BYTES_PER_ITEM * items))
         with np.load(path, allow_pickle=False) as file:
@@ -43,7 +43,7 @@ def read_arrays(path: Path, items: int) -> tuple[np.ndarray, np.ndarray]:
     return ids, vectors
 
 
-def check_arrays(path: Path) -> None:
+def check_vector_file(path: Path) -> None:
     """
     Raises:
         OSError: there is no such file.

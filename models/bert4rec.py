@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recommender, Share, Weight, divisible, tuned
 from models.parts.dropout import Dropout
 from models.parts.encoder import EPSILON, encoder, initialise
 from models.parts.losses import catalogue_cross_entropy
+from models.parts.next_item import followed, last
 from models.parts.optim import adamw
 from models.parts.ragged import trimmed
 from models.parts.ranking import rank_scores
@@ -109,7 +109,7 @@ class Bert4Rec(Recommender):
         return self.output(self.blocks(x, src_key_padding_mask=sequence == 0))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        sequence = _followed(batch.history, batch.target)
+        sequence = followed(batch.history, batch.target)
         masked = self.drawn(sequence)
         place = masked.flatten().nonzero()[:, 0]
         states = self.states(sequence.masked_fill(masked, self.mask)).flatten(0, 1)[place]
@@ -130,15 +130,9 @@ class Bert4Rec(Recommender):
         return torch.where(chance[:, :1] < self.config.last_only, place == length - 1, anywhere)
 
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        length = (history > 0).sum(1)
-        sequence = _followed(history, torch.full_like(length, self.mask))
-        states = self.states(sequence)[torch.arange(len(history), device=history.device), length]
+        sequence = followed(history, history.new_full((len(history),), self.mask))
+        states = last(self.states(sequence), sequence)
         return rank_scores((states @ self.item.weight[1:-1].T).float() + self.bias, k)
 
     def configure_optimizers(self) -> Any:
         return adamw(self, self.config.lr, self.config.weight_decay)
-
-
-def _followed(history: Int[Tensor, "B T"], item: Int[Tensor, "B"]) -> Int[Tensor, "B S"]:
-    """Histories, each with an item behind its last."""
-    return F.pad(history, (0, 1)).scatter(1, (history > 0).sum(1, keepdim=True), item[:, None])

@@ -29,7 +29,7 @@ from models.api import Batch, Budget, Corpus, Count, Fit, Ranking, Rate, Recomme
 from models.parts.dropout import Dropout
 from models.parts.losses import Loss, next_item_loss
 from models.parts.optim import adamw
-from models.parts.ragged import by_length
+from models.parts.ragged import grouped
 from models.parts.ranking import rank_scores
 
 
@@ -90,9 +90,8 @@ class Caser(Recommender):
 
     def states(self, history: Int[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         """Images are cut to about their own history: what zero rows give is known."""
-        groups, filters = by_length(history > 0), self._filters()
-        states = torch.cat([self._states(history[rows, :width], filters[:width]) for rows, width in groups])
-        return states[torch.cat([group.rows for group in groups]).argsort()]
+        filters = self._filters()
+        return grouped(history > 0, lambda rows, width: self._states(history[rows, :width], filters[:width]))
 
     def _states(self, history: Int[Tensor, "B T"], filters: list[Float[Tensor, "D C"]]) -> Float[Tensor, "B D"]:
         image = self.item(history)

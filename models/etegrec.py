@@ -46,12 +46,13 @@ from models.api import (
 )
 from models.parts.construction import remembered
 from models.parts.generator import CodeGenerator
-from models.parts.index import ItemIndex, with_suffix
+from models.parts.index import with_suffix
 from models.parts.losses import symmetric_info_nce, symmetric_kl
 from models.parts.optim import AlternatingSchedule, adamw
 from models.parts.quantize import Quantized
 from models.parts.rqvae import RqVae, RqVaeConfig, unique_code_share
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import suffixed
 
 PRETRAINED = RqVaeConfig(
     hidden=(512, 256),
@@ -229,8 +230,7 @@ class Etegrec(Recommender):
         self.history_length = config.history
         self.stage = stage
         self.tokenizer = tokenizer
-        codes, size = tokenizer.item_codes(), tokenizer.config.codes
-        index = ItemIndex(with_suffix(codes, size), (*tokenizer.quantizer.sizes, size), codes)
+        index = suffixed(tokenizer.item_codes(), tokenizer.config.codes)
         self.generator = CodeGenerator(config.t5, index, "level")
         self.to_latent = nn.Linear(config.t5.width, tokenizer.config.width)
         self.to_semantic = nn.Linear(config.t5.width, tokenizer.vectors.shape[1])

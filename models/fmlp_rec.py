@@ -98,6 +98,8 @@ class Filter(nn.Module):
 
 
 class Block(nn.Module):
+    """A filter layer and a feed-forward layer (section 4)."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.filter = Filter(config.history, config.width)

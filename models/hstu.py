@@ -91,6 +91,8 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
 
 
 class Layer(nn.Module):
+    """Eq. 1 to 3 and the residual connection."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.heads, self.longest, self.dropout = config.heads, config.history, Dropout(config.dropout)

@@ -35,7 +35,7 @@ from models.parts.encoder import EPSILON, initialise
 from models.parts.losses import catalogue_cross_entropy, info_nce
 from models.parts.next_item import last
 from models.parts.optim import adamw
-from models.parts.ragged import by_length
+from models.parts.ragged import grouped
 from models.parts.ranking import rank_scores
 
 WARMUP = 2  # epochs before the contrastive loss counts
@@ -111,9 +111,10 @@ class ReaRec(Recommender):
         Args:
             read: what each step reads, but for its embedding; None: the state before it.
         """
-        groups = by_length(history > 0)
-        found = [self._thoughts(history[rows, :width], None if read is None else read[rows]) for rows, width in groups]
-        return torch.cat(found)[torch.cat([group.rows for group in groups]).argsort()]
+        return grouped(
+            history > 0,
+            lambda rows, width: self._thoughts(history[rows, :width], None if read is None else read[rows]),
+        )
 
     def _thoughts(self, history: Int[Tensor, "B T"], read: Float[Tensor, "B K D"] | None) -> Float[Tensor, "B S D"]:
         states, memory = self._states(history)

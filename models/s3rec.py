@@ -53,7 +53,7 @@ from models.api import (
 )
 from models.parts.encoder import ItemEncoder, initialise
 from models.parts.losses import Loss
-from models.parts.next_item import last, mean_prefixes, prefix_loss
+from models.parts.next_item import followed, last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
 from models.parts.ranking import rank_scores
 from models.parts.segments import Segments, segments
@@ -131,8 +131,7 @@ class Pretraining(pl.LightningModule):
         self.apply(initialise)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        length = (batch.history > 0).sum(1, keepdim=True)
-        sequence = F.pad(batch.history, (0, 1)).scatter(1, length, batch.target[:, None])
+        sequence = followed(batch.history, batch.target)
         hidden = (torch.rand(sequence.shape, device=sequence.device) < self.config.masked) & (sequence > 0)
         losses = {
             **self.item_losses(sequence, hidden),

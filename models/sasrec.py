@@ -100,11 +100,9 @@ class SasRec(Recommender):
         states = self.states(batch.history)
         return prefix_loss(self.config.loss, states, batch, self.item.weight[1:], self.positions)
 
-    def item_scores(self, states: Float[Tensor, "X D"]) -> Float[Tensor, "X N"]:
-        return (states @ self.item.weight[1:].T).float()
-
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        return rank_scores(self.item_scores(last(self.states(history), history)), k)
+        states = last(self.states(history), history)
+        return rank_scores((states @ self.item.weight[1:].T).float(), k)
 
     def item_vectors(self) -> Float[Tensor, "I D"]:
         return self.item.weight.detach().clone()

@@ -111,11 +111,9 @@ class SasRecGpt2(Recommender):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         return prefix_loss("ce", self.states(batch.history), batch, self.items[1:], self.positions)
 
-    def item_scores(self, states: Float[Tensor, "X D"]) -> Float[Tensor, "X N"]:
-        return (states @ self.items[1:].T).float()
-
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
-        return rank_scores(self.item_scores(last(self.states(history), history)), k)
+        states = last(self.states(history), history)
+        return rank_scores((states @ self.items[1:].T).float(), k)
 
     def configure_optimizers(self) -> Any:
         return adamw(self, self.config.lr, 0.0, "cosine", self.config.warmup)

@@ -26,8 +26,9 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from models.api import Corpus, Fit, Ranking, Recommender
-from models.parts.links import counted, starts, ways
+from models.parts.links import counted, starts
 from models.parts.next_item import last_item
+from models.parts.ragged import members
 from models.parts.ranking import rank_scores
 
 # Up to it float64 holds every whole number.
@@ -107,5 +108,5 @@ class Transitions(Recommender):
 
     def _step(self, at: Reached) -> Reached:
         """One hop on, to all items that followed."""
-        origin, link = ways(self.first, at.item)
+        origin, link = members(self.first, at.item)
         return Reached(at.user[origin], self.following[link], at.times[origin] * self.counts[link])

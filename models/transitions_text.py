@@ -18,9 +18,10 @@ from torch import Tensor
 
 from data_prep.corpus import TrainedKind, VectorKind
 from models.api import Corpus, Fit, Ranking, Recommender
-from models.parts.links import counted, starts, ways
+from models.parts.links import counted, starts
 from models.parts.nearest import cosines, directions
 from models.parts.next_item import last_item
+from models.parts.ragged import members
 from models.parts.ranking import rank_scores
 
 # What one transition counts: more than cosines can be apart.
@@ -66,6 +67,6 @@ class TransitionsText(Recommender):
     def rank(self, history: Int[Tensor, "B T"], k: int) -> Ranking:
         last = last_item(history)
         scores = cosines(self.directions, last).double()
-        origin, link = ways(self.start, last)
+        origin, link = members(self.start, last)
         scores.index_put_((origin, self.following[link] - 1), ONE * self.counts[link].double(), accumulate=True)
         return rank_scores(scores, k)

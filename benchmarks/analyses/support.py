@@ -79,7 +79,7 @@ def supported(
         steps: that two items of a transition are apart at most, in training and before the target.
     """
     test = corpus.examples("test")
-    trained = np.where(corpus.in_training(), np.repeat(np.arange(corpus.users), np.diff(corpus.offsets)), -1)
+    trained = np.where(corpus.in_training(), corpus.user_index(), -1)
     depth = np.zeros(len(test), dtype=np.int64)
     for length in range(1, codes.shape[1] + 1):
         _, prefix = np.unique(codes[:, :length], axis=0, return_inverse=True)

@@ -41,9 +41,9 @@ from leaderboards.metrics import MAX_RANK
 from models.api import Budget
 from models.decor import Config as DecorConfig
 from models.decor import Contextual, Decor
-from models.parts.index import ItemIndex, with_suffix
 from models.parts.quantize import ResidualQuantizer, kmeans
 from models.parts.tokenizer import TokenizerConfig as DecorTokenizer
+from models.parts.tokenizer import suffixed
 from models.tiger import Config, Tiger
 
 K, WIDTH = 10, 50
@@ -89,8 +89,11 @@ def rank_row(row: Path, vectors_path: Path | None = None) -> list[Pair]:
     hardware = Hardware("cpu", threads=torch.get_num_threads())
     found = recall_by_hash(Bench(store.board_of(row), WORK, vectors_path, hardware), store.read(row))
     model = found.recommender.eval()
-    if not isinstance(model, Plain) or model.generator.head is not None:
-        raise ValueError(f"{row} is of {type(model).__name__}; expected TIGER with a tied head, or LETTER")
+    if not isinstance(model, Plain) or model.generator.head is not None or model.generator.style != "vocabulary":
+        raise ValueError(
+            f"{row} is of {type(model).__name__}; expected TIGER with a tied head, or LETTER, codes competing with all "
+            "tokens"
+        )
     sides = Sides(found.eval_corpus, hardware, model, USERS_CPU, BATCH_CPU)
     sides.exact()  # warm up
     return _against("rank_row", sides, f"weights of {'/'.join(row.parts[-3:])}")
@@ -148,9 +151,8 @@ class Exact:
         examples = corpus.examples("test")
         chosen = np.random.default_rng(0).choice(len(examples), min(users, len(examples)), replace=False)
         examples = examples.take(np.sort(chosen))
-        # Ours as the harness works: users in order of length, and batches side by side on a core each, as with JOBS.
+        # As the harness works: users in order of length, and ours with batches side by side on a core each, as by JOBS.
         self.batches = Batches(examples, batch, model.history_length, hardware.device)
-        self.by_length = self.batches.rows()
         self.jobs = torch.get_num_threads() if hardware.device.type == "cpu" else 1
 
     def exact(self) -> float:
@@ -163,7 +165,7 @@ class Exact:
             spent.append(int(expansions.sum()))
             return items
 
-        rate = self._rank(self.by_length, self.jobs, certified)
+        rate = self._rank(self.jobs, certified)
         self.expected, self.expansions = self.lists, sum(spent) / len(self.lists)
         return rate
 
@@ -184,7 +186,7 @@ class Exact:
             return target_ranks(items, batch.target)[:, None].long()
 
         def rate(rank: Callable[[Batch], Lists]) -> float:
-            users_per_second = self._rank(self.by_length, self.jobs, rank)
+            users_per_second = self._rank(self.jobs, rank)
             found.append(self.lists)
             return users_per_second
 
@@ -211,8 +213,8 @@ class Exact:
                 norm.weight.data = weight * factor
         return factor
 
-    def _rank(self, rows: list[Int[Tensor, "_"]], jobs: int, rank: Callable[[Batch], Lists]) -> float:
-        threads = torch.get_num_threads()
+    def _rank(self, jobs: int, rank: Callable[[Batch], Lists]) -> float:
+        rows, threads = self.batches.rows(), torch.get_num_threads()
 
         def one(some: Int[Tensor, "B"]) -> Lists:
             with torch.inference_mode():
@@ -237,18 +239,17 @@ class Sides(Exact):
         super().__init__(corpus, hardware, model.to(hardware.device), users, batch)
         self.library, self.trie = library_model(self.model), Trie(self.model)
         self.norms.append(self.library.decoder.final_layer_norm)
-        # In order of length as well; a plain loop has all threads for one batch.
-        self.looped = list(self.batches.length.argsort(stable=True).split(batch))
 
     def beam(self) -> float:
         beam = self.model.generator.beam
-        return self._rank(self.by_length, self.jobs, lambda batch: beam(batch.history, K, WIDTH).items)
+        return self._rank(self.jobs, lambda batch: beam(batch.history, K, WIDTH).items)
 
     def generate(self) -> float:
-        return self._rank(self.looped, 1, lambda batch: generate(self.library, self.model, batch, self.trie))
+        # A plain loop has all threads for one batch.
+        return self._rank(1, lambda batch: generate(self.library, self.model, batch, self.trie))
 
     def generate_free(self) -> float:
-        return self._rank(self.looped, 1, lambda batch: generate(self.library, self.model, batch, None))
+        return self._rank(1, lambda batch: generate(self.library, self.model, batch, None))
 
     def note(self, what: str) -> str:
         """About the last two that ran: an exact search and a baseline."""
@@ -267,8 +268,7 @@ def trained(corpus: Corpus, hardware: Hardware) -> Tiger:
     quantizer = ResidualQuantizer(tokenizer.levels, tokenizer.codes, vectors.shape[1])
     rows = torch.from_numpy(vectors[1:])
     quantizer.start_from(rows, kmeans)
-    codes = with_suffix(quantizer(rows).codes, tokenizer.codes)
-    index = ItemIndex(codes, (*quantizer.sizes, tokenizer.codes))
+    index = suffixed(quantizer(rows).codes, tokenizer.codes)
     fit = Fit(corpus, 0, WORK / "fits", "perf", hardware)
     examples = fit.corpus.examples("train")
     chosen = np.random.default_rng(0).permutation(len(examples))[:SAMPLES]

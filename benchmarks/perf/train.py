@@ -33,8 +33,8 @@ from benchmarks.training_precision import choose
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.letter import Letter
-from models.parts.index import ItemIndex, with_suffix
 from models.parts.seq2seq import T5Sizes
+from models.parts.tokenizer import suffixed
 from models.tiger import Config, Tiger
 
 # Batches of a repetition, out of an epoch in order of length. On Musical_Instruments eight have the epoch's mean length
@@ -65,33 +65,30 @@ class Setting:
 
 
 class Spread(Batches):
-    """`count` batches of an epoch in order of length, evenly spread: all lengths in their shares."""
+    """`count` batches of an epoch in order of length, evenly spread: all lengths in their shares. Where `mixed`, their
+    pairs in batches at random, as we train on them."""
 
-    def __init__(self, setting: Setting, count: int, history: int | None = None) -> None:
+    def __init__(self, setting: Setting, count: int, history: int | None = None, mixed: bool = False) -> None:
         config = setting.config
         examples = setting.corpus.examples("train")
         super().__init__(examples, config.batch_size, history or config.history, setting.hardware.device)
-        self.count = min(count, super().__len__())
+        self.count, self.mixed = min(count, super().__len__()), mixed
 
     def __len__(self) -> int:
         return self.count
 
     def rows(self) -> list[Int[Tensor, "_"]]:
         rows = super().rows()
-        return [rows[(2 * place + 1) * len(rows) // (2 * self.count)] for place in range(self.count)]
+        spread = [rows[(2 * place + 1) * len(rows) // (2 * self.count)] for place in range(self.count)]
+        if not self.mixed:
+            return spread
+        pairs = torch.cat(spread)
+        order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))
+        return list(pairs[order].tensor_split(self.count))
 
     @property
     def samples(self) -> int:
         return sum(map(len, self.rows()))
-
-
-class Mixed(Spread):
-    """The pairs of a `Spread` in batches at random, as we train on them."""
-
-    def rows(self) -> list[Int[Tensor, "_"]]:
-        pairs = torch.cat(super().rows())
-        mixed = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))]
-        return list(mixed.tensor_split(self.count))
 
 
 class Padded(NamedTuple):
@@ -114,7 +111,7 @@ Side = Callable[[Setting], Callable[[], object]]
 def train_cpu() -> list[Pair]:
     """Samples per second of training on this machine's CPU, and seconds of an epoch of trainings on all its cores."""
     setting = Setting(load("beauty_2014"), fast(Hardware("cpu")), CPU_BATCHES)
-    exact, samples = replace(setting, hardware=Hardware("cpu")), Mixed(setting, CPU_BATCHES).samples
+    exact, samples = replace(setting, hardware=Hardware("cpu")), Spread(setting, CPU_BATCHES, mixed=True).samples
     found = []
     for name, baseline, note in (
         ("train_cpu", padded, _plain(setting)),
@@ -150,7 +147,7 @@ def _tuned(setting: Setting, tunables: str) -> float:
 def train_cuda() -> list[Pair]:
     """Seconds of an epoch on the GPU, and samples per second of five seeds trained there at once."""
     setting = Setting(load("musical_instruments"), fast(Hardware()), CUDA_BATCHES)
-    epoch = len(setting.corpus.examples("train")) / Mixed(setting, CUDA_BATCHES).samples
+    epoch = len(setting.corpus.examples("train")) / Spread(setting, CUDA_BATCHES, mixed=True).samples
     epochs = Turns(*([value * epoch for value in side] for side in compare(setting, padded)))
     together = in_turn(lambda: at_once(setting, SEEDS), lambda: at_once(setting, 1), REPEATS)
     return [
@@ -181,31 +178,28 @@ def compare(setting: Setting, baseline: Side) -> Turns:
 def trained(setting: Setting) -> Callable[[], object]:
     """Ours."""
     module = tiger(setting)
-    ours(module, Mixed(setting, WARM_UP), setting.hardware)
-    return lambda: ours(module, Mixed(setting, setting.batches), setting.hardware)
+    ours(module, Spread(setting, WARM_UP, mixed=True), setting.hardware)
+    return lambda: ours(module, Spread(setting, setting.batches, mixed=True), setting.hardware)
 
 
 def padded(setting: Setting) -> Callable[[], object]:
     """A plain loop; in bf16 on a GPU alone."""
-    return _looping(setting, [pad(tiger(setting), batch) for batch in _on_cpu(setting)], setting.hardware.device != CPU)
+    return _looping(setting, lambda batch: batch, bf16=setting.hardware.device != CPU)
 
 
 def bucketed(setting: Setting) -> Callable[[], object]:
     """The loop of somebody who knows how, but for batches at random."""
-    return _looping(setting, [pad(tiger(setting), batch).cut() for batch in _on_cpu(setting)], bf16=True)
+    return _looping(setting, Padded.cut, bf16=True)
 
 
-def _on_cpu(setting: Setting) -> Spread:
-    return Spread(replace(setting, hardware=Hardware("cpu")), setting.batches)
-
-
-def _looping(setting: Setting, batches: list[Padded], bf16: bool) -> Callable[[], object]:
-    device = setting.hardware.device
-    t5 = transformers_t5(setting.config.t5, tiger(setting).generator.end + 1).to(device)
+def _looping(setting: Setting, form: Callable[[Padded], Padded], bf16: bool) -> Callable[[], object]:
+    device, module = setting.hardware.device, tiger(setting)
+    t5 = transformers_t5(setting.config.t5, module.generator.end + 1).to(device)
     optimizer = torch.optim.AdamW(t5.parameters(), lr=setting.config.lr)
-    there = [Padded(*(tensor.to(device) for tensor in batch)) for batch in batches]
-    plain_loop(t5, optimizer, there[:WARM_UP], bf16)
-    return lambda: plain_loop(t5, optimizer, there, bf16)
+    on_cpu = Spread(replace(setting, hardware=Hardware("cpu")), setting.batches)
+    batches = [Padded(*(tensor.to(device) for tensor in form(pad(module, batch)))) for batch in on_cpu]
+    plain_loop(t5, optimizer, batches[:WARM_UP], bf16)
+    return lambda: plain_loop(t5, optimizer, batches, bf16)
 
 
 def ours(module: Tiger, batches: Batches, hardware: Hardware, watchers: Sequence[Watcher] = ()) -> None:
@@ -244,8 +238,7 @@ def tiger(setting: Setting) -> Tiger:
     """A fresh model over random codes."""
     torch.manual_seed(0)
     size = setting.config.tokenizer.codes
-    codes = with_suffix(torch.randint(size, (setting.corpus.items, LEVELS - 1)), size)
-    return Tiger(setting.config, ItemIndex(codes, (size,) * LEVELS))
+    return Tiger(setting.config, suffixed(torch.randint(size, (setting.corpus.items, LEVELS - 1)), size))
 
 
 def transformers_t5(sizes: T5Sizes, tokens: int) -> nn.Module:
@@ -269,7 +262,8 @@ def transformers_t5(sizes: T5Sizes, tokens: int) -> nn.Module:
 def pad(module: Plain, batch: Batch) -> Padded:
     """The pairs of a batch as tokens, as wide as any batch can be."""
     tokens = module.generator.item_tokens(batch.history).flatten(1)
-    tokens = F.pad(tokens, (0, module.history_length * LEVELS + 1 - tokens.shape[1]))
+    longest = module.history_length * module.generator.index.levels + 1
+    tokens = F.pad(tokens, (0, longest - tokens.shape[1]))
     tokens = tokens.scatter(1, (tokens > 0).sum(1, keepdim=True), module.generator.end)
     return Padded(tokens, (tokens > 0).long(), module.generator.item_tokens(batch.target))
 
@@ -298,8 +292,8 @@ def _meet_at(barrier: Any) -> None:
 def _train_one(setting: Setting) -> tuple[int, float, float]:
     """Samples, and when they began and ended, by the clock that all processes of a machine share."""
     setting.hardware.set_num_threads()
-    module, chosen = tiger(setting), Mixed(setting, setting.batches)
-    ours(module, Mixed(setting, WARM_UP), setting.hardware)
+    module, chosen = tiger(setting), Spread(setting, setting.batches, mixed=True)
+    ours(module, Spread(setting, WARM_UP, mixed=True), setting.hardware)
     _barrier.wait(PATIENCE_SECONDS)
     start = time.perf_counter()
     ours(module, chosen, setting.hardware)

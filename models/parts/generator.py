@@ -102,9 +102,9 @@ class CodeGenerator(nn.Module):
         """The tokens of code sequences."""
         return codes + self.offset
 
-    def vectors(self, table: Float[Tensor, "X D"] | None = None) -> list[Float[Tensor, "_ D"]]:
-        """Vectors of the codes of each level, or those of another table of the same tokens."""
-        table = self.token.weight if table is None else table
+    def vectors(self) -> list[Float[Tensor, "_ D"]]:
+        """Vectors of the codes of each level."""
+        table = self.token.weight
         return [table[self._level_tokens(level)] for level in range(self.index.levels)]
 
     def states(self, labels: Int[Tensor, "B l"], read: Read) -> Float[Tensor, "B l D"]:

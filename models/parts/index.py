@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from models.parts.construction import remembers_construction
+from models.parts.ragged import members
 
 
 class Continuations(NamedTuple):
@@ -99,13 +100,7 @@ class ItemIndex(nn.Module):
     def continuations(self, level: int, node: Int[Tensor, "P"]) -> Continuations:
         """Legal continuations of the nodes of a level."""
         first, key = getattr(self, f"first_{level}"), getattr(self, f"key_{level}")
-        first_child = first[node]
-        fan_out = first[node + 1] - first_child
-        parent = torch.arange(len(node), device=node.device).repeat_interleave(fan_out)
-        # In the result, a prefix's children begin where those of the prefixes before it end.
-        begin = fan_out.cumsum(0) - fan_out
-        offset = first_child - begin
-        child = torch.arange(len(parent), device=node.device) + offset[parent]
+        parent, child = members(first, node)
         return Continuations(parent, child, key[child] % self.sizes[level])
 
     def child(self, level: int, node: Int[Tensor, "..."], code: Int[Tensor, "..."]) -> Int[Tensor, "..."]:

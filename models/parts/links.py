@@ -28,13 +28,3 @@ def counted(corpus: Corpus, directed: bool = True) -> tuple[Int[Tensor, "2 E"], 
 def starts(links: Int[Tensor, "2 E"], rows: int) -> Int[Tensor, "rows_1"]:
     """Where the links of each item begin, and those of the last one end."""
     return F.pad(torch.bincount(links[0], minlength=rows).cumsum(0), (1, 0))
-
-
-def ways(start: Int[Tensor, "rows_1"], item: Int[Tensor, "X"]) -> tuple[Int[Tensor, "Y"], Int[Tensor, "Y"]]:
-    """All links from items: of each the place of its item among them, and which one it is."""
-    first = start[item]
-    number = start[item + 1] - first
-    origin = torch.arange(len(number), device=number.device).repeat_interleave(number)
-    # In the result, the links from one item begin where those from the items before it end.
-    begin = number.cumsum(0) - number
-    return origin, (first - begin)[origin] + torch.arange(len(origin), device=number.device)

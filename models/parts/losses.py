@@ -95,7 +95,7 @@ def symmetric_kl(p: Float[Tensor, "X V"], q: Float[Tensor, "X V"]) -> Float[Tens
 def _log_sum_exp(
     x: Float[Tensor, "X D"], blocks: Sequence[Float[Tensor, "_ D"]], dtype: torch.dtype
 ) -> Float[Tensor, "X"]:
-    """Of each row's logits in all blocks, in another format than that of the products."""
+    """Of each row's logits in all blocks, in `dtype`, which may be wider than the products' format."""
     highest, total = x.new_full((len(x),), -torch.inf, dtype=dtype), x.new_zeros(len(x), dtype=dtype)
     for block in blocks:
         logits = (x @ block.T).to(dtype)

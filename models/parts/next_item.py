@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.api import Batch, Examples
 from models.parts.losses import Loss, next_item_loss
@@ -29,13 +30,15 @@ class Prefixes(NamedTuple):
 
 def prefixes(batch: Batch) -> Prefixes:
     """What trains of a batch, without padding."""
-    history = batch.history
-    length = (history > 0).sum(1)
-    following = torch.cat([history[:, 1:], torch.zeros_like(history[:, :1])], dim=1)
-    following = following.scatter(1, length[:, None] - 1, batch.target[:, None])
+    following = followed(batch.history, batch.target)[:, 1:]
     # Numbers of the positions, not a mask: a GPU is held up once for them, and not by each tensor and its gradient.
-    place = (history > 0).flatten().nonzero()[:, 0]
+    place = (batch.history > 0).flatten().nonzero()[:, 0]
     return Prefixes(place, following.flatten()[place])
+
+
+def followed(history: Int[Tensor, "B T"], item: Int[Tensor, "B"]) -> Int[Tensor, "B S"]:
+    """Histories, each with an item behind its last; S = T + 1."""
+    return F.pad(history, (0, 1)).scatter(1, (history > 0).sum(1, keepdim=True), item[:, None])
 
 
 def mean_prefixes(users: Examples, history: int, batch_size: int) -> float:
@@ -62,4 +65,5 @@ def last(states: Float[Tensor, "B T D"], history: Int[Tensor, "B T"]) -> Float[T
 
 
 def last_item(history: Int[Tensor, "B T"]) -> Int[Tensor, "B"]:
+    """Of histories that are not empty, right-padded with 0."""
     return history.gather(1, (history > 0).sum(1, keepdim=True) - 1)[:, 0]

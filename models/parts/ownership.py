@@ -13,8 +13,7 @@ from data_prep.corpus import Corpus
 def ownership(corpus: Corpus) -> Any:
     """`[U, I]` sparse: 1 where a user's training part has the item, however often."""
     training = corpus.in_training()
-    user = np.repeat(np.arange(corpus.users), np.diff(corpus.offsets))
-    pairs = (user[training], corpus.flat[training])
+    pairs = (corpus.user_index()[training], corpus.flat[training])
     owned = sparse.csr_array((np.ones(len(pairs[0])), pairs), shape=(corpus.users, corpus.items + 1))
     owned.data[:] = 1
     return owned

@@ -16,6 +16,8 @@ from models.parts.processes import all_gather_rows, local_rows
 
 # exp(-2 / epsilon) is a number above 0 from here on.
 SMALLEST_EPSILON = 0.003
+# Of Sinkhorn's algorithm, as LETTER's code has them.
+ITERATIONS = 50
 
 ResidualGradient = Literal["all", "first"]
 """Levels whose residual leads back to the input. `all`: as the formula of the loss is written. `first`: the code of
@@ -28,14 +30,12 @@ class Quantized(NamedTuple):
         codes: `[B, L]` the chosen code of each level.
         vector: `[B, D]` their sum, with a straight-through gradient to the input.
         logits: `[B, L, V]` minus the squared distances of each level's residual to its code vectors.
-        residuals: `[B, L, D]` what each level was given.
         loss: codebook and commitment loss, summed over levels and dimensions, averaged over the batch.
     """
 
     codes: Int[Tensor, "B L"]
     vector: Float[Tensor, "B D"]
     logits: Float[Tensor, "B L V"]
-    residuals: Float[Tensor, "B L D"]
     loss: Float[Tensor, ""]
 
 
@@ -65,7 +65,7 @@ class ResidualQuantizer(nn.Module):
 
     @in_float32
     def forward(self, z: Float[Tensor, "B D"]) -> Quantized:
-        residual, codes, chosen, logits, residuals = z, [], [], [], []
+        residual, codes, chosen, logits = z, [], [], []
         loss = z.new_zeros(())
         for level, codebook in enumerate(self.codebooks):
             distance = squared_distance(residual, codebook)
@@ -82,13 +82,12 @@ class ResidualQuantizer(nn.Module):
             codes.append(code)
             chosen.append(vector)
             logits.append(-distance)
-            residuals.append(residual)
             residual = residual - vector.detach()
             if self.residual_gradient == "first":
                 residual = residual.detach()
         total = torch.stack(chosen).sum(0)
         through = z + (total - z).detach()
-        return Quantized(torch.stack(codes, 1), through, torch.stack(logits, 1), torch.stack(residuals, 1), loss)
+        return Quantized(torch.stack(codes, 1), through, torch.stack(logits, 1), loss)
 
     @torch.no_grad()
     def start_from(self, z: Float[Tensor, "B D"], cluster: Clustering) -> None:
@@ -118,12 +117,14 @@ def squared_distance(x: Float[Tensor, "B D"], y: Float[Tensor, "V D"]) -> Float[
 
 def kmeans(x: Float[Tensor, "B D"], clusters: int) -> Float[Tensor, "V D"]:
     """Lloyd's k-means (scikit-learn, one k-means++ start, at most 100 iterations), seeded from torch's generator."""
-    fitted = KMeans(clusters, n_init=1, max_iter=100, random_state=_seed()).fit(_points(x))
+    seed = int(torch.randint(2**31 - 1, ()))
+    points = x.detach().float().cpu().numpy().astype(np.float64)
+    fitted = KMeans(clusters, n_init=1, max_iter=100, random_state=seed).fit(points)
     return torch.from_numpy(fitted.cluster_centers_).to(x)
 
 
 @torch.no_grad()
-def sinkhorn(distance: Float[Tensor, "B V"], epsilon: float, iterations: int = 50) -> Int[Tensor, "B"]:
+def sinkhorn(distance: Float[Tensor, "B V"], epsilon: float) -> Int[Tensor, "B"]:
     """Codes of a batch by optimal transport with entropy: all codes are given about the same mass (LETTER's code).
 
     Distances are scaled to [-1, 1] over the batch; the kernel is exp(-distance / epsilon).
@@ -139,18 +140,10 @@ def sinkhorn(distance: Float[Tensor, "B V"], epsilon: float, iterations: int = 5
     # The nearest code of each row gets the kernel 1: a factor per row changes no plan, and no row can vanish.
     kernel = (-(scaled - scaled.amin(1, keepdim=True)) / epsilon).exp()
     column = exact.new_ones(exact.shape[1])
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         row = 1 / (kernel @ column)
         column = len(exact) / exact.shape[1] / (kernel.T @ row).clamp(min=torch.finfo(exact.dtype).tiny)
     plan = kernel * column
     # A row that has several codes to itself gives all of them the same; rounding must not choose among them.
     best = plan >= plan.amax(1, keepdim=True) * (1 - 1e-9)
     return exact.masked_fill(~best, torch.inf).argmin(1)
-
-
-def _points(x: Float[Tensor, "B D"]) -> np.ndarray:
-    return x.detach().float().cpu().numpy().astype(np.float64)
-
-
-def _seed() -> int:
-    return int(torch.randint(2**31 - 1, ()))

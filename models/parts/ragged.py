@@ -1,4 +1,4 @@
-"""Rows of several lengths in one batch: batches are random, so most of a batch is padding."""
+"""Rows of several lengths in one batch: batches are random, so most of a batch is padding. Groups of several sizes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def trimmed(
     """
     if not length.is_cpu:
         return network(*inputs)
-    whole, parts = inputs[0].shape[1], []
-    groups = by_length(torch.arange(whole) < length[:, None])
-    for rows, width in groups:
-        states = network(*(each[rows, :width] for each in inputs))
-        parts.append(F.pad(states, (0, 0, 0, whole - width)))
-    return torch.cat(parts)[torch.cat([group.rows for group in groups]).argsort()]
+    whole = inputs[0].shape[1]
+
+    def states(rows: Int[Tensor, "b"], width: int) -> Float[Tensor, "b S D"]:
+        return F.pad(network(*(each[rows, :width] for each in inputs)), (0, 0, 0, whole - width))
+
+    return grouped(torch.arange(whole) < length[:, None], states)
 
 
 class Group(NamedTuple):
@@ -51,6 +51,27 @@ def by_length(mask: Bool[Tensor, "B S"]) -> list[Group]:
         return [Group(torch.arange(len(mask), device=mask.device), mask.shape[1])]
     length = mask.sum(1)
     return [Group(rows, int(length[rows[-1]])) for rows in length.argsort(stable=True).split(ROWS)]
+
+
+def grouped(mask: Bool[Tensor, "B S"], network: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """What `network(rows, width)` makes of each group of `by_length`, in the order of the batch."""
+    groups = by_length(mask)
+    made = torch.cat([network(rows, width) for rows, width in groups])
+    return made[torch.cat([group.rows for group in groups]).argsort()]
+
+
+def members(start: Int[Tensor, "G1"], group: Int[Tensor, "X"]) -> tuple[Int[Tensor, "Y"], Int[Tensor, "Y"]]:
+    """All members of groups that lie one behind the other: of each the place of its group in `group`, and its own.
+
+    Args:
+        start: where each of all groups begins, and where the last one ends.
+    """
+    first = start[group]
+    number = start[group + 1] - first
+    origin = torch.arange(len(number), device=number.device).repeat_interleave(number)
+    # In the result, the members of a group begin where those of the groups before it end.
+    begin = number.cumsum(0) - number
+    return origin, (first - begin)[origin] + torch.arange(len(origin), device=number.device)
 
 
 class Packing(NamedTuple):

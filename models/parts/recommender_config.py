@@ -17,6 +17,8 @@ from models.parts.seq2seq import T5Sizes
 
 @dataclass(frozen=True)
 class RecommenderConfig:
+    """TIGER's recommender (section 3.2); `the paper` is TIGER's."""
+
     t5: T5Sizes = field(default_factory=T5Sizes)
     tied_head: bool = True
     """Token vectors are output weights too, as in T5."""

@@ -22,7 +22,8 @@ from models.parts.quantize import Quantized, ResidualGradient, ResidualQuantizer
 
 @dataclass(frozen=True)
 class RqVaeConfig:
-    """Sizes are TIGER's. So is its optimiser, Adagrad at .4, but it gives thousands of items one code (see `tiger`)."""
+    """Sizes are TIGER's. Its optimiser, Adagrad at .4, is not the default: it gives thousands of items one code (see
+    `tiger`)."""
 
     hidden: tuple[Count, ...] = (512, 256, 128)
     """Widths between the item vector and the latent; the decoder mirrors them."""

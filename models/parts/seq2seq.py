@@ -105,6 +105,7 @@ class CodeTransformer(nn.Module):
         return self.sizes.dropout if self.training else 0.0
 
     def encode(self, tokens: Float[Tensor, "B S D"], mask: Bool[Tensor, "B S"]) -> Encoded:
+        """States of inputs padded on the right; `mask`: true at tokens."""
         if not mask.is_cpu:
             # A GPU's time goes by the number of kernels, and to ask it for a length would hold it up.
             return Encoded(self._encode(tokens, mask[:, None].expand(-1, mask.shape[1], -1)), mask)
@@ -148,7 +149,7 @@ class CodeTransformer(nn.Module):
         """
         attention, length = layer.EncDecAttention, x.shape[1]
         keys, values = (part.weight.unflatten(0, (self.sizes.heads, -1)) for part in (attention.k, attention.v))
-        query = attention.q(normed(layer.layer_norm, x)).unflatten(-1, (self.sizes.heads, -1))
+        query = self._heads(attention.q(normed(layer.layer_norm, x)))
         query = torch.einsum("bthd,hdw->bhtw", query, keys).flatten(1, 2)
         parts = zip(query.split([len(history.mask) for history in histories]), histories, strict=True)
         read = torch.cat([self._look(part, history) for part, history in parts])
@@ -160,6 +161,7 @@ class CodeTransformer(nn.Module):
 
     @torch.no_grad()
     def memory(self, encoded: Encoded) -> Memory:
+        """Keys and values of all layers' cross-attention, for `step`."""
         attentions = [block.layer[1].EncDecAttention for block in self._blocks]
         keys = [self._heads(attention.k(encoded.states)).permute(0, 2, 3, 1).contiguous() for attention in attentions]
         values = [self._heads(attention.v(encoded.states)).transpose(1, 2).contiguous() for attention in attentions]

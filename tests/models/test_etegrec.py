@@ -79,7 +79,7 @@ def corpus(tiny_corpus: Corpus) -> Corpus:
 def quantized(distance: Tensor) -> Quantized:
     """Of which only the logits matter, minus the distances `[X, L, V]`."""
     nothing = torch.zeros(len(distance), distance.shape[1], dtype=torch.long)
-    return Quantized(nothing, torch.zeros(len(distance), 2), -distance, torch.zeros(0, 0, 2), torch.zeros(()))
+    return Quantized(nothing, torch.zeros(len(distance), 2), -distance, torch.zeros(()))
 
 
 class TestSequenceItem:

@@ -47,7 +47,7 @@ def test_scores_are_gpt2s_with_a_head_that_is_its_table() -> None:
     whole.lm_head.weight = whole.transformer.wte.weight
     for row, history in enumerate(HISTORIES):
         expected = whole(torch.tensor([history])).logits[0, :, 1:]
-        scores = model.item_scores(model.states(padded())[row, : len(history)])
+        scores = model.states(padded())[row, : len(history)] @ model.items[1:].T
         torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
         best = expected[-1].argsort(descending=True)[:3] + 1
         assert model.rank(padded(), 3).items[row].tolist() == best.tolist()

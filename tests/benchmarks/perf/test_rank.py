@@ -54,10 +54,6 @@ def test_a_wide_beam_of_the_library_finds_the_exact_lists(sides: Sides) -> None:
     assert sides.lists.shape == expected.shape
 
 
-def test_both_sides_have_batches_of_one_size(sides: Sides) -> None:
-    assert max(map(len, sides.looped)) == max(map(len, sides.by_length)) == 5
-
-
 def test_sharpening_changes_both_models_alike(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "WIDTH", 1)  # so that the first beam does not expand all there is
     sides.exact()
@@ -142,8 +138,10 @@ def test_a_target_that_is_placed_elsewhere_ends_the_comparison(sides: Sides, mon
 
 
 def test_a_row_that_is_no_plain_t5_is_not_timed(row: Callable[[Recommender], list[Pair]], tiny_corpus: Corpus) -> None:
-    untied = Tiger(replace(SMALL, t5=T5, tied_head=False), untrained(tiny_corpus, Hardware("cpu")).generator.index)
-    for model in (untied, Popularity(Config(), torch.zeros(tiny_corpus.items))):
+    index = untrained(tiny_corpus, Hardware("cpu")).generator.index
+    untied = Tiger(replace(SMALL, t5=T5, tied_head=False), index)
+    by_level = Tiger(replace(SMALL, t5=T5, output="level"), index)
+    for model in (untied, by_level, Popularity(Config(), torch.zeros(tiny_corpus.items))):
         with pytest.raises(ValueError, match=f"is of {type(model).__name__}; expected TIGER with a tied head, or"):
             row(model)
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from benchmarks.hardware import Hardware
 from benchmarks.perf import Turns, seconds, train
 from benchmarks.perf.train import (
-    Mixed,
     Setting,
     Spread,
     at_once,
@@ -29,8 +28,8 @@ from benchmarks.provenance import ROOT
 from data_prep.batches import Batches
 from data_prep.corpus import Batch, Corpus
 from models.parts.seq2seq import T5Sizes
-from models.parts.tokenizer import TokenizerConfig
-from models.tiger import Config
+from models.parts.tokenizer import TokenizerConfig, suffixed
+from models.tiger import Config, Tiger
 from tests.factories import shaken
 
 CONFIG = Config(
@@ -69,6 +68,12 @@ def test_padded_by_hand(setting: Setting) -> None:
     assert padded.input_ids.tolist() == [[*five, 65, *[0] * 20], [*seven, *nine, 65, *[0] * 16]]
     assert padded.attention_mask.tolist() == [[1] * 5 + [0] * 20, [1] * 9 + [0] * 16]
     assert padded.labels.tolist() == module.generator.item_tokens(batch.target).tolist()
+
+
+def test_inputs_are_as_wide_as_their_own_codes_ask(setting: Setting) -> None:
+    module = Tiger(CONFIG, suffixed(torch.randint(16, (setting.corpus.items, 5)), 16))
+    padded = pad(module, Batch(torch.tensor([0]), torch.arange(1, 7)[None], torch.tensor([7])))
+    assert padded.attention_mask.tolist() == [[1] * (6 * 6 + 1)]
 
 
 def test_both_sides_compute_one_loss(setting: Setting) -> None:
@@ -110,7 +115,7 @@ def test_both_sides_train_on_every_batch(setting: Setting, monkeypatch: pytest.M
 
 
 def test_mixed_batches_hold_the_same_pairs_at_random(setting: Setting) -> None:
-    spread, mixed = Spread(setting, 3), Mixed(setting, 3)
+    spread, mixed = Spread(setting, 3), Spread(setting, 3, mixed=True)
     assert torch.equal(torch.cat(spread.rows()).sort().values, torch.cat(mixed.rows()).sort().values)
     assert [len(rows) for rows in mixed.rows()] == [len(rows) for rows in spread.rows()]
     assert mixed.samples == spread.samples

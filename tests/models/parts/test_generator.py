@@ -426,7 +426,5 @@ def test_the_tokens_of_sequences_and_the_vectors_of_levels_by_hand() -> None:
     codes = torch.tensor([[[0, 0, 0], [3, 2, 1]], [[1, 1, 1], [2, 0, 1]]])
     expected = [[[1, 5, 8], [4, 7, 9]], [[2, 6, 9], [3, 5, 9]]]
     assert generator.sequence_tokens(codes).tolist() == expected
-    table = torch.arange(11.0)[:, None].expand(-1, 3)
-    assert [level[:, 0].tolist() for level in generator.vectors(table)] == [[1, 2, 3, 4], [5, 6, 7], [8, 9]]
     for level, (first, end) in zip(generator.vectors(), BOUNDS, strict=True):
         assert torch.equal(level, generator.token.weight[first:end])
