@@ -201,13 +201,14 @@ def _server() -> Iterator[tuple[str, Callable[[str], None]]]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
         free.close()
-        begun = subprocess.run([SERVER, "start", folder, port], capture_output=True, text=True)
+        # A test may stand in a folder of pytest's, which the server's user cannot enter.
+        begun = subprocess.run([SERVER, "start", folder, port], capture_output=True, text=True, cwd="/")
         if begun.returncode:
             pytest.skip(f"no PostgreSQL to test with: {begun.stderr.strip()}")
 
         def do(what: str) -> None:
             more = [port] if what == "start" else []
-            subprocess.run([SERVER, what, folder, *more], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([SERVER, what, folder, *more], check=True, stdout=subprocess.DEVNULL, cwd="/")
 
         yield begun.stdout.strip(), do
         do("stop")

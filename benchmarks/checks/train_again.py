@@ -108,7 +108,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--board", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--accelerator", required=True)
-    parser.add_argument("--processes", type=int, required=True)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--source", required=True)
     parser.add_argument("--prepared", type=Path, required=True)
     parser.add_argument("--vectors-path", type=Path)

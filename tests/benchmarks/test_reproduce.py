@@ -130,7 +130,7 @@ def test_a_file_of_codes_with_a_blank_in_its_name_is_known_again() -> None:
 def asked(record: Path, folder: Path) -> list[str]:
     """What `train_again.py` is started with."""
     folders = [text for name in ("board", "work", "prepared") for text in (f"--{name}", str(folder / name))]
-    return ["train_again.py", str(record), *folders, "--accelerator=cpu", "--processes=1", "--source=auto"]
+    return ["train_again.py", str(record), *folders, "--accelerator=cpu", "--source=auto"]
 
 
 def test_a_config_that_its_commit_cannot_have_is_told(

@@ -261,7 +261,7 @@ NO_PASSWORD = (
         ("postgresql://me:1234/x@h/db", "postgresql://me:***@h/db"),
         ("postgresql://me:x@/db", "postgresql://me:***@/db"),
         (
-            ("to postgresql://me%40c:x@h/d: (late) for me@c", "to postgresql://me%40c:***@h/d: (late) for me@c"),
+            "no postgresql://a:x@h1/db; try postgresql://b:y@h2/db",
             "no postgresql://a:***@h1/db; try postgresql://b:***@h2/db",
         ),
         (

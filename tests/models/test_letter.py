@@ -108,13 +108,14 @@ def terms(tokenizer: LetterTokenizer) -> Terms:
     """From what the quantizer makes of the batch, in numpy."""
     with torch.no_grad():
         vectors = tokenizer.vectors[ITEMS]
-        quantized = tokenizer.quantizer(tokenizer.encoder(vectors))
+        latent = tokenizer.encoder(vectors)
+        quantized = tokenizer.quantizer(latent)
         reconstruction = tokenizer.decoder(quantized.vector)
     codebooks, codes = tokenizer.quantizer.codebooks.detach().double().numpy(), quantized.codes.numpy()
-    levels, spread = [], []
+    levels, spread, residual = [], [], latent.double().numpy()
     for level, codebook in enumerate(codebooks):
-        error = np.mean((quantized.residuals[:, level].numpy() - codebook[codes[:, level]]) ** 2)
-        levels.append(error + 0.25 * error)
+        residual = residual - codebook[codes[:, level]]
+        levels.append(1.25 * np.mean(residual**2))
         cluster = tokenizer.cluster[level].numpy()
         for own in codes[:, level].tolist():
             (mate,) = np.flatnonzero((cluster == cluster[own]) & (np.arange(4) != own))
