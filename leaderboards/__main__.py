@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from data_prep.atomic import write_text
-from leaderboards import board, claims, escape, findings, history, ledger, paper, site, tables, verdicts
+from leaderboards import board_table, claims, escape, findings, history, ledger, paper, site, tables, verdicts
 from leaderboards.record import BOARD
 from leaderboards.rows import Board
 from leaderboards.store import read_board
@@ -46,18 +46,18 @@ def render(options: argparse.Namespace) -> int:
         for file in ledger.foreign(options.board, corpus):
             print(escape.terminal(f"not listed: {file} {ledger.FOREIGN}"), file=sys.stderr)
         if rows is not None:
-            print(f"{corpus}\n{board.console(board.table(rows))}\n")
+            print(f"{corpus}\n{board_table.console(board_table.table(rows))}\n")
             said = verdicts.verdicts(rows.rows)
             print(f"{verdicts.table(said, 'simple')}\n" if said else "No paper states numbers of these rows.\n")
         print("written: " + " ".join(str(target) for target in targets) + "\n")
-    if board.corpora(options.board):
+    if board_table.corpora(options.board):
         print(f"all corpora: {site.write_index(options.board)}")
     return 0
 
 
 def latex(options: argparse.Namespace) -> int:
     """Prints the LaTeX tables."""
-    with_rows = [corpus for corpus in _corpora(options) if corpus in board.corpora(options.board)]
+    with_rows = [corpus for corpus in _corpora(options) if corpus in board_table.corpora(options.board)]
     if not with_rows:
         raise FileNotFoundError(f"{options.board} has code cards alone of {options.corpus or 'any corpus'}; no row")
     for corpus in with_rows:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from leaderboards import formats
-from leaderboards.board import seconds
+from leaderboards.board_table import seconds
 from leaderboards.rows import Board, Row
 from leaderboards.statistics import SEEDS_FOR_VARIANCE
 from leaderboards.verdicts import NOT_COMPARABLE, Verdict

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from leaderboards import board as tables
-from leaderboards import escape, formats, verdicts
+from leaderboards import board_table, escape, formats, verdicts
 from leaderboards.cold_items import cold_items
 from leaderboards.metrics import UNSEEN
 from leaderboards.published import leads
@@ -45,7 +44,7 @@ def read(folder: Path) -> dict[str, Board]:
     Raises:
         FileNotFoundError: there is none.
     """
-    boards = {corpus: Board(read_board(folder, corpus)) for corpus in tables.corpora(folder)}
+    boards = {corpus: Board(read_board(folder, corpus)) for corpus in board_table.corpora(folder)}
     real = {name: board for name, board in boards.items() if not board.subject.corpus.source.startswith("generated")}
     if not real:
         raise FileNotFoundError(f"no record of a run on a corpus that is not generated in {folder}")
@@ -230,7 +229,7 @@ def cost(boards: Mapping[str, Board]) -> Iterator[Line]:
         if not row.is_floor:
             yield {
                 **_named(found, row),
-                "Hours": f"{tables.seconds(row) / 3600:.2f}",
+                "Hours": f"{board_table.seconds(row) / 3600:.2f}",
                 "Epochs, last stage": f"{_mean(row, lambda record: record.cost.stages[-1].epochs):.0f}",
                 "Users/s": f"{_mean(row, lambda record: record.cost.evaluate_users_per_second):,.0f}",
                 "Memory, GiB": f"{_mean(row, lambda record: record.cost.peak_memory_bytes) / 2**30:.1f}",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboards import formats, ledger, templates
-from leaderboards.board import RANKED
+from leaderboards.board_table import RANKED
 from leaderboards.store import read
 
 NAME = "index.html"

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from leaderboards import board as tables
-from leaderboards import charts, cold_items, commands, formats, page_table, plots, templates, verdicts
+from leaderboards import board_table, charts, cold_items, commands, formats, page_table, plots, templates, verdicts
 from leaderboards.answer import answer
 from leaderboards.notes import badge, row_notes
 from leaderboards.page_table import row_id
@@ -50,7 +49,7 @@ def html(board: Board, links: Links = ALONE) -> str:
     Raises:
         ValueError: there is no run.
     """
-    frame, said, ranked = tables.table(board), verdicts.verdicts(board.rows), board.ranked
+    frame, said, ranked = board_table.table(board), verdicts.verdicts(board.rows), board.ranked
     # Facts of users and targets; every run on a corpus has the same.
     parts = slices(ranked[0].runs[0].ranks)
     notes = dict.fromkeys(note for row in board.rows for note in row_notes(board, row))
@@ -58,7 +57,7 @@ def html(board: Board, links: Links = ALONE) -> str:
         "page.html.j2",
         corpus=board.subject.corpus,
         protocol=board.subject.protocol,
-        diagnostics=tables.diagnostics(board),
+        diagnostics=board_table.diagnostics(board),
         links=links,
         answer=answer(board, said),
         best=row_id(ranked[0]),
@@ -67,13 +66,13 @@ def html(board: Board, links: Links = ALONE) -> str:
         details=[_details(board, row, parts, links.folder) for row in board.rows],
         cost=Markup(plots.inlined(plots.cost(ranked), "cost", "NDCG@10 of each row over the seconds it took")),
         verdicts=said,
-        published=tables.PUBLISHED,
+        published=board_table.PUBLISHED,
         cold=cold_items.cold_items(board),
         cold_says=cold_items.SAYS,
         comparisons=_comparisons(board, parts),
         names=[(row_id(row), title) for row, title in zip(ranked, titles(ranked), strict=True)],
-        legend=tables.legend(frame),
-        compared=tables.COMPARED,
+        legend=board_table.legend(frame),
+        compared=board_table.COMPARED,
         seeds_for_variance=SEEDS_FOR_VARIANCE,
         formats=formats,
     )

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from leaderboards import board as tables
-from leaderboards import commands, formats
+from leaderboards import board_table, commands, formats
 from leaderboards.answer import short
 from leaderboards.notes import BEST_FLOOR, badge, row_notes
 from leaderboards.record import TUNED
@@ -75,8 +74,8 @@ def table(
         studies: name of a study -> file name of its page or ledger.
     """
     measured = frame.to_dict("records")
-    ceiling = [line for line in measured if line["standing"] == tables.CEILING]
-    lines = [Line("", tables.CEILING, "", [], _metrics(line)) for line in ceiling]
+    ceiling = [line for line in measured if line["standing"] == board_table.CEILING]
+    lines = [Line("", board_table.CEILING, "", [], _metrics(line)) for line in ceiling]
     for row, line in zip(board.rows, measured[len(ceiling) :], strict=True):
         own = [verdict for verdict in said if verdict.row is row]
         command = commands.reproduce(row, folder) or commands.bench(row, folder)
@@ -123,12 +122,12 @@ def _cells(board: Board, row: Row, line: Mapping[Any, Any], said: Sequence[Verdi
     bounds = Interval(line["ndcg@10_low"], line["ndcg@10_high"])
     search = {
         "Interval": Cell(formats.interval(bounds), value=bounds.low),
-        "Certified": Cell(tables.percent(line["certified_share"]), value=line["certified_share"]),
+        "Certified": Cell(board_table.percent(line["certified_share"]), value=line["certified_share"]),
         "Expansions": _number(line["expansions"], formats.amount),
         "Beam 20": _number(line["beam20_gap"], formats.signed),
         "Vectors": Cell(line["vectors"], value=line["vectors"]),
     }
-    graded = {} if row.ranked else {"Graded on": Cell(tables.graded_on(line))}
+    graded = {} if row.ranked else {"Graded on": Cell(board_table.graded_on(line))}
     return dict([first]) | answers | dict(rest) | search | graded
 
 
@@ -137,7 +136,7 @@ def _metrics(line: Mapping[Any, Any]) -> dict[str, Cell]:
     for name in METRICS:
         mean, std = line.get(name, np.nan), line.get(f"{name}_std", np.nan)
         more = "" if np.isnan(std) else f"± {formats.plain(std)}"
-        cells[tables.EVERY_SHOWN[name]] = _number(mean, formats.plain)._replace(more=more)
+        cells[board_table.EVERY_SHOWN[name]] = _number(mean, formats.plain)._replace(more=more)
     return cells
 
 
@@ -170,7 +169,7 @@ def _sweep(row: Row, studies: Mapping[str, str]) -> list[tuple[str, str]]:
 def _with_best(lines: Sequence[Line]) -> list[Line]:
     """The lines with the best value of each metric marked; by what is printed."""
     best = dict[str, float]()
-    for title in (tables.EVERY_SHOWN[name] for name in METRICS):
+    for title in (board_table.EVERY_SHOWN[name] for name in METRICS):
         values = [line.cells[title].value for line in lines if line.id]
         best[title] = max((round(value, 4) for value in values if isinstance(value, float)), default=np.nan)
     marked = []

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from leaderboards import escape, formats
-from leaderboards.board import OVER_FLOOR, SHOWN, percent
+from leaderboards.board_table import OVER_FLOOR, SHOWN, percent
 from leaderboards.notes import row_notes
 from leaderboards.rows import Board, Row, titles
 from leaderboards.statistics import SEEDS_FOR_VARIANCE, SIGNIFICANT

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import escape
 from matplotlib import rc_context
 
-from leaderboards.board import seconds
+from leaderboards.board_table import seconds
 from leaderboards.rows import Row, titles
 from leaderboards.statistics import Values
 

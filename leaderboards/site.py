@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.atomic import write_text
-from leaderboards import board as rows
-from leaderboards import index_page, ledger, page
+from leaderboards import board_table, index_page, ledger, page
 from leaderboards.rows import Board
 
 
@@ -19,7 +18,7 @@ def write_page(folder: Path, corpus: str, board: Board, others: Sequence[str] = 
         others: corpora whose pages are written by the same command, before it or after it.
     """
     target = folder / f"{corpus}.html"
-    shown = {corpus, *others}.intersection([corpus, *rows.corpora(folder)])
+    shown = {corpus, *others}.intersection([corpus, *board_table.corpora(folder)])
     corpora = _files(folder) | {each: f"{each}.html" for each in shown}
     links = page.Links(folder, index_page.NAME, dict(sorted(corpora.items())), _studies(folder, corpus))
     write_text(target, page.html(board, links))
@@ -36,7 +35,7 @@ def write_index(folder: Path) -> Path:
 def _files(folder: Path) -> dict[str, str]:
     """Corpora with a table, and their pages; the table in Markdown, where nobody has rendered a page."""
     found = {}
-    for corpus in rows.corpora(folder):
+    for corpus in board_table.corpora(folder):
         if (folder / f"{corpus}.csv").is_file():
             page_there = (folder / f"{corpus}.html").is_file()
             found[corpus] = f"{corpus}.html" if page_there else f"{corpus}.md"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_prep.atomic import write_text
-from leaderboards import board as rows
-from leaderboards import codes, ledger, paper
+from leaderboards import board_table, codes, ledger, paper
 from leaderboards.rows import Board
 from leaderboards.store import read_board
 
@@ -14,7 +13,9 @@ from leaderboards.store import read_board
 def corpora(folder: Path) -> list[str]:
     """Names of the corpora that the board in a folder has records, code cards or sweeps of, or had: a ledger lists
     what may be gone."""
-    return sorted({*rows.corpora(folder), *codes.corpora(folder), *ledger.swept(folder), *ledger.corpora(folder)})
+    return sorted(
+        {*board_table.corpora(folder), *codes.corpora(folder), *ledger.swept(folder), *ledger.corpora(folder)}
+    )
 
 
 def rendered(folder: Path, corpus: str, board: Board | None) -> dict[Path, str]:
@@ -30,8 +31,8 @@ def rendered(folder: Path, corpus: str, board: Board | None) -> dict[Path, str]:
     contents: dict[Path, str] = {}
     if board is not None:
         contents |= {
-            folder / f"{corpus}.md": rows.markdown(board),
-            folder / f"{corpus}.csv": rows.csv(board),
+            folder / f"{corpus}.md": board_table.markdown(board),
+            folder / f"{corpus}.csv": board_table.csv(board),
             folder / f"{corpus}.tex": paper.latex(board),
         }
     if corpus in codes.corpora(folder):
@@ -43,7 +44,7 @@ def rendered(folder: Path, corpus: str, board: Board | None) -> dict[Path, str]:
 
 def board_of(folder: Path, corpus: str) -> Board | None:
     """The rows of a corpus, as `read_board` reads them; None where there are code cards or sweeps alone."""
-    return Board(read_board(folder, corpus)) if corpus in rows.corpora(folder) else None
+    return Board(read_board(folder, corpus)) if corpus in board_table.corpora(folder) else None
 
 
 def render(folder: Path, corpus: str, board: Board | None = None) -> list[Path]:

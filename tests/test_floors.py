@@ -221,7 +221,10 @@ def test_a_breach_is_seen(name: str, source: str) -> None:
         ("models/tiger.py", "from .parts import index\nfrom . import api"),
         ("models/parts/search.py", "from . import index\nfrom .index import ItemIndex\nfrom models.api import Ranking"),
         ("models/tiger.py", "print('models.sasrec', 'git')"),
-        ("leaderboards/board.py", "from leaderboards.record import read\nfrom data_prep.atomic import write_text"),
+        (
+            "leaderboards/board_table.py",
+            "from leaderboards.record import read\nfrom data_prep.atomic import write_text",
+        ),
     ],
 )
 def test_what_is_allowed(name: str, source: str) -> None:

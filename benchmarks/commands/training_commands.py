@@ -52,7 +52,7 @@ def bench(options: argparse.Namespace) -> int:
     from benchmarks.settings import Bench
     from benchmarks.tracking import wandb_run
     from benchmarks.training.fit import process_rank
-    from leaderboards import board, tables
+    from leaderboards import board_table, tables
 
     names, tuned = experiments.chosen(options.models), not options.untuned
     corpus, source = asked(options, names, tuned)
@@ -83,7 +83,7 @@ def bench(options: argparse.Namespace) -> int:
     for name in boards:
         if speaks and (rows := tables.board_of(setting.board, name)):
             title = f"{name}\n" if len(boards) > 1 else ""
-            print(f"\n{title}{board.console(board.table(rows))}")
+            print(f"\n{title}{board_table.console(board_table.table(rows))}")
             print("\nrendered: " + " ".join(str(path) for path in tables.render(setting.board, name, rows)))
     made = _made(setting, corpus, [cell for cell in missing if cell not in failed])
     if speaks and made:
@@ -127,7 +127,7 @@ def plan(options: argparse.Namespace) -> int:
     """Carries out a plan, or says how far it is."""
     from benchmarks.execution import board_plan as plans
     from benchmarks.settings import Bench
-    from leaderboards import board, tables
+    from leaderboards import board_table, tables
 
     check_cluster(options)
     end = time.time() + options.hours * 3600 if options.hours else None
@@ -147,7 +147,7 @@ def plan(options: argparse.Namespace) -> int:
     failed = [] if options.state else plans.carry_out(rows, options.source, jobs, options.cluster)
     print(f"\n{plans.results(rows)}")
     if not options.state:
-        made = [name for name in names if name in board.corpora(options.board)]
+        made = [name for name in names if name in board_table.corpora(options.board)]
         for name in made:
             print("rendered: " + " ".join(map(str, tables.render(options.board, name))))
     return 1 if failed else 0

@@ -484,7 +484,9 @@ def has_code(folder: str) -> bool:
     return any(Path(folder).glob("*.py"))
 
 
-@pytest.mark.parametrize("name", ["models/mine.py", "models/tiger.py", "benchmarks/run.py", "leaderboards/board.py"])
+@pytest.mark.parametrize(
+    "name", ["models/mine.py", "models/tiger.py", "benchmarks/run.py", "leaderboards/board_table.py"]
+)
 def test_other_models_and_what_renders_tables_train_nothing_anew(
     in_memory: Fit, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,7 +50,7 @@ from benchmarks.sweeps.trial_queue import TrialQueue
 from benchmarks.sweeps.trial_state import BEGUN, DEFAULT, ENDED, RETRIES, SOURCE, counts, history, interrupted, seconds
 from benchmarks.training.fit import Fit
 from data_prep.corpus import Corpus
-from leaderboards import board, source, store, tables
+from leaderboards import board_table, source, store, tables
 from leaderboards.record import TUNED, Stage
 from leaderboards.rows import titled
 from leaderboards.verify import verify
@@ -749,7 +749,7 @@ def test_the_board_is_not_disturbed(swept: tuple[WorkerSettings, Ledger], corpus
         tmp_path / "best/all_beauty/sasrec.toml",
     ]
     assert before == verify(tmp_path / "board") == ([], 1)
-    assert board.corpora(tmp_path / "board") == tables.corpora(tmp_path / "board") == ["all_beauty"]
+    assert board_table.corpora(tmp_path / "board") == tables.corpora(tmp_path / "board") == ["all_beauty"]
     assert store.parse(Ledger, written[0]) == ledger
 
 

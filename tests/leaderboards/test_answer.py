@@ -15,8 +15,8 @@ from data_prep.corpus import UNSEEN_USERS
 from leaderboards import commands, index_page, ledger, site
 from leaderboards.__main__ import main
 from leaderboards.answer import answer
-from leaderboards.board import seconds
-from leaderboards.board import table as frame_of
+from leaderboards.board_table import seconds
+from leaderboards.board_table import table as frame_of
 from leaderboards.page_table import table
 from leaderboards.published import papers
 from leaderboards.record import BOARD, TUNED

@@ -14,7 +14,7 @@ import pytest
 
 from leaderboards import cards
 from leaderboards.__main__ import main
-from leaderboards.board import console, corpora, markdown, table
+from leaderboards.board_table import console, corpora, markdown, table
 from leaderboards.page import html as page_html
 from leaderboards.paper import latex
 from leaderboards.rows import Board, titles

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from leaderboards import findings
-from leaderboards.board import markdown
+from leaderboards.board_table import markdown
 from leaderboards.cold_items import cold_items
 from leaderboards.page import html
 from leaderboards.record import RANKS_SCHEMA

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from leaderboards import board, codes, escape, ledger, paper
+from leaderboards import board_table, codes, escape, ledger, paper
 from leaderboards.__main__ import main
 from leaderboards.record import CorpusInfo
 from leaderboards.rows import Board
@@ -39,7 +39,7 @@ def test_markdown_has_no_markup_of_a_record() -> None:
         run_of(0, ranks_of(300, 0, 0.5), experiment=EVIL, notes=[EVIL], corpus={"source": EVIL}),
         run_of(1, ranks_of(300, 1), experiment="tiger", config={"other": 1}),
     ]
-    text = board.markdown(Board(runs))
+    text = board_table.markdown(Board(runs))
     assert "<img" not in text
     assert "](javascript" not in text.replace(r"\](javascript", "")
     assert "\n# \\" not in text
@@ -60,7 +60,7 @@ def test_an_address_is_no_link() -> None:
 def test_vectors_of_any_name_end_no_cell() -> None:
     def cells(name: str) -> list[int]:
         vectors = {"kind": name, "name": name, "sha256": "e" * 64, "stand_in": True, "recipe": {}}
-        text = board.markdown(Board([run_of(0, vectors=vectors), run_of(1, config={"other": 1})]))
+        text = board_table.markdown(Board([run_of(0, vectors=vectors), run_of(1, config={"other": 1})]))
         assert "<img" not in text
         return [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from leaderboards import formats
-from leaderboards.board import OVER_FLOOR, csv, legend, markdown, table
+from leaderboards.board_table import OVER_FLOOR, csv, legend, markdown, table
 from leaderboards.notes import BEATS_NO_FLOOR, BEST_FLOOR, FLOOR, badge
 from leaderboards.page import html
 from leaderboards.paper import latex

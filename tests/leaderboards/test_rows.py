@@ -9,7 +9,7 @@ from scipy import stats
 
 from leaderboards import cards
 from leaderboards import rows as rows_module
-from leaderboards.board import markdown
+from leaderboards.board_table import markdown
 from leaderboards.page import html
 from leaderboards.paper import latex
 from leaderboards.rows import Board, rows_of, subject

@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from leaderboards import board as rows
-from leaderboards import codes, ledger, store
+from leaderboards import board_table, codes, ledger, store
 from leaderboards.__main__ import main
 from leaderboards.record import RANKS_SCHEMA
 from leaderboards.rows import Board
@@ -72,7 +71,7 @@ def test_nothing_is_wrong(board: Path) -> None:
 
 def test_a_rank_file_is_read_once_and_a_board_rendered_once(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, rendered = list[Path](), list[int]()
-    parquet, markdown = store._read_parquet, rows.markdown
+    parquet, markdown = store._read_parquet, board_table.markdown
 
     def noted(target: Path) -> pa.Table:
         read.append(target)
@@ -83,7 +82,7 @@ def test_a_rank_file_is_read_once_and_a_board_rendered_once(board: Path, monkeyp
         return markdown(board)
 
     monkeypatch.setattr(store, "_read_parquet", noted)
-    monkeypatch.setattr(rows, "markdown", counted)
+    monkeypatch.setattr(board_table, "markdown", counted)
     for command in ("verify", "board"):
         assert main([command, "--board", str(board)]) == 0
         assert sorted(read) == sorted(board.rglob("*.parquet"))
