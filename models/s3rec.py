@@ -14,11 +14,10 @@ Then it is fine-tuned as SASRec is trained, looking at earlier items alone (sect
 
 Sizes, weights of the tasks and losses are RecBole's, but for the width: in fine-tuning a softmax over all items, where
 the authors' code has binary cross-entropy (`loss=bce`). Attributes are the items' categories; brands are left out. A
-user's whole training part is one sequence of pre-training, of which the authors' code and RecBole make one for each
-prefix, and which stands at the first positions, where RecBole's stands at the last. The authors' code masks the last
-item of every sequence besides, here one in five (`masked`) like any other. The last epoch counts, or one before with a
-smaller loss, where they choose among some by validation. A random item is any; theirs is none of the sequence.
-Gradients of pre-training are not clipped.
+user's whole training part is one sequence of pre-training, and any item is masked; the authors' code has a sequence
+for each prefix (as RecBole) and masks its last item besides (`prefixes`, `last_masked`). Sequences stand at the first
+positions, RecBole's at the last. The last epoch counts, or one before with a smaller loss, where they choose among some
+by validation. A random item is any; theirs is none of the sequence. Gradients of pre-training are not clipped.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0340, R@10 .0538, N@5 .0218, N@10 .0282.
 
@@ -56,7 +55,7 @@ from models.parts.losses import Loss
 from models.parts.next_item import followed, last, mean_prefixes, prefix_loss
 from models.parts.optim import adamw
 from models.parts.ranking import rank_scores
-from models.parts.segments import Segments, segments
+from models.parts.segments import Segments, masks, segments
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,8 @@ class Config:
     segment: Weight = 0.5
     pretraining_epochs: Count = 150
     """Of the authors' weights for Beauty."""
+    prefixes: bool = later(False)
+    last_masked: bool = later(False)
     loss: Loss = later("ce")
     lr: Rate = tuned(1e-3, low=1e-4, high=1e-2, log=True)
     weight_decay: Weight = 0.0
@@ -102,7 +103,8 @@ def train(config: Config, corpus: Corpus, fit: Fit) -> Recommender:
     # A user's longest training example holds all of the training part.
     users = corpus.examples("train").longest_per_user()
     budget = Budget(config.pretraining_epochs, config.batch_size, patience=config.pretraining_epochs, clip=0.0)
-    pretrained = fit("pretraining", lambda: Pretraining(config, categories), budget, users).encoder
+    sequences = corpus.examples("train") if config.prefixes else users
+    pretrained = fit("pretraining", lambda: Pretraining(config, categories), budget, sequences).encoder
 
     budget = Budget(config.epochs, config.batch_size, config.patience, valid_users=config.valid_users)
     mean = mean_prefixes(users, config.history, config.batch_size)
@@ -132,9 +134,8 @@ class Pretraining(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         sequence = followed(batch.history, batch.target)
-        hidden = (torch.rand(sequence.shape, device=sequence.device) < self.config.masked) & (sequence > 0)
         losses = {
-            **self.item_losses(sequence, hidden),
+            **self.item_losses(sequence, masks(sequence, self.config.masked, self.config.last_masked)),
             "segment": self.segment_loss(segments(sequence, self.encoder.mask)),
         }
         # Batches are equally large, so that an epoch weighs all users alike.

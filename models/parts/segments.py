@@ -1,12 +1,19 @@
-"""Runs of items of a sequence, and what is to be told from them: S3-Rec's segment prediction."""
+"""What S3-Rec's pre-training masks in a sequence: items, and runs of items that are to be told from others."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
+
+
+def masks(sequence: Int[Tensor, "B T"], share: float, last: bool) -> Bool[Tensor, "B T"]:
+    """Items drawn with a chance of `share`, and every sequence's last one where `last` is true."""
+    held = sequence > 0
+    drawn = (torch.rand(sequence.shape, device=sequence.device) < share) & held
+    return drawn.scatter(1, held.sum(1, keepdim=True) - 1, True) if last else drawn
 
 
 class Segments(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data_prep.corpus import Batch, Corpus, Examples
 from models.api import Budget, Fit
-from models.parts.segments import Segments
+from models.parts.segments import Segments, masks
 from models.s3rec import Config, Pretraining, S3Rec, train
 from tests.factories import no_fit
 from tests.models.foreign import assert_scores_alike, foreign, with_recboles_blocks
@@ -97,15 +97,29 @@ def test_a_step_weighs_the_tasks_and_reads_the_target_too(monkeypatch: pytest.Mo
     assert read[0].tolist() == [[3, 1, 4, 7], [9, 8, 0, 0]]
 
 
-def test_fine_tuning_goes_on_with_what_was_pretrained(tiny_corpus: Corpus) -> None:
+def test_the_last_item_of_each_sequence_is_masked_where_that_is_asked_for() -> None:
+    sequence = torch.tensor([[3, 1, 4, 7], [9, 8, 0, 0]]).repeat(200, 1)
+    place = torch.tensor([[3], [1]]).repeat(200, 1)
+    usual, always = (masks(sequence, 0.2, last) for last in (False, True))
+    assert always.gather(1, place).all()
+    assert 0.1 < usual.gather(1, place).float().mean() < 0.3
+    assert 0.1 < always[:, 0].float().mean() < 0.3
+    assert not (usual | always)[sequence == 0].any()
+
+
+@pytest.mark.parametrize("prefixes", [False, True])
+def test_fine_tuning_goes_on_with_what_was_pretrained(prefixes: bool, tiny_corpus: Corpus) -> None:
     stages: list[tuple[str, pl.LightningModule, Budget]] = []
+    every = tiny_corpus.examples("train")
 
     def fit(stage: str, build: Callable[[], Any], budget: Budget, examples: Examples) -> Any:
-        assert examples.sha256() == tiny_corpus.examples("train").longest_per_user().sha256()
+        whole = stage == "pretraining" and prefixes
+        assert examples.sha256() == (every if whole else every.longest_per_user()).sha256()
         stages.append((stage, build().eval() if stage == "pretraining" else build(), budget))
         return stages[-1][1]
 
-    model = train(replace(CONFIG, pretraining_epochs=3, epochs=5), tiny_corpus, cast(Fit, fit))
+    config = replace(CONFIG, pretraining_epochs=3, epochs=5, prefixes=prefixes)
+    model = train(config, tiny_corpus, cast(Fit, fit))
     (_, pretraining, first), (_, recommender, second) = stages
     assert isinstance(pretraining, Pretraining)
     assert isinstance(model, S3Rec)
