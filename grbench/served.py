@@ -89,7 +89,7 @@ class Served:
         return [recommendation for recommendation in found if recommendation]
 
     def _known(self, history: Sequence[str], number: int) -> list[int]:
-        # Both can be iterated over; a set has no order, and that of a mapping's keys says nothing.
+        # They can be iterated over, but a set has no order, and a mapping is more than a list of items.
         if isinstance(history, str | set | frozenset | Mapping):
             kind = type(history).__name__
             raise ValueError(

@@ -69,10 +69,15 @@ def matching(board: Path, pattern: str) -> list[Path]:
 
 
 def records(board: Path, row: str | None = None, corpus: str = "*") -> list[Path]:
-    """Records of a board, on one corpus or on all, whose path in it holds `row`."""
-    part = (row or "").removeprefix(f"{board}/")
+    """Records of a board, on one corpus or on all, whose path holds `row`, which may begin above the board."""
     files = matching(board, f"{corpus}/*/*/seed-*.json")
-    return [file for file in files if part in file.relative_to(board).as_posix()]
+    return files if row is None else [file for file in files if _is_meant(row, board.absolute(), file.absolute())]
+
+
+def _is_meant(row: str, board: Path, file: Path) -> bool:
+    """Whether a part of a file's path is meant, and not one of the board's folder alone."""
+    end = file.as_posix().rfind(row) + len(row)
+    return row in file.as_posix() and end > len(board.as_posix())
 
 
 def evidence(board: Path, corpus: str) -> dict[str, str]:

@@ -15,9 +15,10 @@ Then it is fine-tuned as SASRec is trained, looking at earlier items alone (sect
 Sizes, weights of the tasks and losses are RecBole's, but for the width: in fine-tuning a softmax over all items, where
 the authors' code has binary cross-entropy (`loss=bce`). Attributes are the items' categories; brands are left out. A
 user's whole training part is one sequence of pre-training, and any item is masked; the authors' code has a sequence
-for each prefix (as RecBole) and masks its last item besides (`prefixes`, `last_masked`). Sequences stand at the first
-positions, RecBole's at the last. The last epoch counts, or one before with a smaller loss, where they choose among some
-by validation. A random item is any; theirs is none of the sequence. Gradients of pre-training are not clipped.
+for each prefix (as RecBole) and masks its last item besides. `prefixes` leaves out those of one item (15%), and goes on
+beyond the last 50; `last_masked` is theirs. Sequences stand at the first positions, RecBole's at the last. The
+last epoch counts, or one before with a smaller loss; they choose among some by validation. A random item is any; theirs
+is none of the sequence. Gradients of pre-training are not clipped.
 
 Published on Musical_Instruments (ETEGRec, table 3): R@5 .0340, R@10 .0538, N@5 .0218, N@10 .0282.
 
@@ -138,7 +139,7 @@ class Pretraining(pl.LightningModule):
             **self.item_losses(sequence, masks(sequence, self.config.masked, self.config.last_masked)),
             "segment": self.segment_loss(segments(sequence, self.encoder.mask)),
         }
-        # Batches are equally large, so that an epoch weighs all users alike.
+        # Batches are equally large, so that an epoch weighs all sequences alike.
         total: Tensor = sum(getattr(self.config, task) * loss for task, loss in losses.items()) / len(sequence)
         return total
 

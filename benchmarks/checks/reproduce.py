@@ -30,7 +30,7 @@ from data_prep.atomic import owned
 from data_prep.codes_file import NAME
 from data_prep.corpus import UNSEEN_USERS
 from data_prep.data_folder import VARIABLE, data_folder
-from data_prep.embed import WITH_PATH, item_vectors
+from data_prep.embed import item_vectors
 from leaderboards import ledger, store
 from leaderboards.git import git, root_of
 from leaderboards.record import TUNED, UNKNOWN, Provenance, Record
@@ -39,7 +39,8 @@ from leaderboards.store import Run, read_run
 
 SCRIPT = Path(__file__).with_name("train_again.py")
 # Item vectors that the code of a commit cannot make alone, and what their recipe knows of a path.
-FROM_ELSEWHERE = (*WITH_PATH, "sentence-t5-base")
+ENCODED_ELSEWHERE = ("folder", "sentence-t5-base")
+FROM_ELSEWHERE = ("npz", *ENCODED_ELSEWHERE)
 OF_A_PATH = ("file_sha256", "encoder_sha256")
 # Of new runs of a true row this share lies where it is expected.
 LEVEL = 0.99
@@ -165,7 +166,8 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     path = bench.for_vectors(record.config.get("vectors")).vectors_path
     vectors = ["--vectors-path", str(path.resolve())] if path else []
     _check_vectors(bench, record, source)
-    _lend(bench.work / "vectors", folder / "work/vectors")
+    if record.config.get("vectors") in ENCODED_ELSEWHERE:
+        _lend(bench.work / "vectors", folder / "work/vectors", str(record.config["vectors"]))
     _lay_codes(bench, record, tree)
     command = [sys.executable, str(SCRIPT), str(target.resolve()), *vectors]
     command += ["--source", source_of(record, source), "--prepared", str((bench.work / "corpora").resolve())]
@@ -216,11 +218,11 @@ def _check_vectors(bench: Bench, record: Record, source: str) -> None:
         raise NotHereError(f"the item vectors here are others than the record's: they differ in {', '.join(others)}")
 
 
-def _lend(kept: Path, place: Path) -> None:
-    """Text that is encoded already: the encoder's packages may be those of another environment."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if kept.is_dir() and not place.exists():
-        place.symlink_to(kept.resolve())
+def _lend(kept: Path, place: Path, kind: str) -> None:
+    """Text that is encoded already: the encoder's packages may be those of another environment. What the commit's code
+    encodes does not come back."""
+    if (kept / kind).is_dir():
+        shutil.copytree(kept / kind, place / kind, dirs_exist_ok=True)
 
 
 def _lay_codes(bench: Bench, record: Record, tree: Path) -> None:

@@ -439,13 +439,14 @@ def test_a_made_up_recipe_of_text_is_no_excuse(planted_corpus: Corpus, with_corp
 
 def test_text_that_is_encoded_already_is_lent_and_stays(tmp_path: Path) -> None:
     kept, place = tmp_path / "vectors", tmp_path / "again/work/vectors"
-    (kept / "folder").mkdir(parents=True)
-    (kept / "folder/of.npz").write_bytes(b"rows")
+    for kind in ("folder", "tfidf"):
+        (kept / kind).mkdir(parents=True)
+        (kept / kind / "of.sealed").write_bytes(b"rows")
     for _ in range(2):
-        reproduce._lend(kept, place)
-        assert (place / "folder/of.npz").read_bytes() == b"rows"
-    shutil.rmtree(tmp_path / "again")
-    assert (kept / "folder/of.npz").exists()
+        reproduce._lend(kept, place, "folder")
+        assert [file.relative_to(place).as_posix() for file in place.rglob("*.*")] == ["folder/of.sealed"]
+    (place / "folder/by_the_commit.sealed").write_bytes(b"others")
+    assert len(list(kept.rglob("*.sealed"))) == 2
 
 
 def trees() -> str:
@@ -484,8 +485,11 @@ def test_the_boards_own_folder_is_no_part_of_a_row(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True)
         file.write_text("{")
     (one,) = ledger.records(board, "all_beauty")
-    assert ledger.records(board, str(one)) == [one], "a path as the shell completes it"
     assert len(ledger.records(board)) == 2
+    # As the shell completes it, from a folder above, and with the slashes that tell a corpus from another's ending.
+    for row in (str(one), "again/all_beauty/sasrec", "/all_beauty/sasrec/", "sasrec/aaa"):
+        assert one in ledger.records(board, row), row
+    assert ledger.records(board, "again") == ledger.records(board, "x" * 500) == []
 
 
 def test_a_row_in_the_place_of_another_is_new(tmp_path: Path) -> None:
