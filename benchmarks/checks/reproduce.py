@@ -39,8 +39,7 @@ from leaderboards.store import Run, read_run
 
 SCRIPT = Path(__file__).with_name("train_again.py")
 # Item vectors that the code of a commit cannot make alone, and what their recipe knows of a path.
-ENCODED_ELSEWHERE = ("folder", "sentence-t5-base")
-FROM_ELSEWHERE = ("npz", *ENCODED_ELSEWHERE)
+FROM_ELSEWHERE = ("npz", "folder", "sentence-t5-base")
 OF_A_PATH = ("file_sha256", "encoder_sha256")
 # Of new runs of a true row this share lies where it is expected.
 LEVEL = 0.99
@@ -166,8 +165,8 @@ def _train(bench: Bench, target: Path, tree: Path, folder: Path, source: str) ->
     path = bench.for_vectors(record.config.get("vectors")).vectors_path
     vectors = ["--vectors-path", str(path.resolve())] if path else []
     _check_vectors(bench, record, source)
-    if record.config.get("vectors") in ENCODED_ELSEWHERE:
-        _lend(bench.work / "vectors", folder / "work/vectors", str(record.config["vectors"]))
+    if (kind := record.config.get("vectors")) in FROM_ELSEWHERE:
+        _lend(bench.work / f"vectors/{kind}", folder / f"work/vectors/{kind}")
     _lay_codes(bench, record, tree)
     command = [sys.executable, str(SCRIPT), str(target.resolve()), *vectors]
     command += ["--source", source_of(record, source), "--prepared", str((bench.work / "corpora").resolve())]
@@ -218,11 +217,11 @@ def _check_vectors(bench: Bench, record: Record, source: str) -> None:
         raise NotHereError(f"the item vectors here are others than the record's: they differ in {', '.join(others)}")
 
 
-def _lend(kept: Path, place: Path, kind: str) -> None:
+def _lend(kept: Path, place: Path) -> None:
     """Text that is encoded already: the encoder's packages may be those of another environment. What the commit's code
     encodes does not come back."""
-    if (kept / kind).is_dir():
-        shutil.copytree(kept / kind, place / kind, dirs_exist_ok=True)
+    if kept.is_dir():
+        shutil.copytree(kept, place, dirs_exist_ok=True)
 
 
 def _lay_codes(bench: Bench, record: Record, tree: Path) -> None:

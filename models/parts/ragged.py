@@ -54,7 +54,7 @@ def by_length(mask: Bool[Tensor, "B S"]) -> list[Group]:
 
 
 def grouped(mask: Bool[Tensor, "B S"], network: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """What `network(rows, width)` makes of each group of `by_length`, in the order of the batch."""
+    """`[B, ...]` what `network(rows, width)` makes of each group of `by_length`, in the order of the batch."""
     groups = by_length(mask)
     made = torch.cat([network(rows, width) for rows, width in groups])
     return made[torch.cat([group.rows for group in groups]).argsort()]
