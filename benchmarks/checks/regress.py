@@ -155,7 +155,7 @@ def regress(
     banks = {name: bank(name, references) for name in names}
     folder = work / "regress"
     with owned(folder, _at_work(folder)):
-        answers = [evaluation(work, name, banks[name], references) for name in names]
+        answers = [evaluation(folder, name, banks[name], references) for name in names]
         fresh = made(folder, names, seeds, jobs)
         return answers + [training(name, fresh[name], banks[name]) for name in names]
 

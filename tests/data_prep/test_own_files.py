@@ -136,7 +136,7 @@ def test_ids_of_json_lines_may_be_numbers(tmp_path: Path, caplog: pytest.LogCapt
         found = read(path)
     assert triples(found)[:3] == [("0", "i0", 0), ("1", "i1", 1), ("2", "i2", 2)]
     assert found.malformed_lines == 1
-    assert "line 2001: user is 'seven'; expected a whole number, as on the first line" in caplog.text
+    assert "line 2001: user is 'seven'; expected a whole number below 2^63, as on the first line" in caplog.text
 
 
 def test_sequences_are_known_by_their_form(tmp_path: Path) -> None:
