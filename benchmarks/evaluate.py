@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from data_prep.corpus import Corpus, Part
 from leaderboards.metrics import MAX_RANK, MAX_UNSEEN_RANK
 from models.api import Ranking, Recommender, generator_of
 from models.parts.processes import by_all, process_index, processes
+
+# What scores can be.
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 Ranker = Callable[[Int[Tensor, "B T"], int], Ranking]
 
@@ -110,8 +114,9 @@ class Grader:
                     ranking, last = generator.place(batch.history, k, batch.target), batch.target
                 else:
                     ranking, last = (rank or recommender.rank)(batch.history, k), None
-                    invalid += int((ranking.items[:, : self.k] == 0).sum())
                 check(ranking, len(rows), k, self.items, type(recommender).__name__, last)
+                if last is None:
+                    invalid += int((ranking.items[:, : self.k] == 0).sum())
                 users = rows.cpu().numpy()  # as a tensor, one user alone would index like a plain number
                 ranks[users] = target_ranks(ranking.items[:, : self.k], batch.target).cpu().numpy()
                 if history is not None and unseen_ranks is not None:
@@ -171,7 +176,7 @@ def target_ranks_among_unseen(
     return torch.where(place <= MAX_UNSEEN_RANK, place, 0).to(torch.uint8)
 
 
-def check(ranking: Ranking, users: int, k: int, items: int, model: str, last: Int64[Tensor, "B"] | None = None) -> None:
+def check(ranking: Any, users: int, k: int, items: int, model: str, last: Int64[Tensor, "B"] | None = None) -> None:
     """Refuses a ranking that would flatter its model: every item at most once, only items of the corpus, scores that
     have an order, and as many items as there are wherever the list is said to be the full ranking's.
 
@@ -203,16 +208,25 @@ def check(ranking: Ranking, users: int, k: int, items: int, model: str, last: In
         )
 
 
-def _check_form(ranking: Ranking, users: int, k: int, model: str) -> None:
+def _check_form(ranking: Any, users: int, k: int, model: str) -> None:
     """
     Raises:
         ValueError: it is no `Ranking` of so many users and places.
     """
     if not isinstance(ranking, Ranking):
         raise ValueError(f"{model}.rank returned {type(ranking).__name__}; expected a models.api.Ranking")
-    forms = {"items": (torch.int64, (users, k)), "scores": (None, (users, k)), "certified": (torch.bool, (users,))}
-    for name, (kind, shape) in forms.items():
-        found: Tensor = getattr(ranking, name)
-        if found.shape != shape or (kind and found.dtype != kind):
-            here, wanted = f"{tuple(found.shape)} {found.dtype}", f"{shape} {kind or ''}".strip()
+    forms = {
+        "items": ((torch.int64,), (users, k)),
+        "scores": (FLOATS, (users, k)),
+        "certified": ((torch.bool,), (users,)),
+        "expansions": ((torch.int64,), (users,)),
+    }
+    if ranking.expansions is None:
+        del forms["expansions"]
+    for name, (kinds, shape) in forms.items():
+        found, wanted = getattr(ranking, name), f"{shape} {' or '.join(map(str, kinds))}"
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{model}.rank returned {name} of type {type(found).__name__}; expected a tensor {wanted}")
+        if found.shape != shape or found.dtype not in kinds:
+            here = f"{tuple(found.shape)} {found.dtype}"
             raise ValueError(f"{model}.rank returned {name} of shape {here}; expected {wanted}")

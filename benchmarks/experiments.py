@@ -10,8 +10,10 @@ from the model, and the row says how it ranks for them. People write this file.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -218,6 +220,8 @@ INPUTS = {
 ALL = "all"
 # Ends the name of any experiment.
 UNSEEN = "-unseen-users"
+# Of an experiment: files have it in their names.
+NAMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 # A smaller sample of users would choose a row's epoch by chance.
 FEWEST_VALID_USERS = 5_000
@@ -260,8 +264,15 @@ class Experiment:
 def names() -> list[str]:
     """
     Raises:
-        ValueError: a model's file has a name that stands for something else, and would never be run.
+        ValueError: a model's file has a name that stands for something else, and would never be run; a variant has a
+            name that no file can have, or that stands for unseen users.
     """
+    for name in VARIANTS:
+        if not NAMED.fullmatch(name) or name.endswith(UNSEEN):
+            raise ValueError(
+                f"benchmarks/experiments.py: an experiment has a name {name!r}; expected letters, digits, _, . and -, "
+                f"a letter or digit first, and no {UNSEEN} behind them"
+            )
     found = models.names()
     if taken := {*VARIANTS, ALL}.intersection(found):
         raise ValueError(
@@ -272,7 +283,8 @@ def names() -> list[str]:
 
 def chosen(given: Sequence[str] | None) -> list[str]:
     """The names that a bench was asked for."""
-    return models.names() if given == [ALL] else list(given or DEFAULT)
+    asked = [models.names() if name == ALL else [name] for name in given or DEFAULT]
+    return list(dict.fromkeys(chain.from_iterable(asked)))
 
 
 def variant(name: str) -> Variant:
@@ -329,8 +341,8 @@ def complete(name: str, corpus: str | Corpus, settings: Iterable[str] = (), tune
             if unread(config, option):
                 raise ValueError(f"{name} option {option} is set, but nothing reads it beside the other options")
     sample = getattr(config, "valid_users", None)
-    if sample is not None and sample < FEWEST_VALID_USERS:
-        raise ValueError(f"{name} option valid_users is {sample}; expected null or at least {FEWEST_VALID_USERS}")
+    if sample is not None and not (isinstance(sample, int) and sample >= FEWEST_VALID_USERS):
+        raise ValueError(f"{name} option valid_users is {sample!r}; expected null or at least {FEWEST_VALID_USERS}")
     return Experiment(name, model, config, name.endswith(UNSEEN), made_of.found.tuned_config, overrides)
 
 

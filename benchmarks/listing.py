@@ -29,7 +29,9 @@ def listing() -> str:
         changed = [variant.description, described(variant.changes())]
         first = [name, variant.model, "; ".join(filter(None, changed))]
         said = _said(name, LISTED)
-        lines += [[*first, *said[0]], *(["", "", "", *more] for more in said[1:])] if said else [first]
+        # tabulate counts the columns of the first line.
+        nothing = [None] * (1 + len(NUMBERS))
+        lines += [[*first, *said[0]], *(["", "", "", *more] for more in said[1:])] if said else [[*first, *nothing]]
     columns = ("Experiment", "Model", "Changed", f"Papers on {LISTED}", *NUMBERS)
     table = tabulate(lines, columns, floatfmt=".4f", maxcolwidths=[None, None, 30], disable_numparse=[0, 1, 2, 3])
     unseen = f"Any name may end in {experiments.UNSEEN}: graded on users that the model never saw."

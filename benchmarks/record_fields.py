@@ -10,12 +10,14 @@ import pyarrow as pa
 import models
 from benchmarks.evaluate import Graded, Grader
 from benchmarks.experiments import Experiment, small
+from benchmarks.training.fit import Fit
 from data_prep import planted
 from data_prep.corpus import COLD_ITEMS, Corpus, Examples, ItemCodes, ItemVectors
 from data_prep.own_corpus import OWN
 from leaderboards.metrics import metrics
 from leaderboards.record import (
     OPEN,
+    OWN_QUALITY,
     RANKS_SCHEMA,
     SMALL_SIZES,
     STAND_IN,
@@ -87,9 +89,15 @@ def _seen_in_training(train_corpus: Corpus, test: Examples) -> np.ndarray:
     return np.isin(test.last_item.astype(np.int64) * width + test.target, pairs)
 
 
-def valid_users(experiment: Experiment, train_corpus: Corpus) -> int:
+def valid_users(fit: Fit) -> int:
     """On how many users epochs were chosen."""
-    return min(getattr(experiment.config, "valid_users", None) or train_corpus.users, train_corpus.users)
+    sample = fit.chosen.users if fit.chosen else None
+    return min(sample or fit.corpus.users, fit.corpus.users)
+
+
+def choice_notes(fit: Fit) -> list[str]:
+    """That the epoch was not chosen as the protocol has it; empty where it was."""
+    return [f"{OWN_QUALITY}, not by NDCG@10 on validation"] if fit.chosen and fit.chosen.own else []
 
 
 def corpus_info(corpus: Corpus) -> CorpusInfo:
@@ -135,12 +143,12 @@ def notes(experiment: Experiment, corpus: Corpus, vectors: ItemVectors | None) -
     return notes
 
 
-def user_notes(experiment: Experiment, train_corpus: Corpus, eval_corpus: Corpus) -> list[str]:
+def user_notes(fit: Fit, train_corpus: Corpus, eval_corpus: Corpus) -> list[str]:
     """That the graded users are not those of the training; empty where they are."""
     if train_corpus is eval_corpus:
         return []
     # The board's own note compares with the users of its corpus, who did not validate here.
-    validation = f"{VALIDATION} {valid_users(experiment, train_corpus):,} of"
+    validation = f"{VALIDATION} {valid_users(fit):,} of"
     if eval_corpus.seen_users:
         others = f"{validation} the {train_corpus.users:,} others"
         return [f"users with the least history, whom the model never saw; {others}"]

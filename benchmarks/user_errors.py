@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import linecache
+import pickle
 import re
+import traceback
 from concurrent.futures import BrokenExecutor
 
 from data_prep.atomic import FULL
@@ -14,6 +17,7 @@ _LESS = (
 )
 # By name, for to import it takes seconds: what Lightning raises where it cannot have so many devices, or a strategy.
 MISCONFIGURED = "MisconfigurationException"
+OURS = ("models.", "benchmarks.", "data_prep.", "leaderboards.")
 # How PyTorch says it on a GPU and on a CPU, where the exception is any RuntimeError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 # A URL's password goes up to its last @, for it may hold one; a parameter's value goes up to the next.
@@ -46,7 +50,28 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return hidden(f"{error.filename}: {error.strerror}")
     known = isinstance(error, ValueError | OSError) or type(error).__name__ == MISCONFIGURED
-    return hidden(str(error)) if known else None
+    return hidden(" ".join([str(error), *getattr(error, "__notes__", ())])) if known else None
+
+
+def tell_place(error: Exception) -> None:
+    """Adds where it was to an error that a model came upon, and no line of ours raised: it may read like a user's."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    told = [(frame.f_globals.get("__name__", ""), frame.f_code.co_filename, line) for frame, line in frames]
+    of_model = [(name, line) for name, _, line in told if name.startswith("models.")]
+    name, file, line = told[-1]
+    raised = name.startswith(OURS) and linecache.getline(file, line).lstrip().startswith("raise")
+    if of_model and not raised:
+        name, line = of_model[-1]
+        error.add_note(f"({name.replace('.', '/')}.py, line {line})")
+
+
+def sendable(error: Exception) -> Exception:
+    """The error, or what another process can read in its place: an exception may need more than its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error
 
 
 def out_of_memory(error: BaseException) -> bool:

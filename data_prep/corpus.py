@@ -290,16 +290,15 @@ class Corpus:
     def without_test(self) -> Corpus:
         """What a model may train on and be chosen by: this corpus without the last item of each user, the test target.
 
-        Items, their ids and text, users and fingerprint stay. The sequences are a copy, which holds no test target. A
-        corpus without its test part gives itself.
+        Items, their ids and text, users and fingerprint stay. The sequences are a copy, which holds no test target;
+        times are left out, for no fingerprint tells them. A corpus without its test part gives itself.
         """
         if self.whole is not None:
             return self
         kept = np.ones(self.interactions, dtype=bool)
         kept[self.offsets[1:] - 1] = False
         offsets = self.offsets - np.arange(self.users + 1)
-        times = None if self.times is None else self.times[kept]
-        return replace(self, flat=self.flat[kept], offsets=offsets, whole=self.fingerprint, times=times)
+        return replace(self, flat=self.flat[kept], offsets=offsets, whole=self.fingerprint, times=None)
 
     def shuffled_ties(self, seed: int = 0) -> Corpus:
         """This corpus with those of a user's items that have equal times in an order drawn with `seed`.

@@ -73,7 +73,9 @@ TIME = Field(
     "a number, or a date like 2024-05-01 12:30:00, in all rows alike",
     lambda value: value not in (None, ""),
 )
-WHOLE = Field(pa.int64(), "a whole number below 2^63, as on the first line", lambda value: type(value) is int and _fits(value))
+WHOLE = Field(
+    pa.int64(), "a whole number below 2^63, as on the first line", lambda value: type(value) is int and _fits(value)
+)
 # Times of day, and numbers that round a moment to minutes.
 NO_TIMES = (pa.types.is_boolean, pa.types.is_time, pa.types.is_float16, pa.types.is_float32)
 REAL = Field(pa.float64(), "a number, as on the first line", lambda value: type(value) in (int, float) and _fits(value))

@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(escape.terminal(f"error: {error}"), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def render(options: argparse.Namespace) -> int:
@@ -66,17 +68,18 @@ def latex(options: argparse.Namespace) -> int:
 
 
 def fill(options: argparse.Namespace) -> int:
-    """Makes the tables of the page of findings again."""
-    if not options.page.is_file():
-        raise FileNotFoundError(
-            f"{options.page} is missing, or no file; expected a page with places for tables (--page)"
-        )
+    """Makes the tables of the page of findings again; that of the project's own board unless another is told."""
+    if options.page is None and options.board.absolute() != BOARD.absolute():
+        raise ValueError(f"{FINDINGS} is of {BOARD}; expected a page for {options.board} (--page)")
+    target = options.page or FINDINGS
+    if not target.is_file():
+        raise FileNotFoundError(f"{target} is missing, or no file; expected a page with places for tables (--page)")
     try:
-        page = options.page.read_text(encoding="utf-8")
+        page = target.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{options.page}: {error}; expected UTF-8") from error
-    write_text(options.page, findings.filled(page, findings.read(options.board)))
-    print(f"written: {options.page}")
+        raise ValueError(f"{target}: {error}; expected UTF-8") from error
+    write_text(target, findings.filled(page, findings.read(options.board)))
+    print(f"written: {target}")
     return 0
 
 
@@ -140,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     checks.add_argument("--base", help="git revision: evidence of a released board must stand as it was there")
     fills = commands.add_parser("findings", help="make the tables of the page of findings again", allow_abbrev=False)
     fills.set_defaults(call=fill)
-    fills.add_argument("--page", type=Path, default=FINDINGS, help=f"page with places for tables (default: {FINDINGS})")
+    fills.add_argument("--page", type=Path, help=f"page with places for tables (default: {FINDINGS})")
     for command in (renders, prints, fills):
         command.add_argument("--board", type=Path, default=BOARD, help=f"folder of the records (default: {BOARD})")
     checks.add_argument("--board", type=Path, help="folder of the records (default: the board of every protocol)")

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from leaderboards.metrics import CUTOFFS, UNSEEN
-from leaderboards.record import VALIDATION, Cost, Record, Stage
+from leaderboards.record import OWN_QUALITY, VALIDATION, Cost, Record, Stage
 from leaderboards.rows import RANKED_BY
 from leaderboards.store import Run
 
@@ -67,8 +67,9 @@ def _kept(stage: Stage) -> float | None:
 def _of_validation(record: Record) -> Iterator[str]:
     """The kept epoch has what the record says of validation, where the same users were asked by the same search: one
     that generates codes is searched less far between epochs."""
-    # Of a row that is graded on others than those of its training, who may be fewer, a note says who validated.
-    if any(VALIDATION in note for note in record.notes):
+    # Of a row that is graded on others than those of its training, who may be fewer, a note says who validated, and of
+    # one whose epoch something else chose, that it did.
+    if any(VALIDATION in note or note.startswith(OWN_QUALITY) for note in record.notes):
         return
     if record.valid_users > record.corpus.users:
         yield f"valid_users is {record.valid_users}, of {record.corpus.users} users"

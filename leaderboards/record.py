@@ -38,6 +38,7 @@ UNKNOWN = "unknown"
 TUNED = "tuned with"
 # How is told who chose epochs, where they are not all users of the board.
 VALIDATION = "validation during training on"
+OWN_QUALITY = "its epoch was chosen by a quality of the model's own"
 # The note of a row with sizes for small corpora.
 SMALL_SIZES = "small sizes"
 # How the notes begin on what a paper leaves open, and on item vectors that are not the paper's.

@@ -19,6 +19,8 @@ from leaderboards.store import Run, differences, read_run
 
 # Columns of a rank file that tell of users and targets, not of a model.
 FACTS = [name for name in RANKS_SCHEMA.names if "rank" not in name]
+# How the options end that say when a training stops, and who chooses its epoch.
+BUDGETS = ("epochs", "patience", "valid_users")
 # What follows from the content of a corpus.
 COUNTED = ("users", "items", "interactions", "ceiling")
 
@@ -111,7 +113,8 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
         record = run.record
         name = _name(record)
         same_ranks = ranked.setdefault((record.corpus.name, record.ranks_sha256), run).record
-        if same_ranks is not record and (record.is_trained or same_ranks.is_trained):
+        trained = record.is_trained or same_ranks.is_trained
+        if same_ranks is not record and trained and not _one_training(record, same_ranks):
             yield f"{board}: {record.corpus.name}/{name} has the ranks of {_name(same_ranks)}; a training has its own"
         other = places.setdefault((record.corpus.name, record.key, record.seed), name)
         if other != name:
@@ -130,6 +133,21 @@ def _among(board: Path, runs: Sequence[Run]) -> Iterator[str]:
                 f"{board}: ranks of {record.corpus.name}/{name} tell other facts of users and targets than those of "
                 f"{_name(same.record)}, on the same corpus"
             )
+
+
+def _one_training(one: Record, other: Record) -> bool:
+    """Whether two rows are of one training, which would have gone on longer, or asked more users, in vain."""
+    changed = {name for name in one.config | other.config if one.config.get(name) != other.config.get(name)}
+    return (
+        (one.model, one.seed) == (other.model, other.seed)
+        and all(name.endswith(BUDGETS) for name in changed)
+        and _weights(one) == _weights(other)
+        and None not in _weights(one)
+    )
+
+
+def _weights(record: Record) -> list[str | None]:
+    return [stage.weights_sha256 for stage in record.cost.stages]
 
 
 def _of_seen_targets(board: Path, runs: Sequence[Run], column: str) -> Iterator[str]:

@@ -206,9 +206,19 @@ class Generator(Protocol):
 
 
 def generator_of(recommender: Recommender) -> Generator | None:
-    """What generates the recommender's code sequences; None for one that scores items otherwise."""
+    """What generates the recommender's code sequences; None for one that scores items otherwise.
+
+    Raises:
+        ValueError: it has some of a generator's methods, and would be taken for none.
+    """
     found = getattr(recommender, "generator", None)
-    return found if isinstance(found, Generator) else None
+    parts = ("rank", "place", "beam", "score", "card")
+    missing = [part for part in parts if not hasattr(found, part)]
+    if 0 < len(missing) < len(parts):
+        raise ValueError(
+            f"{type(recommender).__name__}.generator has no {', '.join(missing)}; expected all of models.api.Generator"
+        )
+    return None if missing else found
 
 
 @runtime_checkable

@@ -66,6 +66,11 @@ class Config:
     def __post_init__(self) -> None:
         divisible(self.width, self.heads)
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        return ("inner",) if self.block == "sasrec" else ()
+
 
 # By validation on planted.
 SMALL = Config(lr=3e-3, batch_size=64, patience=20)

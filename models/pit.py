@@ -170,7 +170,7 @@ class Config:
             "negatives": not self.csa_weight,
             "lease": one_sequence,
             "served": one_sequence,
-            "selection": one_sequence and self.candidates == "owned",
+            "selection": self.beam == 1 or (not self.beam_index and self.candidates == "owned"),
         }
         return (*of_other_start, *(field for field, holds in nothing_of.items() if holds))
 

@@ -80,6 +80,13 @@ class Config:
     def __post_init__(self) -> None:
         divisible(self.width, self.heads)
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nothing reads beside the others."""
+        if self.learning == "ensemble":
+            return ("alpha", "noise", "contrastive")
+        return ("divergence",) if self.contrastive else ("divergence", "noise")
+
 
 # Smaller sizes; nothing was searched.
 SMALL = Config(width=64, inner=128, dropout=0.2, temperature=0.5, batch_size=256, patience=20)

@@ -13,6 +13,7 @@ from benchmarks.resolved_row import resolve
 from benchmarks.run import run_seed
 from benchmarks.settings import Bench, prepared
 from benchmarks.tracking import wandb_run
+from benchmarks.user_errors import tell_place
 
 
 class Cell(NamedTuple):
@@ -32,10 +33,14 @@ Results = Generator[Ended, None, None]
 def run_cell(setting: Bench, corpus: str, source: str, cell: Cell) -> Path:
     """Runs a cell in this process; returns where its record lies."""
     silence_lightning()
-    row = resolve(setting, prepared(setting.work, corpus, source), cell.experiment)
-    with wandb_run.follow(row, cell.seed) as tracker:
-        path = run_seed(row, cell.seed, watch=tracker.watch)
-        tracker.record(path)
+    try:
+        row = resolve(setting, prepared(setting.work, corpus, source), cell.experiment)
+        with wandb_run.follow(row, cell.seed) as tracker:
+            path = run_seed(row, cell.seed, watch=tracker.watch)
+            tracker.record(path)
+    except Exception as error:
+        tell_place(error)
+        raise
     return path
 
 

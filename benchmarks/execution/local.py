@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import closing
 from multiprocessing.context import SpawnContext
@@ -18,7 +18,7 @@ from benchmarks.execution.cell import Cell, Results, run_cell
 from benchmarks.execution.cell_progress import OutOfTimeError
 from benchmarks.settings import Bench
 from benchmarks.training.fit import process_rank
-from benchmarks.user_errors import user_message
+from benchmarks.user_errors import sendable, user_message
 
 
 def run_all(
@@ -70,6 +70,14 @@ def _in_turn(setting: Bench, corpus: str, source: str, cells: Iterable[Cell]) ->
             yield cell, None
 
 
+def _in_worker(run: Callable[..., Path], *given: object) -> Path:
+    """A run whose error reaches the process that waits for it."""
+    try:
+        return run(*given)
+    except Exception as error:
+        raise sendable(error) from None
+
+
 def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: int) -> Results:
     context: SpawnContext = multiprocessing.get_context("spawn")
     with worker_lines.shown() as lines:
@@ -77,7 +85,7 @@ def _in_pool(setting: Bench, corpus: str, source: str, cells: list[Cell], jobs: 
         try:
             with worker_process.postponed():
                 waiting: dict[Future[Path], Cell] = {
-                    pool.submit(run_cell, setting, corpus, source, cell): cell for cell in cells
+                    pool.submit(_in_worker, run_cell, setting, corpus, source, cell): cell for cell in cells
                 }
             while waiting:
                 for future in wait(waiting, worker_process.WAKE_SECONDS, FIRST_COMPLETED).done:

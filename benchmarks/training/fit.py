@@ -15,16 +15,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning.utilities import rank_zero_only
-from torch import nn
 from tqdm import tqdm
 
 from benchmarks.device import peak_memory_bytes
@@ -33,7 +30,7 @@ from benchmarks.hardware import Hardware
 from benchmarks.training import checkpoint_io
 from benchmarks.training.bf16_plugin import Bf16
 from benchmarks.training.checkpoint_callback import BEST, CheckpointCallback, Watcher, derive, save_seconds, seed_all
-from benchmarks.training.stage_key import sources_sha256
+from benchmarks.training.stage_key import sources_sha256, state_sha256
 from benchmarks.training_precision import Precision
 from data_prep.batches import Batches
 from data_prep.corpus import Corpus, Examples, Part
@@ -86,6 +83,22 @@ def exclusive_lock(lock: Path, label: str, rank: int = 0) -> Iterator[None]:
         mine.release()
 
 
+class Chosen(NamedTuple):
+    """How the epoch of a recommender was chosen.
+
+    Attributes:
+        recommender: at that epoch.
+        users: of validation, who chose it: a sample of so many, or None for all.
+        own: by a quality of the model's own, not by NDCG@10.
+        ndcg: NDCG@10 of all validation users then; None where they did not choose.
+    """
+
+    recommender: Recommender
+    users: int | None
+    own: bool
+    ndcg: float | None
+
+
 @dataclass
 class Fit:
     """The harness's side of `models.api.Fit`.
@@ -101,7 +114,7 @@ class Fit:
         prefix: before the names of its stages, so that no two of a run's are the same; no part of their seeds.
         watch: name of a stage -> those who look on while it trains.
         folders: of the stages, as in `stages`.
-        chosen: the recommender that all validation users chose the epoch of, and its NDCG@10 then.
+        chosen: how the epoch of the recommender was chosen; None where none was trained.
     """
 
     corpus: Corpus
@@ -116,7 +129,7 @@ class Fit:
     watch: Callable[[str], Sequence[Watcher]] = lambda stage: ()
     stages: list[Stage] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
-    chosen: tuple[Recommender, float] | None = None
+    chosen: Chosen | None = None
 
     def __post_init__(self) -> None:
         """
@@ -141,6 +154,8 @@ class Fit:
                 f"corpus {self.corpus.name} has no training pairs, so stage {stage} has nothing to serve; "
                 "expected a user of four interactions or more"
             )
+        if Path(stage).name != stage:
+            raise ValueError(f"{self.label} has a stage {stage!r}; expected a name that a file can have")
         seed = derive(self.seed, stage)
         stage = self.prefix + stage
         seed_all(seed)
@@ -150,10 +165,12 @@ class Fit:
         if self.weights:
             file = weights_of(self.weights, len(self.stages), stage)
             self.stages.append(Stage.begun(stage, reused=True, weights_sha256=content_sha256(file)))
-            return with_weights(module, file)
+            return self._done(with_weights(module, file), budget, quality is not None, seed)
         examples = self.corpus.examples("train") if examples is None else examples
         if not len(examples):
             raise ValueError(f"stage {stage} on corpus {self.corpus.name} has no examples; expected at least one")
+        if examples.length.any():
+            check_history_length(module)
         folder = self.root / self._address(module, budget, examples, quality, seed)
         if not self.trains and checkpoint_io.finished(folder, self._say) is None:
             raise NotTrainedError(f"stage {stage} of {self.label} has not been trained by this code in {self.root}")
@@ -166,12 +183,19 @@ class Fit:
                 self._try(module)
                 self._train(module, stage, seed, budget, examples, quality or self._quality(module, budget), folder)
                 self._report()
-        # Whether it was trained or found, what is drawn next is the same.
+        return self._done(with_weights(module, folder / BEST), budget, quality is not None, seed)
+
+    def _done(self, module: M, budget: Budget, own: bool, seed: int) -> M:
+        """Whether a stage was trained, found or given, what is drawn next is the same.
+
+        Args:
+            own: chosen by a quality of the model's own.
+        """
         seed_all(derive(seed, "done"))
-        done = with_weights(module, folder / BEST)
-        if isinstance(done, Recommender) and quality is None and not self.blind and budget.valid_users is None:
-            self.chosen = (done, max(self.stages[-1].quality))
-        return done
+        if isinstance(module, Recommender):
+            all_chose = not (self.blind or self.weights or own or budget.valid_users)
+            self.chosen = Chosen(module, budget.valid_users, own, max(self.stages[-1].quality) if all_chose else None)
+        return module
 
     def check_chosen(self, recommender: Recommender, ndcg: float) -> None:
         """Holds what is graded against what was chosen. One that generates codes is searched less far between epochs.
@@ -182,10 +206,10 @@ class Fit:
         Raises:
             ValueError: the weights that an epoch was chosen for do not rank as they did.
         """
-        if self.chosen is None or self.chosen[0] is not recommender or generator_of(recommender):
+        if self.chosen is None or self.chosen.recommender is not recommender or generator_of(recommender):
             return
-        before = self.chosen[1]
-        if abs(ndcg - before) > SAME * max(ndcg, before):
+        before = self.chosen.ndcg
+        if before is not None and abs(ndcg - before) > SAME * max(ndcg, before):
             raise ValueError(
                 f"{self.label} has the validation NDCG@10 {ndcg:.4f}, and had {before:.4f} in the chosen epoch; "
                 f"expected the same: what {type(recommender).__name__}.rank reads must be a parameter or a buffer, and "
@@ -297,7 +321,7 @@ class Fit:
             "module": type(module).__qualname__,
             "code": sources_sha256(type(module)),
             "config": config | named,
-            "state": _state_sha256(module),
+            "state": state_sha256(module),
             "budget": dataclasses.asdict(budget),
             "examples": examples.sha256(),
             "quality": getattr(quality, "__qualname__", None),
@@ -330,10 +354,10 @@ def check_shares(what: str, processes: int, batch_size: int = 0, wide: bool = Fa
         raise ValueError(f"{what} has batches of {batch_size}, which {processes} processes cannot share evenly")
 
 
-def check_history_length(module: Recommender) -> None:
+def check_history_length(module: pl.LightningModule) -> None:
     """
     Raises:
-        ValueError: a recommender does not say how many items of a history it reads.
+        ValueError: what is given histories does not say how many items of one it reads.
     """
     length = getattr(module, "history_length", None)
     if not isinstance(length, int) or length < 1:
@@ -371,19 +395,3 @@ def with_weights(module: M, file: Path) -> M:
             f"{file.resolve()} does not hold weights of this stage: {' '.join(str(error).split())}"
         ) from None
     return module.eval()
-
-
-def _state_sha256(module: nn.Module) -> str:
-    """Hash of parameters and buffers, those that no checkpoint holds among them, and of tensors and arrays that are
-    neither."""
-    digest = hashlib.sha256()
-    plain = (
-        (f"{place}.{name}", torch.as_tensor(value))
-        for place, part in module.named_modules()
-        for name, value in vars(part).items()
-        if isinstance(value, torch.Tensor | np.ndarray)
-    )
-    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers(), *plain], key=itemgetter(0)):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -1,12 +1,19 @@
-"""What decides the outcome of a training beside its inputs, code and libraries, as one hash."""
+"""What decides the outcome of a training: code and libraries, and what it begins with, each as one hash."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
 
 from benchmarks.provenance import ROOT, torch_version, version
 from data_prep.files import content_sha256
@@ -44,6 +51,27 @@ def sources_sha256(owner: type, root: Path = ROOT) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
+def state_sha256(module: pl.LightningModule) -> str:
+    """Hash of parameters and buffers, those that no checkpoint holds among them, and of what is neither: tensors,
+    arrays and plain values in attributes, which may be lists, dictionaries and dataclasses, but not the config."""
+    digest = hashlib.sha256()
+    ours = vars(pl.LightningModule()).keys()
+    plain = (
+        leaf
+        for place, part in module.named_modules()
+        for name, value in vars(part).items()
+        if name not in ours and value is not module.config
+        for leaf in _leaves(f"{place}.{name}", value)
+    )
+    for name, value in sorted([*module.named_parameters(), *module.named_buffers(), *plain], key=itemgetter(0)):
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            digest.update(value.detach().cpu().to_dense().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        else:
+            digest.update(f"{name} {value!r}".encode())
+    return digest.hexdigest()
+
+
 def _is_a_models_own(name: str) -> bool:
     return Path(name).parent == Path("models") and name not in SHARED
 
@@ -58,3 +86,21 @@ def _files(root: Path) -> Iterator[Path]:
     for package in ("data_prep", "models"):
         yield from (root / package).rglob("*.py")
     yield from (root / name for name in HARNESS)
+
+
+def _leaves(place: str, value: object) -> Iterator[tuple[str, Any]]:
+    """Tensors and plain values in an attribute, each with its place; nothing of objects, which have no one spelling."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist() if value.dtype.kind in "OUSMm" else torch.as_tensor(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, torch.Tensor | np.generic | bool | int | float | complex | str | bytes | None):
+        yield place, value
+    elif isinstance(value, set | frozenset):
+        yield place, sorted(map(repr, value))
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _leaves(f"{place}.{key}", one)
+    elif isinstance(value, list | tuple):
+        for number, one in enumerate(value):
+            yield from _leaves(f"{place}.{number}", one)

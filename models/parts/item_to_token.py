@@ -31,7 +31,8 @@ class ItemToTokenConfig:
 class ItemToToken(nn.Module):
     """P(codes | x) (eq. 3): a decoder-only transformer whose BOS vector is an item's, to which it sends no gradient.
 
-    It names items, so it computes in float32.
+    It names items, so it computes in float32. Its layers begin as copies of one, as PyTorch makes them; the paper does
+    not say how they begin.
     """
 
     def __init__(self, config: ItemToTokenConfig, sizes: tuple[int, ...]) -> None:

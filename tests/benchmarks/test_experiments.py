@@ -14,6 +14,7 @@ from benchmarks import best_config, config, experiments
 from benchmarks.execution.cell import Cell
 from benchmarks.experiments import complete
 from benchmarks.resolved_row import published_config
+from benchmarks.sweeps.search_space import space_of
 from data_prep.corpus import Corpus
 from models import decor, etegrec, letter, pit, sasrec, tiger
 from models.api import later
@@ -343,13 +344,24 @@ def test_settings_that_do_not_go_together_are_told_before_item_vectors_are_train
         ("pit-no-csa", "negatives=8"),
         ("pit-no-beam-index", "lease=3"),
         ("pit-no-beam-index", "served=best"),
+        ("rearec", "divergence=0.01"),
+        ("rearec-ensemble", "alpha=2.0"),
+        ("rearec-ensemble", "noise=0.1"),
+        ("rearec-ensemble", "contrastive=0.5"),
+        ("esasrec-no-ligr", "inner=2"),
     ],
 )
 def test_a_setting_that_nothing_reads_is_refused(name: str, setting: str) -> None:
     option = setting.partition("=")[0]
     with pytest.raises(ValueError, match=f"^{name} option {option} is set, but nothing reads it beside the other"):
         complete(name, "beauty_2014", [setting])
-    assert complete(name, "beauty_2014", ["t5.dropout=0.2", "lr=0.02"]).overrides
+    assert complete(name, "beauty_2014", ["lr=0.02"]).overrides
+    assert option not in space_of(complete(name, "beauty_2014"))
+
+
+def test_of_one_sequence_nothing_is_selected() -> None:
+    assert "selection" in pit.Config(beam=1, candidates="proposed").unread
+    assert "selection" not in pit.Config(beam=2, candidates="proposed").unread
 
 
 def test_as_many_sequences_as_can_be_numbered() -> None:
