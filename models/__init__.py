@@ -27,7 +27,7 @@ def names() -> list[str]:
     found = sorted(files - {"__init__", "api"})
     wrong = next((name for name in found if not NAMED.fullmatch(name)), None)
     if wrong is not None:
-        raise ValueError(f"models/{wrong}.py names no model; expected letters of a to z, digits and _, a letter first")
+        raise ValueError(f"models/{wrong}.py names no model; expected a letter of ASCII, then letters, digits and _")
     return found
 
 

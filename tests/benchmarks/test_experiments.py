@@ -356,7 +356,8 @@ def test_a_setting_that_nothing_reads_is_refused(name: str, setting: str) -> Non
     with pytest.raises(ValueError, match=f"^{name} option {option} is set, but nothing reads it beside the other"):
         complete(name, "beauty_2014", [setting])
     assert complete(name, "beauty_2014", ["lr=0.02"]).overrides
-    assert option not in space_of(complete(name, "beauty_2014"))
+    if name != "tiger-grid":  # which leaves nothing to search
+        assert option not in space_of(complete(name, "beauty_2014"))
 
 
 def test_of_one_sequence_nothing_is_selected() -> None:
@@ -528,7 +529,7 @@ def test_a_models_file_with_no_name_for_a_module_is_told(
 ) -> None:
     write_model(tmp_path, monkeypatch, name)
     for ask in (models.names, experiments.names, lambda: models.load("tiger"), lambda: complete(name, "planted")):
-        with pytest.raises(ValueError, match=f"^models/{name}.py names no model; expected letters, digits and _, and"):
+        with pytest.raises(ValueError, match=f"^models/{name}.py names no model; expected a letter of ASCII"):
             ask()
 
 

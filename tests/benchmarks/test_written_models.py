@@ -259,7 +259,7 @@ def test_half_a_generator_is_none(corpus: Corpus) -> None:
 @pytest.mark.parametrize("name", ["_under", "modèle", "2nd"])
 def test_a_models_name_is_one_that_records_take(written: Writer, name: str) -> None:
     written(name)
-    with pytest.raises(ValueError, match=f"^models/{name}.py names no model; expected letters of a to z, digits and _"):
+    with pytest.raises(ValueError, match=f"^models/{name}.py names no model; expected a letter of ASCII"):
         models.names()
 
 
