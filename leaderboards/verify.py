@@ -139,7 +139,7 @@ def _one_training(one: Record, other: Record) -> bool:
     """Whether two rows are of one training, which would have gone on longer, or asked more users, in vain."""
     changed = {name for name in one.config | other.config if one.config.get(name) != other.config.get(name)}
     return (
-        (one.model, one.seed) == (other.model, other.seed)
+        (one.model, one.seed, one.inputs) == (other.model, other.seed, other.inputs)
         and all(name.endswith(BUDGETS) for name in changed)
         and _weights(one) == _weights(other)
         and None not in _weights(one)

@@ -409,6 +409,28 @@ def test_ranks_of_another_training(board: Path) -> None:
     assert "seed-0; a training has its own" in problem
 
 
+@pytest.mark.parametrize(
+    ("config", "weights", "said"),
+    [
+        ({"patience": 7}, "ab" * 32, 0),
+        ({"tokenizer_epochs": 9, "valid_users": None}, "ab" * 32, 0),
+        ({"rate": 1e-2}, "ab" * 32, 1),
+        ({"patience": 7}, "cd" * 32, 1),
+        ({"patience": 7}, None, 1),
+    ],
+)
+def test_one_training_may_make_two_rows(tmp_path: Path, config: dict[str, Any], weights: str | None, said: int) -> None:
+    """More patience may change nothing; a copy under another learning rate, or without its weights, is a copy."""
+    one = run_of(0)
+    stages = [dict(stage, weights_sha256="ab" * 32) for stage in one.record.model_dump(mode="json")["cost"]["stages"]]
+    cost = one.record.model_dump(mode="json")["cost"]
+    others = [dict(stage, weights_sha256=weights) for stage in stages]
+    write(tmp_path, *run_of(0, cost=cost | {"stages": stages}))
+    write(tmp_path, *run_of(0, config=one.record.config | config, cost=cost | {"stages": others}))
+    problems = [problem for problem in verify(tmp_path)[0] if "has the ranks of" in problem]
+    assert len(problems) == said
+
+
 def test_what_a_released_board_asks_for(board: Path) -> None:
     unknown = write(board, *provenance_of(run_of(2, ranks=with_facts(200, 8)), git_commit="unknown"))
     render(board, "toys")
