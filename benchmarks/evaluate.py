@@ -24,9 +24,6 @@ from leaderboards.metrics import MAX_RANK, MAX_UNSEEN_RANK
 from models.api import Ranking, Recommender, generator_of
 from models.parts.processes import by_all, process_index, processes
 
-# What scores can be.
-FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-
 Ranker = Callable[[Int[Tensor, "B T"], int], Ranking]
 
 
@@ -216,17 +213,17 @@ def _check_form(ranking: Any, users: int, k: int, model: str) -> None:
     if not isinstance(ranking, Ranking):
         raise ValueError(f"{model}.rank returned {type(ranking).__name__}; expected a models.api.Ranking")
     forms = {
-        "items": ((torch.int64,), (users, k)),
-        "scores": (FLOATS, (users, k)),
-        "certified": ((torch.bool,), (users,)),
-        "expansions": ((torch.int64,), (users,)),
+        "items": (torch.int64, (users, k)),
+        "scores": (None, (users, k)),
+        "certified": (torch.bool, (users,)),
+        "expansions": (torch.int64, (users,)),
     }
     if ranking.expansions is None:
         del forms["expansions"]
-    for name, (kinds, shape) in forms.items():
-        found, wanted = getattr(ranking, name), f"{shape} {' or '.join(map(str, kinds))}"
+    for name, (kind, shape) in forms.items():
+        found, wanted = getattr(ranking, name), f"{shape} {kind or 'of floats'}"
         if not isinstance(found, Tensor):
             raise ValueError(f"{model}.rank returned {name} of type {type(found).__name__}; expected a tensor {wanted}")
-        if found.shape != shape or found.dtype not in kinds:
+        if found.shape != shape or not (found.dtype == kind if kind else found.is_floating_point()):
             here = f"{tuple(found.shape)} {found.dtype}"
             raise ValueError(f"{model}.rank returned {name} of shape {here}; expected {wanted}")

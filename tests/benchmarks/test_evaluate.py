@@ -223,7 +223,7 @@ def test_what_is_no_ranking_is_refused() -> None:
     wrong: list[tuple[Any, str]] = [
         (tuple(good), "tuple; expected a models.api.Ranking"),
         (good._replace(items=good.items.float()), "items of shape (1, 3) torch.float32; expected (1, 3) torch.int64"),
-        (good._replace(scores=good.scores[:, :2]), "scores of shape (1, 2) torch.float32; expected (1, 3)"),
+        (good._replace(scores=good.scores[:, :2]), "scores of shape (1, 2) torch.float32; expected (1, 3) of floats"),
         (good._replace(certified=good.certified[:, None]), "of shape (1, 1) torch.bool; expected (1,) torch.bool"),
     ]
     for found, said in wrong:
