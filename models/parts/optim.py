@@ -11,13 +11,16 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt", "hold"]
-"""`hold` is T5's own: no warm-up, but the rate is held for as many steps, and falls by 1/sqrt(step) after them."""
+Schedule = Literal["constant", "linear", "cosine", "inverse-sqrt", "hold", "trapezoid"]
+"""`hold` is T5's own: no warm-up, but the rate is held for as many steps, and falls by 1/sqrt(step) after them.
+`trapezoid` stays constant and falls to 0 in a line over the last `COOLDOWN` of all steps (Hägele et al., arXiv
+2405.18392): for trainings that are shorter than their recipe's."""
+COOLDOWN = 0.2
 
 
 def factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
-    """Learning-rate factor at a 0-based step: linear warm-up, then constant, to 0 in a line or a cosine, or
-    1/sqrt(step)."""
+    """Learning-rate factor at a 0-based step: linear warm-up, then constant, to 0 in a line or a cosine, 1/sqrt(step),
+    or constant and at last to 0 in a line."""
     if step < warmup:
         return 1.0 if schedule == "hold" else (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
@@ -25,6 +28,8 @@ def factor(step: int, schedule: Schedule, warmup: int, total: int) -> float:
         return 1.0 - progress
     if schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * progress))
+    if schedule == "trapezoid":
+        return min(1.0, max(0, total - step) / (COOLDOWN * total))
     if schedule in ("inverse-sqrt", "hold"):
         return math.sqrt(max(1, warmup) / (step + 1))
     return 1.0

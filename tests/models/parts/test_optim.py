@@ -27,6 +27,8 @@ from tests.factories import corpus_of
         # The root of 4/5, 4/6, 4/7 and 4/8.
         ("inverse-sqrt", [0.25, 0.5, 0.75, 1.0, 0.8944272, 0.8164966, 0.7559289, 0.7071068]),
         ("hold", [1.0, 1.0, 1.0, 1.0, 0.8944272, 0.8164966, 0.7559289, 0.7071068]),
+        # A fifth of eight steps are 1.6.
+        ("trapezoid", [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 0.625]),
     ],
 )
 def test_factor_by_hand(schedule: Schedule, expected: list[float]) -> None:
@@ -45,6 +47,13 @@ def test_factor_by_hand(schedule: Schedule, expected: list[float]) -> None:
 )
 def test_without_warm_up(schedule: Schedule, expected: list[float]) -> None:
     assert [factor(step, schedule, 0, 3) for step in range(3)] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_trapezoid_falls_in_a_line_over_the_last_fifth() -> None:
+    assert [factor(step, "trapezoid", 2, 20) for step in (1, 2, 15, 16, 17, 18, 19)] == pytest.approx(
+        [1, 1, 1, 1, 0.75, 0.5, 0.25]
+    )
+    assert factor(20, "trapezoid", 2, 20) == factor(25, "trapezoid", 2, 20) == 0.0
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
