@@ -342,19 +342,22 @@ class Pit(Recommender):
     @torch.no_grad()
     def _select(self, item: Int[Tensor, "B"], read: Read) -> Int[Tensor, "B L"]:
         """c* of each target, after the beam index has taken in what I2T proposes (algorithm 1)."""
-        # Each process takes in the proposals for the targets of all, so that all keep one index.
-        items = all_gather_rows(item).unique()
-        proposed, log_prob = self.tokenizer.eval().best(self.items(items), self.config.beam)
+        proposed, log_prob = self.tokenizer.eval().best(self.items(item), self.config.beam)
         self.tokenizer.train(self.training)
-        self._take_in(Proposals(items, proposed, HIGHEST + log_prob))
-        if self.config.candidates == "owned":
-            candidates = self.codes[item]
-        else:
-            candidates = proposed[torch.searchsorted(items, item)]
+        self._take_in(item, proposed, HIGHEST + log_prob)
+        candidates = self.codes[item] if self.config.candidates == "owned" else proposed
         rows = torch.arange(len(item), device=item.device)
         return candidates[rows, self._chosen(candidates, read)]
 
-    def _take_in(self, proposals: Proposals) -> None:
+    def _take_in(self, *of_targets: Tensor) -> None:
+        """Item, codes and weights of what this process proposes; taken in is what all propose, so that all keep one
+        index.
+        """
+        item, codes, weights = (all_gather_rows(rows) for rows in of_targets)
+        order = item.argsort(stable=True)
+        # A batch may have an item several times.
+        first = order[item[order].diff(prepend=item.new_zeros(1)) > 0]
+        proposals = Proposals(item[first], codes[first], weights[first])
         index = BeamIndex(self.codes, self.weights, self.renewed)
         index = updated(index, proposals, self.current_epoch, self.config.momentum, self.config.lease)
         self.codes, self.weights, self.renewed = index
