@@ -349,11 +349,9 @@ class Pit(Recommender):
         rows = torch.arange(len(item), device=item.device)
         return candidates[rows, self._chosen(candidates, read)]
 
-    def _take_in(self, *of_targets: Tensor) -> None:
-        """Item, codes and weights of what this process proposes; taken in is what all propose, so that all keep one
-        index.
-        """
-        item, codes, weights = (all_gather_rows(rows) for rows in of_targets)
+    def _take_in(self, item: Int[Tensor, "B"], codes: Int[Tensor, "B W L"], weights: Float[Tensor, "B W"]) -> None:
+        """Takes in what the processes propose for their targets, from all of them, so that all keep one index."""
+        item, codes, weights = (all_gather_rows(rows) for rows in (item, codes, weights))
         order = item.argsort(stable=True)
         # A batch may have an item several times.
         first = order[item[order].diff(prepend=item.new_zeros(1)) > 0]
